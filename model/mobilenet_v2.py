@@ -1,0 +1,98 @@
+"""MobileNetV2 with width multiplier, resolution multiplier and number of classes.
+
+Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018, table 2. The keys of
+the state dict are those of torchvision's ``mobilenet_v2``, so that its checkpoints load strictly.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .blocks import ConvBNReLU6, InvertedResidual, make_divisible
+
+NAME = "mobilenet_v2"
+BASE_RESOLUTION = 224
+"""Pixels of a square input at resolution multiplier 1."""
+
+OUTPUT_STRIDE = 32
+"""Input pixels per pixel of the last feature map."""
+
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+"""Width multipliers with published weights; any other positive number is allowed too."""
+
+
+class Stage(NamedTuple):
+    """One row of the published table."""
+
+    expand_ratio: int
+    channels: int
+    repeats: int
+    stride: int
+
+
+STAGES = (
+    Stage(1, 16, 1, 1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 32, 3, 2),
+    Stage(6, 64, 4, 2),
+    Stage(6, 96, 3, 1),
+    Stage(6, 160, 3, 2),
+    Stage(6, 320, 1, 1),
+)
+
+
+def input_resolution(multiplier: float) -> int:
+    """Pixels of the square input at a resolution multiplier: 224 times it, to the nearest multiple of 32."""
+    return make_divisible(BASE_RESOLUTION * multiplier, OUTPUT_STRIDE)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 as a classifier.
+
+    Args:
+        num_classes: length of the logits.
+        width: width multiplier (alpha); the last convolution never gets narrower than 1280.
+        dropout: probability of the dropout before the classifier, in training only.
+    """
+
+    def __init__(self, num_classes: int = 1000, width: float = 1.0, dropout: float = 0.2) -> None:
+        super().__init__()
+        channels = make_divisible(32 * width)
+        self.last_channel = make_divisible(1280 * max(1.0, width))
+        features: list[nn.Module] = [ConvBNReLU6(3, channels, stride=2)]
+        for stage in STAGES:
+            out_channels = make_divisible(stage.channels * width)
+            for index in range(stage.repeats):
+                stride = stage.stride if index == 0 else 1
+                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio))
+                channels = out_channels
+        features.append(ConvBNReLU6(channels, self.last_channel, kernel_size=1))
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """He initialization of convolutions, small normal weights in the classifier, as in the publication."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.01)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(N, num_classes)`` of normalized RGB images ``(N, 3, H, W)`` float32."""
+        x = self.features(x)
+        # keepdim and an explicit flatten keep the head inside one ExecuTorch delegate and free of a TRANSPOSE in
+        # LiteRT; adaptive_avg_pool2d, or a mean without keepdim, do not (litert-torch 0.10, executorch 1.4).
+        x = x.mean((2, 3), keepdim=True).flatten(1)
+        logits: torch.Tensor = self.classifier(x)
+        return logits
+
+
+def create(num_classes: int, width: float) -> MobileNetV2:
+    """A randomly initialized model; the pipeline's way to make one by name."""
+    return MobileNetV2(num_classes=num_classes, width=width)
