@@ -1,0 +1,1 @@
+"""The staged pipeline: from a configuration to a verified folder of artifacts."""

@@ -1,0 +1,259 @@
+"""`twinkeel.toml`: every setting, its meaning, its default and its check, in this one place."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import ConfigError, nearest
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Section(BaseModel):
+    """A frozen table of the file: unknown keys and wrong types are errors, nothing is converted silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Project(Section):
+    name: str = Field("mobilenet_v2", description="stem of the artifacts' file names: letters, digits, - and _")
+
+    @field_validator("name")
+    @classmethod
+    def _is_file_stem(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+            raise ValueError("must be 1 to 64 letters, digits, - or _, and start with a letter or digit")
+        return value
+
+
+class Model(Section):
+    name: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
+    width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha)")
+    resolution: int = Field(32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32")
+
+    @field_validator("resolution")
+    @classmethod
+    def _is_multiple(cls, value: int) -> int:
+        if value % 32:
+            raise ValueError(f"must be a multiple of 32; the nearest is {max(32, round(value / 32) * 32)}")
+        return value
+
+
+class Data(Section):
+    source: Literal["digits", "folder"] = Field(
+        "digits", description="'digits' (scikit-learn, embedded) or 'folder' (one folder of images per class)"
+    )
+    path: str | None = Field(None, description="folder of class folders, for source = 'folder'")
+    held_out: float = Field(0.2, gt=0, lt=0.9, description="share of images kept for parity and accuracy")
+    calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
+    seed: int = Field(0, ge=0, description="seed of the split")
+    mean: list[float] = Field(list(IMAGENET_MEAN), description="subtracted from RGB in 0..1")
+    std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _is_rgb(cls, value: list[float]) -> list[float]:
+        if len(value) != 3:
+            raise ValueError(f"needs 3 numbers, one for each of R, G, B, not {len(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Data:
+        if any(not 0 <= m < 1 for m in self.mean):
+            raise ValueError(f"mean must be in 0..1, not {self.mean}: the usual cause is a mean given in 0..255")
+        if any(not 0 < s <= 10 for s in self.std):
+            raise ValueError(f"std must be in 0..10 and not 0, not {self.std}: is it given in 0..255?")
+        if self.source == "folder" and self.path is None:
+            raise ValueError("source = 'folder' needs path = 'folder of class folders'")
+        if self.source == "digits" and self.path is not None:
+            raise ValueError("path is only read with source = 'folder'")
+        return self
+
+
+class Weights(Section):
+    path: str | None = Field(None, description="checkpoint: .safetensors, .pth or .pt (torchvision or timm layout)")
+    url: str | None = Field(None, description="https address of a checkpoint, fetched only if given")
+    sha256: str | None = Field(None, description="SHA-256 of the checkpoint; required with url")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Weights:
+        if self.path is not None and self.url is not None:
+            raise ValueError("give path or url, not both")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("url needs sha256, so that only the file you mean is loaded")
+        if self.url is not None and not re.match(r"(https|http|file)://", self.url):
+            raise ValueError(f"'{self.url}' is no http(s) or file address")
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
+            raise ValueError("sha256 must be 64 hexadecimal digits")
+        return self
+
+    @property
+    def is_given(self) -> bool:
+        return self.path is not None or self.url is not None
+
+
+class Train(Section):
+    epochs: int = Field(40, ge=1, le=10_000, description="passes over the training set")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="L2 penalty on all weights")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
+    shift: int = Field(2, ge=0, le=64, description="largest random shift in pixels, zero padded")
+    seed: int = Field(0, ge=0, description="seed of initialization, order and augmentation")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+
+
+class Limit(Section):
+    leg: Literal["fold", "quantize", "lower"] = Field(description="parity leg")
+    precision: Literal["float", "fp32", "fp16", "int8"] = Field("float", description="row of the leg")
+    metric: str = Field(description="measured quantity, for example snr_db")
+    value: float = Field(description="allowed bound")
+    reason: str = Field("", description="why; required where the limit is loosened")
+
+
+class Config(Section):
+    """The whole file."""
+
+    project: Project = Field(default_factory=Project, description="names")
+    model: Model = Field(default_factory=Model, description="the architecture")
+    data: Data = Field(default_factory=Data, description="images for training, calibration and parity")
+    weights: Weights = Field(default_factory=Weights, description="given weights; without them the model is trained")
+    train: Train = Field(default_factory=Train, description="training recipe")
+    targets: dict[str, list[str]] = Field(
+        default_factory=dict, description="precisions per target, for example \"android/litert\" = ['int8']; all by default"
+    )
+    limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
+
+
+def load(path: Path | None) -> Config:
+    """The configuration in a file; the defaults where `path` is None.
+
+    Relative paths in the file are taken from the file's own folder.
+
+    Raises:
+        ConfigError: with the key, its line, the known choices and the nearest right one.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration '{path}': {error}. `twinkeel init` writes one.") from error
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(path, text, e) for e in error.errors())) from error
+    return _resolve_paths(config, path.parent)
+
+
+def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
+    """Raise a ConfigError where `[targets]` names a target or precision that there is not."""
+    for name, precisions in config.targets.items():
+        if name not in known:
+            raise ConfigError(f"targets: unknown target '{name}'. {nearest(name, known)}")
+        for precision in precisions:
+            if precision not in known[name]:
+                raise ConfigError(
+                    f"targets.\"{name}\": it has no precision '{precision}'. {nearest(precision, known[name])}"
+                )
+    if config.targets and not any(config.targets.values()):
+        raise ConfigError("targets: no precision is left to build. Name at least one, or leave [targets] out.")
+
+
+def template() -> str:
+    """A commented `twinkeel.toml` with every setting at its default."""
+    lines = ["# twinkeel.toml: every setting with its default. A line that is commented out has none."]
+    for name, field in Config.model_fields.items():
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+            continue
+        lines += ["", f"# {field.description}", f"[{name}]"]
+        for key, setting in field.annotation.model_fields.items():
+            default = setting.get_default()
+            value = "" if default is None else _toml(default)
+            lines.append(f"{'# ' if default is None else ''}{key} = {value}  # {setting.description}".replace("=  #", '= ""  #'))
+    lines += [
+        "",
+        f"# {Config.model_fields['targets'].description}",
+        "# [targets]",
+        '# "android/litert" = ["fp32", "fp16", "int8"]',
+        "",
+        f"# {Config.model_fields['limit'].description}",
+        "# [[limit]]",
+        *(f"# {k} = ...  # {f.description}" for k, f in Limit.model_fields.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return repr(value)
+
+
+def _resolve_paths(config: Config, base: Path) -> Config:
+    def absolute(value: str | None) -> str | None:
+        return None if value is None else str((base / Path(value).expanduser()).resolve())
+
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"path": absolute(config.data.path)}),
+            "weights": config.weights.model_copy(update={"path": absolute(config.weights.path)}),
+        }
+    )
+
+
+def _describe(path: Path, text: str, error: Any) -> str:
+    """One line for one validation error: file, line, key, what is wrong, what is known."""
+    location = [str(part) for part in error["loc"]]
+    key, where = location[-1] if location else "", ".".join(location)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = f"unknown key '{key}'. {nearest(key, _keys(location[:-1]))}"
+    elif error["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        message = f"unknown value {error['input']!r}. {nearest(str(error['input']), choices)}"
+    elif not isinstance(error["input"], dict):
+        given = repr(error["input"])
+        message = f"{message}, not {given if len(given) < 80 else given[:77] + '...'}"
+    line = _line_of(text, location)
+    return f"{path}{f':{line}' if line else ''}: {where}: {message}"
+
+
+def _keys(location: list[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        if part.isdigit():
+            continue
+        annotation = section.model_fields[part].annotation
+        section = typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else annotation  # type: ignore[assignment]
+    return list(section.model_fields)
+
+
+def _line_of(text: str, location: list[str]) -> int | None:
+    """The line of a key: the first `key =` after its table's header."""
+    section, current = (location[0] if len(location) > 1 else ""), ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
+        if header:
+            current = header.group(1).split(".")[0].strip("\"' ")
+            if len(location) == 1 and current == location[0]:
+                return number
+        elif current == section and location and re.match(rf"\s*[\"']?{re.escape(location[-1])}[\"']?\s*=", line):
+            return number
+    return None
+
+

@@ -1,0 +1,158 @@
+"""Images and labels, split once into training, calibration and held-out sets."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Config
+from .errors import DataError
+from .resize import fit
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images ``(N, H, W, 3)`` uint8 RGB and labels ``(N,)`` int64."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def digest(self) -> str:
+        """SHA-256 of the shape, the pixels and the labels."""
+        content = hashlib.sha256(repr(self.images.shape).encode())
+        content.update(np.ascontiguousarray(self.images).tobytes())
+        content.update(self.labels.astype("<i8").tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The three sets and the class names in the order of the logits."""
+
+    train: Split
+    calibration: Split
+    held_out: Split
+    labels: tuple[str, ...]
+
+
+def load(config: Config) -> Dataset:
+    """The data set of a configuration, resized to the model's resolution.
+
+    Equal images always fall into the same set, so a duplicate cannot leak from calibration into held-out.
+
+    Raises:
+        DataError: a file cannot be read, or a set would be empty.
+    """
+    if config.data.source == "digits":
+        images, labels, names = _digits(config.model.resolution)
+    else:
+        images, labels, names = _folder(Path(config.data.path or ""), config.model.resolution)
+    return _split(images, labels, names, config)
+
+
+def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(..., 3)`` RGB -> ``(..., 4)`` RGBA with alpha 255."""
+    alpha = np.full((*images.shape[:-1], 1), 255, np.uint8)
+    return np.concatenate([images, alpha], axis=-1)
+
+
+def edge_images(held_out: Split, seed: int = 0) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Images ``(N, H, W, 3)`` at the edges of what can be fed, and their names."""
+    _, height, width, _ = held_out.images.shape
+    board = (np.indices((height, width)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
+    first = held_out.images[0]
+    named = {
+        "black": np.zeros((height, width, 3), np.uint8),
+        "white": np.full((height, width, 3), 255, np.uint8),
+        "noise": np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8),
+        "checkerboard": board,
+        "shift-right": np.roll(first, 1, axis=1),
+        "shift-down": np.roll(first, 1, axis=0),
+    }
+    return np.stack(list(named.values())), tuple(named)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Any Pillow format as ``(H, W, 3)`` uint8 RGB: EXIF orientation applied, alpha put on black.
+
+    Raises:
+        DataError: naming the file.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                return (np.asarray(upright, np.uint16) >> 8).astype(np.uint8)[..., None].repeat(3, -1)
+            if upright.mode in ("P", "LA", "PA", "RGBa") or "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            if upright.mode == "RGBA":
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
+            return np.asarray(upright.convert("RGB"), np.uint8)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
+        raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+
+
+def _digits(resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+    """scikit-learn's 1797 handwritten digits, 8 x 8 with 17 grey levels."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
+    images = np.stack([fit(image, resolution) for image in grey])
+    return images, digits.target.astype(np.int64), tuple(str(n) for n in range(10))
+
+
+def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+    """Images of ``root/<class>/*``; classes in the order of their names."""
+    if not root.is_dir():
+        raise DataError(f"data.path '{root}' is no folder. It must hold one folder of images per class.")
+    classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(classes) < 2:
+        raise DataError(f"'{root}' holds {len(classes)} class folders; at least 2 are needed.")
+    images, labels = [], []
+    for label, folder in enumerate(classes):
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if len(files) < 3:
+            raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
+        images += [fit(read_image(file), resolution) for file in files]
+        labels += [label] * len(files)
+    return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
+
+
+def _split(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], names: tuple[str, ...], config: Config
+) -> Dataset:
+    """Per class: held-out first, then calibration, the rest for training; groups of equal images stay together."""
+    hashes = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    per_class = max(1, round(config.data.calibration / len(names)))
+    sets: tuple[list[int], list[int], list[int]] = ([], [], [])
+    seen: dict[str, int] = {}
+    random = np.random.default_rng(config.data.seed)
+    for label in range(len(names)):
+        order = np.flatnonzero(labels == label)
+        random.shuffle(order)
+        held = max(1, round(len(order) * config.data.held_out))
+        calibration = min(per_class, max(1, (len(order) - held) // 2))
+        for position, index in enumerate(order):
+            wanted = 0 if position < held else 1 if position < held + calibration else 2
+            sets[seen.setdefault(str(hashes[index]), wanted)].append(int(index))
+    held_out, calibrated, train = (
+        Split(images=images[sorted(chosen)], labels=labels[sorted(chosen)]) for chosen in sets
+    )
+    for name, part in (("held-out", held_out), ("calibration", calibrated), ("training", train)):
+        if not len(part.images):
+            raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
+    return Dataset(train=train, calibration=calibrated, held_out=held_out, labels=names)

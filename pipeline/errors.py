@@ -1,0 +1,56 @@
+"""Everything that a user can mend, one class each, with the exit code of the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TwinkeelError(Exception):
+    """Base of all errors that are reported without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(TwinkeelError):
+    """`twinkeel.toml` asks for something that does not exist or cannot be."""
+
+    exit_code = 2
+
+
+class DataError(TwinkeelError):
+    """Images or labels cannot be used."""
+
+    exit_code = 3
+
+
+class WeightsError(TwinkeelError):
+    """A checkpoint cannot be read or does not fit the model."""
+
+    exit_code = 4
+
+
+class ConversionError(TwinkeelError):
+    """A converter refused the model."""
+
+    exit_code = 5
+
+
+class ParityError(TwinkeelError):
+    """An artifact computes something else than the reference."""
+
+    exit_code = 6
+
+
+class VerifyError(TwinkeelError):
+    """A folder does not hold what its manifest says."""
+
+    exit_code = 7
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that lists the known names and the one most like `name`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"Known: {', '.join(names)}.{hint}"

@@ -1,0 +1,1 @@
+"""The stages a model passes through before any runtime knows of it; their order stands in `runner.py`."""

@@ -1,0 +1,1 @@
+"""Runtimes that an Android app can load."""
