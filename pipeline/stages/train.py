@@ -1,0 +1,176 @@
+"""Train from scratch: SGD with a one-cycle schedule and small random shifts.
+
+An epoch depends on the seed, its number and the state before it alone, so a run that was killed and resumed ends
+in the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..config import Config, Train
+from ..data import Dataset, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One point of the training curves."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+def train(
+    model: nn.Module, data: Dataset, config: Config, out: Path, progress: Callable[[Epoch, int], None]
+) -> list[Epoch]:
+    """Train `model` in place; `out` gets ``state.pt`` (to resume from), ``curves.csv`` and ``curves.png``."""
+    settings = config.train
+    device = _device(settings.device)
+    out.mkdir(parents=True, exist_ok=True)
+    model.to(device)
+    images = _normalized(data.train, config).to(device)
+    labels = torch.from_numpy(data.train.labels).to(device)
+    steps = len(_batches(len(images), settings.batch_size, torch.arange(len(images))))
+    optimizer = torch.optim.SGD(
+        model.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.epochs * steps + 1
+    )
+    history = _resume(out / "state.pt", model, optimizer, schedule, device)
+    for number in range(len(history), settings.epochs):
+        # Dropout draws from the global generator
+        torch.manual_seed(settings.seed * 1_000_003 + number)
+        loss = _one_epoch(model, images, labels, optimizer, schedule, settings)
+        history.append(Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device)))
+        _save(out / "state.pt", model, optimizer, schedule, history)
+        progress(history[-1], settings.epochs)
+    model.to("cpu").eval()
+    _write_curves(history, out)
+    return history
+
+
+def _one_epoch(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    settings: Train,
+) -> float:
+    model.train()
+    total = 0.0
+    order = torch.randperm(len(images))
+    for batch in _batches(len(images), settings.batch_size, order):
+        logits = model(_shifted(images[batch], settings.shift))
+        loss = nn.functional.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        total += loss.item() * len(batch)
+    return total / len(images)
+
+
+def _batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
+    """Batches of at least 2: BatchNorm cannot train on one image."""
+    parts = list(torch.split(order, size))
+    if len(parts) > 1 and len(parts[-1]) < 2:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def _shifted(batch: torch.Tensor, limit: int) -> torch.Tensor:
+    """Each image moved by up to `limit` pixels both ways; the edge pixel is repeated."""
+    if not limit:
+        return batch
+    _, _, height, width = batch.shape
+    padded = nn.functional.pad(batch, [limit] * 4, mode="replicate")
+    offsets = torch.randint(0, 2 * limit + 1, (len(batch), 2)).tolist()
+    return torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)])
+
+
+def _normalized(split: Split, config: Config) -> torch.Tensor:
+    """``(N, 3, H, W)`` float32 normalized."""
+    mean = torch.tensor(config.data.mean).view(1, 3, 1, 1)
+    std = torch.tensor(config.data.std).view(1, 3, 1, 1)
+    return (torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def _accuracy(model: nn.Module, split: Split, config: Config, device: torch.device) -> float:
+    model.eval()
+    found: list[NDArray[np.int64]] = []
+    with torch.no_grad():
+        for part in torch.split(_normalized(split, config), 256):
+            found.append(model(part.to(device)).argmax(1).cpu().numpy())
+    return float((np.concatenate(found) == split.labels).mean())
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _save(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    history: list[Epoch],
+) -> None:
+    """Write whole or not at all."""
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float)},
+        "history": [(e.loss, e.accuracy) for e in history],
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _resume(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    device: torch.device,
+) -> list[Epoch]:
+    if not path.is_file():
+        return []
+    state = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    return [Epoch(epoch=i, loss=loss, accuracy=acc) for i, (loss, acc) in enumerate(state["history"], 1)]
+
+
+def _write_curves(history: list[Epoch], out: Path) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "loss", "held_out_accuracy"])
+    writer.writerows([e.epoch, f"{e.loss:.6f}", f"{e.accuracy:.6f}"] for e in history)
+    (out / "curves.csv").write_text(text.getvalue())
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [e.epoch for e in history]
+    left.plot(epochs, [e.loss for e in history])
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.plot(epochs, [100 * e.accuracy for e in history])
+    right.set(xlabel="epoch", ylabel="held-out accuracy, %")
+    figure.savefig(out / "curves.png", dpi=120, metadata={"Software": None})

@@ -1,0 +1,149 @@
+"""Load weights from a checkpoint; nothing in the file is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..config import Weights
+from ..errors import WeightsError
+
+MAX_DOWNLOAD = 2 * 2**30
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def locate(weights: Weights, cache: Path) -> Path:
+    """The checkpoint's path, fetched into `cache` where the user gave a URL, its SHA-256 checked if given."""
+    path = Path(weights.path) if weights.path is not None else _fetch(weights, cache)
+    if not path.is_file():
+        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth or .pt checkpoint.")
+    if weights.sha256 is not None and (found := file_digest(path)) != weights.sha256.lower():
+        raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")
+    return path
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint strictly into `model`.
+
+    Accepts torchvision's and timm's key layout of MobileNetV2, with or without a ``module.`` prefix or a wrapping
+    ``state_dict`` / ``model`` entry.
+
+    Raises:
+        WeightsError: naming the first key that does not fit, both shapes and the likely cause.
+    """
+    wanted = model.state_dict()
+    state = _normalize(_read(path))
+    if "conv_stem.weight" in state:
+        state = _from_timm(state)
+    for key in sorted(state.keys() - wanted.keys()):
+        raise WeightsError(f"'{path}' has the key '{key}', which the model does not. Is it another architecture?")
+    for key, value in wanted.items():
+        if key not in state:
+            if key.endswith("num_batches_tracked"):
+                state[key] = value
+                continue
+            raise WeightsError(f"'{path}' lacks the key '{key}'. Is it another architecture, or only a part?")
+        if state[key].shape != value.shape:
+            raise WeightsError(
+                f"'{path}': '{key}' has shape {tuple(state[key].shape)}, the model needs {tuple(value.shape)}. "
+                + _likely_cause(key, tuple(state[key].shape))
+            )
+        if state[key].is_floating_point() and not torch.isfinite(state[key]).all():
+            raise WeightsError(f"'{path}': '{key}' holds NaN or infinite values. Was the training stable?")
+    model.load_state_dict(state, strict=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fetch(weights: Weights, cache: Path) -> Path:
+    url, digest = str(weights.url), str(weights.sha256).lower()
+    path = cache / f"{digest}{next((s for s in _SUFFIXES if url.endswith(s)), '.pth')}"
+    if path.is_file():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, partial.open("wb") as stream:
+            received = 0
+            while block := response.read(1 << 20):
+                received += len(block)
+                if received > MAX_DOWNLOAD:
+                    raise WeightsError(f"'{url}' is larger than {MAX_DOWNLOAD} bytes")
+                stream.write(block)
+        if (found := file_digest(partial)) != digest:
+            raise WeightsError(f"'{url}' has SHA-256 {found}, the configuration says {digest}.")
+        partial.replace(path)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise WeightsError(f"cannot fetch '{url}': {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"'{path}' holds more than tensors and is not opened, since that could run code from it. "
+            "Save `model.state_dict()`, best as safetensors."
+        ) from error
+    except Exception as error:  # each format has errors of its own; the file's name is what helps
+        raise WeightsError(f"cannot read the checkpoint '{path}': {error}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise WeightsError(f"'{path}' holds no state dict. Save `model.state_dict()`.")
+    return content
+
+
+def _normalize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _from_timm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """timm's names (stages of blocks) to torchvision's (one flat list of blocks)."""
+    blocks = sorted({tuple(map(int, m.groups())) for k in state if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", k))})
+    number = {f"blocks.{s}.{b}.": f"features.{i}.conv." for i, (s, b) in enumerate(blocks, 1)}
+    head = f"features.{len(blocks) + 1}."
+    renamed = {}
+    for key, value in state.items():
+        target = key
+        for old, new in (("conv_stem.", "features.0.0."), ("bn1.", "features.0.1.")):
+            target = new + key.removeprefix(old) if key.startswith(old) else target
+        for old, new in (("conv_head.", head + "0."), ("bn2.", head + "1."), ("classifier.", "classifier.1.")):
+            target = new + key.removeprefix(old) if key.startswith(old) else target
+        if (block := re.match(r"blocks\.\d+\.\d+\.", key)) is not None:
+            parts = _timm_parts(f"{block.group()}conv_pwl.weight" in state)
+            layer, _, rest = key.removeprefix(block.group()).partition(".")
+            target = f"{number[block.group()]}{parts.get(layer, layer)}.{rest}"
+        renamed[target] = value
+    return renamed
+
+
+def _timm_parts(expands: bool) -> dict[str, str]:
+    if expands:
+        return {"conv_pw": "0.0", "bn1": "0.1", "conv_dw": "1.0", "bn2": "1.1", "conv_pwl": "2", "bn3": "3"}
+    return {"conv_dw": "0.0", "bn1": "0.1", "conv_pw": "1", "bn2": "2"}
+
+
+def _likely_cause(key: str, shape: tuple[int, ...]) -> str:
+    if key.startswith("classifier."):
+        return f"The checkpoint has {shape[0]} classes: use data with as many, or train the classifier anew."
+    return "The checkpoint has another width: set model.width to the one it was trained with."
