@@ -1,0 +1,161 @@
+"""Parity: measured against allowed, leg by leg. All limits stand in `LIMITS`, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Limit as Override
+from .errors import ConfigError, nearest
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """An allowed bound: `metric` must be at least (``>=``) or at most (``<=``) `value`."""
+
+    metric: str
+    sense: str
+    value: float
+    reason: str
+    digits_only: bool = False
+
+    def holds(self, measured: float) -> bool:
+        # written so that NaN fails
+        return measured >= self.value if self.sense == ">=" else measured <= self.value
+
+
+def _at_least(metric: str, value: float, reason: str, digits_only: bool = False) -> Limit:
+    return Limit(metric=metric, sense=">=", value=value, reason=reason, digits_only=digits_only)
+
+
+def _at_most(metric: str, value: float, reason: str, digits_only: bool = False) -> Limit:
+    return Limit(metric=metric, sense="<=", value=value, reason=reason, digits_only=digits_only)
+
+
+LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
+    ("fold", "float"): (_at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),),
+    ("quantize", "int8"): (
+        _at_least("snr_db", 15, "below it top-1 collapses on MobileNet-like networks"),
+        _at_least("snr_db", 25, "the default model reaches more", digits_only=True),
+        _at_least("agreement", 0.99, "top-1 of the int8 and the float reference", digits_only=True),
+        _at_most("accuracy_drop", 0.005, "half a point of top-1"),
+    ),
+    ("lower", "fp32"): (
+        _at_least("snr_db", 90, "the same float32 arithmetic in another order; 100 dB and more are usual"),
+        _at_most("max_error", 1e-4, "of the reference's range; one wrong weight shows"),
+    ),
+    ("lower", "fp16"): (_at_most("max_error", 5e-4, "against the same float16-rounded weights"),),
+    ("lower", "int8"): (
+        _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
+        _at_most("max_steps", 3, "rounding differences of float32 and int32 sums", digits_only=True),
+        _at_least("equal_logits", 0.8, "usual on one calibration with rounded biases", digits_only=True),
+        _at_least("equal_to_same_kernels", 1, "two runtimes with the same kernels compute the same", digits_only=True),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One leg's measured value beside its limit."""
+
+    leg: str
+    metric: str
+    measured: float
+    sense: str
+    limit: float
+    reason: str
+
+    @property
+    def is_met(self) -> bool:
+        return self.measured >= self.limit if self.sense == ">=" else self.measured <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"
+
+
+def limits_for(leg: str, precision: str, is_default_model: bool, overrides: Iterable[Override]) -> tuple[Limit, ...]:
+    """The limits of a leg: the tightest row of each metric, then the configuration's own.
+
+    Raises:
+        ConfigError: there is no row, or a limit is loosened without a reason.
+    """
+    if (leg, precision) not in LIMITS:
+        raise ConfigError(f"there is no parity limit for {leg}, {precision}; add a row with its reason to LIMITS")
+    rows = {row.metric: row for row in LIMITS[leg, precision] if is_default_model or not row.digits_only}
+    for override in overrides:
+        if (override.leg, override.precision) != (leg, precision):
+            continue
+        if override.metric not in rows:
+            raise ConfigError(f"limit.metric: {leg}, {precision} has no '{override.metric}'. {nearest(override.metric, rows)}")
+        row = rows[override.metric]
+        if not row.holds(override.value) and not override.reason:
+            raise ConfigError(
+                f"limit: {override.metric} {row.sense} {override.value:g} is looser than {row.value:g}; give a reason"
+            )
+        rows[override.metric] = replace(row, value=override.value, reason=override.reason or row.reason)
+    return tuple(rows.values())
+
+
+def judge(leg: str, limits: Iterable[Limit], measured: Mapping[str, float]) -> list[Check]:
+    """A check per limit; a metric that was not measured where its limit asks for it is NaN, which fails."""
+    return [
+        Check(
+            leg=leg,
+            metric=limit.metric,
+            measured=measured.get(limit.metric, float("nan")),
+            sense=limit.sense,
+            limit=limit.value,
+            reason=limit.reason,
+        )
+        for limit in limits
+    ]
+
+
+def snr_db(reference: Logits, candidate: Logits) -> float:
+    """Signal to noise in dB; infinite where they are equal."""
+    signal = np.square(reference, dtype=np.float64).sum()
+    noise = np.square(reference.astype(np.float64) - candidate).sum()
+    return float("inf") if noise == 0 else float(10 * np.log10(signal / noise))
+
+
+def max_error(reference: Logits, candidate: Logits) -> float:
+    """Largest difference over the reference's range."""
+    return float(np.abs(reference - candidate).max() / max(float(np.ptp(reference)), 1e-30))
+
+
+def agreement(reference: Logits, candidate: Logits) -> float:
+    """Share of images with the same top class."""
+    return float((reference.argmax(1) == candidate.argmax(1)).mean())
+
+
+def accuracy(logits: Logits, labels: NDArray[np.int64]) -> float:
+    """Share of images whose top class is the label."""
+    return float((logits.argmax(1) == labels).mean())
+
+
+def steps(reference: Logits, candidate: Logits, scale: float) -> NDArray[np.float64]:
+    """Differences in whole steps of the int8 logits."""
+    apart: NDArray[np.float64] = np.abs(np.rint((reference.astype(np.float64) - candidate) / scale))
+    return apart
+
+
+def lowered(reference: Logits, float_reference: Logits, candidate: Logits, precision: str, scale: float) -> dict[str, float]:
+    """All metrics of the lower leg."""
+    measured = {
+        "snr_db": snr_db(reference, candidate),
+        "max_error": max_error(reference, candidate),
+        "agreement": agreement(float_reference, candidate),
+    }
+    if precision == "int8":
+        apart = steps(reference, candidate, scale)
+        measured |= {
+            "max_steps": float(apart.max()),
+            "equal_logits": float((apart == 0).mean()),
+            "snr_loss_db": snr_db(float_reference, reference) - snr_db(float_reference, candidate),
+        }
+    return measured

@@ -1,0 +1,111 @@
+"""LiteRT (TFLite), run by its XNNPACK delegate."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.artifact import Run
+from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.program import Program
+
+NAME = "android/litert"
+SUFFIX = ".tflite"
+PRECISIONS = ("fp32", "fp16", "int8")
+KERNELS = "xnnpack"
+PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
+
+
+def build(program: Program, precision: str, out: Path) -> Path:
+    """int8 comes from the unfolded quantized reference: litert-torch 0.10 refuses folded int8 weights."""
+    if precision == "fp16":
+        with tempfile.TemporaryDirectory() as folder:
+            return _to_half(_convert(program, "fp32", Path(folder) / "float.tflite"), out)
+    return _convert(program, precision, out)
+
+
+def load(path: Path) -> Run:
+    """The artifact on one thread; int8 logits are given as float32.
+
+    Raises:
+        ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    if not any(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()):
+        raise ConversionError(f"XNNPACK runs no part of '{path.name}'")
+    source, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]
+    scale, zero_point = result["quantization"]
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        interpreter.set_tensor(source, pixels)
+        interpreter.invoke()
+        logits: NDArray[np.float32] = interpreter.get_tensor(result["index"])
+        if result["dtype"] == np.int8:
+            return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+        return logits
+
+    return run
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Operators between layers; a DEQUANTIZE of a constant, as fp16 weights have, is none."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    made = {int(interpreter.get_input_details()[0]["index"])}
+    count: dict[str, int] = {}
+    for op in interpreter._get_ops_details():
+        if op["op_name"] == "DEQUANTIZE" and not made.intersection(map(int, op["inputs"])):
+            continue
+        made.update(map(int, op["outputs"]))
+        count[op["op_name"]] = count.get(op["op_name"], 0) + 1
+    return dict(sorted(count.items()))
+
+
+def _convert(program: Program, precision: str, out: Path) -> Path:
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    import litert_torch
+    import torch
+
+    example = (torch.zeros(program.contract.shape, dtype=torch.uint8),)
+    if precision == "int8":
+        from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+        from litert_torch.quantize.quant_config import QuantConfig
+
+        # only its `is_dynamic` is read
+        static = PT2EQuantizer().set_global(get_symmetric_quantization_config())
+        model = litert_torch.convert(
+            program.quantized_unfolded, example, quant_config=QuantConfig(pt2e_quantizer=static)
+        )
+    else:
+        model = litert_torch.convert(program.folded, example)
+    model.export(str(out))
+    return out
+
+
+def _to_half(source: Path, out: Path) -> Path:
+    """float16 weights behind a DEQUANTIZE; XNNPACK computes in float32."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe_manager
+
+    recipe = recipe_manager.RecipeManager()
+    recipe.add_quantization_config(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        op_config=qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        ),
+        algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING,
+    )
+    caster = quantizer.Quantizer(str(source), recipe.get_quantization_recipe())
+    caster.quantize(enable_progress_report=False).export_model(str(out))
+    return out
