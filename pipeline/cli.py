@@ -1,0 +1,200 @@
+"""The command `twinkeel`; the one place that sees models, pipeline and targets."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pkgutil
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from .errors import ConfigError, ParityError, TwinkeelError
+
+if TYPE_CHECKING:
+    from .artifact import Target
+    from .config import Config
+
+PLATFORMS = ("android",)
+
+
+def _config_option(function: Any) -> Any:
+    kind = click.Path(path_type=Path)
+    return click.option("-c", "--config", "path", type=kind, help="twinkeel.toml; without it ./twinkeel.toml or the defaults.")(function)
+
+
+def _out_option(function: Any) -> Any:
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder.")(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="twinkeel")
+def cli() -> None:
+    """One torch vision model in; verified Android artifacts out."""
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), default=Path("twinkeel.toml"))
+def init(path: Path) -> None:
+    """Write a commented twinkeel.toml with every setting at its default."""
+    from . import config
+
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(config.template())
+    except FileExistsError as error:
+        raise ConfigError(f"'{path}' exists already; it is left as it is. Name another file: twinkeel init PATH") from error
+    except OSError as error:
+        raise ConfigError(f"cannot write '{path}': {error}") from error
+    click.echo(f"wrote {path}")
+
+
+@cli.command()
+@_config_option
+@_out_option
+def train(path: Path | None, out: Path) -> None:
+    """Train or load the weights and write them as safetensors."""
+    import torch
+    from safetensors.torch import save_file
+
+    from . import data, runner
+
+    config = _read_config(path)
+    images = data.load(config)
+    torch.manual_seed(config.train.seed)
+    model = _model(config)(len(images.labels), config.model.width)
+    runner.get_weights(model, config, images, out, click.echo)
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / f"{config.project.name}.safetensors"
+    save_file(model.state_dict(), target)
+    click.echo(f"wrote {target}")
+
+
+@cli.command()
+@click.argument("platform", type=click.Choice(PLATFORMS))
+@_config_option
+@_out_option
+def build(platform: str, path: Path | None, out: Path) -> None:
+    """Build every artifact of a platform and prove it against torch."""
+    from . import report, runner
+
+    _quiet_converters()
+    config = _read_config(path)
+    console = report.console()
+    targets = {name: t for name, t in _targets().items() if name.startswith(f"{platform}/")}
+    with console.status("starting") as status:
+
+        def say(line: str) -> None:
+            status.update(line)
+            console.print(line, markup=False)
+
+        result = runner.build(config, targets, _model(config), platform, out, say)
+    report.print_result(result, console)
+    if not result.is_verified:
+        raise ParityError(f"{len(report.failures(result))} checks failed; '{result.folder}' is marked as failed")
+    console.print(f"all verified: {result.folder}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def parity(folder: Path) -> None:
+    """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone."""
+    from . import manifest
+
+    _quiet_converters()
+    failed = 0
+    for name, checks in manifest.replay(folder, _targets()):
+        for check in checks:
+            click.echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
+            failed += not check.is_met
+    if failed:
+        raise ParityError(f"{failed} checks of '{folder}' failed")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Check the hashes of a finished folder."""
+    from . import manifest
+
+    click.echo(f"{manifest.verify(folder)} files are as the manifest says")
+
+
+@cli.command()
+@click.option("--classes", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--width", type=click.FloatRange(0, 4, min_open=True), help="Count this width only.")
+@click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
+def models(classes: int, width: float | None, resolution: int) -> None:
+    """Parameters and multiply-adds of the models, beside the published ones."""
+    import torch
+    from rich.table import Table
+
+    from ..model import mobilenet_v2
+    from ..model.count import count, published
+    from . import report
+
+    known = {(row.width, row.resolution): row for row in published()}
+    table = Table(title=f"{mobilenet_v2.NAME}, {classes} classes")
+    for heading in ("width", "resolution", "parameters", "multiply-adds", "published parameters", "published MMAdds", "top-1"):
+        table.add_column(heading, justify="right")
+    for w, r in [(width, resolution)] if width is not None else list(known):
+        with torch.device("meta"):
+            found = count(mobilenet_v2.create(classes, w), r)
+        row = known.get((w, r)) if classes == 1000 else None
+        beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
+        table.add_row(str(w), str(r), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
+    report.console().print(table)
+
+
+@cli.command(name="targets")
+def list_targets() -> None:
+    """The targets and their precisions."""
+    for name, target in _targets().items():
+        click.echo(f"{name}: {', '.join(target.PRECISIONS)}")
+
+
+def main() -> None:
+    """Entry point: a `TwinkeelError` becomes one message and an exit code."""
+    try:
+        cli(standalone_mode=True)
+    except TwinkeelError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _targets() -> dict[str, Target]:
+    """Every module below `targets/<platform>/` whose name has no leading underscore."""
+    found: dict[str, Target] = {}
+    for platform in PLATFORMS:
+        package = importlib.import_module(f"twinkeel.targets.{platform}")
+        for entry in pkgutil.iter_modules(package.__path__):
+            if not entry.name.startswith("_") and not entry.ispkg:
+                module = cast("Target", importlib.import_module(f"{package.__name__}.{entry.name}"))
+                found[module.NAME] = module
+    return found
+
+
+def _read_config(path: Path | None) -> Config:
+    from . import config
+
+    default = Path("twinkeel.toml")
+    read = config.load(path if path is not None else default if default.is_file() else None)
+    config.check_targets(read, {name: target.PRECISIONS for name, target in _targets().items()})
+    return read
+
+
+def _model(config: Config) -> Any:
+    return importlib.import_module(f"twinkeel.model.{config.model.name}").create
+
+
+def _quiet_converters() -> None:
+    """Warnings of the converters that mean nothing to a user: optional GPU kernels, C++ log set-up."""
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)

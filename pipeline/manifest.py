@@ -1,0 +1,144 @@
+"""`manifest.json`, the golden vectors, and the checks of a finished folder from its files alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifact import Target
+from .errors import VerifyError
+from .parity import Check, lowered
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+_UNLISTED = (MANIFEST,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected logits ``(N, classes)`` per precision."""
+
+    names: tuple[str, ...]
+    inputs: NDArray[np.uint8]
+    expected: Mapping[str, NDArray[np.float32]]
+
+
+def write_golden(golden: Golden, folder: Path) -> None:
+    """PNG for people, raw RGBA bytes and little-endian float32 for programs, ``golden.json`` for the shapes."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for name, pixels in zip(golden.names, golden.inputs, strict=True):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        (folder / f"{name}.rgba").write_bytes(pixels.tobytes())
+    for precision, logits in golden.expected.items():
+        (folder / f"expected-{precision}.f32").write_bytes(logits.astype("<f4").tobytes())
+    described = {
+        "names": golden.names,
+        "input_shape": [1, *golden.inputs.shape[1:]],
+        "classes": next(iter(golden.expected.values())).shape[1],
+        "precisions": sorted(golden.expected),
+    }
+    write_json(described, folder / "golden.json")
+
+
+def read_golden(folder: Path) -> Golden:
+    """The golden vectors below `folder`.
+
+    Raises:
+        VerifyError: a file is missing or has another size than ``golden.json`` says.
+    """
+    try:
+        described = json.loads((folder / "golden.json").read_text())
+        shape, names = described["input_shape"], tuple(described["names"])
+        inputs = [np.frombuffer((folder / f"{n}.rgba").read_bytes(), np.uint8).reshape(shape[1:]) for n in names]
+        expected = {
+            p: np.frombuffer((folder / f"expected-{p}.f32").read_bytes(), "<f4").reshape(len(names), described["classes"])
+            for p in described["precisions"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"the golden vectors in '{folder}' are not whole: {error}. Build again.") from error
+    return Golden(names=names, inputs=np.stack(inputs), expected=expected)
+
+
+def write_json(content: object, path: Path) -> None:
+    """Sorted keys and no time or path, so that equal builds give equal files."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["schema_version"] != SCHEMA_VERSION:
+            raise VerifyError(f"'{path}' has schema version {manifest['schema_version']}, this is {SCHEMA_VERSION}")
+        if not isinstance(manifest["files"], dict) or not isinstance(manifest["artifacts"], list):
+            raise TypeError("'files' or 'artifacts' has the wrong type")
+    except OSError as error:
+        raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise VerifyError(f"'{path}' is damaged: {error!r}. Build again.") from error
+    result: dict[str, Any] = manifest
+    return result
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` but the manifest itself."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).as_posix() not in _UNLISTED
+    }
+
+
+def verify(folder: Path) -> int:
+    """Check every hash of a finished folder and return the number of files.
+
+    Raises:
+        VerifyError: naming each file that is changed, missing or unknown to the manifest.
+    """
+    listed = read_manifest(folder)["files"]
+    found = hash_files(folder)
+    problems = [f"changed: {name}" for name in listed if name in found and found[name] != listed[name]]
+    problems += [f"missing: {name}" for name in sorted(listed.keys() - found.keys())]
+    problems += [f"unknown: {name}" for name in sorted(found.keys() - listed.keys())]
+    if problems:
+        raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems))
+    return len(found)
+
+
+def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[Check]]]:
+    """Run every artifact of a finished folder on the golden inputs: (name, checks) of each.
+
+    Only files are read: neither the model nor its weights are needed.
+
+    Raises:
+        VerifyError: a hash is wrong, or an artifact's target is not installed.
+    """
+    verify(folder)
+    manifest, golden = read_manifest(folder), read_golden(folder / "golden")
+    results = []
+    for entry in manifest["artifacts"]:
+        if entry["target"] not in targets:
+            raise VerifyError(f"the manifest names the target '{entry['target']}', which is not installed here")
+        run = targets[entry["target"]].load(folder / entry["path"])
+        candidate = np.concatenate([run(pixels[None]) for pixels in golden.inputs])
+        measured = lowered(
+            golden.expected[entry["precision"]], golden.expected["fp32"], candidate, entry["precision"],
+            manifest["output_scale"],
+        )
+        checks = [
+            Check(leg="lower", metric=c["metric"], measured=measured[c["metric"]], sense=c["sense"], limit=c["limit"],
+                  reason=c["reason"])
+            for c in entry["checks"] if c["metric"] in measured
+        ]
+        results.append((f"{entry['target']} {entry['precision']}", checks))
+    return results

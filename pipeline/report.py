@@ -1,0 +1,54 @@
+"""The tables that a terminal shows."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .parity import Check
+from .runner import Result
+
+
+def console() -> Console:
+    """Plain and wide enough for the table where no terminal is attached."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=150)
+
+
+def print_result(result: Result, to: Console) -> None:
+    """One table of all artifacts, then each leg that is over its limit."""
+    table = Table(title=f"{result.folder}")
+    for heading in ("artifact", "precision", "bytes", "lower leg", "agreement", "accuracy", "ms here", "evidence", "parity"):
+        table.add_column(heading, justify="right" if heading in ("bytes", "agreement", "accuracy", "ms here") else "left")
+    for row in result.rows:
+        table.add_row(
+            row.artifact.target,
+            row.artifact.precision,
+            f"{row.artifact.bytes:,}",
+            "\n".join(_short(check) for check in row.checks),
+            f"{100 * row.agreement:.2f} %",
+            f"{100 * row.accuracy:.2f} %",
+            f"{row.latency_ms:.3f}",
+            row.evidence,
+            "verified" if row.is_verified else "FAILED",
+        )
+    accuracy = result.reference_accuracy
+    to.print(f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %")
+    for check in result.program_checks:
+        to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
+    to.print(table)
+    for line in failures(result):
+        to.print(line, markup=False)
+
+
+def failures(result: Result) -> list[str]:
+    """Each leg over its limit: which artifact, the number, the limit."""
+    lines = [f"FAILED {check}" for check in result.program_checks if not check.is_met]
+    for row in result.rows:
+        name = f"{row.artifact.target} {row.artifact.precision}"
+        lines += [f"FAILED {name}: {check}" for check in row.checks if not check.is_met]
+    return lines + [f"FAILED {error}" for error in result.errors]
+
+
+def _short(check: Check) -> str:
+    return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g})"
