@@ -44,7 +44,8 @@ def quantize(
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     example = torch.from_numpy(calibration[:1])
-    graph = torch.export.export(folded.eval(), (example,)).module()
+    # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
+    graph = torch.export.export(deepcopy(folded).eval(), (example,)).module()
     with _relu6_is_fused():
         prepared = prepare_pt2e(graph, _quantizer())
     with torch.no_grad():
@@ -52,7 +53,7 @@ def quantize(
             prepared(torch.from_numpy(image[None]))
     _set_input_range(prepared, contract)
     quantized = convert_pt2e(deepcopy(prepared))
-    unfolded = convert_pt2e(prepared, fold_quantize=False)
+    unfolded = convert_pt2e(deepcopy(prepared), fold_quantize=False)
     for module in (quantized, unfolded):
         _round_biases(module)
     return quantized, unfolded, _output_scale(quantized)

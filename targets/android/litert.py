@@ -107,5 +107,5 @@ def _to_half(source: Path, out: Path) -> Path:
         algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING,
     )
     caster = quantizer.Quantizer(str(source), recipe.get_quantization_recipe())
-    caster.quantize(enable_progress_report=False).export_model(str(out))
+    caster.quantize(enable_progress_bar=False, enable_progress_report=False).export_model(str(out))
     return out

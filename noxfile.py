@@ -1,0 +1,68 @@
+"""Sessions. All heavy ones share one environment below .nox/shared, so that a fresh machine installs it once."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests"]
+
+SHARED = Path(".nox") / "shared"
+SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "noxfile.py")
+
+
+def shared(session: nox.Session, *extras: str) -> str:
+    """The shared environment's bin folder, with the project and the named extras installed."""
+    folder = SHARED / ("Scripts" if sys.platform == "win32" else "bin")
+    if not (folder / "python").exists() and not (folder / "python.exe").exists():
+        shutil.rmtree(SHARED, ignore_errors=True)
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(SHARED), external=True)
+    python = str(folder / "python")
+    # torch first: a wheel that pip already knows (a CPU build, say) is kept
+    session.run(python, "-m", "pip", "install", "--quiet", "torch==2.13.0", external=True)
+    wanted = f".[{','.join(extras)}]" if extras else "."
+    session.run(python, "-m", "pip", "install", "--quiet", wanted, external=True)
+    # a version that did not change is not reinstalled, its sources may have been
+    session.run(
+        python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", ".", external=True
+    )
+    return python
+
+
+@nox.session(venv_backend="none")
+def build_android(session: nox.Session) -> None:
+    """Build and verify every Android artifact; arguments after -- go to `twinkeel build android`."""
+    python = Path(shared(session))
+    session.run(str(python.with_name("twinkeel")), "build", "android", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    session.run(shared(session, "test"), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check types of the installed package, strictly."""
+    python = shared(session, "dev")
+    packages = ("twinkeel.model", "twinkeel.pipeline", "twinkeel.targets")
+    session.run(python, "-m", "mypy", *(a for p in packages for a in ("-p", p)), external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff>=0.11")
+    session.run("ruff", "check", *SOURCES)
+    session.run("ruff", "format", "--check", *SOURCES)
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Compare the latency of byte input with normalized float input, interleaved."""
+    session.run(shared(session), "benchmarks/input_contract.py", *session.posargs, external=True)
