@@ -100,12 +100,14 @@ class Weights(Section):
 
 
 class Train(Section):
-    epochs: int = Field(40, ge=1, le=10_000, description="passes over the training set")
+    epochs: int = Field(60, ge=1, le=10_000, description="passes over the training set")
     batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
     learning_rate: float = Field(0.1, gt=0, le=10, description="peak of the one-cycle schedule")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="L2 penalty on all weights")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on all weights")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
-    shift: int = Field(2, ge=0, le=64, description="largest random shift in pixels, zero padded")
+    rotation_degrees: float = Field(11.5, ge=0, le=180, description="largest random rotation")
+    zoom: float = Field(0.1, ge=0, lt=1, description="largest random zoom, as a share of the size")
+    shift: float = Field(0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size")
     seed: int = Field(0, ge=0, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 

@@ -66,7 +66,7 @@ class Program:
 
 
 def half_weights(module: nn.Module) -> nn.Module:
-    """A copy with every weight rounded to float16 and kept as float32."""
+    """A copy with the weights of every layer rounded to float16 and kept as float32; biases stay as they are."""
     from copy import deepcopy
 
     import torch
@@ -74,8 +74,36 @@ def half_weights(module: nn.Module) -> nn.Module:
     rounded = deepcopy(module)
     with torch.no_grad():
         for parameter in rounded.parameters():
-            parameter.copy_(parameter.half().float())
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
     return rounded
+
+
+def evaluate_quantized(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits ``(N, classes)`` of a PT2E graph with all sums in float64.
+
+    Products of int8 values and their sums are exact in float64, as they are in the runtimes' int32. In float32 the
+    sums depend on the memory layout, and a value near a rounding boundary falls to either side.
+    """
+    import torch
+    from torch.fx import Interpreter, Node
+
+    class Exact(Interpreter):
+        def run_node(self, n: Node) -> object:
+            name = str(n.target)
+            if n.op == "call_function" and "quantized_decomposed.quantize_per_tensor" in name:
+                args, _ = self.fetch_args_kwargs_from_env(n)
+                x, scale, zero_point, low, high, dtype = args  # type: ignore[misc]
+                return (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
+            value = super().run_node(n)
+            is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32
+            return value.double() if is_float else value  # type: ignore[union-attr]
+
+    exact = Exact(module)
+    with torch.no_grad():
+        parts = [exact.run(torch.from_numpy(image[None])).float().numpy() for image in images]
+    logits: NDArray[np.float32] = np.concatenate(parts)
+    return logits
 
 
 def evaluate(module: nn.Module, images: NDArray[np.uint8], batch: int = 1) -> NDArray[np.float32]:

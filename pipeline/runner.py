@@ -22,7 +22,7 @@ from . import manifest, parity
 from .artifact import Artifact, Run, Target, seal
 from .config import Config
 from .errors import ConversionError, TwinkeelError
-from .program import InputContract, Program, evaluate
+from .program import InputContract, Program, evaluate, evaluate_quantized
 
 if TYPE_CHECKING:
     from torch import nn
@@ -193,7 +193,8 @@ def _reference_outputs(program: Program, data: data_module.Dataset, config: Conf
         labels=data.held_out.labels,
         references={
             "original": evaluate(program.original, images),
-            **{p: evaluate(program.reference(p), images) for p in ("fp32", "fp16", "int8")},
+            **{p: evaluate(program.reference(p), images) for p in ("fp32", "fp16")},
+            "int8": evaluate_quantized(program.quantized, images),
         },
     )
 

@@ -1,4 +1,4 @@
-"""Train from scratch: SGD with a one-cycle schedule and small random shifts.
+"""Train from scratch: SGD with a one-cycle schedule and small random rotations, zooms and shifts.
 
 An epoch depends on the seed, its number and the state before it alone, so a run that was killed and resumed ends
 in the same weights as one that was not.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def _one_epoch(
     total = 0.0
     order = torch.randperm(len(images))
     for batch in _batches(len(images), settings.batch_size, order):
-        logits = model(_shifted(images[batch], settings.shift))
+        logits = model(_augmented(images[batch], settings))
         loss = nn.functional.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -91,14 +92,18 @@ def _batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def _shifted(batch: torch.Tensor, limit: int) -> torch.Tensor:
-    """Each image moved by up to `limit` pixels both ways; the edge pixel is repeated."""
-    if not limit:
-        return batch
-    _, _, height, width = batch.shape
-    padded = nn.functional.pad(batch, [limit] * 4, mode="replicate")
-    offsets = torch.randint(0, 2 * limit + 1, (len(batch), 2)).tolist()
-    return torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)])
+def _augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
+    """Each image turned, zoomed and moved at random; the edge pixel is repeated outside."""
+    count = len(batch)
+    draw = torch.rand(4, count) * 2 - 1  # on the CPU, so that every device sees the same numbers
+    angle = draw[0] * math.radians(settings.rotation_degrees)
+    zoom = 1 + draw[1] * settings.zoom
+    shift_x, shift_y = draw[2:] * 2 * settings.shift  # the grid runs from -1 to 1
+    rows = torch.stack(
+        [zoom * angle.cos(), -angle.sin(), shift_x, angle.sin(), zoom * angle.cos(), shift_y], dim=1
+    ).view(count, 2, 3)
+    grid = nn.functional.affine_grid(rows.to(batch.device), list(batch.shape), align_corners=False)
+    return nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
 def _normalized(split: Split, config: Config) -> torch.Tensor:
