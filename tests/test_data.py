@@ -1,0 +1,51 @@
+"""Reading and splitting of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from twinkeel.pipeline import data
+from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import DataError
+
+
+def test_the_split_is_deterministic_and_disjoint():
+    first, second = data.load(Config()), data.load(Config())
+    assert first.calibration.digest() == second.calibration.digest()
+    seen = [{image.tobytes() for image in part.images} for part in (first.train, first.calibration, first.held_out)]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert sum(len(p.images) for p in (first.train, first.calibration, first.held_out)) == 1797
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "1", "CMYK", "I;16"])
+def test_every_mode_becomes_rgb(mode, tmp_path):
+    if mode == "I;16":
+        image = Image.fromarray(np.full((5, 4), 40_000, np.uint16))
+    else:
+        image = Image.new("RGB", (4, 5), (200, 200, 200)).convert(mode)
+    path = tmp_path / ("image.tif" if mode in ("CMYK", "I;16") else "image.png")
+    image.save(path)
+    found = data.read_image(path)
+    assert found.shape == (5, 4, 3) and found.dtype == np.uint8
+    if mode != "1":
+        assert np.abs(found.astype(int) - (156 if mode == "I;16" else 200)).max() <= 3
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = Image.new("RGB", (6, 2), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert data.read_image(tmp_path / "a.jpg").shape == (6, 2, 3)
+
+
+def test_transparent_pixels_are_put_on_black(tmp_path):
+    Image.new("RGBA", (2, 2), (255, 255, 255, 0)).save(tmp_path / "a.png")
+    assert (data.read_image(tmp_path / "a.png") == 0).all()
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        data.read_image(tmp_path / "broken.png")
