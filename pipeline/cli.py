@@ -24,12 +24,16 @@ PLATFORMS = ("android",)
 
 def _config_option(function: Any) -> Any:
     kind = click.Path(path_type=Path)
-    return click.option("-c", "--config", "path", type=kind, help="twinkeel.toml; without it ./twinkeel.toml or the defaults.")(function)
+    return click.option(
+        "-c", "--config", "path", type=kind, help="twinkeel.toml; without it ./twinkeel.toml or the defaults."
+    )(function)
 
 
 def _out_option(function: Any) -> Any:
     kind = click.Path(path_type=Path, file_okay=False)
-    return click.option("-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder.")(function)
+    return click.option(
+        "-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder."
+    )(function)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +52,9 @@ def init(path: Path) -> None:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(config.template())
     except FileExistsError as error:
-        raise ConfigError(f"'{path}' exists already; it is left as it is. Name another file: twinkeel init PATH") from error
+        raise ConfigError(
+            f"'{path}' exists already; it is left as it is. Name another file: twinkeel init PATH"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot write '{path}': {error}") from error
     click.echo(f"wrote {path}")
@@ -96,7 +102,9 @@ def build(platform: str, path: Path | None, out: Path) -> None:
         result = runner.build(config, targets, _model(config), platform, out, say)
     report.print_result(result, console)
     if not result.is_verified:
-        raise ParityError(f"{len(report.failures(result))} checks failed; '{result.folder}' is marked as failed")
+        raise ParityError(
+            f"{len(report.failures(result))} checks failed; '{result.folder}' is marked as failed"
+        )
     console.print(f"all verified: {result.folder}")
 
 
@@ -128,7 +136,9 @@ def verify(folder: Path) -> None:
 @cli.command()
 @click.option("--classes", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--width", type=click.FloatRange(0, 4, min_open=True), help="Count this width only.")
-@click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
+@click.option(
+    "--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width."
+)
 def models(classes: int, width: float | None, resolution: int) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
     import torch
@@ -140,13 +150,23 @@ def models(classes: int, width: float | None, resolution: int) -> None:
 
     known = {(row.width, row.resolution): row for row in published()}
     table = Table(title=f"{mobilenet_v2.NAME}, {classes} classes")
-    for heading in ("width", "resolution", "parameters", "multiply-adds", "published parameters", "published MMAdds", "top-1"):
+    for heading in (
+        "width",
+        "resolution",
+        "parameters",
+        "multiply-adds",
+        "published parameters",
+        "published MMAdds",
+        "top-1",
+    ):
         table.add_column(heading, justify="right")
     for w, r in [(width, resolution)] if width is not None else list(known):
         with torch.device("meta"):
             found = count(mobilenet_v2.create(classes, w), r)
         row = known.get((w, r)) if classes == 1000 else None
-        beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
+        beside = (
+            (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
+        )
         table.add_row(str(w), str(r), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
     report.console().print(table)
 

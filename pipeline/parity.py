@@ -38,7 +38,9 @@ def _at_most(metric: str, value: float, reason: str, digits_only: bool = False) 
 
 
 LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
-    ("fold", "float"): (_at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),),
+    ("fold", "float"): (
+        _at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),
+    ),
     ("quantize", "int8"): (
         _at_least("snr_db", 15, "below it top-1 collapses on MobileNet-like networks"),
         _at_least("snr_db", 25, "the default model reaches more", digits_only=True),
@@ -54,7 +56,12 @@ LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
         _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
         _at_most("max_steps", 3, "rounding differences of float32 and int32 sums", digits_only=True),
         _at_least("equal_logits", 0.8, "usual on one calibration with rounded biases", digits_only=True),
-        _at_least("equal_to_same_kernels", 1, "two runtimes with the same kernels compute the same", digits_only=True),
+        _at_least(
+            "equal_to_same_kernels",
+            1,
+            "two runtimes with the same kernels compute the same",
+            digits_only=True,
+        ),
     ),
 }
 
@@ -78,20 +85,26 @@ class Check:
         return f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"
 
 
-def limits_for(leg: str, precision: str, is_default_model: bool, overrides: Iterable[Override]) -> tuple[Limit, ...]:
+def limits_for(
+    leg: str, precision: str, is_default_model: bool, overrides: Iterable[Override]
+) -> tuple[Limit, ...]:
     """The limits of a leg: the tightest row of each metric, then the configuration's own.
 
     Raises:
         ConfigError: there is no row, or a limit is loosened without a reason.
     """
     if (leg, precision) not in LIMITS:
-        raise ConfigError(f"there is no parity limit for {leg}, {precision}; add a row with its reason to LIMITS")
+        raise ConfigError(
+            f"there is no parity limit for {leg}, {precision}; add a row with its reason to LIMITS"
+        )
     rows = {row.metric: row for row in LIMITS[leg, precision] if is_default_model or not row.digits_only}
     for override in overrides:
         if (override.leg, override.precision) != (leg, precision):
             continue
         if override.metric not in rows:
-            raise ConfigError(f"limit.metric: {leg}, {precision} has no '{override.metric}'. {nearest(override.metric, rows)}")
+            raise ConfigError(
+                f"limit.metric: {leg}, {precision} has no '{override.metric}'. {nearest(override.metric, rows)}"
+            )
         row = rows[override.metric]
         if not row.holds(override.value) and not override.reason:
             raise ConfigError(
@@ -144,7 +157,9 @@ def steps(reference: Logits, candidate: Logits, scale: float) -> NDArray[np.floa
     return apart
 
 
-def lowered(reference: Logits, float_reference: Logits, candidate: Logits, precision: str, scale: float) -> dict[str, float]:
+def lowered(
+    reference: Logits, float_reference: Logits, candidate: Logits, precision: str, scale: float
+) -> dict[str, float]:
     """All metrics of the lower leg."""
     measured = {
         "snr_db": snr_db(reference, candidate),

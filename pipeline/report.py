@@ -18,8 +18,20 @@ def console() -> Console:
 def print_result(result: Result, to: Console) -> None:
     """One table of all artifacts, then each leg that is over its limit."""
     table = Table(title=f"{result.folder}")
-    for heading in ("artifact", "precision", "bytes", "lower leg", "agreement", "accuracy", "ms here", "evidence", "parity"):
-        table.add_column(heading, justify="right" if heading in ("bytes", "agreement", "accuracy", "ms here") else "left")
+    for heading in (
+        "artifact",
+        "precision",
+        "bytes",
+        "lower leg",
+        "agreement",
+        "accuracy",
+        "ms here",
+        "evidence",
+        "parity",
+    ):
+        table.add_column(
+            heading, justify="right" if heading in ("bytes", "agreement", "accuracy", "ms here") else "left"
+        )
     for row in result.rows:
         table.add_row(
             row.artifact.target,
@@ -33,7 +45,9 @@ def print_result(result: Result, to: Console) -> None:
             "verified" if row.is_verified else "FAILED",
         )
     accuracy = result.reference_accuracy
-    to.print(f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %")
+    to.print(
+        f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %"
+    )
     for check in result.program_checks:
         to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
     to.print(table)

@@ -61,7 +61,11 @@ class Result:
 
     @property
     def is_verified(self) -> bool:
-        return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
+        return (
+            not self.errors
+            and all(c.is_met for c in self.program_checks)
+            and all(r.is_verified for r in self.rows)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +86,24 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
         path = weights.locate(config.weights, out / "weights")
         weights.load_into(model, path)
         return f"checkpoint, SHA-256 {weights.file_digest(path)}"
-    key = json.dumps([config.model.model_dump(), config.data.model_dump(exclude={"path"}), config.train.model_dump(),
-                      data.train.digest()], sort_keys=True)
+    key = json.dumps(
+        [
+            config.model.model_dump(),
+            config.data.model_dump(exclude={"path"}),
+            config.train.model_dump(),
+            data.train.digest(),
+        ],
+        sort_keys=True,
+    )
     folder = out / "train" / hashlib.sha256(key.encode()).hexdigest()[:12]
     train.train(
-        model, data, config, folder,
-        lambda e, n: say(f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %"),
+        model,
+        data,
+        config,
+        folder,
+        lambda e, n: say(
+            f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %"
+        ),
     )
     return f"trained on {config.data.source}"
 
@@ -106,12 +122,17 @@ def make_program(
     model.eval().requires_grad_(False)
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     contract = InputContract(
-        resolution=config.model.resolution, mean=mean, std=std, grey=fold.grey_level(mean, std)  # type: ignore[arg-type]
+        resolution=config.model.resolution,
+        mean=mean,
+        std=std,
+        grey=fold.grey_level(mean, std),  # type: ignore[arg-type]
     )
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
     say(f"quantize: {len(data.calibration.images)} calibration images")
-    quantized, unfolded, scale = quantize.quantize(folded, data_module.rgba(data.calibration.images), contract)
+    quantized, unfolded, scale = quantize.quantize(
+        folded, data_module.rgba(data.calibration.images), contract
+    )
     program = Program(
         name=config.project.name,
         contract=contract,
@@ -126,7 +147,12 @@ def make_program(
 
 
 def build(
-    config: Config, targets: Mapping[str, Target], create: Callable[[int, float], nn.Module], platform: str, out: Path, say: Say
+    config: Config,
+    targets: Mapping[str, Target],
+    create: Callable[[int, float], nn.Module],
+    platform: str,
+    out: Path,
+    say: Say,
 ) -> Result:
     """Build and judge every artifact of a platform into ``out/platform``, which appears whole.
 
@@ -135,7 +161,11 @@ def build(
     Raises:
         TwinkeelError: nothing could be built; what was at ``out/platform`` is untouched.
     """
-    wanted = [(t, p) for name, t in targets.items() for p in config.targets.get(name, () if config.targets else t.PRECISIONS)]
+    wanted = [
+        (t, p)
+        for name, t in targets.items()
+        for p in config.targets.get(name, () if config.targets else t.PRECISIONS)
+    ]
     for _, precision in wanted:
         parity.limits_for("lower", precision, _is_default(config), config.limit)
     say("data: " + (config.data.path or config.data.source))
@@ -153,7 +183,10 @@ def build(
         outputs = _reference_outputs(program, data, config)
         rows = _judge_artifacts(program, artifacts, targets, outputs, config, staging, say)
         result = Result(
-            folder=out / platform, program_checks=_judge_program(outputs, config), rows=rows, errors=errors,
+            folder=out / platform,
+            program_checks=_judge_program(outputs, config),
+            rows=rows,
+            errors=errors,
             reference_accuracy=_accuracies(outputs),
         )
         _write_folder(result, program, data, config, outputs, targets, staging, source, digest)
@@ -225,8 +258,13 @@ def _accuracies(outputs: _Outputs) -> dict[str, float]:
 
 
 def _judge_artifacts(
-    program: Program, artifacts: list[Artifact], targets: Mapping[str, Target], outputs: _Outputs, config: Config,
-    folder: Path, say: Say,
+    program: Program,
+    artifacts: list[Artifact],
+    targets: Mapping[str, Target],
+    outputs: _Outputs,
+    config: Config,
+    folder: Path,
+    say: Say,
 ) -> list[Row]:
     runs: dict[str, Run] = {a.path: targets[a.target].load(folder / a.path) for a in artifacts}
     logits: dict[str, NDArray[np.float32]] = {}
@@ -238,11 +276,16 @@ def _judge_artifacts(
     for artifact in artifacts:
         candidate, precision = logits[artifact.path], artifact.precision
         measured = parity.lowered(
-            outputs.references[precision], outputs.references["fp32"], candidate, precision, program.output_scale
+            outputs.references[precision],
+            outputs.references["fp32"],
+            candidate,
+            precision,
+            program.output_scale,
         )
         limits = parity.limits_for("lower", precision, _is_default(config), config.limit)
         peers = [
-            logits[a.path] for a in artifacts
+            logits[a.path]
+            for a in artifacts
             if a.precision == precision and targets[a.target].KERNELS == targets[artifact.target].KERNELS
         ]
         if len(peers) > 1:
@@ -277,8 +320,15 @@ def _latencies(runs: Mapping[str, Run], image: NDArray[np.uint8]) -> dict[str, f
 
 
 def _write_folder(
-    result: Result, program: Program, data: data_module.Dataset, config: Config, outputs: _Outputs,
-    targets: Mapping[str, Target], staging: Path, source: str, weights_digest: str,
+    result: Result,
+    program: Program,
+    data: data_module.Dataset,
+    config: Config,
+    outputs: _Outputs,
+    targets: Mapping[str, Target],
+    staging: Path,
+    source: str,
+    weights_digest: str,
 ) -> None:
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
     manifest.write_golden(_golden(data, outputs), staging / "golden")
@@ -286,9 +336,14 @@ def _write_folder(
     packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
         "schema_version": manifest.SCHEMA_VERSION,
-        "model": {"name": config.model.name, "width": config.model.width, "weights": source,
-                  "weights_sha256": weights_digest},
-        "input": asdict(program.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
+        "model": {
+            "name": config.model.name,
+            "width": config.model.width,
+            "weights": source,
+            "weights_sha256": weights_digest,
+        },
+        "input": asdict(program.contract)
+        | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
         "labels": program.labels,
         "output_scale": program.output_scale,
         "calibration_sha256": data.calibration.digest(),
@@ -296,7 +351,8 @@ def _write_folder(
         "is_verified": result.is_verified,
         "program_checks": [_described(c) for c in result.program_checks],
         "artifacts": [
-            asdict(r.artifact) | {
+            asdict(r.artifact)
+            | {
                 "runtime": targets[r.artifact.target].KERNELS,
                 "parity": "verified" if r.is_verified else "failed",
                 "evidence": r.evidence,
@@ -323,8 +379,14 @@ def _parity_table(result: Result) -> dict[str, Any]:
         "reference_accuracy": result.reference_accuracy,
         "program": [_described(c) for c in result.program_checks],
         "artifacts": [
-            {"target": r.artifact.target, "precision": r.artifact.precision, "agreement": r.agreement,
-             "accuracy": r.accuracy, "evidence": r.evidence, "checks": [_described(c) for c in r.checks]}
+            {
+                "target": r.artifact.target,
+                "precision": r.artifact.precision,
+                "agreement": r.agreement,
+                "accuracy": r.accuracy,
+                "evidence": r.evidence,
+                "checks": [_described(c) for c in r.checks],
+            }
             for r in result.rows
         ],
     }
@@ -336,7 +398,9 @@ def _golden(data: data_module.Dataset, outputs: _Outputs) -> manifest.Golden:
     spread = np.linspace(0, outputs.held_out - 1, min(GOLDEN_IMAGES, outputs.held_out)).astype(int)
     chosen = [*spread.tolist(), *range(outputs.held_out, len(outputs.images))]
     return manifest.Golden(
-        names=tuple([f"held-out-{i:02d}" for i in range(len(spread))] + [f"edge-{name}" for name in edge_names]),
+        names=tuple(
+            [f"held-out-{i:02d}" for i in range(len(spread))] + [f"edge-{name}" for name in edge_names]
+        ),
         inputs=outputs.images[chosen],
         expected={p: outputs.references[p][chosen] for p in ("fp32", "fp16", "int8")},
     )
@@ -358,5 +422,3 @@ def _swap(staging: Path, final: Path) -> None:
         os.replace(final, old)
     os.replace(staging, final)
     shutil.rmtree(old, ignore_errors=True)
-
-

@@ -47,7 +47,7 @@ def quantize(
     # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
     graph = torch.export.export(deepcopy(folded).eval(), (example,)).module()
     with _relu6_is_fused():
-        prepared = prepare_pt2e(graph, _quantizer())
+        prepared = prepare_pt2e(graph, quantizer())
     with torch.no_grad():
         for image in calibration:
             prepared(torch.from_numpy(image[None]))
@@ -59,7 +59,8 @@ def quantize(
     return quantized, unfolded, _output_scale(quantized)
 
 
-def _quantizer() -> Any:
+def quantizer() -> Any:
+    """ExecuTorch's XNNPACK quantizer with the changes that this module names."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
     from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
@@ -87,9 +88,11 @@ def _quantizer() -> Any:
         """XNNPACK's annotations, with the pixels quantized before the transpose, where it costs a byte each."""
 
         def annotate(self, model: GraphModule) -> GraphModule:
-            _grey_subtraction(model).meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                output_qspec=activation, _annotated=True
-            )
+            for node in model.graph.nodes:
+                if node.target == torch.ops.aten.sub.Tensor:
+                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+                        output_qspec=activation, _annotated=True
+                    )
             annotated: GraphModule = super().annotate(model)
             return annotated
 
@@ -141,7 +144,10 @@ def _round_biases(module: GraphModule) -> None:
     Without this the reference keeps a bias that no runtime has: 42 % of logits equal instead of 82 %.
     """
     for node in module.graph.nodes:
-        if node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default) or len(node.args) < 3:
+        if (
+            node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
+            or len(node.args) < 3
+        ):
             continue
         source, weight, bias = node.args[:3]
         if bias is None or "dequantize" not in str(source.target) or "per_channel" not in str(weight.target):

@@ -44,7 +44,11 @@ def train(
     labels = torch.from_numpy(data.train.labels).to(device)
     steps = len(_batches(len(images), settings.batch_size, torch.arange(len(images))))
     optimizer = torch.optim.SGD(
-        model.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+        model.parameters(),
+        settings.learning_rate,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=settings.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.epochs * steps + 1
@@ -54,7 +58,9 @@ def train(
         # Dropout draws from the global generator
         torch.manual_seed(settings.seed * 1_000_003 + number)
         loss = _one_epoch(model, images, labels, optimizer, schedule, settings)
-        history.append(Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device)))
+        history.append(
+            Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device))
+        )
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
     model.to("cpu").eval()

@@ -100,7 +100,9 @@ def _to_half(source: Path, out: Path) -> Path:
         regex=".*",
         operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
         op_config=qtyping.OpQuantizationConfig(
-            weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+            ),
             compute_precision=qtyping.ComputePrecision.FLOAT,
             explicit_dequantize=True,
         ),

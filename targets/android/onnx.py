@@ -26,7 +26,12 @@ def build(program: Program, precision: str, out: Path) -> Path:
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     example = torch.zeros(program.contract.shape, dtype=torch.uint8)
     exported = torch.onnx.export(
-        program.reference(precision), (example,), dynamo=True, verbose=False, input_names=["pixels"], output_names=["logits"]
+        program.reference(precision),
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=["pixels"],
+        output_names=["logits"],
     )
     model = exported.model_proto  # type: ignore[union-attr]
     _drop_debug_metadata(model)
@@ -62,7 +67,15 @@ def operators(path: Path) -> dict[str, int]:
 def _drop_debug_metadata(model: object) -> None:
     """The exporter writes stack traces, with paths of the building machine, into every node."""
     graph = model.graph  # type: ignore[attr-defined]
-    for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    for item in (
+        model,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
         del item.metadata_props[:]  # type: ignore[attr-defined]
     for node in graph.node:
         node.doc_string = ""

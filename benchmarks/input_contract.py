@@ -1,0 +1,109 @@
+"""Latency of the shipped byte input against the same model fed with normalized floats, interleaved.
+
+Width 1.0 at 224, int8, random weights, one thread where the runtime can be told. Prints medians and ratios.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import parity
+from twinkeel.pipeline.program import InputContract, evaluate
+from twinkeel.pipeline.stages import fold, quantize
+
+MEAN, STD, SIZE, RUNS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, 200
+
+
+class NormalizedInput(nn.Module):
+    """The folded model before its input was: ``(1, H, W, 3)`` normalized float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x.permute(0, 3, 1, 2))
+
+
+def main() -> None:
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    torch.manual_seed(0)
+    model = mobilenet_v2.create(1000, 1.0)
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(4, 3, SIZE, SIZE))
+    model.eval().requires_grad_(False)
+    contract = InputContract(resolution=SIZE, mean=MEAN, std=STD, grey=fold.grey_level(MEAN, STD))
+    shipped = fold.fold(model, contract)
+    images = np.random.default_rng(0).integers(0, 256, (12, SIZE, SIZE, 4), np.uint8)
+    images[..., 3] = 255
+    floats = ((torch.from_numpy(images[..., :3]).float() / 255) - torch.tensor(MEAN)) / torch.tensor(STD)
+
+    plain = NormalizedInput(_without_input_folding(model, contract)).eval()
+    with quantize._relu6_is_fused():
+        prepared = prepare_pt2e(torch.export.export(plain, (floats[:1],)).module(), quantize.quantizer())
+    with torch.no_grad():
+        for x in floats[:8]:
+            prepared(x[None])
+    float_in = convert_pt2e(prepared)
+    quantize._round_biases(float_in)
+    byte_in, _, _ = quantize.quantize(shipped, images[:8], contract)
+
+    reference = evaluate(shipped, images[8:])
+    with torch.no_grad():
+        from_floats = np.concatenate([float_in(x[None]).numpy() for x in floats[8:]])
+    print(f"SNR float input {parity.snr_db(reference, from_floats):.2f} dB, "
+          f"bytes {parity.snr_db(reference, evaluate(byte_in, images[8:])):.2f} dB")  # fmt: skip
+    _compare_executorch(float_in, byte_in, floats[:1], torch.from_numpy(images[:1]), contract)
+
+
+def _without_input_folding(model: nn.Module, contract: InputContract) -> nn.Module:
+    """BatchNorm folded, three normalized channels in."""
+    from copy import deepcopy
+
+    folded = deepcopy(model).eval()
+    for container in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
+        fold._fold_sequence(container)
+    return folded
+
+
+def _compare_executorch(float_in, byte_in, x, pixels, contract) -> None:  # type: ignore[no-untyped-def]
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime
+    from twinkeel.targets.android import executorch as target
+
+    graph = target._with_pixels_as_quantized(byte_in, contract.grey)
+    methods, programs = {}, []
+    with target._unsigned_pixels(), tempfile.TemporaryDirectory() as folder:
+        for name, module, example in (("float", float_in, x), ("bytes", graph, pixels)):
+            edge = to_edge_transform_and_lower(
+                torch.export.export(module, (example,)), partitioner=[XnnpackPartitioner()]
+            )
+            path = Path(folder) / f"{name}.pte"
+            path.write_bytes(edge.to_executorch().buffer)
+            programs.append(Runtime.get().load_program(path))
+            methods[name] = (programs[-1].load_method("forward"), example)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        taken = {name: [] for name in methods}
+        for _ in range(RUNS):
+            for name, (method, example) in methods.items():
+                start = time.perf_counter()
+                method.execute([example])
+                taken[name].append(1e3 * (time.perf_counter() - start))
+    median = {name: float(np.median(times)) for name, times in taken.items()}
+    print(f"ExecuTorch int8: float input {median['float']:.3f} ms, bytes {median['bytes']:.3f} ms, "
+          f"ratio {median['bytes'] / median['float']:.3f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Limits: one row for each target and precision, and failures that show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import cli, parity
+from twinkeel.pipeline.config import Limit
+from twinkeel.pipeline.errors import ConfigError
+
+
+def test_every_precision_of_every_target_has_limits_with_reasons():
+    for target in cli._targets().values():
+        for precision in target.PRECISIONS:
+            rows = parity.limits_for("lower", precision, False, [])
+            assert rows and all(row.reason for row in rows), (target.NAME, precision)
+
+
+def test_a_precision_without_limits_is_an_error():
+    with pytest.raises(ConfigError, match="no parity limit"):
+        parity.limits_for("lower", "int2", False, [])
+
+
+def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
+    def override(value, reason=""):
+        return Limit(leg="lower", precision="fp32", metric="snr_db", value=value, reason=reason)
+
+    def bound(limit):
+        return {r.metric: r for r in parity.limits_for("lower", "fp32", False, [limit])}["snr_db"]
+
+    assert bound(override(100.0)).value == 100
+    assert bound(override(50.0, "an experiment")).reason == "an experiment"
+    with pytest.raises(ConfigError, match="give a reason"):
+        bound(override(50.0))
+
+
+def test_what_was_not_measured_fails():
+    checks = parity.judge("lower", parity.limits_for("lower", "fp32", False, []), {})
+    assert checks and not any(check.is_met for check in checks)
+
+
+def test_one_percent_of_noise_is_40_db_and_a_failure_names_leg_number_and_limit():
+    reference = np.ones((4, 10), np.float32)
+    reference[:, 0] = 2
+    candidate = reference * np.float32(1.01)
+    assert parity.snr_db(reference, candidate) == pytest.approx(40, abs=0.01)
+    measured = parity.lowered(reference, reference, candidate, "fp32", 1.0)
+    failed = [
+        str(c)
+        for c in parity.judge("lower", parity.limits_for("lower", "fp32", False, []), measured)
+        if not c.is_met
+    ]
+    assert len(failed) == 2
+    assert "lower: snr_db is 40" in failed[0] and ">= 90" in failed[0]
+
+
+def test_steps_count_the_int8_grid():
+    apart = parity.steps(np.float32([[0.5, 1.0]]), np.float32([[0.5, 1.5]]), 0.25)
+    assert apart.tolist() == [[0, 2]]
