@@ -27,9 +27,7 @@ def shared(session: nox.Session, *extras: str) -> str:
     wanted = f".[{','.join(extras)}]" if extras else "."
     session.run(python, "-m", "pip", "install", "--quiet", wanted, external=True)
     # a version that did not change is not reinstalled, its sources may have been
-    session.run(
-        python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", ".", external=True
-    )
+    session.run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", ".", external=True)
     return python
 
 

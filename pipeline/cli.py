@@ -31,9 +31,9 @@ def _config_option(function: Any) -> Any:
 
 def _out_option(function: Any) -> Any:
     kind = click.Path(path_type=Path, file_okay=False)
-    return click.option(
-        "-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder."
-    )(function)
+    return click.option("-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder.")(
+        function
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,9 +102,7 @@ def build(platform: str, path: Path | None, out: Path) -> None:
         result = runner.build(config, targets, _model(config), platform, out, say)
     report.print_result(result, console)
     if not result.is_verified:
-        raise ParityError(
-            f"{len(report.failures(result))} checks failed; '{result.folder}' is marked as failed"
-        )
+        raise ParityError(f"{len(report.failures(result))} checks failed; '{result.folder}' is marked as failed")
     console.print(f"all verified: {result.folder}")
 
 
@@ -136,9 +134,7 @@ def verify(folder: Path) -> None:
 @cli.command()
 @click.option("--classes", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--width", type=click.FloatRange(0, 4, min_open=True), help="Count this width only.")
-@click.option(
-    "--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width."
-)
+@click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
 def models(classes: int, width: float | None, resolution: int) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
     import torch
@@ -164,9 +160,7 @@ def models(classes: int, width: float | None, resolution: int) -> None:
         with torch.device("meta"):
             found = count(mobilenet_v2.create(classes, w), r)
         row = known.get((w, r)) if classes == 1000 else None
-        beside = (
-            (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
-        )
+        beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
         table.add_row(str(w), str(r), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
     report.console().print(table)
 

@@ -23,9 +23,7 @@ class Section(BaseModel):
 
 
 class Project(Section):
-    name: str = Field(
-        "mobilenet_v2", description="stem of the artifacts' file names: letters, digits, - and _"
-    )
+    name: str = Field("mobilenet_v2", description="stem of the artifacts' file names: letters, digits, - and _")
 
     @field_validator("name")
     @classmethod
@@ -36,13 +34,9 @@ class Project(Section):
 
 
 class Model(Section):
-    name: Literal["mobilenet_v2"] = Field(
-        "mobilenet_v2", description="architecture; `twinkeel models` lists them"
-    )
+    name: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha)")
-    resolution: int = Field(
-        32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32"
-    )
+    resolution: int = Field(32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32")
 
     @field_validator("resolution")
     @classmethod
@@ -58,9 +52,7 @@ class Data(Section):
     )
     path: str | None = Field(None, description="folder of class folders, for source = 'folder'")
     held_out: float = Field(0.2, gt=0, lt=0.9, description="share of images kept for parity and accuracy")
-    calibration: int = Field(
-        256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones"
-    )
+    calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
     seed: int = Field(0, ge=0, description="seed of the split")
     mean: list[float] = Field(list(IMAGENET_MEAN), description="subtracted from RGB in 0..1")
     std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
@@ -75,9 +67,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Data:
         if any(not 0 <= m < 1 for m in self.mean):
-            raise ValueError(
-                f"mean must be in 0..1, not {self.mean}: the usual cause is a mean given in 0..255"
-            )
+            raise ValueError(f"mean must be in 0..1, not {self.mean}: the usual cause is a mean given in 0..255")
         if any(not 0 < s <= 10 for s in self.std):
             raise ValueError(f"std must be in 0..10 and not 0, not {self.std}: is it given in 0..255?")
         if self.source == "folder" and self.path is None:
@@ -88,9 +78,7 @@ class Data(Section):
 
 
 class Weights(Section):
-    path: str | None = Field(
-        None, description="checkpoint: .safetensors, .pth or .pt (torchvision or timm layout)"
-    )
+    path: str | None = Field(None, description="checkpoint: .safetensors, .pth or .pt (torchvision or timm layout)")
     url: str | None = Field(None, description="https address of a checkpoint, fetched only if given")
     sha256: str | None = Field(None, description="SHA-256 of the checkpoint; required with url")
 
@@ -116,14 +104,10 @@ class Train(Section):
     batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
     learning_rate: float = Field(0.1, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on all weights")
-    label_smoothing: float = Field(
-        0.05, ge=0, lt=1, description="share of the target spread over all classes"
-    )
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
     rotation_degrees: float = Field(11.5, ge=0, le=180, description="largest random rotation")
     zoom: float = Field(0.1, ge=0, lt=1, description="largest random zoom, as a share of the size")
-    shift: float = Field(
-        0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size"
-    )
+    shift: float = Field(0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size")
     seed: int = Field(0, ge=0, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 
@@ -139,20 +123,16 @@ class Limit(Section):
 class Config(Section):
     """The whole file."""
 
-    project: Project = Field(default_factory=Project, description="names")
-    model: Model = Field(default_factory=Model, description="the architecture")
-    data: Data = Field(default_factory=Data, description="images for training, calibration and parity")
-    weights: Weights = Field(
-        default_factory=Weights, description="given weights; without them the model is trained"
-    )
-    train: Train = Field(default_factory=Train, description="training recipe")
+    project: Project = Field(Project(), description="names")
+    model: Model = Field(Model(), description="the architecture")
+    data: Data = Field(Data(), description="images for training, calibration and parity")
+    weights: Weights = Field(Weights(), description="given weights; without them the model is trained")
+    train: Train = Field(Train(), description="training recipe")
     targets: dict[str, list[str]] = Field(
         default_factory=dict,
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",
     )
-    limit: list[Limit] = Field(
-        default_factory=list, description="tightened, or with a reason loosened, parity limits"
-    )
+    limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
 
 
 def load(path: Path | None) -> Config:
@@ -168,9 +148,7 @@ def load(path: Path | None) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read the configuration '{path}': {error}. `twinkeel init` writes one."
-        ) from error
+        raise ConfigError(f"cannot read the configuration '{path}': {error}. `twinkeel init` writes one.") from error
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -193,9 +171,7 @@ def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
                     f"targets.\"{name}\": it has no precision '{precision}'. {nearest(precision, known[name])}"
                 )
     if config.targets and not any(config.targets.values()):
-        raise ConfigError(
-            "targets: no precision is left to build. Name at least one, or leave [targets] out."
-        )
+        raise ConfigError("targets: no precision is left to build. Name at least one, or leave [targets] out.")
 
 
 def template() -> str:
@@ -209,9 +185,7 @@ def template() -> str:
             default = setting.get_default()
             value = "" if default is None else _toml(default)
             lines.append(
-                f"{'# ' if default is None else ''}{key} = {value}  # {setting.description}".replace(
-                    "=  #", '= ""  #'
-                )
+                f"{'# ' if default is None else ''}{key} = {value}  # {setting.description}".replace("=  #", '= ""  #')
             )
     lines += [
         "",
@@ -283,10 +257,6 @@ def _line_of(text: str, location: list[str]) -> int | None:
             current = header.group(1).split(".")[0].strip("\"' ")
             if len(location) == 1 and current == location[0]:
                 return number
-        elif (
-            current == section
-            and location
-            and re.match(rf"\s*[\"']?{re.escape(location[-1])}[\"']?\s*=", line)
-        ):
+        elif current == section and location and re.match(rf"\s*[\"']?{re.escape(location[-1])}[\"']?\s*=", line):
             return number
     return None

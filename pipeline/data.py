@@ -90,9 +90,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read"
-                )
+                raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I;16"):
                 return (np.asarray(upright, np.uint16) >> 8).astype(np.uint8)[..., None].repeat(3, -1)
@@ -128,17 +126,13 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
     for label, folder in enumerate(classes):
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
         if len(files) < 3:
-            raise DataError(
-                f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set."
-            )
+            raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
         images += [fit(read_image(file), resolution) for file in files]
         labels += [label] * len(files)
     return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
 
 
-def _split(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], names: tuple[str, ...], config: Config
-) -> Dataset:
+def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], names: tuple[str, ...], config: Config) -> Dataset:
     """Per class: held-out first, then calibration, the rest for training; groups of equal images stay together."""
     hashes = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
     per_class = max(1, round(config.data.calibration / len(names)))
@@ -158,7 +152,5 @@ def _split(
     )
     for name, part in (("held-out", held_out), ("calibration", calibrated), ("training", train)):
         if not len(part.images):
-            raise DataError(
-                f"the {name} set is empty: {len(images)} images are too few, or they are all equal."
-            )
+            raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
     return Dataset(train=train, calibration=calibrated, held_out=held_out, labels=names)

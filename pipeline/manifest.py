@@ -58,9 +58,7 @@ def read_golden(folder: Path) -> Golden:
     try:
         described = json.loads((folder / "golden.json").read_text())
         shape, names = described["input_shape"], tuple(described["names"])
-        inputs = [
-            np.frombuffer((folder / f"{n}.rgba").read_bytes(), np.uint8).reshape(shape[1:]) for n in names
-        ]
+        inputs = [np.frombuffer((folder / f"{n}.rgba").read_bytes(), np.uint8).reshape(shape[1:]) for n in names]
         expected = {
             p: np.frombuffer((folder / f"expected-{p}.f32").read_bytes(), "<f4").reshape(
                 len(names), described["classes"]
@@ -74,9 +72,7 @@ def read_golden(folder: Path) -> Golden:
 
 def write_json(content: object, path: Path) -> None:
     """Sorted keys and no time or path, so that equal builds give equal files."""
-    path.write_text(
-        json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -85,15 +81,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema_version"] != SCHEMA_VERSION:
-            raise VerifyError(
-                f"'{path}' has schema version {manifest['schema_version']}, this is {SCHEMA_VERSION}"
-            )
+            raise VerifyError(f"'{path}' has schema version {manifest['schema_version']}, this is {SCHEMA_VERSION}")
         if not isinstance(manifest["files"], dict) or not isinstance(manifest["artifacts"], list):
             raise TypeError("'files' or 'artifacts' has the wrong type")
     except OSError as error:
-        raise VerifyError(
-            f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one."
-        ) from error
+        raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerifyError(f"'{path}' is damaged: {error!r}. Build again.") from error
     result: dict[str, Any] = manifest
@@ -138,9 +130,7 @@ def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[
     results = []
     for entry in manifest["artifacts"]:
         if entry["target"] not in targets:
-            raise VerifyError(
-                f"the manifest names the target '{entry['target']}', which is not installed here"
-            )
+            raise VerifyError(f"the manifest names the target '{entry['target']}', which is not installed here")
         run = targets[entry["target"]].load(folder / entry["path"])
         candidate = np.concatenate([run(pixels[None]) for pixels in golden.inputs])
         measured = lowered(

@@ -38,9 +38,7 @@ def _at_most(metric: str, value: float, reason: str, digits_only: bool = False) 
 
 
 LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
-    ("fold", "float"): (
-        _at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),
-    ),
+    ("fold", "float"): (_at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),),
     ("quantize", "int8"): (
         _at_least("snr_db", 15, "below it top-1 collapses on MobileNet-like networks"),
         _at_least("snr_db", 25, "the default model reaches more", digits_only=True),
@@ -85,18 +83,14 @@ class Check:
         return f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"
 
 
-def limits_for(
-    leg: str, precision: str, is_default_model: bool, overrides: Iterable[Override]
-) -> tuple[Limit, ...]:
+def limits_for(leg: str, precision: str, is_default_model: bool, overrides: Iterable[Override]) -> tuple[Limit, ...]:
     """The limits of a leg: the tightest row of each metric, then the configuration's own.
 
     Raises:
         ConfigError: there is no row, or a limit is loosened without a reason.
     """
     if (leg, precision) not in LIMITS:
-        raise ConfigError(
-            f"there is no parity limit for {leg}, {precision}; add a row with its reason to LIMITS"
-        )
+        raise ConfigError(f"there is no parity limit for {leg}, {precision}; add a row with its reason to LIMITS")
     rows = {row.metric: row for row in LIMITS[leg, precision] if is_default_model or not row.digits_only}
     for override in overrides:
         if (override.leg, override.precision) != (leg, precision):

@@ -111,8 +111,6 @@ def evaluate(module: nn.Module, images: NDArray[np.uint8], batch: int = 1) -> ND
     import torch
 
     with torch.no_grad():
-        parts = [
-            module(torch.from_numpy(images[i : i + batch])).numpy() for i in range(0, len(images), batch)
-        ]
+        parts = [module(torch.from_numpy(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
     logits: NDArray[np.float32] = np.concatenate(parts)
     return logits

@@ -45,9 +45,7 @@ def print_result(result: Result, to: Console) -> None:
             "verified" if row.is_verified else "FAILED",
         )
     accuracy = result.reference_accuracy
-    to.print(
-        f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %"
-    )
+    to.print(f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %")
     for check in result.program_checks:
         to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
     to.print(table)

@@ -31,7 +31,8 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     kind: Any = np.float64 if int(total.max()) * 255 < _EXACT else np.int64
     partial = np.tensordot(rows.astype(kind), image.astype(kind), axes=(1, 0))  # (height, W, C)
     summed = np.tensordot(columns.astype(kind), partial, axes=(1, 1)).transpose(1, 0, 2).astype(np.int64)
-    return ((2 * summed + total) // (2 * total)).astype(np.uint8)
+    rounded: NDArray[np.uint8] = ((2 * summed + total) // (2 * total)).astype(np.uint8)
+    return rounded
 
 
 def fit(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -61,11 +60,7 @@ class Result:
 
     @property
     def is_verified(self) -> bool:
-        return (
-            not self.errors
-            and all(c.is_met for c in self.program_checks)
-            and all(r.is_verified for r in self.rows)
-        )
+        return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +96,7 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
         data,
         config,
         folder,
-        lambda e, n: say(
-            f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %"
-        ),
+        lambda e, n: say(f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %"),
     )
     return f"trained on {config.data.source}"
 
@@ -120,19 +113,18 @@ def make_program(
     model = create(len(data.labels), config.model.width)
     source = get_weights(model, config, data, out, say)
     model.eval().requires_grad_(False)
-    mean, std = tuple(config.data.mean), tuple(config.data.std)
+    mean = (config.data.mean[0], config.data.mean[1], config.data.mean[2])
+    std = (config.data.std[0], config.data.std[1], config.data.std[2])
     contract = InputContract(
         resolution=config.model.resolution,
         mean=mean,
         std=std,
-        grey=fold.grey_level(mean, std),  # type: ignore[arg-type]
+        grey=fold.grey_level(mean, std),
     )
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
     say(f"quantize: {len(data.calibration.images)} calibration images")
-    quantized, unfolded, scale = quantize.quantize(
-        folded, data_module.rgba(data.calibration.images), contract
-    )
+    quantized, unfolded, scale = quantize.quantize(folded, data_module.rgba(data.calibration.images), contract)
     program = Program(
         name=config.project.name,
         contract=contract,
@@ -162,9 +154,7 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/platform`` is untouched.
     """
     wanted = [
-        (t, p)
-        for name, t in targets.items()
-        for p in config.targets.get(name, () if config.targets else t.PRECISIONS)
+        (t, p) for name, t in targets.items() for p in config.targets.get(name, () if config.targets else t.PRECISIONS)
     ]
     for _, precision in wanted:
         parity.limits_for("lower", precision, _is_default(config), config.limit)
@@ -342,8 +332,7 @@ def _write_folder(
             "weights": source,
             "weights_sha256": weights_digest,
         },
-        "input": asdict(program.contract)
-        | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
+        "input": asdict(program.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
         "labels": program.labels,
         "output_scale": program.output_scale,
         "calibration_sha256": data.calibration.digest(),
@@ -398,9 +387,7 @@ def _golden(data: data_module.Dataset, outputs: _Outputs) -> manifest.Golden:
     spread = np.linspace(0, outputs.held_out - 1, min(GOLDEN_IMAGES, outputs.held_out)).astype(int)
     chosen = [*spread.tolist(), *range(outputs.held_out, len(outputs.images))]
     return manifest.Golden(
-        names=tuple(
-            [f"held-out-{i:02d}" for i in range(len(spread))] + [f"edge-{name}" for name in edge_names]
-        ),
+        names=tuple([f"held-out-{i:02d}" for i in range(len(spread))] + [f"edge-{name}" for name in edge_names]),
         inputs=outputs.images[chosen],
         expected={p: outputs.references[p][chosen] for p in ("fp32", "fp16", "int8")},
     )
@@ -419,6 +406,6 @@ def _swap(staging: Path, final: Path) -> None:
     staging.chmod(0o755)
     old = staging.with_name(staging.name + ".old")
     if final.exists():
-        os.replace(final, old)
-    os.replace(staging, final)
+        final.replace(old)
+    staging.replace(final)
     shutil.rmtree(old, ignore_errors=True)

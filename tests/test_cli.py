@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -56,9 +55,7 @@ def _image_folder(root, classes=("a", "b"), files=6):
     for name in classes:
         (root / name).mkdir(parents=True)
         for number in range(files):
-            Image.fromarray(random.integers(0, 256, (20 + number, 40, 3), np.uint8)).save(
-                root / name / f"{number}.png"
-            )
+            Image.fromarray(random.integers(0, 256, (20 + number, 40, 3), np.uint8)).save(root / name / f"{number}.png")
     return root
 
 
@@ -158,7 +155,7 @@ def test_the_command_prints_one_message_and_no_traceback(arguments, tmp_path):
     )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr and "rror: " in done.stderr
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -174,9 +171,7 @@ def test_a_damaged_manifest_is_refused(text, run_cli, tmp_path):
 
 def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_cli, tmp_path):
     root = _image_folder(tmp_path / "images", classes=("ant", "bee", "cat"), files=12)
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 33), np.uint8)).save(
-        root / "ant" / "grey.jpg"
-    )
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 33), np.uint8)).save(root / "ant" / "grey.jpg")
     _checkpoint(tmp_path / "w.pth", classes=3)
     (tmp_path / "twinkeel.toml").write_text(
         '[project]\nname = "mine"\n[data]\nsource = "folder"\npath = "images"\n[weights]\npath = "w.pth"\n'

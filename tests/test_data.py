@@ -13,10 +13,7 @@ from twinkeel.pipeline.errors import DataError
 def test_the_split_is_deterministic_and_disjoint():
     first, second = data.load(Config()), data.load(Config())
     assert first.calibration.digest() == second.calibration.digest()
-    seen = [
-        {image.tobytes() for image in part.images}
-        for part in (first.train, first.calibration, first.held_out)
-    ]
+    seen = [{image.tobytes() for image in part.images} for part in (first.train, first.calibration, first.held_out)]
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert sum(len(p.images) for p in (first.train, first.calibration, first.held_out)) == 1797
 

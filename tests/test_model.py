@@ -31,9 +31,7 @@ def test_state_dict_has_the_keys_of_torchvision():
     assert keys[-2:] == ["classifier.1.weight", "classifier.1.bias"]
 
 
-@pytest.mark.parametrize(
-    ("value", "rounded"), [(32 * 0.35, 16), (24 * 0.35, 8), (320 * 1.4, 448), (11, 16), (3, 8)]
-)
+@pytest.mark.parametrize(("value", "rounded"), [(32 * 0.35, 16), (24 * 0.35, 8), (320 * 1.4, 448), (11, 16), (3, 8)])
 def test_channels_are_rounded_to_multiples_of_8_and_never_lose_a_tenth(value, rounded):
     assert make_divisible(value) == rounded
 

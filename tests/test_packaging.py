@@ -30,12 +30,6 @@ def test_imports_point_one_way():
         for path in (ROOT / folder).rglob("*.py"):
             if path.name == "cli.py":
                 continue
-            imports = [
-                line
-                for line in path.read_text().splitlines()
-                if line.lstrip().startswith(("from ", "import "))
-            ]
+            imports = [line for line in path.read_text().splitlines() if line.lstrip().startswith(("from ", "import "))]
             for line in imports:
-                assert not any(f"{name}" in line.split(" import ")[0] for name in forbidden), (
-                    f"{path}: {line}"
-                )
+                assert not any(f"{name}" in line.split(" import ")[0] for name in forbidden), f"{path}: {line}"

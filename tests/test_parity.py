@@ -46,9 +46,7 @@ def test_one_percent_of_noise_is_40_db_and_a_failure_names_leg_number_and_limit(
     assert parity.snr_db(reference, candidate) == pytest.approx(40, abs=0.01)
     measured = parity.lowered(reference, reference, candidate, "fp32", 1.0)
     failed = [
-        str(c)
-        for c in parity.judge("lower", parity.limits_for("lower", "fp32", False, []), measured)
-        if not c.is_met
+        str(c) for c in parity.judge("lower", parity.limits_for("lower", "fp32", False, []), measured) if not c.is_met
     ]
     assert len(failed) == 2
     assert "lower: snr_db is 40" in failed[0] and ">= 90" in failed[0]

@@ -21,9 +21,7 @@ def exact(image, height, width):
         rows = weights(image.shape[0], height, y)
         for x in range(width):
             columns = weights(image.shape[1], width, x)
-            value = sum(
-                rows[j] * columns[k] * int(image[j, k]) for j in range(len(rows)) for k in range(len(columns))
-            )
+            value = sum(rows[j] * columns[k] * int(image[j, k]) for j in range(len(rows)) for k in range(len(columns)))
             out[y, x] = int(value + Fraction(1, 2))
     return out
 

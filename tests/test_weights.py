@@ -30,17 +30,9 @@ def to_timm(state):
             continue
         index, rest = int(m.group(1)), m.group(2)
         if index == 0:
-            new = (
-                rest.replace("0.", "conv_stem.", 1)
-                if rest.startswith("0.")
-                else rest.replace("1.", "bn1.", 1)
-            )
+            new = rest.replace("0.", "conv_stem.", 1) if rest.startswith("0.") else rest.replace("1.", "bn1.", 1)
         elif index == 18:
-            new = (
-                rest.replace("0.", "conv_head.", 1)
-                if rest.startswith("0.")
-                else rest.replace("1.", "bn2.", 1)
-            )
+            new = rest.replace("0.", "conv_head.", 1) if rest.startswith("0.") else rest.replace("1.", "bn2.", 1)
         else:
             order = (
                 [("conv.0.0", "conv_dw"), ("conv.0.1", "bn1"), ("conv.1", "conv_pw"), ("conv.2", "bn2")]

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 class Normalized(nn.Module):
     """A model on normalized RGB, behind the explicit arithmetic of the input contract."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer(
-            "mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False
-        )
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -81,9 +82,7 @@ def fold(model: nn.Module, contract: InputContract) -> Shipped:
         _fold_sequence(container)
     left = [name for name, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d)]
     if left:
-        raise ConversionError(
-            f"BatchNorm '{left[0]}' follows no convolution of its own nn.Sequential; fold it by hand"
-        )
+        raise ConversionError(f"BatchNorm '{left[0]}' follows no convolution of its own nn.Sequential; fold it by hand")
     _fold_input(folded, contract)
     return Shipped(folded, contract.grey).requires_grad_(False)
 

@@ -90,9 +90,7 @@ def quantizer() -> Any:
         def annotate(self, model: GraphModule) -> GraphModule:
             for node in model.graph.nodes:
                 if node.target == torch.ops.aten.sub.Tensor:
-                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                        output_qspec=activation, _annotated=True
-                    )
+                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
             annotated: GraphModule = super().annotate(model)
             return annotated
 
@@ -123,6 +121,7 @@ def _relu6_is_fused() -> Iterator[None]:
 
 def _grey_subtraction(graph: GraphModule) -> Node:
     """The first subtraction: pixels less the grey level."""
+    node: Node
     for node in graph.graph.nodes:
         if node.target == torch.ops.aten.sub.Tensor:
             return node
@@ -144,10 +143,7 @@ def _round_biases(module: GraphModule) -> None:
     Without this the reference keeps a bias that no runtime has: 42 % of logits equal instead of 82 %.
     """
     for node in module.graph.nodes:
-        if (
-            node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
-            or len(node.args) < 3
-        ):
+        if node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default) or len(node.args) < 3:
             continue
         source, weight, bias = node.args[:3]
         if bias is None or "dequantize" not in str(source.target) or "per_channel" not in str(weight.target):

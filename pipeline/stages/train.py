@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +57,7 @@ def train(
         # Dropout draws from the global generator
         torch.manual_seed(settings.seed * 1_000_003 + number)
         loss = _one_epoch(model, images, labels, optimizer, schedule, settings)
-        history.append(
-            Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device))
-        )
+        history.append(Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device)))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
     model.to("cpu").eval()
@@ -150,7 +147,7 @@ def _save(
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _resume(

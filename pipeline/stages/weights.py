@@ -43,9 +43,7 @@ def load_into(model: nn.Module, path: Path) -> None:
     if "conv_stem.weight" in state:
         state = _from_timm(state)
     for key in sorted(state.keys() - wanted.keys()):
-        raise WeightsError(
-            f"'{path}' has the key '{key}', which the model does not. Is it another architecture?"
-        )
+        raise WeightsError(f"'{path}' has the key '{key}', which the model does not. Is it another architecture?")
     for key, value in wanted.items():
         if key not in state:
             if key.endswith("num_batches_tracked"):
@@ -110,11 +108,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, torch.Tensor) for v in content.values())
-    ):
+    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"'{path}' holds no state dict. Save `model.state_dict()`.")
     return content
 
@@ -125,9 +119,7 @@ def _normalize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _from_timm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """timm's names (stages of blocks) to torchvision's (one flat list of blocks)."""
-    blocks = sorted(
-        {tuple(map(int, m.groups())) for k in state if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", k))}
-    )
+    blocks = sorted({tuple(map(int, m.groups())) for k in state if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", k))})
     number = {f"blocks.{s}.{b}.": f"features.{i}.conv." for i, (s, b) in enumerate(blocks, 1)}
     head = f"features.{len(blocks) + 1}."
     renamed = {}

@@ -33,9 +33,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
     graph = torch.export.export(program.reference(precision), example, strict=False).module()
     graph = _with_pixels_as_quantized(graph, program.contract.grey)  # type: ignore[arg-type]
     with _unsigned_pixels():
-        edge = to_edge_transform_and_lower(
-            torch.export.export(graph, example), partitioner=[XnnpackPartitioner()]
-        )
+        edge = to_edge_transform_and_lower(torch.export.export(graph, example), partitioner=[XnnpackPartitioner()])
     out.write_bytes(edge.to_executorch().buffer)
     load(out)  # a program can lower and still be refused by the runtime
     return out
