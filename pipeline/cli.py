@@ -68,13 +68,14 @@ def train(path: Path | None, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from . import data, runner
+    from . import data, report, runner
 
     config = _read_config(path)
     images = data.load(config)
     torch.manual_seed(config.train.seed)
     model = _model(config)(len(images.labels), config.model.width)
-    runner.get_weights(model, config, images, out, click.echo)
+    with report.progress(report.console()) as say:
+        runner.get_weights(model, config, images, out, say)
     out.mkdir(parents=True, exist_ok=True)
     target = out / f"{config.project.name}.safetensors"
     save_file(model.state_dict(), target)
@@ -93,12 +94,7 @@ def build(platform: str, path: Path | None, out: Path) -> None:
     config = _read_config(path)
     console = report.console()
     targets = {name: t for name, t in _targets().items() if name.startswith(f"{platform}/")}
-    with console.status("starting") as status:
-
-        def say(line: str) -> None:
-            status.update(line)
-            console.print(line, markup=False)
-
+    with report.progress(console) as say:
         result = runner.build(config, targets, _model(config), platform, out, say)
     report.print_result(result, console)
     if not result.is_verified:

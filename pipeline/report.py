@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .parity import Check
-from .runner import Result
+from .runner import Result, Say
 
 
 def console() -> Console:
     """Plain and wide enough for the table where no terminal is attached."""
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=150)
+
+
+@contextmanager
+def progress(to: Console) -> Iterator[Say]:
+    """Lines, and on a terminal a bar with the time left below them while long work runs."""
+    if not to.is_terminal:
+        yield lambda line, done=None: to.print(line, markup=False)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=to,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def say(line: str, done: tuple[int, int] | None = None) -> None:
+            completed, total = done or (0, None)
+            bar.update(task, description=line.split(":")[0], completed=completed, total=total)
+            bar.console.print(line, markup=False)
+
+        yield say
 
 
 def print_result(result: Result, to: Console) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,13 @@ from .program import InputContract, Program, evaluate, evaluate_quantized
 if TYPE_CHECKING:
     from torch import nn
 
-Say = Callable[[str], None]
+
+class Say(Protocol):
+    """Where progress goes: a line, and for long work how much of it is done."""
+
+    def __call__(self, line: str, progress: tuple[int, int] | None = None, /) -> None: ...
+
+
 LATENCY_RUNS = 30
 GOLDEN_IMAGES = 8
 
@@ -96,7 +102,9 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
         data,
         config,
         folder,
-        lambda e, n: say(f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %"),
+        lambda e, n: say(
+            f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %", (e.epoch, n)
+        ),
     )
     return f"trained on {config.data.source}"
 

@@ -28,5 +28,7 @@ def default_build(tmp_path_factory):
 
     out: Path = tmp_path_factory.mktemp("default")
     messages: list[str] = []
-    result = runner.build(Config(), cli._targets(), mobilenet_v2.create, "android", out, messages.append)
+    result = runner.build(
+        Config(), cli._targets(), mobilenet_v2.create, "android", out, lambda line, *_: messages.append(line)
+    )
     return out, result, messages
