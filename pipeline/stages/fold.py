@@ -84,7 +84,7 @@ def fold(model: nn.Module, contract: InputContract) -> Shipped:
     if left:
         raise ConversionError(f"BatchNorm '{left[0]}' follows no convolution of its own nn.Sequential; fold it by hand")
     _fold_input(folded, contract)
-    return Shipped(folded, contract.grey).requires_grad_(False)
+    return Shipped(folded, contract.grey).eval().requires_grad_(False)
 
 
 def _fold_sequence(container: nn.Sequential) -> None:
