@@ -50,7 +50,7 @@ def main() -> None:
     images[..., 3] = 255
     floats = ((torch.from_numpy(images[..., :3]).float() / 255) - torch.tensor(MEAN)) / torch.tensor(STD)
 
-    plain = NormalizedInput(_without_input_folding(model, contract)).eval()
+    plain = NormalizedInput(fold.fold_batch_norm(model)).eval()
     with quantize._relu6_is_fused():
         prepared = prepare_pt2e(torch.export.export(plain, (floats[:1],)).module(), quantize.quantizer())
     with torch.no_grad():
@@ -68,14 +68,6 @@ def main() -> None:
           f"bytes {parity.snr_db(reference, evaluate(byte_in, images[8:])):.2f} dB")  # fmt: skip
     _compare_executorch(float_in, byte_in, floats[:1], torch.from_numpy(images[:1]), contract)
     _compare_litert(float_unfolded, byte_unfolded, floats[:1], torch.from_numpy(images[:1]))
-
-
-def _without_input_folding(model: nn.Module, contract: InputContract) -> nn.Module:
-    """BatchNorm folded, three normalized channels in."""
-    folded = deepcopy(model).eval()
-    for container in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
-        fold._fold_sequence(container)
-    return folded
 
 
 def _compare_executorch(float_in, byte_in, x, pixels, contract) -> None:  # type: ignore[no-untyped-def]

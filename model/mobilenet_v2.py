@@ -20,9 +20,6 @@ BASE_RESOLUTION = 224
 OUTPUT_STRIDE = 32
 """Input pixels per pixel of the last feature map."""
 
-WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-"""Width multipliers with published weights; any other positive number is allowed too."""
-
 
 class Stage(NamedTuple):
     """One row of the published table."""

@@ -25,8 +25,12 @@ class Limit:
     digits_only: bool = False
 
     def holds(self, measured: float) -> bool:
-        # written so that NaN fails
-        return measured >= self.value if self.sense == ">=" else measured <= self.value
+        return _is_within(measured, self.sense, self.value)
+
+
+def _is_within(measured: float, sense: str, bound: float) -> bool:
+    # written so that NaN fails
+    return measured >= bound if sense == ">=" else measured <= bound
 
 
 def _at_least(metric: str, value: float, reason: str, digits_only: bool = False) -> Limit:
@@ -77,7 +81,7 @@ class Check:
 
     @property
     def is_met(self) -> bool:
-        return self.measured >= self.limit if self.sense == ">=" else self.measured <= self.limit
+        return _is_within(self.measured, self.sense, self.limit)
 
     def __str__(self) -> str:
         return f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"

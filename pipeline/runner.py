@@ -178,7 +178,7 @@ def build(
         artifacts, errors = _lower(program, wanted, staging, say)
         if not artifacts:
             raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
-        outputs = _reference_outputs(program, data, config)
+        outputs = _reference_outputs(program, data)
         rows = _judge_artifacts(program, artifacts, targets, outputs, config, staging, say)
         result = Result(
             folder=out / platform,
@@ -215,7 +215,7 @@ def _lower(
     return artifacts, errors
 
 
-def _reference_outputs(program: Program, data: data_module.Dataset, config: Config) -> _Outputs:
+def _reference_outputs(program: Program, data: data_module.Dataset) -> _Outputs:
     edges, _ = data_module.edge_images(data.held_out)
     images = data_module.rgba(np.concatenate([data.held_out.images, edges]))
     return _Outputs(

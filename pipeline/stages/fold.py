@@ -77,14 +77,24 @@ def fold(model: nn.Module, contract: InputContract) -> Shipped:
     Raises:
         ConversionError: a BatchNorm does not directly follow a convolution.
     """
+    folded = fold_batch_norm(model)
+    _fold_input(folded, contract)
+    return Shipped(folded, contract.grey).eval().requires_grad_(False)
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without BatchNorm and Dropout, still on normalized RGB.
+
+    Raises:
+        ConversionError: a BatchNorm does not directly follow a convolution.
+    """
     folded = deepcopy(model).eval()
     for container in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
         _fold_sequence(container)
     left = [name for name, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d)]
     if left:
         raise ConversionError(f"BatchNorm '{left[0]}' follows no convolution of its own nn.Sequential; fold it by hand")
-    _fold_input(folded, contract)
-    return Shipped(folded, contract.grey).eval().requires_grad_(False)
+    return folded
 
 
 def _fold_sequence(container: nn.Sequential) -> None:
