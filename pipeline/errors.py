@@ -48,6 +48,18 @@ class VerifyError(TwinkeelError):
     exit_code = 7
 
 
+class PackageError(TwinkeelError):
+    """A Core ML package is damaged, or holds something that the executor does not know."""
+
+    exit_code = 8
+
+
+class DeviceError(TwinkeelError):
+    """A check needs a machine that this one is not."""
+
+    exit_code = 9
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that lists the known names and the one most like `name`."""
     names = sorted(known)

@@ -91,9 +91,11 @@ def evaluate_quantized(module: GraphModule, images: NDArray[np.uint8]) -> NDArra
     class Exact(Interpreter):
         def run_node(self, n: Node) -> object:
             name = str(n.target)
-            if n.op == "call_function" and "quantized_decomposed.quantize_per_tensor" in name:
+            if n.op == "call_function" and "quantize_per_tensor" in name:
                 args, _ = self.fetch_args_kwargs_from_env(n)
                 x, scale, zero_point, low, high, dtype = args  # type: ignore[misc]
+                if ".dequantize" in name:
+                    return (x.double() - zero_point) * scale
                 return (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
             value = super().run_node(n)
             is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32

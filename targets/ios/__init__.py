@@ -1,0 +1,1 @@
+"""Runtimes that an iOS app can load."""

@@ -1,0 +1,396 @@
+"""What each operation of an ML Program computes, with torch.
+
+Source: the reference of MIL operations that Apple publishes with coremltools (the pages "MIL Ops", one class per
+operation, opsets iOS15 to iOS18). The parameters of each function here are the inputs of the operation of the same
+name, its defaults are the documented ones, and a tensor stands for every numeric value, scalars included.
+
+Float values arrive in the type that the executor computes in; rounding to the declared type is its work, not theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CONSTANT_OPS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_cast", "constexpr_lut_to_dense")  # fmt: skip
+"""Operations on stored values only: their result is part of the package, like a weight."""
+
+OPS: dict[str, Callable[..., Any]] = {}
+
+
+def _op(function: Callable[..., Any]) -> Callable[..., Any]:
+    OPS[function.__name__.rstrip("_")] = function
+    return function
+
+
+def _ints(value: Tensor | None, default: int, count: int) -> list[int]:
+    return [default] * count if value is None else [int(v) for v in value.reshape(-1).tolist()]
+
+
+def _window(
+    x: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pad_type: str, pad: Tensor | None
+) -> list[tuple[int, int]]:
+    """(before, after) of each spatial dimension."""
+    if pad_type == "valid":
+        return [(0, 0)] * len(kernel)
+    if pad_type == "custom":
+        flat = _ints(pad, 0, 2 * len(kernel))
+        return list(zip(flat[::2], flat[1::2], strict=True))
+    if pad_type not in ("same", "same_lower"):
+        raise ValueError(f"unknown pad_type '{pad_type}'")
+    pairs = []
+    for size, k, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
+        total = max((math.ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)
+        less, more = total // 2, total - total // 2
+        pairs.append((less, more) if pad_type == "same" else (more, less))
+    return pairs
+
+
+def _padded(x: Tensor, pairs: Sequence[tuple[int, int]], value: float) -> Tensor:
+    flat = [side for pair in reversed(pairs) for side in pair]
+    return F.pad(x, flat, value=value) if any(flat) else x
+
+
+@_op
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, strides: Tensor | None = None, pad_type: str = "valid",
+         pad: Tensor | None = None, dilations: Tensor | None = None, groups: Tensor | None = None) -> Tensor:  # fmt: skip
+    rank = x.ndim - 2
+    stride, dilation = _ints(strides, 1, rank), _ints(dilations, 1, rank)
+    pairs = _window(x, weight.shape[2:], stride, dilation, pad_type, pad)
+    run = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
+    groups_ = 1 if groups is None else int(groups)
+    result: Tensor = run(_padded(x, pairs, 0.0), weight, bias, stride, 0, dilation, groups_)  # type: ignore[operator]
+    return result
+
+
+@_op
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.linear(x, weight, bias)
+
+
+@_op
+def matmul(x: Tensor, y: Tensor, transpose_x: Tensor | None = None, transpose_y: Tensor | None = None) -> Tensor:
+    x = x.mT if transpose_x is not None and bool(transpose_x) else x
+    return x @ (y.mT if transpose_y is not None and bool(transpose_y) else y)
+
+
+def _pool_input(x: Tensor, kernel: Sequence[int], stride: Sequence[int], pad_type: str, pad: Tensor | None,
+                ceil_mode: Tensor | None) -> list[tuple[int, int]]:  # fmt: skip
+    """Padding on each side; in ceil mode widened at the end so that the last, partial window is whole."""
+    pairs = _window(x, kernel, stride, [1] * len(kernel), pad_type, pad)
+    if ceil_mode is None or not bool(ceil_mode):
+        return pairs
+    widened = []
+    for size, k, s, (before, after) in zip(x.shape[2:], kernel, stride, pairs, strict=True):
+        count = math.ceil((size + before + after - k) / s) + 1
+        if (count - 1) * s >= size + before:  # a window must not begin in the padding after the input
+            count -= 1
+        widened.append((before, max((count - 1) * s + k - size - before, after)))
+    return widened
+
+
+@_op
+def max_pool(x: Tensor, kernel_sizes: Tensor, strides: Tensor | None = None, pad_type: str = "valid",
+             pad: Tensor | None = None, ceil_mode: Tensor | None = None) -> Tensor:  # fmt: skip
+    rank = x.ndim - 2
+    kernel, stride = _ints(kernel_sizes, 1, rank), _ints(strides, 1, rank)
+    pairs = _pool_input(x, kernel, stride, pad_type, pad, ceil_mode)
+    run = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[rank]
+    result: Tensor = run(_padded(x, pairs, -math.inf), kernel, stride)
+    return result
+
+
+@_op
+def avg_pool(x: Tensor, kernel_sizes: Tensor, strides: Tensor | None = None, pad_type: str = "valid",
+             pad: Tensor | None = None, exclude_padding_from_average: Tensor | None = None,
+             ceil_mode: Tensor | None = None) -> Tensor:  # fmt: skip
+    rank = x.ndim - 2
+    kernel, stride = _ints(kernel_sizes, 1, rank), _ints(strides, 1, rank)
+    asked = _window(x, kernel, stride, [1] * rank, pad_type, pad)
+    pairs = _pool_input(x, kernel, stride, pad_type, pad, ceil_mode)
+    run = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[rank]
+    mean: Tensor = run(_padded(x, pairs, 0.0), kernel, stride)  # type: ignore[operator]
+    excluded = exclude_padding_from_average is not None and bool(exclude_padding_from_average)
+    # what counts: the input, and the padding that was asked for unless it is excluded; never what ceil mode added
+    counted = torch.ones_like(x[:1, :1])
+    counted = _padded(counted, asked, 0.0 if excluded else 1.0)
+    extra = [(0, after - wanted) for (_, after), (_, wanted) in zip(pairs, asked, strict=True)]
+    share: Tensor = run(_padded(counted, extra, 0.0), kernel, stride)  # type: ignore[operator]
+    return mean / share
+
+
+@_op
+def pad(x: Tensor, pad: Tensor, mode: str = "constant", constant_val: Tensor | None = None) -> Tensor:
+    flat = _ints(pad, 0, 0)
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    if mode == "constant":
+        return _padded(x, pairs, 0.0 if constant_val is None else float(constant_val))
+    if mode not in ("reflect", "replicate"):
+        raise ValueError(f"unknown mode '{mode}'")
+    while pairs and pairs[0] == (0, 0):
+        pairs.pop(0)
+    return F.pad(x, [side for pair in reversed(pairs) for side in pair], mode=mode)
+
+
+@_op
+def batch_norm(x: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None,
+               epsilon: Tensor | None = None) -> Tensor:  # fmt: skip
+    return F.batch_norm(x, mean, variance, gamma, beta, eps=1e-5 if epsilon is None else float(epsilon))
+
+
+@_op
+def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None,
+                  epsilon: Tensor | None = None) -> Tensor:  # fmt: skip
+    return F.instance_norm(x, weight=gamma, bias=beta, eps=1e-5 if epsilon is None else float(epsilon))
+
+
+@_op
+def layer_norm(x: Tensor, axes: Tensor | None = None, gamma: Tensor | None = None, beta: Tensor | None = None,
+               epsilon: Tensor | None = None) -> Tensor:  # fmt: skip
+    dims = sorted(a % x.ndim for a in (range(x.ndim) if axes is None else _ints(axes, 0, 0)))
+    if dims != list(range(x.ndim - len(dims), x.ndim)):
+        raise ValueError(f"axes {dims} are not the last ones")
+    return F.layer_norm(x, x.shape[-len(dims) :], gamma, beta, 1e-5 if epsilon is None else float(epsilon))
+
+
+def _elementwise(**functions: Callable[..., Tensor]) -> None:
+    for name, function in functions.items():
+        OPS[name] = function
+
+
+_elementwise(
+    add=lambda x, y: x + y,
+    sub=lambda x, y: x - y,
+    mul=lambda x, y: x * y,
+    real_div=lambda x, y: x / y,
+    floor_div=lambda x, y: torch.floor_divide(x, y),
+    pow=lambda x, y: torch.pow(x, y),
+    maximum=lambda x, y: torch.maximum(x, y),
+    minimum=lambda x, y: torch.minimum(x, y),
+    identity=lambda x: x,
+    abs=lambda x: x.abs(),
+    ceil=lambda x: x.ceil(),
+    erf=lambda x: torch.erf(x),
+    exp=lambda x: x.exp(),
+    floor=lambda x: x.floor(),
+    relu=lambda x: F.relu(x),
+    relu6=lambda x: F.relu6(x),
+    sigmoid=lambda x: x.sigmoid(),
+    silu=lambda x: F.silu(x),
+    softplus=lambda x: F.softplus(x),
+    softsign=lambda x: F.softsign(x),
+    sqrt=lambda x: x.sqrt(),
+    square=lambda x: x.square(),
+    tanh=lambda x: x.tanh(),
+    rsqrt=lambda x, epsilon=1e-12: (x + epsilon).rsqrt(),
+    log=lambda x, epsilon=1e-45: (x + epsilon).log(),
+    clip=lambda x, alpha, beta: x.clamp(alpha, beta),
+    elu=lambda x, alpha=1.0: F.elu(x, float(alpha)),
+    leaky_relu=lambda x, alpha=0.01: F.leaky_relu(x, float(alpha)),
+    prelu=lambda x, alpha: F.prelu(x, alpha),
+    sigmoid_hard=lambda x, alpha=0.2, beta=0.5: (x * alpha + beta).clamp(0, 1),
+    linear_activation=lambda x, alpha, beta=0.0: x * alpha + beta,
+    softmax=lambda x, axis=-1: x.softmax(int(axis)),
+)
+
+
+@_op
+def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
+    if mode == "SIGMOID_APPROXIMATION":
+        return x * torch.sigmoid(1.702 * x)
+    return F.gelu(x, approximate={"EXACT": "none", "TANH_APPROXIMATION": "tanh"}[mode])
+
+
+def _reduction(run: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
+    def reduce(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | None = None) -> Tensor:
+        return run(x, list(range(x.ndim)) if axes is None else _ints(axes, 0, 0), bool(keep_dims))
+
+    return reduce
+
+
+_elementwise(
+    reduce_mean=_reduction(lambda x, axes, keep: x.mean(axes, keepdim=keep)),
+    reduce_sum=_reduction(lambda x, axes, keep: x.sum(axes, keepdim=keep)),
+    reduce_max=_reduction(lambda x, axes, keep: x.amax(axes, keepdim=keep)),
+    reduce_min=_reduction(lambda x, axes, keep: x.amin(axes, keepdim=keep)),
+)
+
+
+@_op
+def reshape(x: Tensor, shape: Tensor) -> Tensor:
+    sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(_ints(shape, 0, 0))]
+    return x.reshape(sizes)
+
+
+@_op
+def transpose(x: Tensor, perm: Tensor) -> Tensor:
+    return x.permute(_ints(perm, 0, 0))
+
+
+@_op
+def expand_dims(x: Tensor, axes: Tensor) -> Tensor:
+    rank = x.ndim + axes.numel()
+    for axis in sorted(a % rank for a in _ints(axes, 0, 0)):
+        x = x.unsqueeze(axis)
+    return x
+
+
+@_op
+def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    return x.squeeze() if axes is None else x.squeeze(_ints(axes, 0, 0))
+
+
+@_op
+def concat(values: list[Tensor], axis: Tensor, interleave: Tensor | None = None) -> Tensor:
+    along = int(axis) % values[0].ndim
+    if interleave is None or not bool(interleave):
+        return torch.cat(values, along)
+    # a0 b0 a1 b1 ...: coremltools makes it of a channel shuffle
+    return torch.stack(values, along + 1).flatten(along, along + 1)
+
+
+@_op
+def stack(values: list[Tensor], axis: Tensor) -> Tensor:
+    return torch.stack(values, int(axis))
+
+
+@_op
+def split(x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None) -> list[Tensor]:
+    if split_sizes is not None:
+        return list(x.split(_ints(split_sizes, 0, 0), int(axis)))
+    count = 1 if num_splits is None else int(num_splits)
+    return list(x.split(x.shape[int(axis)] // count, int(axis)))
+
+
+@_op
+def slice_by_index(x: Tensor, begin: Tensor, end: Tensor, stride: Tensor | None = None, begin_mask: Tensor | None = None,
+                   end_mask: Tensor | None = None, squeeze_mask: Tensor | None = None) -> Tensor:  # fmt: skip
+    first, last, step = _ints(begin, 0, 0), _ints(end, 0, 0), _ints(stride, 1, x.ndim)
+    open_first, open_last, single = (_ints(m, 0, x.ndim) for m in (begin_mask, end_mask, squeeze_mask))
+    if any(s < 1 for s in step):
+        raise ValueError(f"stride {step}: only steps forward are known")
+    index: list[slice | int] = [
+        first[i] if single[i] else slice(None if open_first[i] else first[i], None if open_last[i] else last[i], step[i])
+        for i in range(x.ndim)
+    ]
+    return x[tuple(index)]
+
+
+@_op
+def upsample_nearest_neighbor(x: Tensor, scale_factor_height: Tensor, scale_factor_width: Tensor) -> Tensor:
+    factors = (float(scale_factor_height), float(scale_factor_width))
+    if any(f != int(f) for f in factors):
+        raise ValueError(f"factors {factors}: only whole ones are known")
+    return x.repeat_interleave(int(factors[0]), -2).repeat_interleave(int(factors[1]), -1)
+
+
+def _along(value: Tensor, x: Tensor, axis: Tensor | None) -> Tensor:
+    """A vector shaped so that it broadcasts along `axis`."""
+    if value.ndim == 0 or axis is None:
+        return value
+    shape = [1] * x.ndim
+    shape[int(axis)] = -1
+    return value.reshape(shape)
+
+
+@_op
+def quantize(input: Tensor, scale: Tensor, output_dtype: str, zero_point: Tensor | None = None,
+             axis: Tensor | None = None) -> Tensor:  # fmt: skip
+    """clip(round(input / scale) + zero_point), halves to even."""
+    low, high = {"int8": (-128, 127), "uint8": (0, 255)}[output_dtype]
+    steps = torch.round(input / _along(scale, input, axis))
+    if zero_point is not None:
+        steps = steps + _along(zero_point, input, axis).to(steps.dtype)
+    return steps.clamp(low, high)
+
+
+@_op
+def dequantize(input: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: Tensor | None = None) -> Tensor:
+    """(input - zero_point) * scale"""
+    steps = input.to(scale.dtype)
+    if zero_point is not None:
+        steps = steps - _along(zero_point, input, axis).to(scale.dtype)
+    return steps * _along(scale, input, axis)
+
+
+@_op
+def constexpr_affine_dequantize(quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: Tensor) -> Tensor:
+    return dequantize(quantized_data, scale, zero_point, axis)
+
+
+def _blocks(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Repeat along each dimension up to `shape`; one entry serves a block."""
+    for axis, size in enumerate(shape):
+        if size % value.shape[axis]:
+            raise ValueError(f"{value.shape[axis]} blocks do not divide {size} along axis {axis}")
+        if value.shape[axis] != size:
+            value = value.repeat_interleave(size // value.shape[axis], axis)
+    return value
+
+
+@_op
+def constexpr_blockwise_shift_scale(data: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
+    """scale * (data - offset), one scale and offset for each block."""
+    steps = data.to(scale.dtype)
+    if offset is not None:
+        steps = steps - _blocks(offset, data.shape).to(scale.dtype)
+    return steps * _blocks(scale, data.shape)
+
+
+@_op
+def constexpr_lut_to_dense(indices: Tensor, lut: Tensor, shape: Tensor | None = None,
+                           vector_axis: Tensor | None = None) -> Tensor:  # fmt: skip
+    """A palette for each block of indices. The iOS16 form has one palette and indices packed into bytes."""
+    if shape is not None:
+        bits = (lut.numel() - 1).bit_length()
+        sizes = _ints(shape, 0, 0)
+        return lut.reshape(-1)[unpack_bits(indices, bits)[: math.prod(sizes)].long()].reshape(sizes)
+    if lut.ndim != indices.ndim + 2 or lut.shape[-1] != 1:
+        raise ValueError(f"palettes of shape {tuple(lut.shape)}: only scalar entries are known")
+    palettes = lut.squeeze(-1)
+    for axis, size in enumerate(indices.shape):
+        if size % palettes.shape[axis]:
+            raise ValueError(f"{palettes.shape[axis]} palettes do not divide {size} along axis {axis}")
+        if palettes.shape[axis] != size:
+            palettes = palettes.repeat_interleave(size // palettes.shape[axis], axis)
+    return palettes.gather(-1, indices.long().unsqueeze(-1)).squeeze(-1)
+
+
+@_op
+def constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:
+    return cast(source_val, output_dtype)
+
+
+@_op
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """Rounding to fp16 and fp32 is left to the declared type; to integers the fraction is cut off."""
+    integers = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "int32": torch.int32}
+    if dtype in integers:
+        return x.trunc().to(integers[dtype]) if x.is_floating_point() else x.to(integers[dtype])
+    if dtype == "bool":
+        return x != 0
+    if dtype not in ("fp16", "fp32"):
+        raise ValueError(f"unknown dtype '{dtype}'")
+    return x if x.is_floating_point() else x.to(torch.float32)
+
+
+@_op
+def classify(probabilities: Tensor, classes: list[Any]) -> list[Any]:
+    """The class of the largest probability, and the probability of each class."""
+    values = [float(p) for p in probabilities.reshape(-1)]
+    if len(values) != len(classes):
+        raise ValueError(f"{len(values)} probabilities for {len(classes)} classes")
+    return [classes[values.index(max(values))], dict(zip(classes, values, strict=True))]
+
+
+def unpack_bits(packed: Tensor, bits: int) -> Tensor:
+    """Unsigned values of `bits` bits each, packed from the least significant bit of each byte on: uint8 (N,)."""
+    each = (packed.reshape(-1, 1).to(torch.int16) >> torch.arange(8)) & 1
+    flat = each.reshape(-1)
+    flat = flat[: flat.numel() // bits * bits].reshape(-1, bits)
+    return (flat << torch.arange(bits)).sum(1).to(torch.uint8)

@@ -1,0 +1,417 @@
+"""Runs an ML Program, the content of a Core ML ``.mlpackage``, with torch: on any machine, from the files alone.
+
+Core ML predicts only on Apple's systems. This executor reads the package as they do, protobuf and weight blob, and
+computes every operation as its public definition says, so that a wrong weight, scale, stride or label shows where
+the package is built. It is no simulator of a device: the order of sums, and the precision inside an operation, are
+torch's. What is rounded is what the package says: each value to its declared type.
+
+Sources: the messages `Model.proto`, `FeatureTypes.proto` and `MIL.proto` of coremltools' `mlmodel/format`; the layout
+of ``weight.bin`` from its `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`; the operations as named in `_mil_ops.py`.
+
+An operation, type or input that is not known here is a `PackageError` that names it, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.errors import PackageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Arithmetic = Literal["declared", "exact"]
+"""``declared``: float32 inside an operation, its result rounded to the declared type, as the package says.
+``exact``: all values that depend on the input are float64 and never rounded; constants are what the package says.
+Two packages with the same constants then differ by nothing but what they compute."""
+
+# name: (numpy type of the stored values, bits of each, code in weight.bin)
+_TYPES: Mapping[str, tuple[str, int, int]] = {
+    "FLOAT16": ("<f2", 16, 1), "FLOAT32": ("<f4", 32, 2), "UINT8": ("u1", 8, 3), "INT8": ("i1", 8, 4),
+    "INT16": ("<i2", 16, 6), "UINT16": ("<u2", 16, 7), "INT4": ("i1", 4, 8), "UINT1": ("u1", 1, 9),
+    "UINT2": ("u1", 2, 10), "UINT4": ("u1", 4, 11), "UINT3": ("u1", 3, 12), "UINT6": ("u1", 6, 13),
+    "INT32": ("<i4", 32, 14), "UINT32": ("<u4", 32, 15), "BOOL": ("?", 8, 0), "INT64": ("<i8", 64, 0),
+}  # fmt: skip
+_BLOB_HEADER = struct.Struct("<IIQQ")
+_BLOB_MAGIC = 0xDEADBEEF
+_CHANNELS = {"RGB": [0, 1, 2], "BGR": [2, 1, 0]}
+_LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, for packages that take a grey image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """The image that a package takes: its input's name, height and width in pixels, and colour space."""
+
+    name: str
+    height: int
+    width: int
+    colour_space: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a package gives: arrays by name; label and probabilities where it is a classifier."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    label: str | None
+    probabilities: Mapping[str, float]
+
+
+class Model:
+    """An ML Program that is ready to run. Constants are read and decompressed once.
+
+    Args:
+        package: the ``.mlpackage`` folder.
+
+    Raises:
+        PackageError: a file is missing or damaged, or the program holds something that is not known here.
+    """
+
+    def __init__(self, package: Path) -> None:
+        self.spec = _read_spec(package)
+        self._weights = _read_weights(package)
+        program = self.spec.mlProgram
+        names = list(program.functions)
+        if len(names) != 1:
+            raise PackageError(f"'{package}' has the functions {names}; packages with one function are known")
+        function = program.functions[names[0]]
+        if function.opset not in function.block_specializations:
+            raise PackageError(f"'{package}' has no block for its opset '{function.opset}'")
+        self.opset: str = function.opset
+        self._inputs = {value.name: value.type for value in function.inputs}
+        block = function.block_specializations[function.opset]
+        self._outputs = list(block.outputs)
+        self._constants: dict[str, Any] = {}
+        self._operations = [op for op in block.operations if not self._store(op)]
+
+    @property
+    def image(self) -> ImageInput | None:
+        """The image input; None where the package takes arrays."""
+        features = [f for f in self.spec.description.input if f.type.HasField("imageType")]
+        if not features:
+            return None
+        kind = features[0].type.imageType
+        space = type(kind).ColorSpace.Name(kind.colorSpace)
+        return ImageInput(name=features[0].name, height=kind.height, width=kind.width, colour_space=space)
+
+    @property
+    def operations(self) -> dict[str, int]:
+        """How often each operation occurs, constants left out."""
+        count: dict[str, int] = {}
+        for op in self._operations:
+            count[op.type] = count.get(op.type, 0) + 1
+        return dict(sorted(count.items()))
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]], arithmetic: Arithmetic = "declared") -> Prediction:
+        """Run the program.
+
+        Args:
+            inputs: by name; an image is ``(H, W, 3)`` uint8 RGB, whatever colour space the package has.
+            arithmetic: see `Arithmetic`.
+
+        Raises:
+            PackageError: an input does not fit, or an operation fails, computes something else than it declares,
+                or is not known.
+        """
+        import torch
+
+        values = dict(self._constants)
+        missing = sorted(self._inputs.keys() - inputs.keys())
+        if missing:
+            raise PackageError(f"the package takes {sorted(self._inputs)}; {missing} were not given")
+        for name, kind in self._inputs.items():
+            array = self._pixels(inputs[name]) if self.image and name == self.image.name else inputs[name]
+            values[name] = _conform(torch.from_numpy(np.ascontiguousarray(array)), kind, f"input '{name}'", arithmetic)
+        with torch.inference_mode():
+            for op in self._operations:
+                self._run(op, values, arithmetic)
+        undefined = [name for name in self._outputs if name not in values]
+        if undefined:
+            raise PackageError(f"the outputs {undefined} are computed by no operation")
+        return self._prediction(values)
+
+    def classify(self, image: NDArray[np.uint8], arithmetic: Arithmetic = "declared") -> Prediction:
+        """`predict` on one ``(H, W, 3)`` uint8 RGB image of the package's own size."""
+        if self.image is None:
+            raise PackageError(f"the package takes {sorted(self._inputs)} and no image")
+        return self.predict({self.image.name: image}, arithmetic)
+
+    def _pixels(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """``(H, W, 3)`` uint8 RGB -> ``(1, C, H, W)`` float32, 0..255, in the package's colour space."""
+        wanted = self.image
+        assert wanted is not None
+        shape = (wanted.height, wanted.width, 3)
+        if image.shape != shape or image.dtype != np.uint8:
+            raise PackageError(f"image '{wanted.name}' must be {shape} uint8 RGB, not {image.shape} {image.dtype}")
+        if wanted.colour_space == "GRAYSCALE":
+            grey = np.rint(image.astype(np.float32) @ np.array(_LUMA, np.float32))
+            return grey[None, None]
+        if wanted.colour_space not in _CHANNELS:
+            raise PackageError(f"image '{wanted.name}' has the colour space {wanted.colour_space}, which is not known")
+        return image[..., _CHANNELS[wanted.colour_space]].transpose(2, 0, 1)[None].astype(np.float32)
+
+    def _store(self, op: Any) -> bool:
+        """Read a constant, or decompress one; whether `op` is such."""
+        from ._mil_ops import CONSTANT_OPS
+
+        if op.type == "const":
+            self._constants[op.outputs[0].name] = self._value(op.attributes["val"], op.outputs[0].name)
+            return True
+        if op.type in CONSTANT_OPS:
+            self._run(op, self._constants, "declared")
+            return True
+        return False
+
+    def _run(self, op: Any, values: dict[str, Any], arithmetic: Arithmetic) -> None:
+        """Compute one operation and put its outputs into `values`."""
+        import torch
+
+        from ._mil_ops import OPS
+
+        label = f"operation '{op.type}' ({op.outputs[0].name if op.outputs else 'without output'})"
+        if op.type not in OPS:
+            raise PackageError(f"{label} is not known to this executor, opset {self.opset}")
+        if op.blocks:
+            raise PackageError(f"{label} has nested blocks, which are not known to this executor")
+        computed_in = torch.float64 if arithmetic == "exact" else torch.float32
+        try:
+            arguments = {
+                key.rstrip("_"): _in_float(value, computed_in) for key, value in self._arguments(op, values).items()
+            }
+            results = OPS[op.type](**arguments)
+        except PackageError:
+            raise
+        except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+            raise PackageError(f"{label}: {error}") from error
+        results = results if isinstance(results, list) else [results]
+        if len(results) != len(op.outputs):
+            raise PackageError(f"{label} gives {len(results)} values, the package declares {len(op.outputs)}")
+        for output, result in zip(op.outputs, results, strict=True):
+            values[output.name] = _conform(result, output.type, label, arithmetic)
+
+    def _arguments(self, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs by name; in the iOS16 form, constant operations keep them as attributes."""
+
+        def bound(binding: Any) -> Any:
+            if binding.HasField("value"):
+                return self._value(binding.value, op.type)
+            if binding.name not in values:
+                raise PackageError(f"operation '{op.type}' reads '{binding.name}', which nothing before it computes")
+            return values[binding.name]
+
+        found: dict[str, Any] = {}
+        for key, argument in op.inputs.items():
+            given = [bound(binding) for binding in argument.arguments]
+            found[key] = given if key == "values" or len(given) != 1 else given[0]
+        if op.type.startswith("constexpr_"):
+            found |= {key: self._value(value, op.type) for key, value in op.attributes.items() if key != "name"}
+        return found
+
+    def _value(self, value: Any, owner: str) -> Any:
+        """A stored value: a tensor, a string, or a list of strings or numbers."""
+        import torch
+
+        if value.type.HasField("listType"):
+            return [self._value(item, owner) for item in value.immediateValue.list.values]
+        if not value.type.HasField("tensorType"):
+            raise PackageError(f"'{owner}' holds a value of type {value.type.WhichOneof('type')}, which is not known")
+        kind, shape = _type_name(value.type), _declared_shape(value.type)
+        if kind == "STRING":
+            strings = list(value.immediateValue.tensor.strings.values)
+            return strings[0] if not shape else strings
+        if kind not in _TYPES:
+            raise PackageError(f"'{owner}' holds values of type {kind}, which is not known")
+        if shape is None:
+            raise PackageError(f"'{owner}' is a constant without a shape")
+        if value.HasField("blobFileValue"):
+            array = self._blob(value.blobFileValue, kind, math.prod(shape), owner)
+        else:
+            array = _immediate(value.immediateValue.tensor, kind, math.prod(shape), owner)
+        return torch.from_numpy(array.copy()).reshape(shape)
+
+    def _blob(self, reference: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
+        name = reference.fileName.rpartition("/")[2]
+        if name not in self._weights:
+            raise PackageError(f"'{owner}' is in '{reference.fileName}', which the package does not hold")
+        blob, offset = self._weights[name], reference.offset
+        if offset + 64 > len(blob):
+            raise PackageError(f"'{owner}': offset {offset} is outside '{name}' ({len(blob)} bytes): is it cut off?")
+        magic, code, size, start = _BLOB_HEADER.unpack_from(blob, offset)
+        _, bits, expected = _TYPES[kind]
+        if magic != _BLOB_MAGIC or code != expected:
+            raise PackageError(f"'{owner}': no {kind} values at offset {offset} of '{name}' (type code {code})")
+        if size != math.ceil(count * bits / 8) or start + size > len(blob):
+            raise PackageError(
+                f"'{owner}': {count} values of {kind} do not fit {size} bytes at {start} of '{name}' "
+                f"({len(blob)} bytes): is it cut off?"
+            )
+        return _unpacked(blob[start : start + size], kind, count)
+
+    def _prediction(self, values: Mapping[str, Any]) -> Prediction:
+        """Outputs by the names that the package's description gives them."""
+        import torch
+
+        description = self.spec.description
+        arrays = {
+            name: values[name].to(torch.float32).numpy() if values[name].is_floating_point() else values[name].numpy()
+            for name in self._outputs
+            if isinstance(values[name], torch.Tensor)
+        }
+        label, probabilities = description.predictedFeatureName, description.predictedProbabilitiesName
+        for feature in description.output:
+            if feature.name not in self._outputs:
+                raise PackageError(f"the description names an output '{feature.name}', which the program does not have")
+        return Prediction(
+            arrays=arrays,
+            label=str(values[label]) if label else None,
+            probabilities={str(k): v for k, v in values[probabilities].items()} if probabilities else {},
+        )
+
+
+def open_model(path: Path) -> Model:
+    """The program in an ``.mlpackage`` folder, or in the payload of a Core ML-delegated ``.pte``.
+
+    Raises:
+        PackageError: it is neither, or it is damaged.
+    """
+    if path.is_dir():
+        return Model(path)
+    if not path.is_file():
+        raise PackageError(f"'{path}' does not exist")
+    if path.suffix != ".pte":
+        raise PackageError(f"'{path}' is no .mlpackage folder and no .pte file")
+    with tempfile.TemporaryDirectory() as folder:
+        return Model(unpack_delegate(path, Path(folder)))
+
+
+def unpack_delegate(path: Path, folder: Path) -> Path:
+    """Write the one Core ML payload of an ExecuTorch program below `folder`; the path of its ``.mlpackage``."""
+    from executorch.backends.apple.coreml import executorchcoreml
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    try:
+        program = deserialize_pte_binary(path.read_bytes()).program
+        delegates = [d for plan in program.execution_plan for d in plan.delegates if d.id == "CoreMLBackend"]
+        payloads = [bytes(program.backend_delegate_data[d.processed.index].data) for d in delegates]
+    except Exception as error:  # the reader of flatbuffers raises anything on damaged bytes
+        raise PackageError(f"'{path}' is no readable ExecuTorch program: {error}") from error
+    if len(payloads) != 1:
+        raise PackageError(f"'{path}' has {len(payloads)} Core ML payloads; programs with one are known")
+    if not executorchcoreml.unflatten_directory_contents(payloads[0], str(folder)):
+        raise PackageError(f"the Core ML payload of '{path}' cannot be unpacked")
+    return folder / "lowered_module" / "model.mlpackage"
+
+
+def _read_spec(package: Path) -> Any:
+    from coremltools.proto import Model_pb2
+    from google.protobuf.message import DecodeError
+
+    path = _item(package, "rootModelIdentifier")
+    spec = Model_pb2.Model()
+    try:
+        spec.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise PackageError(f"cannot read '{path}': {error}") from error
+    if spec.WhichOneof("Type") != "mlProgram":
+        raise PackageError(f"'{package}' holds a {spec.WhichOneof('Type')} and no ML Program")
+    return spec
+
+
+def _item(package: Path, key: str) -> Path:
+    """The file that ``Manifest.json`` names."""
+    try:
+        manifest = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
+        entry = manifest["itemInfoEntries"][manifest[key]]["path"]
+        path = (package / "Data" / str(entry)).resolve()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PackageError(f"'{package}' is no .mlpackage: {error!r}") from error
+    if not path.is_relative_to(package.resolve()):
+        raise PackageError(f"'{package}' names '{entry}', which is outside of it")
+    return path
+
+
+def _read_weights(package: Path) -> dict[str, bytes]:
+    folder = _item(package, "rootModelIdentifier").parent / "weights"
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.bin"))} if folder.is_dir() else {}
+
+
+def _immediate(tensor: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
+    """A value written into the protobuf itself. float16 and narrow integers are raw bytes there."""
+    field = tensor.WhichOneof("value")
+    if field == "bytes":
+        return _unpacked(tensor.bytes.values, kind, count)
+    if field not in ("floats", "ints", "bools", "longInts"):
+        raise PackageError(f"'{owner}' holds {field}, which is not known")
+    array = np.array(getattr(tensor, field).values, _TYPES[kind][0])
+    if array.size != count:
+        raise PackageError(f"'{owner}' holds {array.size} values where its type says {count}")
+    return array
+
+
+def _unpacked(raw: bytes, kind: str, count: int) -> NDArray[Any]:
+    """Stored bytes as an array of `count` values; int4 and the like are packed from the lowest bit on."""
+    import torch
+
+    from ._mil_ops import unpack_bits
+
+    stored, bits, _ = _TYPES[kind]
+    if len(raw) != math.ceil(count * bits / 8):
+        raise PackageError(f"{len(raw)} bytes cannot hold {count} values of {kind}")
+    if bits >= 8:
+        return np.frombuffer(raw, stored)
+    values = unpack_bits(torch.frombuffer(bytearray(raw), dtype=torch.uint8), bits)[:count].numpy()
+    if kind == "INT4":
+        values = ((values.astype(np.int8) ^ 8) - 8).astype(np.int8)
+    return values
+
+
+def _type_name(kind: Any) -> str:
+    return str(type(kind.tensorType).DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number[kind.tensorType.dataType].name)  # fmt: skip
+
+
+def _declared_shape(kind: Any) -> list[int] | None:
+    """The declared sizes; None where one is open."""
+    sizes = [d.constant.size if d.HasField("constant") else -1 for d in kind.tensorType.dimensions]
+    return None if -1 in sizes else sizes
+
+
+def _in_float(value: Any, dtype: Any) -> Any:
+    """Float tensors in the type that operations compute in."""
+    import torch
+
+    if isinstance(value, list):
+        return [_in_float(item, dtype) for item in value]
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic) -> Any:
+    """The result in its declared type; its shape must be the declared one."""
+    import torch
+
+    if not isinstance(result, torch.Tensor):
+        return result
+    if not kind.HasField("tensorType"):
+        raise PackageError(f"{label} gives a tensor, the package declares a {kind.WhichOneof('type')}")
+    shape, name = _declared_shape(kind), _type_name(kind)
+    if shape is not None and list(result.shape) != shape:
+        raise PackageError(f"{label} gives shape {list(result.shape)}, the package declares {shape}")
+    if name not in _TYPES:
+        raise PackageError(f"{label} declares values of type {name}, which is not known")
+    declared = getattr(torch, np.dtype(_TYPES[name][0]).name)
+    if declared.is_floating_point:
+        if not result.is_floating_point():
+            raise PackageError(f"{label} gives {result.dtype}, the package declares {name}")
+        return result if arithmetic == "exact" else result.to(declared)
+    if result.is_floating_point() and bool((result != result.trunc()).any()):
+        raise PackageError(f"{label} gives fractions, the package declares {name}")
+    return result.to(declared)
