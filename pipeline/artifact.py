@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,20 +18,49 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """One image ``(1, H, W, 4)`` uint8 RGBA -> logits ``(1, classes)`` float32."""
 
 
+Classify = Callable[[NDArray[np.uint8]], tuple[str, dict[str, float]]]
+"""The same image -> the class that the artifact itself names, and the probability of each class by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """An artifact that is ready to run.
+
+    Attributes:
+        run: as it is shipped, in its own precision.
+        exact: the same operations and constants without rounding of values in between; only an executor can.
+        classify: where the artifact holds the labels itself.
+    """
+
+    run: Run
+    exact: Run | None = None
+    classify: Classify | None = None
+
+
 class Target(Protocol):
-    """What a module below `targets/` has; see `targets/android/onnx.py` for the smallest one."""
+    """What a module below `targets/` has; see `targets/_onnx.py` for the smallest one.
+
+    A module may also have ``NEEDS``, the lowest iOS version of each precision, and ``TWINS``, the key of the
+    reference for each precision that is checked in a float32 copy, with ``build_twin`` to make it.
+    """
 
     NAME: str  # platform/runtime, as in the configuration
     SUFFIX: str  # of the artifact's file name
     PRECISIONS: tuple[str, ...]
     KERNELS: str  # int8 artifacts of targets with the same kernels are compared with each other
     PACKAGES: tuple[str, ...]  # distributions whose versions the manifest records
+    EVIDENCE: str  # "runtime" or "reference executor": what `load` runs the artifact on
+    REFERENCES: Mapping[str, str]  # precision -> key of `program.REFERENCES`: what the artifact must equal
 
     def build(self, program: Program, precision: str, out: Path) -> Path:
-        """Write the artifact to the path `out` and return it."""
+        """Write the artifact, a file or a folder, to the path `out` and return it."""
 
-    def load(self, path: Path) -> Run:
-        """The artifact on the shipped runtime."""
+    def load(self, path: Path) -> Loaded:
+        """The artifact on what runs it here.
+
+        Raises:
+            TwinkeelError: it is damaged, or cannot run.
+        """
 
     def operators(self, path: Path) -> dict[str, int]:
         """How often each operator occurs in the artifact, for the manifest."""
@@ -49,12 +78,26 @@ class Artifact:
 
 
 def seal(path: Path, root: Path, target: str, precision: str) -> Artifact:
-    """Describe a written artifact."""
-    content = path.read_bytes()
+    """Describe a written artifact; a folder by all its files and their names."""
     return Artifact(
         target=target,
         precision=precision,
         path=path.relative_to(root).as_posix(),
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=sum(file.stat().st_size for file in _files(path)),
+        sha256=digest(path),
     )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder."""
+    content = hashlib.sha256()
+    for file in _files(path):
+        if path.is_dir():
+            name = file.relative_to(path).as_posix().encode()
+            content.update(b"%d %b %d " % (len(name), name, file.stat().st_size))
+        content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .artifact import Target
     from .config import Config
 
-PLATFORMS = ("android",)
+PLATFORMS = ("android", "ios")
 
 
 def _config_option(function: Any) -> Any:
@@ -39,7 +39,7 @@ def _out_option(function: Any) -> Any:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="twinkeel")
 def cli() -> None:
-    """One torch vision model in; verified Android artifacts out."""
+    """One torch vision model in; verified Android and iOS artifacts out."""
 
 
 @cli.command()
@@ -83,23 +83,26 @@ def train(path: Path | None, out: Path) -> None:
 
 
 @cli.command()
-@click.argument("platform", type=click.Choice(PLATFORMS))
+@click.argument("platform", type=click.Choice([*PLATFORMS, "all"]))
 @_config_option
 @_out_option
 def build(platform: str, path: Path | None, out: Path) -> None:
-    """Build every artifact of a platform and prove it against torch."""
+    """Build every artifact of a platform, or of all, and prove it against torch."""
     from . import report, runner
 
     _quiet_converters()
     config = _read_config(path)
     console = report.console()
-    targets = {name: t for name, t in _targets().items() if name.startswith(f"{platform}/")}
+    platforms = PLATFORMS if platform == "all" else (platform,)
     with report.progress(console) as say:
-        result = runner.build(config, targets, _model(config), platform, out, say)
-    report.print_result(result, console)
-    if not result.is_verified:
-        raise ParityError(f"{len(report.failures(result))} checks failed; '{result.folder}' is marked as failed")
-    console.print(f"all verified: {result.folder}")
+        results = runner.build(config, _targets(), _model(config), platforms, out, say)
+    for result in results:
+        report.print_result(result, console)
+    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in results if not r.is_verified]
+    if failed:
+        raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
+    for result in results:
+        console.print(f"all verified: {result.folder}")
 
 
 @cli.command()
@@ -184,8 +187,9 @@ def _targets() -> dict[str, Target]:
         package = importlib.import_module(f"twinkeel.targets.{platform}")
         for entry in pkgutil.iter_modules(package.__path__):
             if not entry.name.startswith("_") and not entry.ispkg:
-                module = cast("Target", importlib.import_module(f"{package.__name__}.{entry.name}"))
-                found[module.NAME] = module
+                module = importlib.import_module(f"{package.__name__}.{entry.name}")
+                if hasattr(module, "NAME"):  # a tool that lives beside the targets has none
+                    found[module.NAME] = cast("Target", module)
     return found
 
 

@@ -24,6 +24,10 @@ class Section(BaseModel):
 
 class Project(Section):
     name: str = Field("mobilenet_v2", description="stem of the artifacts' file names: letters, digits, - and _")
+    author: str = Field("", max_length=1000, description="written into the packages that have a place for it")
+    license: str = Field("", max_length=10_000, description="the same")
+    version: str = Field("1", max_length=100, description="the same: version of the model")
+    description: str = Field("", max_length=10_000, description="the same; made from the model where it is empty")
 
     @field_validator("name")
     @classmethod
@@ -112,9 +116,19 @@ class Train(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 
 
+class Ios(Section):
+    minimum_deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18", "iOS26"] = Field(
+        "iOS18", description="lowest iOS that the packages must run on: w8 needs iOS16, int8 iOS17, w4 iOS18"
+    )
+
+    @property
+    def version(self) -> int:
+        return int(self.minimum_deployment_target.removeprefix("iOS"))
+
+
 class Limit(Section):
     leg: Literal["fold", "quantize", "lower"] = Field(description="parity leg")
-    precision: Literal["float", "fp32", "fp16", "int8"] = Field("float", description="row of the leg")
+    precision: Literal["float", "fp32", "fp16", "int8", "w8", "w4"] = Field("float", description="row of the leg")
     metric: str = Field(description="measured quantity, for example snr_db")
     value: float = Field(description="allowed bound")
     reason: str = Field("", description="why; required where the limit is loosened")
@@ -128,6 +142,7 @@ class Config(Section):
     data: Data = Field(Data(), description="images for training, calibration and parity")
     weights: Weights = Field(Weights(), description="given weights; without them the model is trained")
     train: Train = Field(Train(), description="training recipe")
+    ios: Ios = Field(Ios(), description="iOS packages")
     targets: dict[str, list[str]] = Field(
         default_factory=dict,
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .artifact import Target
 from .errors import VerifyError
-from .parity import Check, lowered
+from .measure import Expected, broken, measure
+from .parity import Check
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -23,7 +24,7 @@ _UNLISTED = (MANIFEST,)
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected logits ``(N, classes)`` per precision."""
+    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected logits ``(N, classes)`` of each reference."""
 
     names: tuple[str, ...]
     inputs: NDArray[np.uint8]
@@ -38,13 +39,13 @@ def write_golden(golden: Golden, folder: Path) -> None:
     for name, pixels in zip(golden.names, golden.inputs, strict=True):
         Image.fromarray(pixels).save(folder / f"{name}.png")
         (folder / f"{name}.rgba").write_bytes(pixels.tobytes())
-    for precision, logits in golden.expected.items():
-        (folder / f"expected-{precision}.f32").write_bytes(logits.astype("<f4").tobytes())
+    for key, logits in golden.expected.items():
+        (folder / f"expected-{key}.f32").write_bytes(logits.astype("<f4").tobytes())
     described = {
         "names": golden.names,
         "input_shape": [1, *golden.inputs.shape[1:]],
         "classes": next(iter(golden.expected.values())).shape[1],
-        "precisions": sorted(golden.expected),
+        "references": sorted(golden.expected),
     }
     write_json(described, folder / "golden.json")
 
@@ -60,10 +61,10 @@ def read_golden(folder: Path) -> Golden:
         shape, names = described["input_shape"], tuple(described["names"])
         inputs = [np.frombuffer((folder / f"{n}.rgba").read_bytes(), np.uint8).reshape(shape[1:]) for n in names]
         expected = {
-            p: np.frombuffer((folder / f"expected-{p}.f32").read_bytes(), "<f4").reshape(
+            key: np.frombuffer((folder / f"expected-{key}.f32").read_bytes(), "<f4").reshape(
                 len(names), described["classes"]
             )
-            for p in described["precisions"]
+            for key in described["references"]
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VerifyError(f"the golden vectors in '{folder}' are not whole: {error}. Build again.") from error
@@ -131,26 +132,36 @@ def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[
     for entry in manifest["artifacts"]:
         if entry["target"] not in targets:
             raise VerifyError(f"the manifest names the target '{entry['target']}', which is not installed here")
-        run = targets[entry["target"]].load(folder / entry["path"])
-        candidate = np.concatenate([run(pixels[None]) for pixels in golden.inputs])
-        measured = lowered(
-            golden.expected[entry["precision"]],
-            golden.expected["fp32"],
-            candidate,
-            entry["precision"],
-            manifest["output_scale"],
-        )
-        checks = [
-            Check(
-                leg="lower",
-                metric=c["metric"],
-                measured=measured[c["metric"]],
-                sense=c["sense"],
-                limit=c["limit"],
-                reason=c["reason"],
-            )
-            for c in entry["checks"]
-            if c["metric"] in measured
-        ]
+        checks = replay_artifact(folder, entry, targets[entry["target"]], golden, manifest)
         results.append((f"{entry['target']} {entry['precision']}", checks))
     return results
+
+
+def replay_artifact(
+    folder: Path, entry: Mapping[str, Any], target: Target, golden: Golden, manifest: Mapping[str, Any]
+) -> list[Check]:
+    """The checks of one artifact, by its `entry` in the manifest; one that fails where it does not run."""
+    expected = Expected(
+        reference=golden.expected[entry["reference"]],
+        floating=golden.expected["fp32"],
+        quantized=golden.expected["int8"],
+        output_scale=manifest["output_scale"],
+        labels=manifest["labels"],
+    )
+    twin = folder / entry["twin"] if entry["twin"] else None
+    try:
+        found = measure(target, folder / entry["path"], entry["precision"], golden.inputs, expected, twin=twin)
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        return [broken(error)]
+    return [
+        Check(
+            leg="lower",
+            metric=c["metric"],
+            measured=found.metrics[c["metric"]],
+            sense=c["sense"],
+            limit=c["limit"],
+            reason=c["reason"],
+        )
+        for c in entry["checks"]
+        if c["metric"] in found.metrics
+    ]

@@ -68,6 +68,41 @@ LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
 }
 
 
+EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "fp32": (
+        _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),
+        _at_most("max_error", 1e-5, "of the reference's range; one weight wrong by 1 % shows"),
+        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+    ),
+    "fp16": (
+        _at_most("exact_error", 1e-5, "against torch with the same float16 weights and biases, nothing rounded after"),
+        _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual"),
+        _at_most("accuracy_drop", 0.005, "half a point of top-1"),
+        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+    ),
+    "int8": (
+        _at_most("twin_error", 1e-5, "the float32 twin against the quantized reference: the same integers"),
+        _at_most("exact_error", 1e-5, "against the reference with scales, weights and biases in float16"),
+        _at_most("snr_loss_db", 1, "rounding to float16 must not make it noisier than the quantization did"),
+        _at_most("accuracy_drop", 0.005, "half a point of top-1"),
+        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+    ),
+    "w8": (
+        _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after"),
+        _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual"),
+        _at_most("accuracy_drop", 0.005, "half a point of top-1"),
+        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+    ),
+    "w4": (
+        _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after"),
+        _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual"),
+        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+    ),
+}
+"""The lower leg of artifacts that the reference executor runs: it can leave rounding out, so a single weight shows.
+The accuracy of w4 is stated and not limited: four bits lose some, and how much is the model's own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One leg's measured value beside its limit."""
@@ -87,22 +122,27 @@ class Check:
         return f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"
 
 
-def limits_for(leg: str, precision: str, is_default_model: bool, overrides: Iterable[Override]) -> tuple[Limit, ...]:
+def limits_for(
+    leg: str,
+    precision: str,
+    is_default_model: bool,
+    overrides: Iterable[Override],
+    evidence: str = "runtime",
+) -> tuple[Limit, ...]:
     """The limits of a leg: the tightest row of each metric, then the configuration's own.
 
     Raises:
         ConfigError: there is no row, or a limit is loosened without a reason.
     """
-    if (leg, precision) not in LIMITS:
-        raise ConfigError(f"there is no parity limit for {leg}, {precision}; add a row with its reason to LIMITS")
-    rows = {row.metric: row for row in LIMITS[leg, precision] if is_default_model or not row.digits_only}
+    table = _tables(leg, precision)
+    if evidence not in table:
+        raise ConfigError(
+            f"there is no parity limit for {leg}, {precision}, {evidence}; add a row with its reason to LIMITS"
+        )
+    rows = {row.metric: row for row in table[evidence] if is_default_model or not row.digits_only}
     for override in overrides:
-        if (override.leg, override.precision) != (leg, precision):
+        if (override.leg, override.precision) != (leg, precision) or override.metric not in rows:
             continue
-        if override.metric not in rows:
-            raise ConfigError(
-                f"limit.metric: {leg}, {precision} has no '{override.metric}'. {nearest(override.metric, rows)}"
-            )
         row = rows[override.metric]
         if not row.holds(override.value) and not override.reason:
             raise ConfigError(
@@ -110,6 +150,32 @@ def limits_for(leg: str, precision: str, is_default_model: bool, overrides: Iter
             )
         rows[override.metric] = replace(row, value=override.value, reason=override.reason or row.reason)
     return tuple(rows.values())
+
+
+def check_overrides(overrides: Iterable[Override]) -> None:
+    """Raise a ConfigError for a limit that would change nothing."""
+    for override in overrides:
+        rows = _tables(override.leg, override.precision)
+        if not rows:
+            known = {p for leg, p in LIMITS if leg == override.leg}
+            known |= set(EXECUTOR_LIMITS) if override.leg == "lower" else set()
+            raise ConfigError(
+                f"limit.precision: {override.leg} has no '{override.precision}'. {nearest(override.precision, known)}"
+            )
+        metrics = {row.metric for limits in rows.values() for row in limits}
+        if override.metric not in metrics:
+            raise ConfigError(
+                f"limit.metric: {override.leg}, {override.precision} has no '{override.metric}'. "
+                + nearest(override.metric, metrics)
+            )
+
+
+def _tables(leg: str, precision: str) -> dict[str, tuple[Limit, ...]]:
+    """The rows by evidence."""
+    found = {"runtime": LIMITS[leg, precision]} if (leg, precision) in LIMITS else {}
+    if leg == "lower" and precision in EXECUTOR_LIMITS:
+        found["reference executor"] = EXECUTOR_LIMITS[precision]
+    return found
 
 
 def judge(leg: str, limits: Iterable[Limit], measured: Mapping[str, float]) -> list[Check]:
@@ -153,22 +219,3 @@ def steps(reference: Logits, candidate: Logits, scale: float) -> NDArray[np.floa
     """Differences in whole steps of the int8 logits."""
     apart: NDArray[np.float64] = np.abs(np.rint((reference.astype(np.float64) - candidate) / scale))
     return apart
-
-
-def lowered(
-    reference: Logits, float_reference: Logits, candidate: Logits, precision: str, scale: float
-) -> dict[str, float]:
-    """All metrics of the lower leg."""
-    measured = {
-        "snr_db": snr_db(reference, candidate),
-        "max_error": max_error(reference, candidate),
-        "agreement": agreement(float_reference, candidate),
-    }
-    if precision == "int8":
-        apart = steps(reference, candidate, scale)
-        measured |= {
-            "max_steps": float(apart.max()),
-            "equal_logits": float((apart == 0).mean()),
-            "snr_loss_db": snr_db(float_reference, reference) - snr_db(float_reference, candidate),
-        }
-    return measured

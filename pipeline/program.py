@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,19 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
+
+    from .stages.compress import Compressed
+
+REFERENCES = {
+    "fp32": "float, folded",
+    "fp16": "the same with float16 weights",
+    "fp16-all": "the same with float16 weights and biases",
+    "int8": "quantized",
+    "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
+    "w8": "float with int8 weights per output channel",
+    "w4": "float with weights from 4-bit palettes",
+}
+"""What an artifact can be compared with, by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +50,16 @@ class InputContract:
 
 
 @dataclass(frozen=True, kw_only=True)
+class About:
+    """What a package says of itself."""
+
+    author: str
+    license: str
+    version: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Program:
     """The float and the quantized reference of one model.
 
@@ -45,6 +70,8 @@ class Program:
         quantized: int8 reference with int8 weights, for ExecuTorch and ONNX.
         quantized_unfolded: the same with float weights behind quantizers, for LiteRT.
         output_scale: step of the int8 logits.
+        about: what packages say of themselves.
+        minimum_ios: lowest version of iOS that the packages must run on.
 
     All modules map ``(N, H, W, 4)`` uint8 to ``(N, classes)`` float32 logits; the quantized ones take N = 1.
     """
@@ -57,26 +84,42 @@ class Program:
     quantized: GraphModule
     quantized_unfolded: GraphModule
     output_scale: float
+    about: About
+    minimum_ios: int
 
-    def reference(self, precision: str) -> nn.Module:
-        """The module that an artifact of this precision must equal."""
-        if precision == "int8":
-            return self.quantized
-        return half_weights(self.folded) if precision == "fp16" else self.folded
+    @cached_property
+    def w8(self) -> Compressed:
+        """Weights in int8 per output channel."""
+        from .stages import compress
 
+        return compress.compress(self.folded, 8)
 
-def half_weights(module: nn.Module) -> nn.Module:
-    """A copy with the weights of every layer rounded to float16 and kept as float32; biases stay as they are."""
-    from copy import deepcopy
+    @cached_property
+    def w4(self) -> Compressed:
+        """Weights in 4-bit palettes, small layers in int8."""
+        from .stages import compress
 
-    import torch
+        return compress.compress(self.folded, 4)
 
-    rounded = deepcopy(module)
-    with torch.no_grad():
-        for parameter in rounded.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(parameter.half().float())
-    return rounded
+    def reference(self, key: str) -> nn.Module:
+        """The module that an artifact must equal; see `REFERENCES` for the keys."""
+        from .stages import compress
+
+        makers: dict[str, Callable[[], nn.Module]] = {
+            "fp32": lambda: self.folded,
+            "fp16": lambda: compress.half(self.folded, biases=False),
+            "fp16-all": lambda: compress.half(self.folded, biases=True),
+            "int8": lambda: self.quantized,
+            "int8-fp16": lambda: compress.half_quantized(self.quantized),
+            "w8": lambda: self.w8.module,
+            "w4": lambda: self.w4.module,
+        }
+        return makers[key]()
+
+    def logits(self, key: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32."""
+        run = evaluate_quantized if key in ("int8", "int8-fp16") else evaluate
+        return run(self.reference(key), images)  # type: ignore[arg-type]
 
 
 def evaluate_quantized(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.float32]:

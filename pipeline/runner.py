@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,8 +20,9 @@ from . import data as data_module
 from . import manifest, parity
 from .artifact import Artifact, Run, Target, seal
 from .config import Config
-from .errors import ConversionError, TwinkeelError
-from .program import InputContract, Program, evaluate, evaluate_quantized
+from .errors import ConfigError, ConversionError, TwinkeelError
+from .measure import Expected, Measurement, broken, measure
+from .program import About, InputContract, Program, evaluate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,9 @@ class Row:
     accuracy: float
     latency_ms: float
     operators: dict[str, int]
-    evidence: str = "runtime"
+    evidence: str
+    reference: str
+    twin: str | None
 
     @property
     def is_verified(self) -> bool:
@@ -75,6 +78,7 @@ class _Outputs:
 
     images: NDArray[np.uint8]  # (N, H, W, 4), held-out ones first
     held_out: int
+    golden: list[int]  # indices of the golden images
     labels: NDArray[np.int64]
     references: dict[str, NDArray[np.float32]]
 
@@ -142,56 +146,108 @@ def make_program(
         quantized=quantized,
         quantized_unfolded=unfolded,
         output_scale=scale,
+        about=About(
+            author=config.project.author,
+            license=config.project.license,
+            version=config.project.version,
+            description=config.project.description
+            or f"{config.model.name}, width {config.model.width}, {len(data.labels)} classes, "
+            f"{config.model.resolution} x {config.model.resolution} pixels",
+        ),
+        minimum_ios=config.ios.version,
     )
     return program, source, _digest(model)
+
+
+def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[tuple[Target, str]]:
+    """The artifacts that a configuration asks for on a platform.
+
+    Raises:
+        ConfigError: a precision needs a later iOS than the packages must run on, or has no parity limits.
+    """
+    wanted = [
+        (t, p)
+        for name, t in targets.items()
+        if name.startswith(f"{platform}/")
+        for p in config.targets.get(name, () if config.targets else t.PRECISIONS)
+    ]
+    for target, precision in wanted:
+        needed = getattr(target, "NEEDS", {}).get(precision, 0)
+        if needed > config.ios.version:
+            raise ConfigError(
+                f"{target.NAME} {precision} needs iOS {needed}, ios.minimum_deployment_target is "
+                f"'{config.ios.minimum_deployment_target}'. Set it to 'iOS{needed}', or list the precisions that "
+                f'you want: [targets] "{target.NAME}" = '
+                + str([p for p in target.PRECISIONS if getattr(target, "NEEDS", {}).get(p, 0) <= config.ios.version])
+            )
+        parity.limits_for("lower", precision, _is_default(config), config.limit, target.EVIDENCE)
+    return wanted
 
 
 def build(
     config: Config,
     targets: Mapping[str, Target],
     create: Callable[[int, float], nn.Module],
-    platform: str,
+    platforms: Sequence[str],
     out: Path,
     say: Say,
-) -> Result:
-    """Build and judge every artifact of a platform into ``out/platform``, which appears whole.
+) -> list[Result]:
+    """Build and judge every artifact of the platforms, from one program, into ``out/<platform>``, each of which
+    appears whole.
 
     A failing target does not hide the others. Artifacts over a limit stay in the folder, marked as failed.
 
     Raises:
-        TwinkeelError: nothing could be built; what was at ``out/platform`` is untouched.
+        TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
-    wanted = [
-        (t, p) for name, t in targets.items() for p in config.targets.get(name, () if config.targets else t.PRECISIONS)
-    ]
-    for _, precision in wanted:
-        parity.limits_for("lower", precision, _is_default(config), config.limit)
+    plans = {platform: plan(config, targets, platform) for platform in platforms}
+    if not any(plans.values()):
+        raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
+    for leg, precision in (("fold", "float"), ("quantize", "int8")):
+        parity.limits_for(leg, precision, _is_default(config), config.limit)
+    parity.check_overrides(config.limit)
     say("data: " + (config.data.path or config.data.source))
     data = data_module.load(config)
+    stagings: dict[str, Path] = {}
+    results = []
+    try:
+        for platform in [p for p in platforms if plans[p]]:
+            stagings[platform] = _staging(out, platform)
+        program, source, digest = make_program(config, data, create, out, say)
+        wanted = [(target, precision) for pairs in plans.values() for target, precision in pairs]
+        outputs = _reference_outputs(program, data, _reference_keys(wanted))
+        for platform, staging in stagings.items():
+            built, errors = _lower(program, plans[platform], staging, say)
+            if not built:
+                raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
+            result = Result(
+                folder=out / platform,
+                program_checks=_judge_program(outputs, config),
+                rows=_judge_artifacts(program, built, targets, outputs, config, staging, say),
+                errors=errors,
+                reference_accuracy=_accuracies(outputs),
+            )
+            _write_folder(result, program, data, config, outputs, targets, staging, source, digest)
+            _swap(staging, out / platform)
+            results.append(result)
+    finally:
+        for staging in stagings.values():
+            shutil.rmtree(staging, ignore_errors=True)
+    return results
+
+
+def _staging(out: Path, platform: str) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{platform}-", dir=out))
+        return Path(tempfile.mkdtemp(prefix=f".{platform}-", dir=out))
     except OSError as error:
         raise TwinkeelError(f"cannot write to '{out}': {error}. Choose another folder with --out.") from error
-    try:
-        program, source, digest = make_program(config, data, create, out, say)
-        artifacts, errors = _lower(program, wanted, staging, say)
-        if not artifacts:
-            raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
-        outputs = _reference_outputs(program, data)
-        rows = _judge_artifacts(program, artifacts, targets, outputs, config, staging, say)
-        result = Result(
-            folder=out / platform,
-            program_checks=_judge_program(outputs, config),
-            rows=rows,
-            errors=errors,
-            reference_accuracy=_accuracies(outputs),
-        )
-        _write_folder(result, program, data, config, outputs, targets, staging, source, digest)
-        _swap(staging, out / platform)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return result
+
+
+def _reference_keys(wanted: list[tuple[Target, str]]) -> list[str]:
+    """What the artifacts are compared with; the float and the int8 reference always."""
+    keys = {target.REFERENCES[precision] for target, precision in wanted} | {"fp32", "int8"}
+    return sorted(keys)
 
 
 def _is_default(config: Config) -> bool:
@@ -199,33 +255,64 @@ def _is_default(config: Config) -> bool:
     return config.data.source == "digits" and not config.weights.is_given
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """An artifact, and the path of its float32 twin, relative to the platform's folder, if it has one."""
+
+    artifact: Artifact
+    twin: str | None
+
+
 def _lower(
     program: Program, wanted: list[tuple[Target, str]], staging: Path, say: Say
-) -> tuple[list[Artifact], list[str]]:
-    artifacts, errors = [], []
+) -> tuple[list[_Built], list[str]]:
+    built, errors = [], []
     for target, precision in wanted:
         say(f"lower: {target.NAME} {precision}")
-        path = staging / target.NAME.split("/")[1] / f"{program.name}-{precision}{target.SUFFIX}"
-        path.parent.mkdir(exist_ok=True)
+        runtime = target.NAME.split("/")[1]
+        path = staging / runtime / f"{program.name}-{precision}{target.SUFFIX}"
+        twin = None
+        if precision in getattr(target, "TWINS", {}):
+            twin = staging / "evidence" / runtime / f"{program.name}-{precision}-float32{target.SUFFIX}"
         try:
-            artifacts.append(seal(target.build(program, precision, path), staging, target.NAME, precision))
+            path.parent.mkdir(exist_ok=True)
+            target.build(program, precision, path)
+            if twin is not None:
+                twin.parent.mkdir(parents=True, exist_ok=True)
+                target.build_twin(program, precision, twin)  # type: ignore[attr-defined]
+            built.append(
+                _Built(
+                    artifact=seal(path, staging, target.NAME, precision),
+                    twin=None if twin is None else twin.relative_to(staging).as_posix(),
+                )
+            )
         except Exception as error:  # converters raise anything; the others still deserve their turn
-            path.unlink(missing_ok=True)
+            for left in (path, twin):
+                _remove(left)
             errors.append(f"{target.NAME} {precision}: {type(error).__name__}: {str(error).strip()[:500]}")
-    return artifacts, errors
+    return built, errors
 
 
-def _reference_outputs(program: Program, data: data_module.Dataset) -> _Outputs:
+def _remove(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path is not None:
+        path.unlink(missing_ok=True)
+
+
+def _reference_outputs(program: Program, data: data_module.Dataset, keys: list[str]) -> _Outputs:
     edges, _ = data_module.edge_images(data.held_out)
     images = data_module.rgba(np.concatenate([data.held_out.images, edges]))
+    count = len(data.held_out.images)
+    spread = np.linspace(0, count - 1, min(GOLDEN_IMAGES, count)).astype(int)
     return _Outputs(
         images=images,
-        held_out=len(data.held_out.images),
+        held_out=count,
+        golden=[*spread.tolist(), *range(count, len(images))],
         labels=data.held_out.labels,
         references={
             "original": evaluate(program.original, images),
-            **{p: evaluate(program.reference(p), images) for p in ("fp32", "fp16")},
-            "int8": evaluate_quantized(program.quantized, images),
+            **{key: program.logits(key, images) for key in keys},
         },
     )
 
@@ -257,53 +344,98 @@ def _accuracies(outputs: _Outputs) -> dict[str, float]:
 
 def _judge_artifacts(
     program: Program,
-    artifacts: list[Artifact],
+    built: list[_Built],
     targets: Mapping[str, Target],
     outputs: _Outputs,
     config: Config,
     folder: Path,
     say: Say,
 ) -> list[Row]:
-    runs: dict[str, Run] = {a.path: targets[a.target].load(folder / a.path) for a in artifacts}
-    logits: dict[str, NDArray[np.float32]] = {}
-    for artifact in artifacts:
+    found: dict[str, Measurement | Exception] = {}
+    for item in built:
+        artifact = item.artifact
         say(f"parity: {artifact.target} {artifact.precision} on {len(outputs.images)} images")
-        logits[artifact.path] = np.concatenate([runs[artifact.path](image[None]) for image in outputs.images])
+        target = targets[artifact.target]
+        expected = Expected(
+            reference=outputs.references[target.REFERENCES[artifact.precision]],
+            floating=outputs.references["fp32"],
+            quantized=outputs.references["int8"],
+            output_scale=program.output_scale,
+            labels=program.labels,
+        )
+        try:
+            found[artifact.path] = measure(
+                target,
+                folder / artifact.path,
+                artifact.precision,
+                outputs.images,
+                expected,
+                outputs.golden,
+                None if item.twin is None else folder / item.twin,
+            )
+        except Exception as error:  # each runtime has errors of its own; the row says which
+            found[artifact.path] = error
+    runs = {
+        item.artifact.path: targets[item.artifact.target].load(folder / item.artifact.path).run
+        for item in built
+        if isinstance(found[item.artifact.path], Measurement)
+    }
     latency = _latencies(runs, outputs.images[:1])
-    rows = []
-    for artifact in artifacts:
-        candidate, precision = logits[artifact.path], artifact.precision
-        measured = parity.lowered(
-            outputs.references[precision],
-            outputs.references["fp32"],
-            candidate,
-            precision,
-            program.output_scale,
+    return [_row(item, program, built, targets, outputs, config, folder, found, latency) for item in built]
+
+
+def _row(
+    item: _Built,
+    program: Program,
+    built: list[_Built],
+    targets: Mapping[str, Target],
+    outputs: _Outputs,
+    config: Config,
+    folder: Path,
+    found: Mapping[str, Measurement | Exception],
+    latency: Mapping[str, float],
+) -> Row:
+    artifact, target = item.artifact, targets[item.artifact.target]
+    reference, measurement = target.REFERENCES[artifact.precision], found[artifact.path]
+    if isinstance(measurement, Exception):
+        nan = float("nan")
+        return Row(
+            artifact=artifact, checks=[broken(measurement)], agreement=nan, accuracy=nan, latency_ms=nan, operators={},
+            evidence="none", reference=reference, twin=item.twin,
+        )  # fmt: skip
+    count, logits, metrics = outputs.held_out, measurement.logits, dict(measurement.metrics)
+    accuracy = parity.accuracy(logits[:count], outputs.labels)
+    metrics["accuracy_drop"] = _accuracies(outputs)["float"] - accuracy
+    limits = parity.limits_for("lower", artifact.precision, _is_default(config), config.limit, target.EVIDENCE)
+    peers = [
+        other.logits
+        for path, other in ((b.artifact.path, found[b.artifact.path]) for b in built if _is_peer(b, item, targets))
+        if isinstance(other, Measurement) and path != artifact.path
+    ]
+    if peers:
+        metrics["equal_to_same_kernels"] = min(
+            float((parity.steps(peer, logits, program.output_scale) == 0).mean()) for peer in peers
         )
-        limits = parity.limits_for("lower", precision, _is_default(config), config.limit)
-        peers = [
-            logits[a.path]
-            for a in artifacts
-            if a.precision == precision and targets[a.target].KERNELS == targets[artifact.target].KERNELS
-        ]
-        if len(peers) > 1:
-            measured["equal_to_same_kernels"] = min(
-                float((parity.steps(peer, candidate, program.output_scale) == 0).mean()) for peer in peers
-            )
-        else:
-            limits = tuple(row for row in limits if row.metric != "equal_to_same_kernels")
-        count = outputs.held_out
-        rows.append(
-            Row(
-                artifact=artifact,
-                checks=parity.judge("lower", limits, measured),
-                agreement=parity.agreement(outputs.references["fp32"][:count], candidate[:count]),
-                accuracy=parity.accuracy(candidate[:count], outputs.labels),
-                latency_ms=latency[artifact.path],
-                operators=targets[artifact.target].operators(folder / artifact.path),
-            )
-        )
-    return rows
+    # the two rows that not every artifact can have: there is no other one to compare, or no label inside
+    optional = {"equal_to_same_kernels"} if measurement.names_classes else {"equal_to_same_kernels", "label_errors"}
+    limits = tuple(row for row in limits if row.metric in metrics or row.metric not in optional)
+    return Row(
+        artifact=artifact,
+        checks=parity.judge("lower", limits, metrics),
+        agreement=parity.agreement(outputs.references["fp32"][:count], logits[:count]),
+        accuracy=accuracy,
+        latency_ms=latency[artifact.path],
+        operators=target.operators(folder / artifact.path),
+        evidence=target.EVIDENCE,
+        reference=reference,
+        twin=item.twin,
+    )
+
+
+def _is_peer(one: _Built, other: _Built, targets: Mapping[str, Target]) -> bool:
+    """Same precision on the same kernels."""
+    a, b = one.artifact, other.artifact
+    return a.precision == b.precision and targets[a.target].KERNELS == targets[b.target].KERNELS
 
 
 def _latencies(runs: Mapping[str, Run], image: NDArray[np.uint8]) -> dict[str, float]:
@@ -353,6 +485,8 @@ def _write_folder(
                 "runtime": targets[r.artifact.target].KERNELS,
                 "parity": "verified" if r.is_verified else "failed",
                 "evidence": r.evidence,
+                "reference": r.reference,
+                "twin": r.twin,
                 "operators": r.operators,
                 "checks": [_described(c) for c in r.checks],
             }
@@ -366,8 +500,13 @@ def _write_folder(
 
 
 def _described(check: parity.Check) -> dict[str, Any]:
-    measured = check.measured if np.isfinite(check.measured) else str(check.measured)
+    measured = _finite(check.measured)
     return asdict(check) | {"measured": measured, "is_met": check.is_met}
+
+
+def _finite(value: float) -> float | str:
+    """JSON has no infinity."""
+    return value if np.isfinite(value) else str(value)
 
 
 def _parity_table(result: Result) -> dict[str, Any]:
@@ -379,8 +518,8 @@ def _parity_table(result: Result) -> dict[str, Any]:
             {
                 "target": r.artifact.target,
                 "precision": r.artifact.precision,
-                "agreement": r.agreement,
-                "accuracy": r.accuracy,
+                "agreement": _finite(r.agreement),
+                "accuracy": _finite(r.accuracy),
                 "evidence": r.evidence,
                 "checks": [_described(c) for c in r.checks],
             }
@@ -392,12 +531,11 @@ def _parity_table(result: Result) -> dict[str, Any]:
 def _golden(data: data_module.Dataset, outputs: _Outputs) -> manifest.Golden:
     """A few held-out images, spread over the set, and all edge images."""
     _, edge_names = data_module.edge_images(data.held_out)
-    spread = np.linspace(0, outputs.held_out - 1, min(GOLDEN_IMAGES, outputs.held_out)).astype(int)
-    chosen = [*spread.tolist(), *range(outputs.held_out, len(outputs.images))]
+    count = len(outputs.golden) - len(edge_names)
     return manifest.Golden(
-        names=tuple([f"held-out-{i:02d}" for i in range(len(spread))] + [f"edge-{name}" for name in edge_names]),
-        inputs=outputs.images[chosen],
-        expected={p: outputs.references[p][chosen] for p in ("fp32", "fp16", "int8")},
+        names=tuple([f"held-out-{i:02d}" for i in range(count)] + [f"edge-{name}" for name in edge_names]),
+        inputs=outputs.images[outputs.golden],
+        expected={k: v[outputs.golden] for k, v in outputs.references.items() if k != "original"},
     )
 
 

@@ -51,7 +51,7 @@ class Shipped(nn.Module):
     def __init__(self, model: nn.Module, grey: int) -> None:
         super().__init__()
         self.model = model
-        self.grey = grey
+        self.grey = float(grey)  # an integer would reach Core ML as a constant of its own, with a cast outside
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``(N, H, W, 4)`` uint8 RGBA -> logits."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import Run
+from twinkeel.pipeline.artifact import Loaded
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
 
@@ -17,6 +17,8 @@ SUFFIX = ".tflite"
 PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
+EVIDENCE = "runtime"
+REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
 
 
 def build(program: Program, precision: str, out: Path) -> Path:
@@ -27,7 +29,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
     return _convert(program, precision, out)
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> Loaded:
     """The artifact on one thread; int8 logits are given as float32.
 
     Raises:
@@ -50,7 +52,7 @@ def load(path: Path) -> Run:
             return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
         return logits
 
-    return run
+    return Loaded(run=run)
 
 
 def operators(path: Path) -> dict[str, int]:

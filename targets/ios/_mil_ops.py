@@ -33,7 +33,12 @@ def _ints(value: Tensor | None, default: int, count: int) -> list[int]:
 
 
 def _window(
-    x: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pad_type: str, pad: Tensor | None
+    x: Tensor,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pad_type: str,
+    pad: Tensor | None,
 ) -> list[tuple[int, int]]:
     """(before, after) of each spatial dimension."""
     if pad_type == "valid":
@@ -275,7 +280,9 @@ def slice_by_index(x: Tensor, begin: Tensor, end: Tensor, stride: Tensor | None 
     if any(s < 1 for s in step):
         raise ValueError(f"stride {step}: only steps forward are known")
     index: list[slice | int] = [
-        first[i] if single[i] else slice(None if open_first[i] else first[i], None if open_last[i] else last[i], step[i])
+        first[i]
+        if single[i]
+        else slice(None if open_first[i] else first[i], None if open_last[i] else last[i], step[i])
         for i in range(x.ndim)
     ]
     return x[tuple(index)]

@@ -20,14 +20,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import PackageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Arithmetic = Literal["declared", "exact"]
 """``declared``: float32 inside an operation, its result rounded to the declared type, as the package says.

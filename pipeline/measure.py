@@ -1,0 +1,120 @@
+"""Run an artifact beside its references, and put what comes out into numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import parity
+from .artifact import Classify, Run, Target
+from .parity import Check, Logits
+
+PROBABILITY_TOLERANCE = 4e-3
+"""Between an artifact's probabilities and the softmax of its logits: two roundings of values up to 1 to float16,
+and of logits up to 16 before the exponential."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What an artifact is compared with, all ``(N, classes)`` float32 on the same images.
+
+    Attributes:
+        reference: what it must equal.
+        floating: the folded float model.
+        quantized: the int8 reference that all runtimes share; None where none was kept.
+        output_scale: step of the int8 logits.
+        labels: class names in the order of the logits.
+    """
+
+    reference: Logits
+    floating: Logits
+    quantized: Logits | None
+    output_scale: float
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Logits ``(N, classes)``, every metric that could be taken of them, and whether the artifact holds labels."""
+
+    logits: Logits
+    metrics: Mapping[str, float]
+    names_classes: bool
+
+
+def measure(
+    target: Target,
+    path: Path,
+    precision: str,
+    images: NDArray[np.uint8],
+    expected: Expected,
+    closely: Sequence[int] | None = None,
+    twin: Path | None = None,
+) -> Measurement:
+    """Run an artifact on images ``(N, H, W, 4)`` uint8 RGBA.
+
+    Args:
+        closely: indices of the images for the slow checks, in exact arithmetic; all by default.
+        twin: float32 copy of a quantized artifact; it must equal `expected.quantized`.
+
+    Raises:
+        Exception: whatever a runtime raises on an artifact that it does not take.
+    """
+    loaded = target.load(path)
+    chosen = list(range(len(images)) if closely is None else closely)
+    logits = _run(loaded.run, images)
+    metrics = {
+        "snr_db": parity.snr_db(expected.reference, logits),
+        "max_error": parity.max_error(expected.reference, logits),
+        "agreement": parity.agreement(expected.floating, logits),
+    }
+    if loaded.exact is not None:
+        metrics["exact_error"] = parity.max_error(expected.reference[chosen], _run(loaded.exact, images[chosen]))
+    if loaded.classify is not None:
+        metrics["label_errors"] = float(
+            _label_errors(loaded.classify, images[chosen], logits[chosen], list(expected.labels))
+        )
+    if precision == "int8" and expected.quantized is not None:
+        apart = parity.steps(expected.quantized, logits, expected.output_scale)
+        own = parity.snr_db(expected.floating, expected.quantized)
+        metrics |= {
+            "max_steps": float(apart.max()),
+            "equal_logits": float((apart == 0).mean()),
+            "snr_loss_db": own - parity.snr_db(expected.floating, logits),
+        }
+    if twin is not None and expected.quantized is not None:
+        run = target.load(twin).exact
+        if run is not None:
+            metrics["twin_error"] = parity.max_error(expected.quantized[chosen], _run(run, images[chosen]))
+    return Measurement(logits=logits, metrics=metrics, names_classes=loaded.classify is not None)
+
+
+def broken(error: Exception) -> Check:
+    """The check of an artifact that does not run at all."""
+    reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
+    return Check(leg="lower", metric="runs", measured=0, sense=">=", limit=1, reason=reason)
+
+
+def _run(run: Run, images: NDArray[np.uint8]) -> Logits:
+    return np.concatenate([run(image[None]) for image in images])
+
+
+def _label_errors(classify: Classify, images: NDArray[np.uint8], logits: Logits, labels: list[str]) -> int:
+    """Number of images whose label or probabilities are not those of the logits, name by name."""
+    errors = 0
+    for image, scores in zip(images, logits, strict=True):
+        label, probabilities = classify(image[None])
+        named = np.array([probabilities.get(name, np.nan) for name in labels])
+        softmax = np.exp(scores.astype(np.float64) - scores.max())
+        softmax /= softmax.sum()
+        is_right = (
+            list(probabilities) == labels
+            and bool((np.abs(named - softmax) <= PROBABILITY_TOLERANCE).all())
+            and probabilities.get(label) == named.max()
+        )
+        errors += not is_right
+    return errors

@@ -1,0 +1,270 @@
+"""From a torch module to an ML Program in a ``.mlpackage``, equal to the byte whenever it is made again."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.program import InputContract, Program
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.fx import GraphModule
+    from twinkeel.pipeline.stages.compress import PackedWeight
+
+IMAGE, LOGITS, PROBABILITIES, CLASS_LABEL = "image", "logits", "probabilities", "classLabel"
+_SOFTMAX = "softmax_of_logits"
+_NAMESPACE = uuid.UUID("6b1f3f3e-6a0b-5f0c-9a53-0d8f3c1b7a10")
+_PACK_PASS = "twinkeel::pack_weights"
+
+
+def pass_pipeline() -> Any:
+    """coremltools' default passes without `common::int_op_canonicalization`.
+
+    That pass of coremltools 9.0 turns ``dequantize(s1) -> reshape -> quantize(s2)`` into a bare reshape without
+    comparing the scales, and so multiplies the values by s1 / s2. Can be taken in again when it compares them;
+    `tests/targets/test_upstream.py` tells.
+    """
+    import coremltools
+
+    pipeline = coremltools.PassPipeline.DEFAULT
+    pipeline.remove_passes(["common::int_op_canonicalization"])
+    return pipeline
+
+
+def image_graph(module: nn.Module, contract: InputContract) -> GraphModule:
+    """The module on an image: ``(1, 3, H, W)`` float32 RGB in 0..255 -> (logits, probabilities).
+
+    Core ML hands the image over as floats in that layout, so the cast and the transpose of the bytes go, and the
+    alpha channel, which carries the constant part of the normalization, is joined to it.
+    """
+    import torch
+    from torch.fx import GraphModule
+    from torch.fx.graph import CodeGen
+
+    aten = torch.ops.aten
+    exported = torch.export.export(module, (torch.zeros(contract.shape, dtype=torch.uint8),), strict=False).module()
+    owner = deepcopy(exported)
+    side = contract.resolution
+    owner.register_buffer("opaque", torch.full((1, 1, side, side), 255.0))
+    graph: Any = owner.graph
+    image = _first(graph, lambda n: n.op == "placeholder", "input")
+    cast = _first(graph, lambda n: n.target == aten.to.dtype, "cast of the pixels")
+    transpose = _first(graph, lambda n: n.target == aten.permute.default, "transpose of the pixels")
+    with graph.inserting_before(cast):
+        joined = graph.call_function(aten.cat.default, ([image, graph.get_attr("opaque")], 1))
+    cast.replace_all_uses_with(joined)
+    transpose.replace_all_uses_with(transpose.args[0])
+    for node in list(graph.nodes):
+        if node.op == "call_module" or "assert" in str(node.target):  # guards on the shape of the bytes
+            graph.erase_node(node)
+    output = _first(graph, lambda n: n.op == "output", "output")
+    logits = output.args[0][0] if isinstance(output.args[0], (tuple, list)) else output.args[0]
+    with graph.inserting_before(output):
+        probabilities = graph.call_function(aten.softmax.int, (logits, -1))
+    output.args = ((logits, probabilities),)
+    graph.eliminate_dead_code()
+    graph.set_codegen(CodeGen())
+    return GraphModule(owner, graph)
+
+
+def classifier(
+    program: Program, module: nn.Module, out: Path, *, is_half: bool, weights: Mapping[str, PackedWeight] | None = None
+) -> Path:
+    """Convert `module` and write the package of an image classifier to the folder `out`.
+
+    Args:
+        is_half: compute in float16; float32 otherwise.
+        weights: how the layers' weights are stored; as the module has them where None.
+
+    Raises:
+        ConversionError: coremltools refuses the module, or a weight cannot be packed.
+    """
+    import coremltools
+    import torch
+
+    side = program.contract.resolution
+    exported = torch.export.export(
+        image_graph(module, program.contract), (torch.zeros(1, 3, side, side),)
+    ).run_decompositions({})
+    pipeline = pass_pipeline()
+    if weights is not None:
+        _register_pack_pass()
+        pipeline.append_pass(_PACK_PASS)
+        pipeline.set_options(_PACK_PASS, {"weights": weights})
+    model = coremltools.convert(
+        exported,
+        inputs=[coremltools.ImageType(IMAGE, shape=(1, 3, side, side), color_layout=coremltools.colorlayout.RGB)],
+        outputs=[coremltools.TensorType(LOGITS, dtype=np.float32), coremltools.TensorType(_SOFTMAX, dtype=np.float32)],
+        compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
+        minimum_deployment_target=deployment_target(program.minimum_ios),
+        pass_pipeline=pipeline,
+        skip_model_load=True,
+    )
+    spec = model.get_spec()
+    _add_classifier(spec, program.labels)
+    _describe(spec, program)
+    return write_package(spec, Path(model.weights_dir) / "weight.bin", out)
+
+
+def deployment_target(version: int) -> Any:
+    """coremltools' name of an iOS version."""
+    import coremltools
+
+    return coremltools.target[f"iOS{version}"]
+
+
+def write_package(spec: Any, weights: Path, out: Path) -> Path:
+    """Write a package whose bytes depend on its content alone: no date, no random identifier, no debug file."""
+    for key in [k for k in spec.description.metadata.userDefined if k.endswith("conversion_date")]:
+        del spec.description.metadata.userDefined[key]
+    content = spec.SerializeToString(deterministic=True)
+    folder = out / "Data" / "com.apple.CoreML"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "model.mlmodel").write_bytes(content)
+    (folder / "weights" / "weight.bin").write_bytes(weights.read_bytes())
+    items = {
+        identifier(content): ("model.mlmodel", "CoreML Model Specification"),
+        identifier(weights.read_bytes()): ("weights", "CoreML Model Weights"),
+    }
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": {
+            key: {"author": "com.apple.CoreML", "description": text, "name": name, "path": f"com.apple.CoreML/{name}"}
+            for key, (name, text) in items.items()
+        },
+        "rootModelIdentifier": identifier(content),
+    }
+    (out / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True), encoding="utf-8")
+    return out
+
+
+def identifier(content: bytes) -> str:
+    """A UUID that follows from the content."""
+    from hashlib import sha256
+
+    return str(uuid.uuid5(_NAMESPACE, sha256(content).hexdigest()))
+
+
+def _first(graph: Any, fits: Any, what: str) -> Any:
+    node = next((n for n in graph.nodes if fits(n)), None)
+    if node is None:
+        raise ConversionError(f"the model's graph has no {what}: it must begin with bytes -> float32 -> NCHW")
+    return node
+
+
+def _add_classifier(spec: Any, labels: tuple[str, ...]) -> None:
+    """Append the operation `classify` and describe its outputs.
+
+    coremltools 9.0 does it itself with `classifier_config`, but not beside an output of logits, nor with float16
+    inside: it looks the outputs up by names that its own casts have replaced, an IndexError. Can go when it converts
+    the graph of `image_graph` with a `ClassifierConfig`.
+    """
+    from coremltools.proto import MIL_pb2
+
+    types = MIL_pb2.DataType
+    function = spec.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    op = block.operations.add(type="classify")
+    op.inputs["probabilities"].arguments.add(name=_SOFTMAX)
+    classes = op.inputs["classes"].arguments.add().value
+    classes.type.listType.type.tensorType.dataType = types.STRING
+    classes.type.listType.length.constant.size = len(labels)
+    for label in labels:
+        value = classes.immediateValue.list.values.add()
+        value.type.tensorType.dataType = types.STRING
+        value.immediateValue.tensor.strings.values.append(label)
+    op.outputs.add(name=CLASS_LABEL).type.tensorType.dataType = types.STRING
+    kind = op.outputs.add(name=PROBABILITIES).type.dictionaryType
+    kind.keyType.tensorType.dataType = types.STRING
+    kind.valueType.tensorType.dataType = types.FLOAT64
+    name = op.attributes["name"]
+    name.type.tensorType.dataType = types.STRING
+    name.immediateValue.tensor.strings.values.append("classify")
+    block.outputs[:] = [LOGITS, CLASS_LABEL, PROBABILITIES]
+
+    description = spec.description
+    softmax = next(feature for feature in description.output if feature.name == _SOFTMAX)
+    description.output.remove(softmax)
+    description.output.add(name=CLASS_LABEL).type.stringType.SetInParent()
+    description.output.add(name=PROBABILITIES).type.dictionaryType.stringKeyType.SetInParent()
+    description.predictedFeatureName = CLASS_LABEL
+    description.predictedProbabilitiesName = PROBABILITIES
+
+
+def _describe(spec: Any, program: Program) -> None:
+    about, side, metadata = program.about, program.contract.resolution, spec.description.metadata
+    metadata.author, metadata.license = about.author, about.license
+    metadata.versionString, metadata.shortDescription = about.version, about.description
+    texts = {
+        IMAGE: f"Image of {side} x {side} pixels, RGB. The normalization is inside; do not apply it before.",
+        LOGITS: f"Scores of the {len(program.labels)} classes before the softmax, in the order of the labels.",
+        CLASS_LABEL: "The most probable class.",
+        PROBABILITIES: "Probability of each class, 0 to 1; their sum is 1.",
+    }
+    for feature in (*spec.description.input, *spec.description.output):
+        feature.shortDescription = texts[feature.name]
+
+
+def _register_pack_pass() -> None:
+    """Make coremltools know the pass that replaces dense weights by stored ones; once a process."""
+    from coremltools.converters.mil.mil import Builder, types
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, register_pass
+
+    if _PACK_PASS in PASS_REGISTRY:
+        return
+
+    @register_pass(namespace="twinkeel")
+    class pack_weights(AbstractGraphPass):  # type: ignore[misc]  # the class's name is the pass's
+        """Find each dense float16 weight by its bytes and store it as its `PackedWeight` says."""
+
+        weights: Mapping[str, PackedWeight] = {}  # noqa: RUF012  # set as an option of the pass
+
+        def apply(self, prog: Any) -> None:
+            wanted = {(w.dense.shape, w.dense.tobytes()): w for w in self.weights.values()}
+            found = set()
+            block = prog.functions["main"]
+            for op in list(block.operations):
+                value = op.outputs[0].val if op.op_type == "const" else None
+                if not isinstance(value, np.ndarray) or value.dtype != np.float16:
+                    continue
+                key = (value.shape, value.tobytes())
+                if key not in wanted:
+                    continue
+                found.add(key)
+                weight = wanted[key]
+                with block:
+                    packed = self._stored(weight, op)
+                block.replace_uses_of_var_after_op(
+                    anchor_op=op, old_var=op.outputs[0], new_var=packed, force_replace=True
+                )
+                block.remove_ops([op])
+            missing = [n for n, w in self.weights.items() if (w.dense.shape, w.dense.tobytes()) not in found]
+            if missing:
+                raise ConversionError(f"the weights of {missing} are not in the converted program as they were")
+
+        def _stored(self, weight: PackedWeight, op: Any) -> Any:
+            name = f"{op.outputs[0].name}_packed"
+            if weight.palettes is not None:
+                shape = (len(weight.palettes), *[1] * (weight.stored.ndim - 1), weight.palettes.shape[1], 1)
+                return Builder.constexpr_lut_to_dense(
+                    indices=weight.stored.astype(types.nptype_from_builtin(types.uint4)),
+                    lut=weight.palettes.reshape(shape),
+                    before_op=op,
+                    name=name,
+                )
+            return Builder.constexpr_affine_dequantize(
+                quantized_data=weight.stored,
+                scale=weight.scale,
+                zero_point=np.int8(0),
+                axis=np.int32(0),
+                before_op=op,
+                name=name,
+            )

@@ -1,0 +1,62 @@
+"""Core ML packages, checked by the reference executor: Core ML itself predicts on Apple's systems only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.artifact import Loaded
+from twinkeel.pipeline.program import Program
+
+from . import _mlprogram, mil_executor
+
+NAME = "ios/coreml"
+SUFFIX = ".mlpackage"
+PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
+KERNELS = "coreml"
+PACKAGES = ("coremltools", "torch", "torchao")
+EVIDENCE = "reference executor"
+REFERENCES = {"fp32": "fp32", "fp16": "fp16-all", "int8": "int8-fp16", "w8": "w8", "w4": "w4"}
+NEEDS = {"fp32": 15, "fp16": 15, "int8": 17, "w8": 16, "w4": 18}
+TWINS = {"int8": "int8"}
+"""int8 packages compute in float16 and round their scales to it; what the quantization itself became is seen in a
+package that differs in its compute precision only, against the unrounded reference."""
+
+
+def build(program: Program, precision: str, out: Path) -> Path:
+    """Activations are float32 in fp32 packages and float16 in all others."""
+    if precision == "w8":
+        return _mlprogram.classifier(program, program.w8.module, out, is_half=True, weights=program.w8.weights)
+    if precision == "w4":
+        return _mlprogram.classifier(program, program.w4.module, out, is_half=True, weights=program.w4.weights)
+    module = program.quantized if precision == "int8" else program.folded
+    return _mlprogram.classifier(program, module, out, is_half=precision != "fp32")
+
+
+def build_twin(program: Program, precision: str, out: Path) -> Path:
+    """The same program in float32, for the check of `TWINS`; it is not shipped."""
+    return _mlprogram.classifier(program, program.reference(TWINS[precision]), out, is_half=False)
+
+
+def load(path: Path) -> Loaded:
+    """The package on the reference executor."""
+    model = mil_executor.Model(path)
+
+    def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = model.classify(pixels[0, ..., :3], arithmetic).arrays[_mlprogram.LOGITS]
+        return logits
+
+    def exact(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run(pixels, "exact")
+
+    def classify(pixels: NDArray[np.uint8]) -> tuple[str, dict[str, float]]:
+        prediction = model.classify(pixels[0, ..., :3])
+        return str(prediction.label), dict(prediction.probabilities)
+
+    return Loaded(run=run, exact=exact, classify=classify)
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Operations of the ML Program; weights are none."""
+    return mil_executor.Model(path).operations

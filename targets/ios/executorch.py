@@ -1,0 +1,12 @@
+"""ExecuTorch with the XNNPACK delegate."""
+
+from .._executorch import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators
+
+NAME = "ios/executorch"
+
+NEEDS = {"fp32": 17, "int8": 17}
+"""ExecuTorch's own package asks for it."""
+
+__all__ = [
+    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+]  # fmt: skip

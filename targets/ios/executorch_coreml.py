@@ -1,0 +1,158 @@
+"""ExecuTorch with the Core ML delegate: one cast of the bytes, then one Core ML package with everything else."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.artifact import Loaded, digest
+from twinkeel.pipeline.errors import PackageError
+from twinkeel.pipeline.program import Program
+
+from .. import _executorch
+from . import _mlprogram, mil_executor
+
+NAME = "ios/executorch_coreml"
+SUFFIX = ".pte"
+PRECISIONS = ("fp16", "int8")
+KERNELS = "coreml"
+PACKAGES = ("executorch", "coremltools", "torch", "torchao")
+EVIDENCE = "reference executor"
+REFERENCES = {"fp16": "fp16-all", "int8": "int8-fp16"}
+NEEDS = {"fp16": 17, "int8": 17}
+TWINS = {"int8": "int8"}
+
+_CAST = "dim_order_ops::_to_dim_order_copy"
+_LEFT_OUTSIDE = ["aten._to_copy.default", "dim_order_ops._to_dim_order_copy.default"]
+"""Core ML takes no bytes as arrays, so the cast to float32 stays with ExecuTorch's own kernels."""
+
+
+def build(program: Program, precision: str, out: Path) -> Path:
+    """Activations are float16."""
+    return _lower(program, program.quantized if precision == "int8" else program.folded, out, is_half=True)
+
+
+def build_twin(program: Program, precision: str, out: Path) -> Path:
+    """The same program in float32, for the check of `TWINS`; it is not shipped."""
+    return _lower(program, program.reference(TWINS[precision]), out, is_half=False)
+
+
+def load(path: Path) -> Loaded:
+    """The program's own instructions here, its Core ML payload on the reference executor.
+
+    Raises:
+        PackageError: there is anything but the cast and one call of Core ML.
+    """
+    _check_instructions(path)
+    with tempfile.TemporaryDirectory() as folder:
+        model = mil_executor.Model(mil_executor.unpack_delegate(path, Path(folder)))
+    inputs, outputs = model.spec.description.input, model.spec.description.output
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise PackageError(
+            f"the Core ML payload of '{path}' has {len(inputs)} inputs and {len(outputs)} outputs, not 1"
+        )
+
+    def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
+        given = {inputs[0].name: pixels.astype(np.float32)}
+        logits: NDArray[np.float32] = model.predict(given, arithmetic).arrays[outputs[0].name].astype(np.float32)
+        return logits
+
+    def exact(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run(pixels, "exact")
+
+    return Loaded(run=run, exact=exact)
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Instructions of the program, and behind ``coreml:`` the operations of the payload."""
+    inside = mil_executor.open_model(path).operations
+    return _executorch.operators(path) | {f"coreml:{name}": count for name, count in inside.items()}
+
+
+def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:
+    import coremltools
+    import torch
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    specs = CoreMLBackend.generate_compile_specs(
+        minimum_deployment_target=_mlprogram.deployment_target(program.minimum_ios),
+        compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
+        pass_names=list(_mlprogram.pass_pipeline().passes),
+    )
+    partitioner = CoreMLPartitioner(compile_specs=specs, skip_ops_for_coreml_delegation=_LEFT_OUTSIDE)
+    exported = torch.export.export(module, (torch.zeros(program.contract.shape, dtype=torch.uint8),), strict=False)
+    with _reproducible_payload():
+        edge = to_edge_transform_and_lower(exported, partitioner=[partitioner])
+    out.write_bytes(edge.to_executorch().buffer)
+    return out
+
+
+def _check_instructions(path: Path) -> None:
+    """Bytes -> cast to float32 -> Core ML -> logits, each reading what the one before wrote."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+    from executorch.exir.scalar_type import ScalarType
+    from executorch.exir.schema import DelegateCall, KernelCall
+
+    try:
+        plan = deserialize_pte_binary(path.read_bytes()).program.execution_plan[0]
+        calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
+    except Exception as error:  # the reader of flatbuffers raises anything on damaged bytes
+        raise PackageError(f"'{path}' is no readable ExecuTorch program: {error}") from error
+    kinds = [
+        plan.operators[call.op_index].name if isinstance(call, KernelCall) else type(call).__name__ for call in calls
+    ]
+    if kinds != [_CAST, "DelegateCall"]:
+        raise PackageError(f"'{path}' runs {kinds}; a cast and one call of Core ML are known")
+    cast, delegate = calls
+    assert isinstance(cast, KernelCall) and isinstance(delegate, DelegateCall)
+    source, result = cast.args[0], cast.args[-1]
+    if [source] != plan.inputs or delegate.args[0] != result or delegate.args[-1:] != plan.outputs:
+        raise PackageError(f"'{path}': Core ML does not read the cast pixels, or does not write the output")
+    if (
+        plan.values[source].val.scalar_type != ScalarType.BYTE
+        or plan.values[result].val.scalar_type != ScalarType.FLOAT
+    ):
+        raise PackageError(f"'{path}' does not cast bytes to float32")
+
+
+@contextmanager
+def _reproducible_payload() -> Iterator[None]:
+    """Let ExecuTorch's Core ML backend write a package that is the same each time, and no debug information.
+
+    executorch 1.4 puts a random identifier, the package with its date and random names, and a map of operations
+    that is larger than the program into the payload. Can go when it offers the choice.
+    """
+    from executorch.backends.apple.coreml import executorchcoreml
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.exir.backend.backend_details import PreprocessResult
+
+    original = CoreMLBackend.__dict__["preprocess_model"]
+
+    def preprocess_model(mlmodel: Any, model_type: Any) -> Any:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "lowered_module"
+            spec = mlmodel.get_spec()
+            package = folder / "model.mlpackage"
+            _mlprogram.write_package(spec, Path(mlmodel.weights_dir) / "weight.bin", package)
+            described = {
+                "inputNames": [feature.name for feature in spec.description.input],
+                "outputNames": [feature.name for feature in spec.description.output],
+                # a phone keeps compiled programs by this name, so other weights must give another one
+                "identifier": "executorch_" + _mlprogram.identifier(digest(package).encode()),
+            }
+            (folder / "metadata.json").write_text(json.dumps(described))
+            return PreprocessResult(processed_bytes=executorchcoreml.flatten_directory_contents(str(folder)))
+
+    CoreMLBackend.preprocess_model = staticmethod(preprocess_model)
+    try:
+        yield
+    finally:
+        CoreMLBackend.preprocess_model = original

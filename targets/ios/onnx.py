@@ -1,0 +1,9 @@
+"""ONNX, run by onnxruntime."""
+
+from .._onnx import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators
+
+NAME = "ios/onnx"
+
+__all__ = [
+    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+]  # fmt: skip
