@@ -207,7 +207,8 @@ def _model(config: Config) -> Any:
 
 
 def _quiet_converters() -> None:
-    """Warnings of the converters that mean nothing to a user: optional GPU kernels, C++ log set-up."""
+    """Bars and warnings of the converters that mean nothing to a user: optional GPU kernels, C++ log set-up."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")

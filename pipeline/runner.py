@@ -461,7 +461,7 @@ def _write_folder(
     weights_digest: str,
 ) -> None:
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
-    manifest.write_golden(_golden(data, outputs), staging / "golden")
+    manifest.write_golden(_golden(data, outputs, {row.reference for row in result.rows}), staging / "golden")
     manifest.write_json(_parity_table(result), staging / "parity.json")
     packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
@@ -528,14 +528,14 @@ def _parity_table(result: Result) -> dict[str, Any]:
     }
 
 
-def _golden(data: data_module.Dataset, outputs: _Outputs) -> manifest.Golden:
+def _golden(data: data_module.Dataset, outputs: _Outputs, keys: set[str]) -> manifest.Golden:
     """A few held-out images, spread over the set, and all edge images."""
     _, edge_names = data_module.edge_images(data.held_out)
     count = len(outputs.golden) - len(edge_names)
     return manifest.Golden(
         names=tuple([f"held-out-{i:02d}" for i in range(count)] + [f"edge-{name}" for name in edge_names]),
         inputs=outputs.images[outputs.golden],
-        expected={k: v[outputs.golden] for k, v in outputs.references.items() if k != "original"},
+        expected={key: outputs.references[key][outputs.golden] for key in sorted(keys | {"fp32", "int8"})},
     )
 
 

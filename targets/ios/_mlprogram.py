@@ -19,22 +19,29 @@ if TYPE_CHECKING:
     from twinkeel.pipeline.stages.compress import PackedWeight
 
 IMAGE, LOGITS, PROBABILITIES, CLASS_LABEL = "image", "logits", "probabilities", "classLabel"
+LEFT_OUT = ("common::int_op_canonicalization", "common::distributive_quantized_binary_op_scale_normalization")
+"""See `pass_pipeline`."""
+
 _SOFTMAX = "softmax_of_logits"
 _NAMESPACE = uuid.UUID("6b1f3f3e-6a0b-5f0c-9a53-0d8f3c1b7a10")
 _PACK_PASS = "twinkeel::pack_weights"
 
 
 def pass_pipeline() -> Any:
-    """coremltools' default passes without `common::int_op_canonicalization`.
+    """coremltools' default passes without two.
 
-    That pass of coremltools 9.0 turns ``dequantize(s1) -> reshape -> quantize(s2)`` into a bare reshape without
-    comparing the scales, and so multiplies the values by s1 / s2. Can be taken in again when it compares them;
-    `tests/targets/test_upstream.py` tells.
+    `common::int_op_canonicalization` of coremltools 9.0 turns ``dequantize(s1) -> reshape -> quantize(s2)`` into a
+    bare reshape without comparing the scales, and so multiplies the values by s1 / s2. Can be taken in again when it
+    compares them; `tests/targets/test_upstream.py` tells.
+
+    `common::distributive_quantized_binary_op_scale_normalization` divides the scales around a residual addition by
+    one of them. In float16 the quotients are rounded anew, and the package no longer holds the scales that all other
+    runtimes have.
     """
     import coremltools
 
     pipeline = coremltools.PassPipeline.DEFAULT
-    pipeline.remove_passes(["common::int_op_canonicalization"])
+    pipeline.remove_passes(LEFT_OUT)
     return pipeline
 
 
@@ -225,7 +232,7 @@ def _register_pack_pass() -> None:
     class pack_weights(AbstractGraphPass):  # type: ignore[misc]  # the class's name is the pass's
         """Find each dense float16 weight by its bytes and store it as its `PackedWeight` says."""
 
-        weights: Mapping[str, PackedWeight] = {}  # noqa: RUF012  # set as an option of the pass
+        weights: Mapping[str, PackedWeight] = {}  # set as an option of the pass
 
         def apply(self, prog: Any) -> None:
             wanted = {(w.dense.shape, w.dense.tobytes()): w for w in self.weights.values()}
