@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .errors import ConfigError, ParityError, TwinkeelError
+from .errors import ConfigError, ParityError, TwinkeelError, VerifyError
 
 if TYPE_CHECKING:
     from .artifact import Target
     from .config import Config
+    from .parity import Check
 
 PLATFORMS = ("android", "ios")
 
@@ -98,6 +99,10 @@ def build(platform: str, path: Path | None, out: Path) -> None:
         results = runner.build(config, _targets(), _model(config), platforms, out, say)
     for result in results:
         report.print_result(result, console)
+    if len(results) > 1:
+        from .compare import compare as compare_folders
+
+        report.print_comparison(compare_folders([r.folder for r in results], _targets()), console)
     failed = [f"'{r.folder}': {len(report.failures(r))}" for r in results if not r.is_verified]
     if failed:
         raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
@@ -112,13 +117,56 @@ def parity(folder: Path) -> None:
     from . import manifest
 
     _quiet_converters()
-    failed = 0
-    for name, checks in manifest.replay(folder, _targets()):
-        for check in checks:
-            click.echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
-            failed += not check.is_met
-    if failed:
-        raise ParityError(f"{failed} checks of '{folder}' failed")
+    _print_checks(folder, manifest.replay(folder, _targets()))
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+def compare(out: Path) -> None:
+    """Compare the int8 artifacts of all runtimes below OUT, pair by pair, on the golden images."""
+    from . import report
+    from .compare import compare as compare_folders
+
+    _quiet_converters()
+    folders = [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
+    if not folders:
+        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
+    report.print_comparison(compare_folders(folders, _targets()), report.console())
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def replay(folder: Path) -> None:
+    """On a Mac: run the golden inputs through Core ML itself and record the evidence."""
+    import platform
+
+    from ..targets.ios import _device
+    from . import device, manifest
+
+    manifest.verify(folder)
+    device.check_system(platform.system(), folder)
+    machine = {"system": f"macOS {platform.mac_ver()[0]}", "machine": platform.machine()}
+    _print_checks(folder, device.replay(folder, _targets(), _device.predict, machine))
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, where the model has none.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to print.")
+@click.option("--repeat", type=click.IntRange(1), default=10, show_default=True, help="Runs that are timed.")
+def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) -> None:
+    """Classify an image with a Core ML package, on any machine.
+
+    MODEL is an .mlpackage of any origin, or a .pte with a Core ML payload.
+    """
+    from ..targets.ios import classify
+
+    _quiet_converters()
+    found = classify.classify(model, image, labels, repeat)
+    for name, probability in found.ranking[:top]:
+        click.echo(f"{100 * probability:6.2f} %  {name}")
+    click.echo(f"{found.milliseconds:.1f} ms an image here, median of {repeat}; {found.source}")
 
 
 @cli.command()
@@ -191,6 +239,17 @@ def _targets() -> dict[str, Target]:
                 if hasattr(module, "NAME"):  # a tool that lives beside the targets has none
                     found[module.NAME] = cast("Target", module)
     return found
+
+
+def _print_checks(folder: Path, results: list[tuple[str, list[Check]]]) -> None:
+    """One line a check; a ParityError where one is not met."""
+    failed = 0
+    for name, checks in results:
+        for check in checks:
+            click.echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
+            failed += not check.is_met
+    if failed:
+        raise ParityError(f"{failed} checks of '{folder}' failed")
 
 
 def _read_config(path: Path | None) -> Config:

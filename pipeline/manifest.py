@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .parity import Check
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+PARITY = "parity.json"
 _UNLISTED = (MANIFEST,)
 
 
@@ -74,6 +75,24 @@ def read_golden(folder: Path) -> Golden:
 def write_json(content: object, path: Path) -> None:
     """Sorted keys and no time or path, so that equal builds give equal files."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Raises a VerifyError where the file is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise VerifyError(f"cannot read '{path}': {error}. Build again.") from error
+
+
+def described(check: Check) -> dict[str, Any]:
+    """A check as JSON holds it."""
+    return asdict(check) | {"measured": finite(check.measured), "is_met": check.is_met}
+
+
+def finite(value: float) -> float | str:
+    """JSON has no infinity."""
+    return value if np.isfinite(value) else str(value)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

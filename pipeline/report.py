@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .compare import Comparison
 from .parity import Check
 from .runner import Result, Say
 
@@ -79,6 +80,23 @@ def print_result(result: Result, to: Console) -> None:
     to.print(table)
     for line in failures(result):
         to.print(line, markup=False)
+
+
+def print_comparison(comparison: Comparison, to: Console) -> None:
+    """Share of equal logits and largest difference in steps, pair by pair."""
+    table = Table(
+        title=f"int8 logits, {comparison.images} golden images: share that is equal, largest difference in steps"
+    )
+    table.add_column("")
+    for number in range(1, len(comparison.names)):
+        table.add_column(str(number), justify="right")
+    for row, name in enumerate(comparison.names):
+        cells = [
+            f"{100 * comparison.equal[row][column]:.1f} %  {comparison.largest[row][column]}" if column < row else ""
+            for column in range(len(comparison.names) - 1)
+        ]
+        table.add_row(f"{row + 1}  {name}", *cells)
+    to.print(table)
 
 
 def failures(result: Result) -> list[str]:

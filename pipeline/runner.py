@@ -462,7 +462,7 @@ def _write_folder(
 ) -> None:
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
     manifest.write_golden(_golden(data, outputs, {row.reference for row in result.rows}), staging / "golden")
-    manifest.write_json(_parity_table(result), staging / "parity.json")
+    manifest.write_json(_parity_table(result), staging / manifest.PARITY)
     packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
         "schema_version": manifest.SCHEMA_VERSION,
@@ -478,7 +478,7 @@ def _write_folder(
         "calibration_sha256": data.calibration.digest(),
         "calibration_images": len(data.calibration.images),
         "is_verified": result.is_verified,
-        "program_checks": [_described(c) for c in result.program_checks],
+        "program_checks": [manifest.described(c) for c in result.program_checks],
         "artifacts": [
             asdict(r.artifact)
             | {
@@ -488,7 +488,7 @@ def _write_folder(
                 "reference": r.reference,
                 "twin": r.twin,
                 "operators": r.operators,
-                "checks": [_described(c) for c in r.checks],
+                "checks": [manifest.described(c) for c in r.checks],
             }
             for r in result.rows
         ],
@@ -499,29 +499,19 @@ def _write_folder(
     manifest.write_json(content, staging / manifest.MANIFEST)
 
 
-def _described(check: parity.Check) -> dict[str, Any]:
-    measured = _finite(check.measured)
-    return asdict(check) | {"measured": measured, "is_met": check.is_met}
-
-
-def _finite(value: float) -> float | str:
-    """JSON has no infinity."""
-    return value if np.isfinite(value) else str(value)
-
-
 def _parity_table(result: Result) -> dict[str, Any]:
     """Without latency: it differs from run to run, and equal builds shall give equal files."""
     return {
         "reference_accuracy": result.reference_accuracy,
-        "program": [_described(c) for c in result.program_checks],
+        "program": [manifest.described(c) for c in result.program_checks],
         "artifacts": [
             {
                 "target": r.artifact.target,
                 "precision": r.artifact.precision,
-                "agreement": _finite(r.agreement),
-                "accuracy": _finite(r.accuracy),
+                "agreement": manifest.finite(r.agreement),
+                "accuracy": manifest.finite(r.accuracy),
                 "evidence": r.evidence,
-                "checks": [_described(c) for c in r.checks],
+                "checks": [manifest.described(c) for c in r.checks],
             }
             for r in result.rows
         ],

@@ -102,6 +102,11 @@ class Model:
         return ImageInput(name=features[0].name, height=kind.height, width=kind.width, colour_space=space)
 
     @property
+    def inputs(self) -> dict[str, list[int] | None]:
+        """Declared shape of each input; None where it is open."""
+        return {name: _declared_shape(kind) for name, kind in self._inputs.items()}
+
+    @property
     def operations(self) -> dict[str, int]:
         """How often each operation occurs, constants left out."""
         count: dict[str, int] = {}

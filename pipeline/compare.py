@@ -1,0 +1,70 @@
+"""How equal the int8 artifacts of all runtimes are: pair by pair, on the same golden images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import manifest, parity
+from .artifact import Target
+from .errors import VerifyError
+
+REFERENCE = "quantized reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Square tables in the order of `names`.
+
+    Attributes:
+        images: number of golden images.
+        equal: share of logits that are equal, in steps of the int8 logits.
+        largest: largest difference in steps.
+    """
+
+    names: tuple[str, ...]
+    images: int
+    equal: tuple[tuple[float, ...], ...]
+    largest: tuple[tuple[int, ...], ...]
+
+
+def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Comparison:
+    """Run every int8 artifact of finished folders, and the float32 twins of those that have one.
+
+    Raises:
+        VerifyError: a folder is not what its manifest says, or the folders do not come from one build.
+    """
+    logits: dict[str, parity.Logits] = {}
+    scale, inputs = None, None
+    for folder in folders:
+        manifest.verify(folder)
+        content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+        if inputs is not None and not (
+            content["output_scale"] == scale
+            and np.array_equal(inputs, golden.inputs)
+            and np.array_equal(logits[REFERENCE], golden.expected["int8"])
+        ):
+            raise VerifyError(
+                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
+            )
+        scale, inputs = content["output_scale"], golden.inputs
+        logits[REFERENCE] = golden.expected["int8"]
+        for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
+            paths = {entry["target"]: entry["path"]}
+            if entry["twin"]:
+                paths[f"{entry['target']}, float32 twin"] = entry["twin"]
+            for name, path in paths.items():
+                run = targets[entry["target"]].load(folder / path).run
+                logits[name] = np.concatenate([run(pixels[None]) for pixels in inputs])
+    if inputs is None or scale is None or len(logits) < 3:
+        raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
+    apart = [[parity.steps(a, b, scale) for b in logits.values()] for a in logits.values()]
+    return Comparison(
+        names=tuple(logits),
+        images=len(inputs),
+        equal=tuple(tuple(float((d == 0).mean()) for d in row) for row in apart),
+        largest=tuple(tuple(int(d.max()) for d in row) for row in apart),
+    )

@@ -1,0 +1,86 @@
+"""Classify an image file with a Core ML package of any origin, on the reference executor."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.data import read_image, rgba
+from twinkeel.pipeline.errors import DataError, PackageError
+from twinkeel.pipeline.resize import fit, resize
+
+from . import mil_executor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Classes from the most probable on, each with its probability 0..1; how long it took; where they come from."""
+
+    ranking: list[tuple[str, float]]
+    milliseconds: float
+    source: str
+
+
+def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 1) -> Classification:
+    """Run a package on an image file, resized as all of twinkeel does it.
+
+    Args:
+        path: ``.mlpackage`` folder, or ``.pte`` with a Core ML payload.
+        labels: class names, one a line, for a package without; ``../labels.txt`` if it is there and fits.
+        repeat: runs that the time is the median of.
+
+    Raises:
+        PackageError: the package cannot be run, or takes neither an image nor ``(1, H, W, 4)``.
+        DataError: the image or the labels cannot be read.
+    """
+    model = mil_executor.open_model(path)
+    given = _input(model, path, read_image(image))
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        prediction = model.predict(given)
+        times.append(time.perf_counter() - start)
+    milliseconds = 1e3 * float(np.median(times))
+    if prediction.probabilities:
+        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        return Classification(ranking=ranked, milliseconds=milliseconds, source="probabilities of the package")
+    scores = [(name, a) for name, a in prediction.arrays.items() if a.dtype.kind == "f" and a.size > 1]
+    if len(scores) != 1:
+        raise PackageError(f"'{path}' is no classifier: its outputs are {sorted(prediction.arrays)}")
+    name, values = scores[0][0], scores[0][1].reshape(-1).astype(np.float64)
+    softmax = np.exp(values - values.max())
+    softmax /= softmax.sum()
+    names = _names(labels, path.parent.parent / "labels.txt", len(values))
+    ranking = sorted(zip(names, softmax.tolist(), strict=True), key=lambda item: -item[1])
+    return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{name}'")
+
+
+def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+    wanted = model.image
+    if wanted is not None and wanted.height == wanted.width:
+        return {wanted.name: fit(image, wanted.width)}
+    if wanted is not None:
+        return {wanted.name: resize(image, wanted.height, wanted.width)}
+    shapes = list(model.inputs.items())
+    shape = shapes[0][1] if len(shapes) == 1 else None
+    if shape is None or len(shape) != 4 or shape[0] != 1 or shape[3] != 4 or shape[1] != shape[2]:
+        raise PackageError(f"'{path}' takes {dict(shapes)}; an image, or one array of (1, H, H, 4) pixels, is known")
+    return {shapes[0][0]: rgba(fit(image, shape[1]))[None].astype(np.float32)}
+
+
+def _names(labels: Path | None, beside: Path, count: int) -> list[str]:
+    chosen = labels if labels is not None else beside if beside.is_file() else None
+    if chosen is None:
+        return [f"class {number}" for number in range(count)]
+    try:
+        names = chosen.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the labels '{chosen}': {error}") from error
+    if len(names) == count:
+        return names
+    if labels is not None:
+        raise DataError(f"'{labels}' holds {len(names)} labels, the package gives {count} values")
+    return [f"class {number}" for number in range(count)]
