@@ -29,11 +29,13 @@ class Loaded:
     Attributes:
         run: as it is shipped, in its own precision.
         exact: the same operations and constants without rounding of values in between; only an executor can.
+        unrounded: as `exact`, and without the rounding of quantized activations.
         classify: where the artifact holds the labels itself.
     """
 
     run: Run
     exact: Run | None = None
+    unrounded: Run | None = None
     classify: Classify | None = None
 
 

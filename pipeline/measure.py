@@ -26,6 +26,7 @@ class Expected:
         reference: what it must equal.
         floating: the folded float model.
         quantized: the int8 reference that all runtimes share; None where none was kept.
+        unrounded: `reference` without the rounding of activations; None where it has none.
         output_scale: step of the int8 logits.
         labels: class names in the order of the logits.
     """
@@ -33,6 +34,7 @@ class Expected:
     reference: Logits
     floating: Logits
     quantized: Logits | None
+    unrounded: Logits | None
     output_scale: float
     labels: Sequence[str]
 
@@ -74,6 +76,10 @@ def measure(
     }
     if loaded.exact is not None:
         metrics["exact_error"] = parity.max_error(expected.reference[chosen], _run(loaded.exact, images[chosen]))
+    if loaded.unrounded is not None and expected.unrounded is not None:
+        metrics["unrounded_error"] = parity.max_error(
+            expected.unrounded[chosen], _run(loaded.unrounded, images[chosen])
+        )
     if loaded.classify is not None:
         metrics["label_errors"] = float(
             _label_errors(loaded.classify, images[chosen], logits[chosen], list(expected.labels))

@@ -27,6 +27,9 @@ REFERENCES = {
 }
 """What an artifact can be compared with, by key."""
 
+UNROUNDED = "-unrounded"
+"""After the key of a quantized reference: without the rounding of activations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputContract:
@@ -118,15 +121,23 @@ class Program:
 
     def logits(self, key: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32."""
-        run = evaluate_quantized if key in ("int8", "int8-fp16") else evaluate
-        return run(self.reference(key), images)  # type: ignore[arg-type]
+        module = self.reference(key.removesuffix(UNROUNDED))
+        if key.startswith("int8"):
+            return evaluate_quantized(module, images, is_rounded=not key.endswith(UNROUNDED))  # type: ignore[arg-type]
+        return evaluate(module, images)
 
 
-def evaluate_quantized(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def evaluate_quantized(
+    module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True
+) -> NDArray[np.float32]:
     """Logits ``(N, classes)`` of a PT2E graph with all sums in float64.
 
     Products of int8 values and their sums are exact in float64, as they are in the runtimes' int32. In float32 the
     sums depend on the memory layout, and a value near a rounding boundary falls to either side.
+
+    Args:
+        is_rounded: False leaves the rounding of activations out, not their clipping. The logits then follow each
+            weight, and a copy of the program with one weight a step off differs.
     """
     import torch
     from torch.fx import Interpreter, Node
@@ -139,6 +150,8 @@ def evaluate_quantized(module: GraphModule, images: NDArray[np.uint8]) -> NDArra
                 x, scale, zero_point, low, high, dtype = args  # type: ignore[misc]
                 if ".dequantize" in name:
                     return (x.double() - zero_point) * scale
+                if not is_rounded:
+                    return (x.double() / scale + zero_point).clamp(low, high)
                 return (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
             value = super().run_node(n)
             is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32

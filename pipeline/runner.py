@@ -22,7 +22,7 @@ from .artifact import Artifact, Run, Target, seal
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
 from .measure import Expected, Measurement, broken, measure
-from .program import About, InputContract, Program, evaluate
+from .program import UNROUNDED, About, InputContract, Program, evaluate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -247,6 +247,11 @@ def _staging(out: Path, platform: str) -> Path:
 def _reference_keys(wanted: list[tuple[Target, str]]) -> list[str]:
     """What the artifacts are compared with; the float and the int8 reference always."""
     keys = {target.REFERENCES[precision] for target, precision in wanted} | {"fp32", "int8"}
+    keys |= {
+        target.REFERENCES[precision] + UNROUNDED
+        for target, precision in wanted
+        if precision == "int8" and target.EVIDENCE == "reference executor"
+    }
     return sorted(keys)
 
 
@@ -360,6 +365,7 @@ def _judge_artifacts(
             reference=outputs.references[target.REFERENCES[artifact.precision]],
             floating=outputs.references["fp32"],
             quantized=outputs.references["int8"],
+            unrounded=outputs.references.get(target.REFERENCES[artifact.precision] + UNROUNDED),
             output_scale=program.output_scale,
             labels=program.labels,
         )
@@ -461,7 +467,7 @@ def _write_folder(
     weights_digest: str,
 ) -> None:
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
-    manifest.write_golden(_golden(data, outputs, {row.reference for row in result.rows}), staging / "golden")
+    manifest.write_golden(_golden(data, outputs, result.rows), staging / "golden")
     manifest.write_json(_parity_table(result), staging / manifest.PARITY)
     packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
@@ -518,14 +524,15 @@ def _parity_table(result: Result) -> dict[str, Any]:
     }
 
 
-def _golden(data: data_module.Dataset, outputs: _Outputs, keys: set[str]) -> manifest.Golden:
+def _golden(data: data_module.Dataset, outputs: _Outputs, rows: list[Row]) -> manifest.Golden:
     """A few held-out images, spread over the set, and all edge images."""
     _, edge_names = data_module.edge_images(data.held_out)
     count = len(outputs.golden) - len(edge_names)
+    keys = {"fp32", "int8"} | {row.reference for row in rows} | {row.reference + UNROUNDED for row in rows}
     return manifest.Golden(
         names=tuple([f"held-out-{i:02d}" for i in range(count)] + [f"edge-{name}" for name in edge_names]),
         inputs=outputs.images[outputs.golden],
-        expected={key: outputs.references[key][outputs.golden] for key in sorted(keys | {"fp32", "int8"})},
+        expected={key: outputs.references[key][outputs.golden] for key in sorted(keys & outputs.references.keys())},
     )
 
 

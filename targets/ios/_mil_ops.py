@@ -309,10 +309,19 @@ def _along(value: Tensor, x: Tensor, axis: Tensor | None) -> Tensor:
 def quantize(input: Tensor, scale: Tensor, output_dtype: str, zero_point: Tensor | None = None,
              axis: Tensor | None = None) -> Tensor:  # fmt: skip
     """clip(round(input / scale) + zero_point), halves to even."""
+    return _quantized(torch.round(input / _along(scale, input, axis)), output_dtype, zero_point, axis)
+
+
+def quantize_unrounded(input: Tensor, scale: Tensor, output_dtype: str, zero_point: Tensor | None = None,
+                       axis: Tensor | None = None) -> Tensor:  # fmt: skip
+    """The same without the rounding, so that whatever changes its input changes its output."""
+    return _quantized(input / _along(scale, input, axis), output_dtype, zero_point, axis)
+
+
+def _quantized(steps: Tensor, output_dtype: str, zero_point: Tensor | None, axis: Tensor | None) -> Tensor:
     low, high = {"int8": (-128, 127), "uint8": (0, 255)}[output_dtype]
-    steps = torch.round(input / _along(scale, input, axis))
     if zero_point is not None:
-        steps = steps + _along(zero_point, input, axis).to(steps.dtype)
+        steps = steps + _along(zero_point, steps, axis).to(steps.dtype)
     return steps.clamp(low, high)
 
 

@@ -32,7 +32,7 @@ def pass_pipeline() -> Any:
 
     `common::int_op_canonicalization` of coremltools 9.0 turns ``dequantize(s1) -> reshape -> quantize(s2)`` into a
     bare reshape without comparing the scales, and so multiplies the values by s1 / s2. Can be taken in again when it
-    compares them; `tests/targets/test_upstream.py` tells.
+    compares them; `tests/test_upstream.py` tells.
 
     `common::distributive_quantized_binary_op_scale_normalization` divides the scales around a residual addition by
     one of them. In float16 the quotients are rounded anew, and the package no longer holds the scales that all other
@@ -105,7 +105,7 @@ def classifier(
     if weights is not None:
         _register_pack_pass()
         pipeline.append_pass(_PACK_PASS)
-        pipeline.set_options(_PACK_PASS, {"weights": weights})
+        pipeline.set_options(_PACK_PASS, {"weights": weights, "minimum_ios": program.minimum_ios})
     model = coremltools.convert(
         exported,
         inputs=[coremltools.ImageType(IMAGE, shape=(1, 3, side, side), color_layout=coremltools.colorlayout.RGB)],
@@ -233,7 +233,9 @@ def _register_pack_pass() -> None:
     class pack_weights(AbstractGraphPass):  # type: ignore[misc]  # the class's name is the pass's
         """Find each dense float16 weight by its bytes and store it as its `PackedWeight` says."""
 
-        weights: Mapping[str, PackedWeight] = {}  # set as an option of the pass
+        # both are set as options of the pass
+        weights: Mapping[str, PackedWeight] = {}
+        minimum_ios = 0
 
         def apply(self, prog: Any) -> None:
             wanted = {(w.dense.shape, w.dense.tobytes()): w for w in self.weights.values()}
@@ -268,6 +270,10 @@ def _register_pack_pass() -> None:
                     before_op=op,
                     name=name,
                 )
+            assert weight.scale is not None
+            if self.minimum_ios >= 18:  # the form that took the other's place
+                scale = weight.scale.reshape(-1, *[1] * (weight.stored.ndim - 1))
+                return Builder.constexpr_blockwise_shift_scale(data=weight.stored, scale=scale, before_op=op, name=name)
             return Builder.constexpr_affine_dequantize(
                 quantized_data=weight.stored,
                 scale=weight.scale,

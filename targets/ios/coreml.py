@@ -50,11 +50,14 @@ def load(path: Path) -> Loaded:
     def exact(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return run(pixels, "exact")
 
+    def unrounded(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run(pixels, "unrounded")
+
     def classify(pixels: NDArray[np.uint8]) -> tuple[str, dict[str, float]]:
         prediction = model.classify(pixels[0, ..., :3])
         return str(prediction.label), dict(prediction.probabilities)
 
-    return Loaded(run=run, exact=exact, classify=classify)
+    return Loaded(run=run, exact=exact, unrounded=unrounded, classify=classify)
 
 
 def operators(path: Path) -> dict[str, int]:

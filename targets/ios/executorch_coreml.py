@@ -66,7 +66,10 @@ def load(path: Path) -> Loaded:
     def exact(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return run(pixels, "exact")
 
-    return Loaded(run=run, exact=exact)
+    def unrounded(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run(pixels, "unrounded")
+
+    return Loaded(run=run, exact=exact, unrounded=unrounded)
 
 
 def operators(path: Path) -> dict[str, int]:

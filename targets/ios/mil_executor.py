@@ -26,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import PackageError
 
-Arithmetic = Literal["declared", "exact"]
+Arithmetic = Literal["declared", "exact", "unrounded"]
 """``declared``: float32 inside an operation, its result rounded to the declared type, as the package says.
 ``exact``: all values that depend on the input are float64 and never rounded; constants are what the package says.
-Two packages with the same constants then differ by nothing but what they compute."""
+Two packages with the same constants then differ by nothing but what they compute.
+``unrounded``: as exact, and `quantize` does not round either: a step of a single int8 weight, which a rounding
+would mostly swallow, reaches the output."""
 
 # name: (numpy type of the stored values, bits of each, code in weight.bin)
 _TYPES: Mapping[str, tuple[str, int, int]] = {
@@ -178,19 +180,21 @@ class Model:
         """Compute one operation and put its outputs into `values`."""
         import torch
 
-        from ._mil_ops import OPS
+        from ._mil_ops import OPS, quantize_unrounded
 
         label = f"operation '{op.type}' ({op.outputs[0].name if op.outputs else 'without output'})"
         if op.type not in OPS:
             raise PackageError(f"{label} is not known to this executor, opset {self.opset}")
         if op.blocks:
             raise PackageError(f"{label} has nested blocks, which are not known to this executor")
-        computed_in = torch.float64 if arithmetic == "exact" else torch.float32
+        computed_in = torch.float32 if arithmetic == "declared" else torch.float64
+        is_loose = arithmetic == "unrounded" and op.type == "quantize"
+        function = quantize_unrounded if is_loose else OPS[op.type]
         try:
             arguments = {
                 key.rstrip("_"): _in_float(value, computed_in) for key, value in self._arguments(op, values).items()
             }
-            results = OPS[op.type](**arguments)
+            results = function(**arguments)
         except PackageError:
             raise
         except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
@@ -199,7 +203,7 @@ class Model:
         if len(results) != len(op.outputs):
             raise PackageError(f"{label} gives {len(results)} values, the package declares {len(op.outputs)}")
         for output, result in zip(op.outputs, results, strict=True):
-            values[output.name] = _conform(result, output.type, label, arithmetic)
+            values[output.name] = _conform(result, output.type, label, arithmetic, is_loose)
 
     def _arguments(self, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name; in the iOS16 form, constant operations keep them as attributes."""
@@ -309,7 +313,12 @@ def unpack_delegate(path: Path, folder: Path) -> Path:
         raise PackageError(f"'{path}' is no readable ExecuTorch program: {error}") from error
     if len(payloads) != 1:
         raise PackageError(f"'{path}' has {len(payloads)} Core ML payloads; programs with one are known")
-    if not executorchcoreml.unflatten_directory_contents(payloads[0], str(folder)):
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        is_unpacked = executorchcoreml.unflatten_directory_contents(payloads[0], str(folder))
+    except RuntimeError as error:
+        raise PackageError(f"the Core ML payload of '{path}' cannot be unpacked: {error}") from error
+    if not is_unpacked:
         raise PackageError(f"the Core ML payload of '{path}' cannot be unpacked")
     return folder / "lowered_module" / "model.mlpackage"
 
@@ -396,8 +405,8 @@ def _in_float(value: Any, dtype: Any) -> Any:
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic) -> Any:
-    """The result in its declared type; its shape must be the declared one."""
+def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic, is_loose: bool = False) -> Any:
+    """The result in its declared type; its shape must be the declared one. A loose one may have fractions."""
     import torch
 
     if not isinstance(result, torch.Tensor):
@@ -413,7 +422,9 @@ def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic) -> Any:
     if declared.is_floating_point:
         if not result.is_floating_point():
             raise PackageError(f"{label} gives {result.dtype}, the package declares {name}")
-        return result if arithmetic == "exact" else result.to(declared)
+        return result.to(declared) if arithmetic == "declared" else result
+    if is_loose:
+        return result
     if result.is_floating_point() and bool((result != result.trunc()).any()):
         raise PackageError(f"{label} gives fractions, the package declares {name}")
     return result.to(declared)
