@@ -24,6 +24,53 @@ def run_cli():
     return run
 
 
+@pytest.fixture(scope="session")
+def make_program():
+    """Make a program of a model with random weights, at a resolution."""
+    import numpy as np
+    import torch
+    from twinkeel.pipeline import data
+    from twinkeel.pipeline.program import About, InputContract, Program
+    from twinkeel.pipeline.stages import fold, quantize
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def make(model, resolution):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for _ in range(3):  # BatchNorm statistics that are not 0 and 1
+                model(torch.randn(4, 3, 64, 64))
+        model.eval().requires_grad_(False)
+        contract = InputContract(resolution=resolution, mean=mean, std=std, grey=fold.grey_level(mean, std))
+        folded = fold.fold(model, contract)
+        images = np.random.default_rng(0).integers(0, 256, (2, resolution, resolution, 3), np.uint8)
+        quantized, unfolded, scale = quantize.quantize(folded, data.rgba(images), contract)
+        return Program(
+            name="small",
+            contract=contract,
+            labels=tuple(f"class {n}" for n in range(model.classifier[1].out_features)),
+            original=fold.Normalized(model, mean, std),
+            folded=folded,
+            quantized=quantized,
+            quantized_unfolded=unfolded,
+            output_scale=scale,
+            about=About(author="An author", license="A licence", version="1.2", description="A small model"),
+            minimum_ios=18,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_program(make_program):
+    """Width 0.35 at 32 pixels, ten classes."""
+    import torch
+    from twinkeel.model import mobilenet_v2
+
+    torch.manual_seed(0)
+    return make_program(mobilenet_v2.create(10, 0.35), 32)
+
+
 @dataclass(frozen=True)
 class Build:
     """A finished build: folder and result of each platform, and the lines that it said."""

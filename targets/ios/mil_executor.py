@@ -188,8 +188,7 @@ class Model:
         if op.blocks:
             raise PackageError(f"{label} has nested blocks, which are not known to this executor")
         computed_in = torch.float32 if arithmetic == "declared" else torch.float64
-        is_loose = arithmetic == "unrounded" and op.type == "quantize"
-        function = quantize_unrounded if is_loose else OPS[op.type]
+        function = quantize_unrounded if (op.type, arithmetic) == ("quantize", "unrounded") else OPS[op.type]
         try:
             arguments = {
                 key.rstrip("_"): _in_float(value, computed_in) for key, value in self._arguments(op, values).items()
@@ -203,7 +202,7 @@ class Model:
         if len(results) != len(op.outputs):
             raise PackageError(f"{label} gives {len(results)} values, the package declares {len(op.outputs)}")
         for output, result in zip(op.outputs, results, strict=True):
-            values[output.name] = _conform(result, output.type, label, arithmetic, is_loose)
+            values[output.name] = _conform(result, output.type, label, arithmetic)
 
     def _arguments(self, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name; in the iOS16 form, constant operations keep them as attributes."""
@@ -405,8 +404,8 @@ def _in_float(value: Any, dtype: Any) -> Any:
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic, is_loose: bool = False) -> Any:
-    """The result in its declared type; its shape must be the declared one. A loose one may have fractions."""
+def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic) -> Any:
+    """The result in its declared type; its shape must be the declared one."""
     import torch
 
     if not isinstance(result, torch.Tensor):
@@ -423,7 +422,7 @@ def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic, is_loos
         if not result.is_floating_point():
             raise PackageError(f"{label} gives {result.dtype}, the package declares {name}")
         return result.to(declared) if arithmetic == "declared" else result
-    if is_loose:
+    if arithmetic == "unrounded" and name in ("INT8", "UINT8") and result.is_floating_point():
         return result
     if result.is_floating_point() and bool((result != result.trunc()).any()):
         raise PackageError(f"{label} gives fractions, the package declares {name}")

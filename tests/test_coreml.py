@@ -1,0 +1,92 @@
+"""Core ML packages: what they say of themselves, every version of iOS, sizes, equal bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import data, parity
+from twinkeel.pipeline.artifact import digest, seal
+from twinkeel.targets.ios import coreml, mil_executor
+
+IMAGES = data.rgba(np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8))
+OPSETS = {15: "CoreML5", 16: "CoreML6", 17: "CoreML7", 18: "CoreML8", 26: "CoreML9"}
+
+
+@pytest.mark.parametrize("version", OPSETS)
+def test_each_precision_at_each_version_that_it_needs(version, small_program, tmp_path):
+    program = dataclasses.replace(small_program, minimum_ios=version)
+    for precision in [p for p, needed in coreml.NEEDS.items() if needed <= version]:
+        package = coreml.build(program, precision, tmp_path / precision)
+        model, loaded = mil_executor.Model(package), coreml.load(package)
+        assert model.opset == OPSETS[version]
+        found = np.concatenate([loaded.exact(image[None]) for image in IMAGES])
+        error = parity.max_error(program.logits(coreml.REFERENCES[precision], IMAGES), found)
+        assert error <= 1e-5, f"iOS {version} {precision}: {error:.2e}"
+
+
+def test_a_package_says_what_it_is(small_program, tmp_path):
+    spec = mil_executor.Model(coreml.build(small_program, "fp16", tmp_path / "x")).spec
+    description, about = spec.description, small_program.about
+    metadata = description.metadata
+    assert (metadata.author, metadata.license) == (about.author, about.license)
+    assert (metadata.versionString, metadata.shortDescription) == (about.version, about.description)
+    assert [feature.name for feature in description.input] == ["image"]
+    kind = description.input[0].type.imageType
+    assert (kind.width, kind.height, type(kind).ColorSpace.Name(kind.colorSpace)) == (32, 32, "RGB")
+    assert {feature.name for feature in description.output} == {"logits", "probabilities", "classLabel"}
+    assert all(feature.shortDescription for feature in (*description.input, *description.output))
+    assert (description.predictedFeatureName, description.predictedProbabilitiesName) == ("classLabel", "probabilities")
+    assert not [key for key in metadata.userDefined if "date" in key]
+
+
+def test_our_classifier_has_the_form_that_coremltools_gives_one(small_program, tmp_path):
+    import coremltools
+    from torch import nn
+
+    exported = torch.export.export(
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 10), nn.Softmax(-1)).eval(), (torch.zeros(1, 3, 2, 2),)
+    )
+    theirs = coremltools.convert(
+        exported.run_decompositions({}),
+        inputs=[coremltools.ImageType("image", shape=(1, 3, 2, 2))],
+        classifier_config=coremltools.ClassifierConfig(list(small_program.labels)),
+        compute_precision=coremltools.precision.FLOAT32,
+        minimum_deployment_target=coremltools.target.iOS18,
+        skip_model_load=True,
+    ).get_spec()
+    ours = mil_executor.Model(coreml.build(small_program, "fp32", tmp_path / "x")).spec
+
+    def operation(spec):
+        function = spec.mlProgram.functions["main"]
+        found = [o for o in function.block_specializations[function.opset].operations if o.type == "classify"]
+        return found[0]
+
+    a, b = operation(ours), operation(theirs)
+    assert a.inputs["classes"] == b.inputs["classes"]
+    assert [o.type for o in a.outputs] == [o.type for o in b.outputs]
+    assert set(a.attributes) == set(b.attributes)
+    kinds = [{f.name: f.type for f in spec.description.output} for spec in (ours, theirs)]
+    assert kinds[0]["classLabel"] == kinds[1]["classLabel"]
+    assert kinds[0]["probabilities"] == kinds[1]["classLabel_probs"]
+
+
+@pytest.mark.parametrize("precision", coreml.PRECISIONS)
+def test_two_builds_give_equal_bytes(precision, small_program, tmp_path):
+    first, second = (coreml.build(small_program, precision, tmp_path / name) for name in ("a", "b"))
+    assert digest(first) == digest(second)
+    assert {oct(path.stat().st_mode & 0o777) for path in first.rglob("*") if path.is_file()} == {"0o644"}
+
+
+@pytest.fixture(scope="module")
+def large_program(make_program):
+    return make_program(mobilenet_v2.create(1000, 1.0), 224)
+
+
+@pytest.mark.parametrize(("precision", "megabytes"), [("fp16", 7.2), ("int8", 4.1), ("w8", 3.7), ("w4", 2.3)])
+def test_size_of_width_1_at_224(precision, megabytes, large_program, tmp_path):
+    artifact = seal(coreml.build(large_program, precision, tmp_path / "x"), tmp_path, coreml.NAME, precision)
+    assert artifact.bytes <= megabytes * 1e6, f"{precision}: {artifact.bytes:,} bytes"
