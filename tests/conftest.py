@@ -35,10 +35,10 @@ def make_program():
 
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-    def make(model, resolution):
+    def make(model, resolution, passes=3):
         torch.manual_seed(0)
         with torch.no_grad():
-            for _ in range(3):  # BatchNorm statistics that are not 0 and 1
+            for _ in range(passes):  # BatchNorm statistics that are not 0 and 1
                 model(torch.randn(4, 3, 64, 64))
         model.eval().requires_grad_(False)
         contract = InputContract(resolution=resolution, mean=mean, std=std, grey=fold.grey_level(mean, std))

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import config as config_module
-from twinkeel.pipeline.cli import cli
-from twinkeel.pipeline.errors import TwinkeelError
+from twinkeel.pipeline import runner
+from twinkeel.pipeline.cli import _targets, cli
+from twinkeel.pipeline.errors import ConfigError, TwinkeelError
 
 HEAVY = (
     "torch",
@@ -22,6 +23,7 @@ HEAVY = (
     "litert_torch",
     "onnx",
     "onnxruntime",
+    "coremltools",
     "sklearn",
     "matplotlib",
     "pydantic",
@@ -46,7 +48,10 @@ def test_init_writes_a_file_that_means_the_defaults(run_cli, tmp_path):
 
 
 def test_targets_and_models_are_listed(run_cli):
-    assert "android/litert: fp32, fp16, int8" in run_cli("targets").output
+    listed = run_cli("targets").output
+    assert "android/litert: fp32, fp16, int8" in listed
+    assert "ios/coreml: fp32, fp16, int8, w8, w4" in listed
+    assert "ios/executorch_coreml: fp16, int8" in listed
     assert "3,504,872" in run_cli("models", "--width", "1.0").output
 
 
@@ -61,7 +66,11 @@ def _image_folder(root, classes=("a", "b"), files=6):
 
 def _checkpoint(path, classes=10, width=0.35, damage=None):
     torch.manual_seed(0)
-    state = mobilenet_v2.create(classes, width).state_dict()
+    model = mobilenet_v2.create(classes, width)
+    with torch.no_grad():
+        for _ in range(3):  # BatchNorm statistics: without, activations vanish, below what float16 can hold
+            model(torch.randn(4, 3, 32, 32))
+    state = model.state_dict()
     if damage:
         damage(state)
     torch.save(state, path)
@@ -102,6 +111,13 @@ BAD_BUILDS = {
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "snr_loss_db"\nvalue = 5.0\n', None, "give a reason"),
     "limit-unknown-metric": (
         '[[limit]]\nleg = "lower"\nprecision = "fp32"\nmetric = "snr"\nvalue = 95.0\n', None, "Did you mean 'snr_db'"),
+    "limit-of-another-leg": (
+        '[[limit]]\nleg = "fold"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 95.0\n', None, "fold has no 'int8'"),
+    "limit-of-the-fold-leg-loosened": (
+        '[[limit]]\nleg = "fold"\nmetric = "snr_db"\nvalue = 5.0\n', None, "give a reason"),
+    "ios-too-old": ('[ios]\nminimum_deployment_target = "iOS14"\n', None, "Known: iOS15"),
+    "ios-no-text": ("[ios]\nminimum_deployment_target = 18\n", None, "minimum_deployment_target"),
+    "only-other-platforms": ('[targets]\n"ios/coreml" = ["fp16"]\n', None, "names none of android"),
     "data-folder-missing": ('[data]\nsource = "folder"\npath = "nowhere"\n', None, "is no folder"),
     "data-one-class": (
         '[data]\nsource = "folder"\npath = "images"\n',
@@ -139,9 +155,41 @@ def test_a_bad_build_is_one_clear_error_and_leaves_nothing(case, run_cli, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("version", "precisions", "needed"),
+    [("iOS17", ["w4"], 18), ("iOS16", ["fp16", "int8"], 17), ("iOS15", ["w8"], 16), ("iOS16", None, 17)],
+    ids=["w4", "int8", "w8", "all"],
+)
+@pytest.mark.parametrize("platform", ["ios", "all"])
+def test_a_precision_that_needs_a_later_ios_is_refused_before_any_work(
+    platform, version, precisions, needed, run_cli, tmp_path
+):
+    text = f'[ios]\nminimum_deployment_target = "{version}"\n'
+    if precisions is not None:
+        text += f'[targets]\n"ios/coreml" = {precisions}\n'
+    (tmp_path / "twinkeel.toml").write_text(text)
+    result = run_cli("build", platform, "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out")
+    assert isinstance(result.exception, ConfigError), result.output
+    assert f"needs iOS {needed}" in str(result.exception) and f"'{version}'" in str(result.exception)
+    assert "data:" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_an_old_ios_can_run_is_accepted(tmp_path):
+    read = config_module.Config.model_validate(
+        {"ios": {"minimum_deployment_target": "iOS15"}, "targets": {"ios/coreml": ["fp32", "fp16"]}}
+    )
+    wanted = runner.plan(read, _targets(), "ios")
+    assert [(t.NAME, p) for t, p in wanted] == [("ios/coreml", "fp32"), ("ios/coreml", "fp16")]
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["build", "android", "-c", "missing.toml"],
+        ["build", "ios", "-c", "missing.toml"],
+        ["compare", "missing"],
+        ["replay", "missing"],
+        ["run", "missing", "missing"],
         ["parity", "missing"],
         ["verify", "missing"],
         ["build", "symbian"],
@@ -178,18 +226,21 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 0.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "snr_loss_db"\nvalue = 60.0\nreason = "random weights"\n'
+        '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
     )
-    folders = []
     for name in ("one", "two"):
-        result = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / name)
+        result = run_cli("build", "all", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / name)
         assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
-        folders.append(tmp_path / name / "android")
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in folders]
-    assert manifests[0]["labels"] == ["ant", "bee", "cat"]
-    assert manifests[0]["files"] == manifests[1]["files"]
-    assert len(manifests[0]["artifacts"]) == 7
-    assert (folders[0] / "litert" / "mine-int8.tflite").is_file()
+    for platform, count in (("android", 7), ("ios", 11)):
+        first, second = (json.loads((tmp_path / n / platform / "manifest.json").read_text()) for n in ("one", "two"))
+        assert first["labels"] == ["ant", "bee", "cat"]
+        assert first["files"] == second["files"]
+        assert len(first["artifacts"]) == count
+    assert (tmp_path / "one" / "android" / "litert" / "mine-int8.tflite").is_file()
+    assert (tmp_path / "one" / "ios" / "coreml" / "mine-int8.mlpackage" / "Manifest.json").is_file()
 
 
 def test_cli_is_a_group():
-    assert {"init", "train", "build", "parity", "verify", "models", "targets"} <= set(cli.commands)
+    assert {"init", "train", "build", "parity", "compare", "replay", "run", "verify", "models", "targets"} <= set(
+        cli.commands
+    )

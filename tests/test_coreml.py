@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import data, parity
+from twinkeel.pipeline import data, measure, parity
 from twinkeel.pipeline.artifact import digest, seal
 from twinkeel.targets.ios import coreml, mil_executor
 
@@ -90,3 +90,23 @@ def large_program(make_program):
 def test_size_of_width_1_at_224(precision, megabytes, large_program, tmp_path):
     artifact = seal(coreml.build(large_program, precision, tmp_path / "x"), tmp_path, coreml.NAME, precision)
     assert artifact.bytes <= megabytes * 1e6, f"{precision}: {artifact.bytes:,} bytes"
+
+
+def test_values_that_float16_cannot_hold_are_seen(make_program, tmp_path):
+    """Without BatchNorm statistics, activations shrink from layer to layer, until float16 has none left."""
+    torch.manual_seed(0)
+    program = make_program(mobilenet_v2.create(10, 0.35), 32, passes=0)
+    expected = measure.Expected(
+        reference=program.logits("fp16-all", IMAGES),
+        floating=program.logits("fp32", IMAGES),
+        quantized=None,
+        unrounded=None,
+        output_scale=1.0,
+        labels=program.labels,
+    )
+    package = coreml.build(program, "fp16", tmp_path / "x")
+    found = measure.measure(coreml, package, "fp16", IMAGES, expected).metrics
+    limits = parity.limits_for("lower", "fp16", False, [], coreml.EVIDENCE)
+    failed = {check.metric for check in parity.judge("lower", limits, found) if not check.is_met}
+    assert found["exact_error"] <= 1e-5
+    assert "snr_db" in failed, found

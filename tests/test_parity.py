@@ -12,7 +12,7 @@ from twinkeel.pipeline.errors import ConfigError
 def test_every_precision_of_every_target_has_limits_with_reasons():
     for target in cli._targets().values():
         for precision in target.PRECISIONS:
-            rows = parity.limits_for("lower", precision, False, [])
+            rows = parity.limits_for("lower", precision, False, [], target.EVIDENCE)
             assert rows and all(row.reason for row in rows), (target.NAME, precision)
 
 
@@ -44,7 +44,10 @@ def test_one_percent_of_noise_is_40_db_and_a_failure_names_leg_number_and_limit(
     reference[:, 0] = 2
     candidate = reference * np.float32(1.01)
     assert parity.snr_db(reference, candidate) == pytest.approx(40, abs=0.01)
-    measured = parity.lowered(reference, reference, candidate, "fp32", 1.0)
+    measured = {
+        "snr_db": parity.snr_db(reference, candidate),
+        "max_error": parity.max_error(reference, candidate),
+    }
     failed = [
         str(c) for c in parity.judge("lower", parity.limits_for("lower", "fp32", False, []), measured) if not c.is_met
     ]

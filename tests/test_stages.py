@@ -9,7 +9,7 @@ from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import data, parity
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.program import InputContract, evaluate
-from twinkeel.pipeline.stages import fold, quantize, train
+from twinkeel.pipeline.stages import compress, fold, quantize, train
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -87,3 +87,62 @@ def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
     assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in straight.state_dict().items())
     assert (tmp_path / "a" / "curves.csv").read_bytes() == (tmp_path / "b" / "curves.csv").read_bytes()
     assert (tmp_path / "a" / "curves.png").stat().st_size > 1000
+
+
+def test_int8_weights_are_within_half_a_step_and_what_is_stored_is_what_is_computed_with():
+    packed = compress.compress(fold.fold(small_model(), contract()), 8)
+    for name, weight in packed.weights.items():
+        layer = packed.module.get_submodule(name)
+        scale = weight.scale.astype(np.float32).reshape(-1, *[1] * (weight.stored.ndim - 1))
+        dense = (weight.stored.astype(np.float32) * scale).astype(np.float16)
+        assert np.array_equal(dense, weight.dense)
+        assert np.array_equal(layer.weight.numpy(), weight.dense.astype(np.float32))
+        assert np.array_equal(layer.bias.numpy(), layer.bias.half().float().numpy())
+        original = fold.fold(small_model(), contract()).get_submodule(name).weight.numpy()
+        # half a step, and the rounding of the product to 11 bits
+        assert (np.abs(original - weight.dense) <= 0.5 * scale + np.abs(original) * 2.0**-10).all(), name
+
+
+def test_4_bit_weights_are_entries_of_their_palettes_and_small_layers_stay_at_8():
+    packed = compress.compress(fold.fold(small_model(), contract()), 4)
+    for name, weight in packed.weights.items():
+        layer = packed.module.get_submodule(name)
+        if isinstance(layer, torch.nn.Conv2d) and (layer.groups > 1 or layer.in_channels == 4):
+            assert weight.palettes is None
+            continue
+        groups = weight.stored.reshape(len(weight.palettes), -1)
+        assert weight.stored.max() <= 15 and weight.palettes.shape[1] == 16
+        dense = np.take_along_axis(weight.palettes, groups.astype(np.int64), 1).reshape(weight.dense.shape)
+        assert np.array_equal(dense, weight.dense)
+
+
+def test_palettes_are_more_exact_than_int4_blocks_of_the_same_size():
+    weight = np.random.default_rng(0).normal(size=(96, 576, 1, 1)).astype(np.float32)
+    packed = compress.with_palettes(weight)
+    blocks = weight.reshape(96, 18, 32)
+    scale = (np.abs(blocks).max(-1, keepdims=True) / 7).astype(np.float16).astype(np.float32)
+    in_blocks = (np.clip(np.rint(blocks / scale), -8, 7) * scale).reshape(weight.shape)
+    sizes = packed.palettes.nbytes, 2 * scale.size
+    assert sizes[0] <= sizes[1], sizes
+    by_palette, by_block = parity.snr_db(weight, packed.dense), parity.snr_db(weight, in_blocks)
+    assert by_palette > by_block, f"{by_palette:.2f} dB with palettes, {by_block:.2f} dB with blocks"
+
+
+def test_a_weight_of_equal_values_and_one_of_zeros_can_be_packed():
+    for value in (0.0, 0.25):
+        weight = np.full((8, 16, 1, 1), value, np.float32)
+        for packed in (compress.per_channel(weight), compress.with_palettes(weight)):
+            np.testing.assert_allclose(packed.dense, weight, atol=1e-3)
+
+
+def test_half_references_leave_the_program_alone(small_program):
+    before = {k: v.clone() for k, v in small_program.quantized.state_dict().items()}
+    compress.half_quantized(small_program.quantized)
+    assert all(torch.equal(v, before[k]) for k, v in small_program.quantized.state_dict().items())
+
+
+def test_without_rounding_a_quantized_reference_is_near_the_float_one(small_program):
+    images = noise(2)
+    rounded, unrounded = (small_program.logits(key, images) for key in ("int8", "int8-unrounded"))
+    folded = small_program.logits("fp32", images)
+    assert parity.snr_db(folded, unrounded) > parity.snr_db(folded, rounded) + 3

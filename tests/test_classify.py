@@ -1,0 +1,73 @@
+"""`twinkeel run`: an image file through a Core ML package, on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import manifest
+from twinkeel.pipeline.errors import TwinkeelError
+from twinkeel.targets.ios import classify
+
+
+def _packages(folder):
+    listed = json.loads((folder / "manifest.json").read_text())["artifacts"]
+    return {f"{e['target']} {e['precision']}": folder / e["path"] for e in listed if "coreml" in e["target"]}
+
+
+def test_every_package_names_the_class_that_torch_does(default_build, run_cli):
+    folder = default_build.folders["ios"]
+    golden = manifest.read_golden(folder / "golden")
+    packages = _packages(folder)
+    assert len(packages) == 7
+    for number in (0, 3, 7):
+        expected = str(golden.expected["fp32"][number].argmax())
+        for name, path in packages.items():
+            result = run_cli("run", path, folder / "golden" / f"{golden.names[number]}.png", "--top", "1")
+            assert result.exit_code == 0, f"{name}: {result.exception!r}"
+            first, last = result.output.splitlines()
+            assert first.split("%")[1].strip() == expected, f"{name}: {result.output}"
+            assert "ms an image here" in last
+
+
+def test_probabilities_are_those_of_the_logits(default_build):
+    folder = default_build.folders["ios"]
+    golden = manifest.read_golden(folder / "golden")
+    scores = golden.expected["fp32"][0].astype(np.float64)
+    softmax = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    for name in ("ios/coreml fp32", "ios/executorch_coreml fp16"):
+        found = classify.classify(_packages(folder)[name], folder / "golden" / f"{golden.names[0]}.png")
+        assert abs(dict(found.ranking)[str(scores.argmax())] - softmax.max()) < 2e-3
+        assert abs(sum(p for _, p in found.ranking) - 1) < 1e-2
+
+
+def test_labels_come_from_beside_from_the_option_or_are_numbers(default_build, tmp_path):
+    folder = default_build.folders["ios"]
+    image = folder / "golden" / "held-out-00.png"
+    payload = shutil.copy(_packages(folder)["ios/executorch_coreml fp16"], tmp_path / "x.pte")
+    assert classify.classify(payload, image).ranking[0][0].startswith("class ")
+    (tmp_path / "names.txt").write_text("".join(f"name {n}\n" for n in range(10)))
+    assert classify.classify(payload, image, tmp_path / "names.txt").ranking[0][0].startswith("name ")
+    (tmp_path / "few.txt").write_text("one\n")
+    with pytest.raises(TwinkeelError, match="1 labels"):
+        classify.classify(payload, image, tmp_path / "few.txt")
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "message"),
+    [
+        ("missing.mlpackage", "held-out-00.png", "does not exist"),
+        ("labels.txt", "held-out-00.png", "is no .mlpackage folder and no .pte"),
+        ("executorch/mobilenet_v2-int8.pte", "held-out-00.png", "0 Core ML payloads"),
+        ("coreml/mobilenet_v2-w4.mlpackage", "missing.png", "cannot read the image"),
+        ("coreml/mobilenet_v2-w4.mlpackage", "golden.json", "cannot read the image"),
+    ],
+    ids=["no-model", "text", "other-program", "no-image", "no-picture"],
+)
+def test_what_cannot_be_run_is_one_clear_error(model, image, message, default_build, run_cli):
+    folder = default_build.folders["ios"]
+    result = run_cli("run", folder / model, folder / "golden" / image)
+    assert isinstance(result.exception, TwinkeelError), result.output
+    assert message in str(result.exception)
