@@ -39,6 +39,13 @@ def build_android(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def build_ios(session: nox.Session) -> None:
+    """Build and verify every iOS artifact; arguments after -- go to `twinkeel build ios`."""
+    python = Path(shared(session))
+    session.run(str(python.with_name("twinkeel")), "build", "ios", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.run(shared(session, "test"), "-m", "pytest", *session.posargs, external=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,7 @@ def replay(
     return results
 
 
-def _checks(
-    path: Path, entry: Mapping[str, Any], golden: manifest.Golden, predict: Predict, unit: str
-) -> Sequence[Check]:
+def _checks(path: Path, entry: Mapping[str, Any], golden: manifest.Golden, predict: Predict, unit: str) -> list[Check]:
     floating, reference = golden.expected["fp32"], golden.expected[entry["reference"]]
     try:
         logits = predict(path, golden.inputs, unit)

@@ -145,7 +145,7 @@ def _lloyd(groups: NDArray[np.float64], rounds: int = 40) -> NDArray[np.float64]
     """
     share = np.linspace(0, 1, PALETTE)
     low, high = groups.min(1, keepdims=True), groups.max(1, keepdims=True)
-    centres = (np.quantile(groups, share, axis=1).T + low + (high - low) * share) / 2
+    centres: NDArray[np.float64] = (np.quantile(groups, share, axis=1).T + low + (high - low) * share) / 2
     count = len(groups)
     for _ in range(rounds):
         slot = (_nearest(groups, centres) + PALETTE * np.arange(count)[:, None]).ravel()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ CONSTANT_OPS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"
 
 OPS: dict[str, Callable[..., Any]] = {}
 
+Operation = TypeVar("Operation", bound=Callable[..., Any])
 
-def _op(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def _op(function: Operation) -> Operation:
     OPS[function.__name__.rstrip("_")] = function
     return function
 
@@ -270,9 +272,9 @@ def stack(values: list[Tensor], axis: Tensor) -> Tensor:
 @_op
 def split(x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None) -> list[Tensor]:
     if split_sizes is not None:
-        return list(x.split(_ints(split_sizes, 0, 0), int(axis)))
+        return list(torch.split(x, _ints(split_sizes, 0, 0), int(axis)))
     count = 1 if num_splits is None else int(num_splits)
-    return list(x.split(x.shape[int(axis)] // count, int(axis)))
+    return list(torch.split(x, x.shape[int(axis)] // count, int(axis)))
 
 
 @_op
