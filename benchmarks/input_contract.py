@@ -74,7 +74,7 @@ def _compare_executorch(float_in, byte_in, x, pixels, contract) -> None:  # type
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
-    from twinkeel.targets.android import executorch as target
+    from twinkeel.targets import _executorch as target
 
     graph = target._with_pixels_as_quantized(byte_in, contract.grey)
     methods, programs = {}, []

@@ -149,6 +149,11 @@ class Config(Section):
     )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
 
+    @property
+    def is_default_model(self) -> bool:
+        """Whether the tighter limits of the default model apply: trained here, on the embedded digits."""
+        return self.data.source == "digits" and not self.weights.is_given
+
 
 def load(path: Path | None) -> Config:
     """The configuration in a file; the defaults where `path` is None.

@@ -16,7 +16,7 @@ from .artifact import Target
 from .errors import VerifyError
 from .measure import Expected, broken, measure
 from .parity import Check
-from .program import UNROUNDED
+from .program import UNROUNDED, describe_reference
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -47,7 +47,7 @@ def write_golden(golden: Golden, folder: Path) -> None:
         "names": golden.names,
         "input_shape": [1, *golden.inputs.shape[1:]],
         "classes": next(iter(golden.expected.values())).shape[1],
-        "references": sorted(golden.expected),
+        "references": {key: describe_reference(key) for key in sorted(golden.expected)},
     }
     write_json(described, folder / "golden.json")
 

@@ -31,6 +31,13 @@ UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
 
 
+def describe_reference(key: str) -> str:
+    """What a key stands for, in words."""
+    return REFERENCES[key.removesuffix(UNROUNDED)] + (
+        ", without the rounding of activations" if key.endswith(UNROUNDED) else ""
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputContract:
     """Pixels as a phone's bitmap holds them: ``uint8 (1, resolution, resolution, 4)``, RGBA, alpha always 255.

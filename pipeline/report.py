@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .compare import Comparison
+from .judge import Say
 from .parity import Check
-from .runner import Result, Say
+from .runner import Result
 
 
 def console() -> Console:

@@ -7,54 +7,21 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from . import data as data_module
 from . import manifest, parity
-from .artifact import Artifact, Run, Target, seal
+from .artifact import Target, seal
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
-from .measure import Expected, Measurement, broken, measure
-from .program import UNROUNDED, About, InputContract, Program, evaluate
+from .judge import Judge, Lowered, Outputs, Row, Say, reference_outputs
+from .program import UNROUNDED, About, InputContract, Program
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Say(Protocol):
-    """Where progress goes: a line, and for long work how much of it is done."""
-
-    def __call__(self, line: str, progress: tuple[int, int] | None = None, /) -> None: ...
-
-
-LATENCY_RUNS = 30
-GOLDEN_IMAGES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the table: an artifact and everything measured of it."""
-
-    artifact: Artifact
-    checks: list[parity.Check]
-    agreement: float
-    accuracy: float
-    latency_ms: float
-    operators: dict[str, int]
-    evidence: str
-    reference: str
-    twin: str | None
-
-    @property
-    def is_verified(self) -> bool:
-        return bool(self.checks) and all(check.is_met for check in self.checks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +37,6 @@ class Result:
     @property
     def is_verified(self) -> bool:
         return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outputs:
-    """Images that the legs are judged on, and what the references say of them."""
-
-    images: NDArray[np.uint8]  # (N, H, W, 4), held-out ones first
-    held_out: int
-    golden: list[int]  # indices of the golden images
-    labels: NDArray[np.int64]
-    references: dict[str, NDArray[np.float32]]
 
 
 def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out: Path, say: Say) -> str:
@@ -180,7 +136,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
                 f'you want: [targets] "{target.NAME}" = '
                 + str([p for p in target.PRECISIONS if getattr(target, "NEEDS", {}).get(p, 0) <= config.ios.version])
             )
-        parity.limits_for("lower", precision, _is_default(config), config.limit, target.EVIDENCE)
+        parity.limits_for("lower", precision, config.is_default_model, config.limit, target.EVIDENCE)
     return wanted
 
 
@@ -204,7 +160,7 @@ def build(
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     for leg, precision in (("fold", "float"), ("quantize", "int8")):
-        parity.limits_for(leg, precision, _is_default(config), config.limit)
+        parity.limits_for(leg, precision, config.is_default_model, config.limit)
     parity.check_overrides(config.limit)
     say("data: " + (config.data.path or config.data.source))
     data = data_module.load(config)
@@ -215,19 +171,19 @@ def build(
             stagings[platform] = _staging(out, platform)
         program, source, digest = make_program(config, data, create, out, say)
         wanted = [(target, precision) for pairs in plans.values() for target, precision in pairs]
-        outputs = _reference_outputs(program, data, _reference_keys(wanted))
+        judge = Judge(program=program, outputs=reference_outputs(program, data, wanted), targets=targets, config=config)
         for platform, staging in stagings.items():
             built, errors = _lower(program, plans[platform], staging, say)
             if not built:
                 raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
             result = Result(
                 folder=out / platform,
-                program_checks=_judge_program(outputs, config),
-                rows=_judge_artifacts(program, built, targets, outputs, config, staging, say),
+                program_checks=judge.program_checks(),
+                rows=judge.rows(built, staging, say),
                 errors=errors,
-                reference_accuracy=_accuracies(outputs),
+                reference_accuracy=judge.accuracies,
             )
-            _write_folder(result, program, data, config, outputs, targets, staging, source, digest)
+            _write_folder(result, judge, data, staging, source, digest)
             _swap(staging, out / platform)
             results.append(result)
     finally:
@@ -244,33 +200,9 @@ def _staging(out: Path, platform: str) -> Path:
         raise TwinkeelError(f"cannot write to '{out}': {error}. Choose another folder with --out.") from error
 
 
-def _reference_keys(wanted: list[tuple[Target, str]]) -> list[str]:
-    """What the artifacts are compared with; the float and the int8 reference always."""
-    keys = {target.REFERENCES[precision] for target, precision in wanted} | {"fp32", "int8"}
-    keys |= {
-        target.REFERENCES[precision] + UNROUNDED
-        for target, precision in wanted
-        if precision == "int8" and target.EVIDENCE == "reference executor"
-    }
-    return sorted(keys)
-
-
-def _is_default(config: Config) -> bool:
-    """Whether the tighter limits of the default model apply: trained here, on the embedded digits."""
-    return config.data.source == "digits" and not config.weights.is_given
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Built:
-    """An artifact, and the path of its float32 twin, relative to the platform's folder, if it has one."""
-
-    artifact: Artifact
-    twin: str | None
-
-
 def _lower(
     program: Program, wanted: list[tuple[Target, str]], staging: Path, say: Say
-) -> tuple[list[_Built], list[str]]:
+) -> tuple[list[Lowered], list[str]]:
     built, errors = [], []
     for target, precision in wanted:
         say(f"lower: {target.NAME} {precision}")
@@ -286,7 +218,7 @@ def _lower(
                 twin.parent.mkdir(parents=True, exist_ok=True)
                 target.build_twin(program, precision, twin)  # type: ignore[attr-defined]
             built.append(
-                _Built(
+                Lowered(
                     artifact=seal(path, staging, target.NAME, precision),
                     twin=None if twin is None else twin.relative_to(staging).as_posix(),
                 )
@@ -305,169 +237,12 @@ def _remove(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _reference_outputs(program: Program, data: data_module.Dataset, keys: list[str]) -> _Outputs:
-    edges, _ = data_module.edge_images(data.held_out)
-    images = data_module.rgba(np.concatenate([data.held_out.images, edges]))
-    count = len(data.held_out.images)
-    spread = np.linspace(0, count - 1, min(GOLDEN_IMAGES, count)).astype(int)
-    return _Outputs(
-        images=images,
-        held_out=count,
-        golden=[*spread.tolist(), *range(count, len(images))],
-        labels=data.held_out.labels,
-        references={
-            "original": evaluate(program.original, images),
-            **{key: program.logits(key, images) for key in keys},
-        },
-    )
-
-
-def _judge_program(outputs: _Outputs, config: Config) -> list[parity.Check]:
-    """The fold leg on all images, the quantize leg on the held-out ones: edge images lie outside what was calibrated."""
-    count, refs = outputs.held_out, outputs.references
-    accuracies = _accuracies(outputs)
-    is_default = _is_default(config)
-    folded = {"snr_db": parity.snr_db(refs["original"], refs["fp32"])}
-    quantized = {
-        "snr_db": parity.snr_db(refs["fp32"][:count], refs["int8"][:count]),
-        "agreement": parity.agreement(refs["fp32"][:count], refs["int8"][:count]),
-        "accuracy_drop": accuracies["float"] - accuracies["int8"],
-    }
-    return [
-        *parity.judge("fold", parity.limits_for("fold", "float", is_default, config.limit), folded),
-        *parity.judge("quantize", parity.limits_for("quantize", "int8", is_default, config.limit), quantized),
-    ]
-
-
-def _accuracies(outputs: _Outputs) -> dict[str, float]:
-    count, refs = outputs.held_out, outputs.references
-    return {
-        "float": parity.accuracy(refs["original"][:count], outputs.labels),
-        "int8": parity.accuracy(refs["int8"][:count], outputs.labels),
-    }
-
-
-def _judge_artifacts(
-    program: Program,
-    built: list[_Built],
-    targets: Mapping[str, Target],
-    outputs: _Outputs,
-    config: Config,
-    folder: Path,
-    say: Say,
-) -> list[Row]:
-    found: dict[str, Measurement | Exception] = {}
-    for item in built:
-        artifact = item.artifact
-        say(f"parity: {artifact.target} {artifact.precision} on {len(outputs.images)} images")
-        target = targets[artifact.target]
-        expected = Expected(
-            reference=outputs.references[target.REFERENCES[artifact.precision]],
-            floating=outputs.references["fp32"],
-            quantized=outputs.references["int8"],
-            unrounded=outputs.references.get(target.REFERENCES[artifact.precision] + UNROUNDED),
-            output_scale=program.output_scale,
-            labels=program.labels,
-        )
-        try:
-            found[artifact.path] = measure(
-                target,
-                folder / artifact.path,
-                artifact.precision,
-                outputs.images,
-                expected,
-                outputs.golden,
-                None if item.twin is None else folder / item.twin,
-            )
-        except Exception as error:  # each runtime has errors of its own; the row says which
-            found[artifact.path] = error
-    runs = {
-        item.artifact.path: targets[item.artifact.target].load(folder / item.artifact.path).run
-        for item in built
-        if isinstance(found[item.artifact.path], Measurement)
-    }
-    latency = _latencies(runs, outputs.images[:1])
-    return [_row(item, program, built, targets, outputs, config, folder, found, latency) for item in built]
-
-
-def _row(
-    item: _Built,
-    program: Program,
-    built: list[_Built],
-    targets: Mapping[str, Target],
-    outputs: _Outputs,
-    config: Config,
-    folder: Path,
-    found: Mapping[str, Measurement | Exception],
-    latency: Mapping[str, float],
-) -> Row:
-    artifact, target = item.artifact, targets[item.artifact.target]
-    reference, measurement = target.REFERENCES[artifact.precision], found[artifact.path]
-    if isinstance(measurement, Exception):
-        nan = float("nan")
-        return Row(
-            artifact=artifact, checks=[broken(measurement)], agreement=nan, accuracy=nan, latency_ms=nan, operators={},
-            evidence="none", reference=reference, twin=item.twin,
-        )  # fmt: skip
-    count, logits, metrics = outputs.held_out, measurement.logits, dict(measurement.metrics)
-    accuracy = parity.accuracy(logits[:count], outputs.labels)
-    metrics["accuracy_drop"] = _accuracies(outputs)["float"] - accuracy
-    limits = parity.limits_for("lower", artifact.precision, _is_default(config), config.limit, target.EVIDENCE)
-    peers = [
-        other.logits
-        for path, other in ((b.artifact.path, found[b.artifact.path]) for b in built if _is_peer(b, item, targets))
-        if isinstance(other, Measurement) and path != artifact.path
-    ]
-    if peers:
-        metrics["equal_to_same_kernels"] = min(
-            float((parity.steps(peer, logits, program.output_scale) == 0).mean()) for peer in peers
-        )
-    # the two rows that not every artifact can have: there is no other one to compare, or no label inside
-    optional = {"equal_to_same_kernels"} if measurement.names_classes else {"equal_to_same_kernels", "label_errors"}
-    limits = tuple(row for row in limits if row.metric in metrics or row.metric not in optional)
-    return Row(
-        artifact=artifact,
-        checks=parity.judge("lower", limits, metrics),
-        agreement=parity.agreement(outputs.references["fp32"][:count], logits[:count]),
-        accuracy=accuracy,
-        latency_ms=latency[artifact.path],
-        operators=target.operators(folder / artifact.path),
-        evidence=target.EVIDENCE,
-        reference=reference,
-        twin=item.twin,
-    )
-
-
-def _is_peer(one: _Built, other: _Built, targets: Mapping[str, Target]) -> bool:
-    """Same precision on the same kernels."""
-    a, b = one.artifact, other.artifact
-    return a.precision == b.precision and targets[a.target].KERNELS == targets[b.target].KERNELS
-
-
-def _latencies(runs: Mapping[str, Run], image: NDArray[np.uint8]) -> dict[str, float]:
-    """Median milliseconds on this machine, all artifacts in turn so that its noise meets them alike."""
-    taken: dict[str, list[float]] = {path: [] for path in runs}
-    for _ in range(LATENCY_RUNS):
-        for path, run in runs.items():
-            start = time.perf_counter()
-            run(image)
-            taken[path].append(time.perf_counter() - start)
-    return {path: 1e3 * float(np.median(times)) for path, times in taken.items()}
-
-
 def _write_folder(
-    result: Result,
-    program: Program,
-    data: data_module.Dataset,
-    config: Config,
-    outputs: _Outputs,
-    targets: Mapping[str, Target],
-    staging: Path,
-    source: str,
-    weights_digest: str,
+    result: Result, judge: Judge, data: data_module.Dataset, staging: Path, source: str, weights_digest: str
 ) -> None:
+    program, config, targets = judge.program, judge.config, judge.targets
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
-    manifest.write_golden(_golden(data, outputs, result.rows), staging / "golden")
+    manifest.write_golden(_golden(data, judge.outputs, result.rows), staging / "golden")
     manifest.write_json(_parity_table(result), staging / manifest.PARITY)
     packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
@@ -524,7 +299,7 @@ def _parity_table(result: Result) -> dict[str, Any]:
     }
 
 
-def _golden(data: data_module.Dataset, outputs: _Outputs, rows: list[Row]) -> manifest.Golden:
+def _golden(data: data_module.Dataset, outputs: Outputs, rows: list[Row]) -> manifest.Golden:
     """A few held-out images, spread over the set, and all edge images."""
     _, edge_names = data_module.edge_images(data.held_out)
     count = len(outputs.golden) - len(edge_names)
