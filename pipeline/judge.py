@@ -190,7 +190,7 @@ class Judge:
         # the two that not every artifact can have: there is no other one to compare, or no label inside
         absent = {"equal_to_same_kernels"} if not peers else set()
         absent |= {"label_errors"} if not found.names_classes else set()
-        limits = self._limits("lower", artifact.precision, target.EVIDENCE)
+        limits = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
         return Row(
             artifact=artifact,
             checks=parity.judge("lower", [row for row in limits if row.metric not in absent], metrics),
@@ -217,8 +217,10 @@ class Judge:
             twin=item.twin,
         )
 
-    def _limits(self, leg: str, precision: str, evidence: str = "runtime") -> tuple[parity.Limit, ...]:
-        return parity.limits_for(leg, precision, self.config.is_default_model, self.config.limit, evidence)
+    def _limits(
+        self, leg: str, precision: str, evidence: str = "runtime", kernels: str = ""
+    ) -> tuple[parity.Limit, ...]:
+        return parity.limits_for(leg, precision, self.config.is_default_model, self.config.limit, evidence, kernels)
 
     def _are_peers(self, one: Artifact, other: Artifact) -> bool:
         """Two artifacts of the same precision on the same kernels."""

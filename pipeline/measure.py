@@ -85,7 +85,7 @@ def measure(
             _label_errors(loaded.classify, images[chosen], logits[chosen], list(expected.labels))
         )
     if precision == "int8" and expected.quantized is not None:
-        apart = parity.steps(expected.quantized, logits, expected.output_scale)
+        apart = parity.steps(expected.reference, logits, expected.output_scale)
         own = parity.snr_db(expected.floating, expected.quantized)
         metrics |= {
             "max_steps": float(apart.max()),

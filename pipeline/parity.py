@@ -64,15 +64,19 @@ LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
         _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
         _at_most("max_steps", 3, "rounding differences of float32 and int32 sums", digits_only=True),
         _at_least("equal_logits", 0.8, "usual on one calibration with rounded biases", digits_only=True),
-        _at_least(
-            "equal_to_same_kernels",
-            1,
-            "two runtimes with the same kernels compute the same",
-            digits_only=True,
-        ),
     ),
 }
 
+
+XNNPACK_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "int8": (
+        _at_least("equal_logits", 0.999, "the reference computes as XNNPACK does, to the last bit; all are usual"),
+        _at_most("max_steps", 1, "the same"),
+        _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
+        _at_least("equal_to_same_kernels", 1, "two runtimes with the same kernels compute the same", digits_only=True),
+    ),
+}
+"""The lower leg of artifacts that XNNPACK computes; see `integer.py`."""
 
 EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
@@ -136,13 +140,19 @@ def limits_for(
     is_default_model: bool,
     overrides: Iterable[Override],
     evidence: str = "runtime",
+    kernels: str = "",
 ) -> tuple[Limit, ...]:
     """The limits of a leg: the tightest row of each metric, then the configuration's own.
+
+    Args:
+        evidence: what ran the artifact.
+        kernels: whose arithmetic it has; limits of their own go before those of the evidence.
 
     Raises:
         ConfigError: there is no row, or a limit is loosened without a reason.
     """
     table = _tables(leg, precision)
+    evidence = kernels if kernels in table else evidence
     if evidence not in table:
         raise ConfigError(
             f"there is no parity limit for {leg}, {precision}, {evidence}; add a row with its reason to LIMITS"
@@ -179,10 +189,12 @@ def check_overrides(overrides: Iterable[Override]) -> None:
 
 
 def _tables(leg: str, precision: str) -> dict[str, tuple[Limit, ...]]:
-    """The rows by evidence."""
+    """The rows by evidence or kernels."""
     found = {"runtime": LIMITS[leg, precision]} if (leg, precision) in LIMITS else {}
     if leg == "lower" and precision in EXECUTOR_LIMITS:
         found["reference executor"] = EXECUTOR_LIMITS[precision]
+    if leg == "lower" and precision in XNNPACK_LIMITS:
+        found["xnnpack"] = XNNPACK_LIMITS[precision]
     return found
 
 

@@ -20,7 +20,8 @@ REFERENCES = {
     "fp32": "float, folded",
     "fp16": "the same with float16 weights",
     "fp16-all": "the same with float16 weights and biases",
-    "int8": "quantized",
+    "int8": "quantized, in exact arithmetic",
+    "int8-xnnpack": "quantized, in XNNPACK's integer arithmetic",
     "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
     "w8": "float with int8 weights per output channel",
     "w4": "float with weights from 4-bit palettes",
@@ -120,6 +121,7 @@ class Program:
             "fp16": lambda: compress.half(self.folded, biases=False),
             "fp16-all": lambda: compress.half(self.folded, biases=True),
             "int8": lambda: self.quantized,
+            "int8-xnnpack": lambda: self.quantized,
             "int8-fp16": lambda: compress.half_quantized(self.quantized),
             "w8": lambda: self.w8.module,
             "w4": lambda: self.w4.module,
@@ -129,6 +131,10 @@ class Program:
     def logits(self, key: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32."""
         module = self.reference(key.removesuffix(UNROUNDED))
+        if key == "int8-xnnpack":
+            from .integer import evaluate_integer
+
+            return evaluate_integer(module, images)  # type: ignore[arg-type]
         if key.startswith("int8"):
             return evaluate_quantized(module, images, is_rounded=not key.endswith(UNROUNDED))  # type: ignore[arg-type]
         return evaluate(module, images)

@@ -136,7 +136,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
                 f'you want: [targets] "{target.NAME}" = '
                 + str([p for p in target.PRECISIONS if getattr(target, "NEEDS", {}).get(p, 0) <= config.ios.version])
             )
-        parity.limits_for("lower", precision, config.is_default_model, config.limit, target.EVIDENCE)
+        parity.limits_for("lower", precision, config.is_default_model, config.limit, target.EVIDENCE, target.KERNELS)
     return wanted
 
 

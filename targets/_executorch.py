@@ -22,7 +22,7 @@ PRECISIONS = ("fp32", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("executorch", "torch", "torchao")
 EVIDENCE = "runtime"
-REFERENCES = {"fp32": "fp32", "int8": "int8"}
+REFERENCES = {"fp32": "fp32", "int8": "int8-xnnpack"}
 
 
 def build(program: Program, precision: str, out: Path) -> Path:

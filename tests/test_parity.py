@@ -12,7 +12,7 @@ from twinkeel.pipeline.errors import ConfigError
 def test_every_precision_of_every_target_has_limits_with_reasons():
     for target in cli._targets().values():
         for precision in target.PRECISIONS:
-            rows = parity.limits_for("lower", precision, False, [], target.EVIDENCE)
+            rows = parity.limits_for("lower", precision, False, [], target.EVIDENCE, target.KERNELS)
             assert rows and all(row.reason for row in rows), (target.NAME, precision)
 
 

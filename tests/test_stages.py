@@ -59,6 +59,17 @@ def test_pixels_are_quantized_without_loss_and_relu6_with_its_convolution():
             assert "conv2d" in str(node.args[0].target)
 
 
+def test_litert_gets_weights_that_leave_its_converter_no_choice():
+    quantized, unfolded, _ = quantize.quantize(fold.fold(small_model(), contract()), noise(2), contract())
+    whole = [n for n in quantized.graph.nodes if "dequantize_per_channel" in str(n.target)]
+    real = [n for n in unfolded.graph.nodes if ".quantize_per_channel" in str(n.target)]
+    assert len(whole) == len(real) == 53
+    for a, b in zip(whole, real, strict=True):
+        steps, scale = (quantize._attribute(quantized, argument.target) for argument in a.args[:2])
+        dense = steps.float() * scale.view(-1, *[1] * (steps.ndim - 1))
+        assert torch.equal(quantize._attribute(unfolded, b.args[0].target), dense)
+
+
 def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
     config = Config.model_validate({"train": {"epochs": 3, "batch_size": 16, "device": "cpu"}})
     full = data.load(config)

@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
 EVIDENCE = "runtime"
-REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
+REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-xnnpack"}
 
 
 def build(program: Program, precision: str, out: Path) -> Path:

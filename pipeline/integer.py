@@ -1,0 +1,158 @@
+"""Evaluate the quantized program in the runtimes' own integer arithmetic, to the last bit.
+
+float32 torch is a poor judge of int8: its sums depend on the memory layout. XNNPACK, which computes int8 for LiteRT and
+ExecuTorch, sums in int32, which is exact, and rounds once. What it does stands in its public sources:
+
+- convolution and linear layer: the scale of an output channel is ``input scale * weight scale / output scale`` in
+  float32, in that order (`src/operators/convolution-nhwc.c`, `fully-connected-nc.c`); the kernels multiply the sum by
+  it and round halves to even (`src/qs8-qc8w-gemm`, variants ``minmax-fp32``). Biases are int32.
+- addition: both scales over the output's become whole numbers of 21 bits with one common shift, and the shift back
+  rounds halves up (`xnn_init_qs8_add_minmax_scalar_params` in `src/microparams-init.c`, `src/qs8-vadd`).
+- mean: the sum of the steps, times ``input scale / (count * output scale)`` (`src/operators/reduce-nd.c`).
+- quantize: times the reciprocal of the scale in float32, halves to even (`src/f32-qs8-vcvt`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.fx import Interpreter
+
+from .errors import ConversionError
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+aten = torch.ops.aten
+_MULTIPLIER_BITS = 20
+_CONVOLUTIONS = (aten.conv2d.default, aten.linear.default)
+_CLAMPS = (aten.hardtanh.default, aten.hardtanh_.default)
+_MOVES = (aten.permute.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A quantized value: whole numbers in float64, which holds every int32."""
+
+    values: torch.Tensor
+    scale: float
+    zero_point: int
+
+    @property
+    def centred(self) -> torch.Tensor:
+        return self.values - self.zero_point
+
+
+@dataclass(frozen=True)
+class Weight:
+    """int8 steps, and the float32 scale of each output channel."""
+
+    values: torch.Tensor
+    scale: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Exact sums that wait to be put on the output's grid; their real value is ``values * scale``, then clamped."""
+
+    values: torch.Tensor
+    scale: torch.Tensor
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Two operands that wait to be put on the output's grid."""
+
+    one: Steps
+    other: Steps
+
+
+def evaluate_integer(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits ``(N, classes)`` of a PT2E graph on images ``(N, H, W, 4)`` uint8, as XNNPACK computes them.
+
+    Raises:
+        ConversionError: the graph holds a quantized operation whose arithmetic is not known here.
+    """
+    evaluator = _Evaluator(module)
+    parts = []
+    with torch.no_grad():
+        for image in images:
+            result = evaluator.run(torch.from_numpy(image[None]))
+            logits = result[0] if isinstance(result, (tuple, list)) else result
+            parts.append((logits.centred.float() * np.float32(logits.scale)).numpy())
+    found: NDArray[np.float32] = np.concatenate(parts)
+    return found
+
+
+class _Evaluator(Interpreter):
+    """A dequantize passes the steps on; the quantize after an operation rounds, once."""
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = str(target)
+        first = args[0] if args else None
+        if "dequantize_per_channel" in name:
+            return Weight(args[0].double(), args[1].float())
+        if "dequantize_per_tensor" in name:
+            return first
+        if "quantize_per_tensor" in name:
+            return _quantize(*args[:5])
+        if target in _CONVOLUTIONS and isinstance(first, Steps):
+            return _convolve(target, *args)
+        if target in _CLAMPS and isinstance(first, Sums):
+            return Sums(first.values, first.scale, args[1], args[2])
+        if target == aten.add.Tensor and isinstance(first, Steps) and isinstance(args[1], Steps):
+            return Addition(first, args[1])
+        if target == aten.mean.dim and isinstance(first, Steps):
+            return _mean(first, *args[1:], **kwargs)
+        if target in _MOVES and isinstance(first, Steps):
+            moved = super().call_function(target, (first.values, *args[1:]), kwargs)
+            return Steps(moved, first.scale, first.zero_point)
+        if any(isinstance(value, (Steps, Weight, Sums, Addition)) for value in args):
+            raise ConversionError(f"the integer arithmetic of '{name}' is not known; add it to pipeline/integer.py")
+        return super().call_function(target, args, kwargs)
+
+
+def _quantize(x: Any, scale: float, zero_point: int, low: int, high: int) -> Steps:
+    step = torch.tensor(scale, dtype=torch.float32)
+    if isinstance(x, Addition):
+        values = _added(x, scale) + zero_point
+    elif isinstance(x, Sums):
+        # the float32 product first, then the bounds of the output, as the kernels do
+        low, high = (
+            bound if real is None else min(max(round(real / scale) + zero_point, low), high)
+            for bound, real in ((low, x.low), (high, x.high))
+        )
+        values = torch.round(x.values.float() * (x.scale / step)).double() + zero_point
+    elif isinstance(x, Steps):
+        if (x.scale, x.zero_point) != (scale, zero_point):
+            raise ConversionError("a change of scale without an operation has no integer arithmetic here")
+        values = x.values
+    else:
+        values = torch.round(x * (1 / step)).double() + zero_point
+    return Steps(values.clamp(low, high), scale, zero_point)
+
+
+def _convolve(target: Any, x: Steps, weight: Weight, bias: torch.Tensor | None = None, *rest: Any) -> Sums:
+    whole = None if bias is None else torch.round(bias.double() / (x.scale * weight.scale.double()))
+    values = target(x.centred, weight.values, whole, *rest)
+    scale = torch.tensor(x.scale, dtype=torch.float32) * weight.scale
+    return Sums(values, scale.view(1, -1, *[1] * (values.ndim - 2)))
+
+
+def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
+    count = int(np.prod([x.values.shape[dim] for dim in dims]))
+    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count)
+
+
+def _added(pair: Addition, scale: float) -> torch.Tensor:
+    ratios = [np.float32(operand.scale) / np.float32(scale) for operand in (pair.one, pair.other)]
+    shift = _MULTIPLIER_BITS - (int(np.frexp(max(ratios))[1]) - 1)
+    one, other = (float(np.rint(np.ldexp(np.float64(ratio), shift))) for ratio in ratios)
+    total = pair.one.centred * one + pair.other.centred * other
+    return torch.floor((total + 2.0 ** (shift - 1)) / 2.0**shift)
