@@ -111,6 +111,27 @@ def build(platform: str, path: Path | None, out: Path) -> None:
 
 
 @cli.command()
+@_config_option
+@_out_option
+@click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Calibration images to use.")
+def sensitivity(path: Path | None, out: Path, images: int) -> None:
+    """Measure what each layer loses in int8; writes a table and a picture."""
+    from . import data, report, runner
+    from . import sensitivity as stage
+
+    _quiet_converters()
+    config = _read_config(path)
+    console = report.console()
+    loaded = data.load(config)
+    with report.progress(console) as say:
+        program, _, _ = runner.make_program(config, loaded, _model(config), out, say)
+        found = stage.measure(program, data.rgba(loaded.calibration.images[:images]), say)
+    stage.write(found, out)
+    report.print_sensitivity(found, console)
+    console.print(f"wrote {out / stage.TABLE} and {out / stage.PICTURE}")
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def parity(folder: Path) -> None:
     """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +14,9 @@ from .compare import Comparison
 from .judge import Say
 from .parity import Check
 from .runner import Result
+
+if TYPE_CHECKING:
+    from .sensitivity import Sensitivity
 
 
 def console() -> Console:
@@ -98,6 +102,19 @@ def print_comparison(comparison: Comparison, to: Console) -> None:
         ]
         table.add_row(f"{row + 1}  {name}", *cells)
     to.print(table)
+
+
+def print_sensitivity(found: Sensitivity, to: Console, count: int = 15) -> None:
+    """The layers that cost most, worst first."""
+    table = Table(
+        title=f"the {min(count, len(found.layers))} most sensitive layers, SNR of the logits on {found.images} images"
+    )
+    for heading in ("layer", "kind", "alone quantized, dB", "gain in float, dB"):
+        table.add_column(heading, justify="right" if "dB" in heading else "left")
+    for layer in sorted(found.layers, key=lambda x: x.alone_db)[:count]:
+        table.add_row(layer.name, layer.kind, f"{layer.alone_db:.1f}", f"{layer.without_db - found.all_db:+.2f}")
+    to.print(table)
+    to.print(f"all {len(found.layers)} layers quantized: {found.all_db:.2f} dB")
 
 
 def failures(result: Result) -> list[str]:

@@ -241,6 +241,16 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
 
 
 def test_cli_is_a_group():
-    assert {"init", "train", "build", "parity", "compare", "replay", "run", "verify", "models", "targets"} <= set(
-        cli.commands
-    )
+    assert {
+        "init",
+        "train",
+        "build",
+        "parity",
+        "compare",
+        "replay",
+        "run",
+        "sensitivity",
+        "verify",
+        "models",
+        "targets",
+    } <= set(cli.commands)

@@ -1,0 +1,178 @@
+"""Sensitivity: where the bits are lost, layer by layer.
+
+Each layer of the quantized reference is measured twice on the output's SNR against the float model: with this layer
+alone quantized, and with everything but this layer quantized. The first says what the layer costs by itself, the
+second what keeping it in float would give back.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.fx import Interpreter, Node
+
+from . import parity
+from .judge import Say
+from .program import Program
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.fx import GraphModule
+
+aten = torch.ops.aten
+_WEIGHTED = (aten.conv2d.default, aten.linear.default)
+_CLAMPS = (aten.hardtanh.default, aten.hardtanh_.default)
+PICTURE, TABLE = "sensitivity.png", "sensitivity.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer, its kind, and SNR in dB of the logits against the float model.
+
+    Attributes:
+        alone_db: with this layer quantized and all others in float.
+        without_db: with this layer in float and all others quantized.
+    """
+
+    name: str
+    kind: str
+    alone_db: float
+    without_db: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """All layers in the order of the data, and SNR in dB of the model with all of them quantized."""
+
+    layers: tuple[Layer, ...]
+    all_db: float
+    images: int
+
+
+@dataclass(frozen=True)
+class _Unquantized:
+    """What a quantizer that is switched off gives to its dequantize."""
+
+    values: torch.Tensor
+
+
+def measure(program: Program, images: NDArray[np.uint8], say: Say) -> Sensitivity:
+    """Measure every layer on images ``(N, H, W, 4)`` uint8 RGBA.
+
+    A layer is an operation with what is quantized of it: its weight, and its output.
+    """
+    owners = _owners(program.quantized)
+    kinds = dict(owners.values())
+    names = list(kinds)
+    evaluate = _Switched(program.quantized, program.folded, {node: name for node, (name, _) in owners.items()})
+    reference = evaluate.logits(images, ())
+    layers = []
+    for number, name in enumerate(names, 1):
+        alone = parity.snr_db(reference, evaluate.logits(images, (name,)))
+        without = parity.snr_db(reference, evaluate.logits(images, [other for other in names if other != name]))
+        layers.append(Layer(name=name, kind=kinds[name], alone_db=alone, without_db=without))
+        say(f"sensitivity: {name}  alone {alone:.1f} dB, without {without:.1f} dB", (number, len(names)))
+    return Sensitivity(
+        layers=tuple(layers),
+        all_db=parity.snr_db(reference, evaluate.logits(images, names)),
+        images=len(images),
+    )
+
+
+def write(found: Sensitivity, folder: Path) -> None:
+    """``sensitivity.csv`` and ``sensitivity.png`` in `folder`."""
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["layer", "kind", "alone_db", "without_db"])
+    writer.writerows([x.name, x.kind, f"{x.alone_db:.2f}", f"{x.without_db:.2f}"] for x in found.layers)
+    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
+
+    figure = Figure(figsize=(9, 2 + 0.19 * len(found.layers)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(found.layers))
+    left.barh(rows, [min(x.alone_db, 100.0) for x in found.layers], color="tab:blue")
+    left.set(xlabel="this layer alone quantized: SNR in dB", yticks=rows, ylim=(-1, len(rows)))
+    left.set_yticklabels([x.name for x in found.layers], fontsize=6)
+    right.barh(rows, [x.without_db - found.all_db for x in found.layers], color="tab:orange")
+    right.set(xlabel=f"only this layer in float: gain over {found.all_db:.1f} dB")
+    left.invert_yaxis()
+    figure.savefig(folder / PICTURE, dpi=120, metadata={"Software": None})
+
+
+class _Switched(Interpreter):
+    """The quantized graph with quantizers on for chosen layers, and the float model's weights for all others."""
+
+    def __init__(self, module: GraphModule, folded: nn.Module, owners: dict[Node, str]) -> None:
+        super().__init__(module)
+        self._float = dict(folded.named_parameters())
+        self._owners = owners
+        self._active: Collection[str] = ()
+
+    def logits(self, images: NDArray[np.uint8], active: Collection[str]) -> NDArray[np.float32]:
+        self._active = active
+        with torch.no_grad():
+            result = self.run(torch.from_numpy(images))
+        logits: NDArray[np.float32] = (result[0] if isinstance(result, (tuple, list)) else result).numpy()
+        return logits
+
+    def run_node(self, n: Node) -> Any:
+        name = str(n.target)
+        if n.op == "call_module":  # a guard on the batch size of the export
+            return None
+        is_off = n in self._owners and self._owners[n] not in self._active
+        if is_off and n.op == "get_attr":
+            return self._float[name]
+        if is_off and "dequantize_per_channel" in name:
+            return self._float[f"{self._parameter(n)}.weight"]
+        if is_off and "quantize_per_tensor" in name:
+            return _Unquantized(self.fetch_args_kwargs_from_env(n)[0][0])  # type: ignore[arg-type]
+        if "dequantize_per_tensor" in name:
+            args, _ = self.fetch_args_kwargs_from_env(n)
+            if isinstance(args[0], _Unquantized):
+                return args[0].values
+        return super().run_node(n)
+
+    @staticmethod
+    def _parameter(weight: Node) -> str:
+        """The module's path: its bias still carries it."""
+        layer = next(iter(weight.users))
+        return str(layer.args[2].target).rpartition(".")[0]  # type: ignore[union-attr]
+
+
+def _owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
+    """(layer, kind) of each node whose quantization belongs to one: weights, biases, quantizers of outputs."""
+    owners: dict[Node, tuple[str, str]] = {}
+    named: dict[Node, tuple[str, str]] = {}
+    last = "input"
+    for node in quantized.graph.nodes:
+        if node.target in _WEIGHTED:
+            path = str(node.args[2].target).rpartition(".")[0]
+            last = path.removeprefix("model.")
+            kind = "linear" if node.target == aten.linear.default else _convolution(node)
+            named[node] = (last, kind)
+            owners[node.args[1]] = owners[node.args[2]] = named[node]
+        elif node.target == aten.add.Tensor:
+            named[node] = (f"{last} + residual", "addition")
+        elif node.target == aten.mean.dim:
+            named[node] = ("mean", "mean")
+        elif node.target in _CLAMPS and node.args[0] in named:
+            named[node] = named[node.args[0]]
+        elif ".quantize_per_tensor" in str(node.target):
+            owners[node] = named.get(node.args[0], ("input" if last == "input" else "flatten", "tensor"))
+    return owners
+
+
+def _convolution(node: Node) -> str:
+    groups = node.args[6] if len(node.args) > 6 else 1
+    return "depthwise" if groups != 1 else "convolution"
