@@ -42,8 +42,8 @@ class Loaded:
 class Target(Protocol):
     """What a module below `targets/` has; see `targets/_onnx.py` for the smallest one.
 
-    A module may also have ``NEEDS``, the lowest iOS version of each precision, and ``TWINS``, the key of the
-    reference for each precision that is checked in a float32 copy, with ``build_twin`` to make it.
+    A module may also have ``NEEDS``, the lowest iOS version of each precision, and ``TWINS``, the
+    quantized precisions that are checked in a float32 copy as well, with ``build_twin`` to make it.
     """
 
     NAME: str  # platform/runtime, as in the configuration

@@ -11,6 +11,7 @@ import numpy as np
 from . import manifest, parity
 from .artifact import Target
 from .errors import VerifyError
+from .measure import run_all
 
 REFERENCE = "quantized reference"
 
@@ -60,7 +61,7 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
                 paths[f"{entry['target']}, float32 twin"] = entry["twin"]
             for name, path in paths.items():
                 run = targets[entry["target"]].load(folder / path).run
-                logits[name] = np.concatenate([run(pixels[None]) for pixels in inputs])
+                logits[name] = run_all(run, inputs)
     if inputs is None or scale is None or sum(name != REFERENCE for name in logits) < 2:
         raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
     apart = [[parity.steps(a, b, scale) for b in logits.values()] for a in logits.values()]

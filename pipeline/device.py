@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import manifest, parity
-from .artifact import Target
+from .artifact import Target, digest
 from .errors import DeviceError, VerifyError
 from .measure import broken
 from .parity import Check, Limit, Logits
@@ -90,10 +89,9 @@ def _checks(path: Path, entry: Mapping[str, Any], golden: manifest.Golden, predi
             raise ValueError(f"{logits.shape} logits where {reference.shape} were expected")
     except Exception as error:  # Core ML raises its own errors; the others still deserve their turn
         return [broken(error)]
-    own = parity.snr_db(floating, golden.expected["int8"])
     metrics = {
         "snr_db": parity.snr_db(reference, logits),
-        "snr_loss_db": own - parity.snr_db(floating, logits),
+        "snr_loss_db": parity.snr_loss_db(floating, golden.expected["int8"], logits),
     }
     return parity.judge("device", DEVICE_LIMITS[entry["precision"]], metrics)
 
@@ -109,7 +107,7 @@ def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> N
     """Both files, each by a rename: the table first, then the manifest, which holds its hash."""
     partial = folder / f".{manifest.PARITY}.partial"
     manifest.write_json(table, partial)
-    content["files"][manifest.PARITY] = hashlib.sha256(partial.read_bytes()).hexdigest()
+    content["files"][manifest.PARITY] = digest(partial)
     next_manifest = folder / f".{manifest.MANIFEST}.partial"
     manifest.write_json(content, next_manifest)
     partial.replace(folder / manifest.PARITY)

@@ -136,11 +136,7 @@ class Judge:
                 found[item.artifact.path] = self._measure(item, folder)
             except Exception as error:  # each runtime has errors of its own; the row says which
                 found[item.artifact.path] = error
-        runs = {
-            item.artifact.path: self.targets[item.artifact.target].load(folder / item.artifact.path).run
-            for item in lowered
-            if isinstance(found[item.artifact.path], Measurement)
-        }
+        runs = {path: measured.run for path, measured in found.items() if isinstance(measured, Measurement)}
         latency = _latencies(runs, self.outputs.images[:1])
         rows = []
         for item in lowered:

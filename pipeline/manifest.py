@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifact import Target
+from .artifact import Target, digest
 from .errors import VerifyError
 from .measure import Expected, broken, measure
 from .parity import Check
@@ -116,7 +115,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder` but the manifest itself."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.relative_to(folder).as_posix() not in _UNLISTED
     }

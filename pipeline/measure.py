@@ -41,11 +41,12 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Logits ``(N, classes)``, every metric that could be taken of them, and whether the artifact holds labels."""
+    """Logits ``(N, classes)``, every metric that could be taken of them, whether the artifact holds labels, and its run."""
 
     logits: Logits
     metrics: Mapping[str, float]
     names_classes: bool
+    run: Run
 
 
 def measure(
@@ -68,17 +69,17 @@ def measure(
     """
     loaded = target.load(path)
     chosen = list(range(len(images)) if closely is None else closely)
-    logits = _run(loaded.run, images)
+    logits = run_all(loaded.run, images)
     metrics = {
         "snr_db": parity.snr_db(expected.reference, logits),
         "max_error": parity.max_error(expected.reference, logits),
         "agreement": parity.agreement(expected.floating, logits),
     }
     if loaded.exact is not None:
-        metrics["exact_error"] = parity.max_error(expected.reference[chosen], _run(loaded.exact, images[chosen]))
+        metrics["exact_error"] = parity.max_error(expected.reference[chosen], run_all(loaded.exact, images[chosen]))
     if loaded.unrounded is not None and expected.unrounded is not None:
         metrics["unrounded_error"] = parity.max_error(
-            expected.unrounded[chosen], _run(loaded.unrounded, images[chosen])
+            expected.unrounded[chosen], run_all(loaded.unrounded, images[chosen])
         )
     if loaded.classify is not None:
         metrics["label_errors"] = float(
@@ -86,17 +87,16 @@ def measure(
         )
     if precision == "int8" and expected.quantized is not None:
         apart = parity.steps(expected.reference, logits, expected.output_scale)
-        own = parity.snr_db(expected.floating, expected.quantized)
         metrics |= {
             "max_steps": float(apart.max()),
             "equal_logits": float((apart == 0).mean()),
-            "snr_loss_db": own - parity.snr_db(expected.floating, logits),
+            "snr_loss_db": parity.snr_loss_db(expected.floating, expected.quantized, logits),
         }
     if twin is not None and expected.quantized is not None:
         run = target.load(twin).exact
         if run is not None:
-            metrics["twin_error"] = parity.max_error(expected.quantized[chosen], _run(run, images[chosen]))
-    return Measurement(logits=logits, metrics=metrics, names_classes=loaded.classify is not None)
+            metrics["twin_error"] = parity.max_error(expected.quantized[chosen], run_all(run, images[chosen]))
+    return Measurement(logits=logits, metrics=metrics, names_classes=loaded.classify is not None, run=loaded.run)
 
 
 def broken(error: Exception) -> Check:
@@ -105,7 +105,8 @@ def broken(error: Exception) -> Check:
     return Check(leg="lower", metric="runs", measured=0, sense=">=", limit=1, reason=reason)
 
 
-def _run(run: Run, images: NDArray[np.uint8]) -> Logits:
+def run_all(run: Run, images: NDArray[np.uint8]) -> Logits:
+    """Logits ``(N, classes)`` of images ``(N, H, W, 4)``, one at a time."""
     return np.concatenate([run(image[None]) for image in images])
 
 
@@ -115,8 +116,7 @@ def _label_errors(classify: Classify, images: NDArray[np.uint8], logits: Logits,
     for image, scores in zip(images, logits, strict=True):
         label, probabilities = classify(image[None])
         named = np.array([probabilities.get(name, np.nan) for name in labels])
-        softmax = np.exp(scores.astype(np.float64) - scores.max())
-        softmax /= softmax.sum()
+        softmax = parity.softmax(scores)
         is_right = (
             list(probabilities) == labels
             and bool((np.abs(named - softmax) <= PROBABILITY_TOLERANCE).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +48,19 @@ def _at_most(metric: str, value: float, reason: str, digits_only: bool = False, 
     return Limit(metric=metric, sense="<=", value=value, reason=reason, digits_only=digits_only, needs_all=needs_all)
 
 
+# rows that several artifacts share
+_LABELS = _at_most("label_errors", 0, "the labels in the package are those of the logits")
+_ACCURACY = _at_most("accuracy_drop", 0.005, "half a point of top-1", needs_all=True)
+_HALF_NOISE = _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual")
+_COMPRESSED = _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after")
+
 LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
     ("fold", "float"): (_at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),),
     ("quantize", "int8"): (
         _at_least("snr_db", 15, "below it top-1 collapses on MobileNet-like networks"),
         _at_least("snr_db", 25, "the default model reaches more", digits_only=True),
         _at_least("agreement", 0.99, "top-1 of the int8 and the float reference", digits_only=True),
-        _at_most("accuracy_drop", 0.005, "half a point of top-1", needs_all=True),
+        _ACCURACY,
     ),
     ("lower", "fp32"): (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 100 dB and more are usual"),
@@ -82,32 +89,32 @@ EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),
         _at_most("max_error", 1e-5, "of the reference's range; one weight wrong by 1 % shows"),
-        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+        _LABELS,
     ),
     "fp16": (
         _at_most("exact_error", 1e-5, "against torch with the same float16 weights and biases, nothing rounded after"),
-        _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual"),
-        _at_most("accuracy_drop", 0.005, "half a point of top-1", needs_all=True),
-        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+        _HALF_NOISE,
+        _ACCURACY,
+        _LABELS,
     ),
     "int8": (
         _at_most("twin_error", 1e-5, "the float32 twin against the quantized reference: the same integers"),
         _at_most("exact_error", 1e-5, "against the reference with scales, weights and biases in float16"),
         _at_most("unrounded_error", 1e-5, "both without the rounding of activations: one step of one weight shows"),
         _at_most("snr_loss_db", 1, "rounding to float16 adds little to the noise of the quantization", needs_all=True),
-        _at_most("accuracy_drop", 0.005, "half a point of top-1", needs_all=True),
-        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+        _ACCURACY,
+        _LABELS,
     ),
     "w8": (
-        _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after"),
-        _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual"),
-        _at_most("accuracy_drop", 0.005, "half a point of top-1", needs_all=True),
-        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+        _COMPRESSED,
+        _HALF_NOISE,
+        _ACCURACY,
+        _LABELS,
     ),
     "w4": (
-        _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after"),
-        _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual"),
-        _at_most("label_errors", 0, "the labels in the package are those of the logits"),
+        _COMPRESSED,
+        _HALF_NOISE,
+        _LABELS,
     ),
 }
 """The lower leg of artifacts that the reference executor runs: it can leave rounding out, so a single weight shows.
@@ -219,6 +226,18 @@ def snr_db(reference: Logits, candidate: Logits) -> float:
     signal = np.square(reference, dtype=np.float64).sum()
     noise = np.square(reference.astype(np.float64) - candidate).sum()
     return float("inf") if noise == 0 else float(10 * np.log10(signal / noise))
+
+
+def snr_loss_db(floating: Logits, quantized: Logits, candidate: Logits) -> float:
+    """How much noisier against float the candidate is than the quantized reference, in dB."""
+    return snr_db(floating, quantized) - snr_db(floating, candidate)
+
+
+def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Probabilities of the classes ``(classes,)``."""
+    powers: NDArray[np.float64] = np.exp(scores.astype(np.float64) - scores.max())
+    powers /= powers.sum()
+    return powers
 
 
 def max_error(reference: Logits, candidate: Logits) -> float:

@@ -209,7 +209,7 @@ def _lower(
         runtime = target.NAME.split("/")[1]
         path = staging / runtime / f"{program.name}-{precision}{target.SUFFIX}"
         twin = None
-        if precision in getattr(target, "TWINS", {}):
+        if precision in getattr(target, "TWINS", ()):
             twin = staging / "evidence" / runtime / f"{program.name}-{precision}-float32{target.SUFFIX}"
         try:
             path.parent.mkdir(exist_ok=True)

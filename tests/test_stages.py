@@ -65,9 +65,9 @@ def test_litert_gets_weights_that_leave_its_converter_no_choice():
     real = [n for n in unfolded.graph.nodes if ".quantize_per_channel" in str(n.target)]
     assert len(whole) == len(real) == 53
     for a, b in zip(whole, real, strict=True):
-        steps, scale = (quantize._attribute(quantized, argument.target) for argument in a.args[:2])
+        steps, scale = (quantize.attribute(quantized, argument.target) for argument in a.args[:2])
         dense = steps.float() * scale.view(-1, *[1] * (steps.ndim - 1))
-        assert torch.equal(quantize._attribute(unfolded, b.args[0].target), dense)
+        assert torch.equal(quantize.attribute(unfolded, b.args[0].target), dense)
 
 
 def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):

@@ -3,6 +3,8 @@ that a workaround can go; its name is in the message."""
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +55,7 @@ def test_our_passes_keep_a_change_of_scale(tmp_path):
 def _with_two_scales(program):
     """The program with other scales after the flatten than before it: as right as the first, and what a network with
     a reshape in its middle has."""
-    from dataclasses import replace
-
-    quantized = program.reference("int8")
-    from copy import deepcopy
-
-    quantized = deepcopy(quantized)
+    quantized = deepcopy(program.quantized)
     flatten = next(n for n in quantized.graph.nodes if n.target == torch.ops.aten.flatten.using_ints)
     again = next(iter(flatten.users))
     for node in (again, *again.users):
@@ -118,7 +115,7 @@ def test_coremltools_makes_a_classifier_with_an_output_of_logits():
     )
 
 
-def _delegated(program):
+def _delegated():
     """What ExecuTorch's own Core ML backend writes."""
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
     from executorch.exir import to_edge_transform_and_lower
@@ -128,8 +125,8 @@ def _delegated(program):
 
 
 @pytest.mark.xfail(reason="executorch 1.4: keep `_reproducible_payload` in targets/ios/executorch_coreml.py")
-def test_executorch_writes_the_same_core_ml_payload_twice(small_program):
-    assert _delegated(small_program) == _delegated(small_program)
+def test_executorch_writes_the_same_core_ml_payload_twice():
+    assert _delegated() == _delegated()
 
 
 def test_our_core_ml_payload_is_the_same_twice(small_program, tmp_path):

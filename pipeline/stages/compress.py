@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .quantize import attribute
+
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
@@ -100,7 +102,7 @@ def half_quantized(quantized: GraphModule) -> GraphModule:
         if "quantize_per_tensor" in name:
             node.update_arg(1, float(np.float16(node.args[1])))
         elif "dequantize_per_channel" in name:
-            steps, scale = (_buffer(rounded, argument.target) for argument in node.args[:2])
+            steps, scale = (attribute(rounded, argument.target) for argument in node.args[:2])
             shape = [-1] + [1] * (steps.ndim - 1)
             dense = (steps.float() * scale.half().float().view(shape)).half().float()
             rounded.register_buffer(f"{node.name}_half", dense)
@@ -108,7 +110,7 @@ def half_quantized(quantized: GraphModule) -> GraphModule:
                 node.replace_all_uses_with(rounded.graph.get_attr(f"{node.name}_half"))
             rounded.graph.erase_node(node)
         elif node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default) and len(node.args) > 2:
-            bias = _buffer(rounded, node.args[2].target)
+            bias = attribute(rounded, node.args[2].target)
             with torch.no_grad():
                 bias.copy_(bias.half().float())
     rounded.recompile()
@@ -160,9 +162,3 @@ def _nearest(groups: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArr
     middles = (centres[:, 1:] + centres[:, :-1]) / 2
     found: NDArray[np.int64] = torch.searchsorted(torch.from_numpy(middles), torch.from_numpy(groups)).numpy()
     return found
-
-
-def _buffer(module: GraphModule, path: str) -> torch.Tensor:
-    owner, _, name = path.rpartition(".")
-    value: torch.Tensor = getattr(module.get_submodule(owner), name)
-    return value

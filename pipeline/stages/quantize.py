@@ -147,7 +147,7 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
     for node in unfolded.graph.nodes:
         if "quantize_per_channel" not in str(node.target) or "dequantize" in str(node.target):
             continue
-        weight, scale, zero_point = (_attribute(unfolded, argument.target) for argument in node.args[:3])
+        weight, scale, zero_point = (attribute(unfolded, argument.target) for argument in node.args[:3])
         with torch.no_grad():
             steps = node.target(weight, scale, zero_point, *node.args[3:])
             weight.copy_(steps.float() * scale.float().view(-1, *[1] * (weight.ndim - 1)))
@@ -164,13 +164,14 @@ def _round_biases(module: GraphModule) -> None:
         source, weight, bias = node.args[:3]
         if bias is None or "dequantize" not in str(source.target) or "per_channel" not in str(weight.target):
             continue
-        grid = float(source.args[1]) * _attribute(module, weight.args[1].target).double()
-        value = _attribute(module, bias.target)
+        grid = float(source.args[1]) * attribute(module, weight.args[1].target).double()
+        value = attribute(module, bias.target)
         with torch.no_grad():
             value.copy_((torch.round(value.double() / grid).clamp(-(2.0**31), 2.0**31 - 1) * grid).float())
 
 
-def _attribute(module: GraphModule, path: str) -> torch.Tensor:
+def attribute(module: GraphModule, path: str) -> torch.Tensor:
+    """The parameter or buffer that a ``get_attr`` node names."""
     owner, _, name = path.rpartition(".")
     value: torch.Tensor = getattr(module.get_submodule(owner), name)
     return value

@@ -222,7 +222,6 @@ def _describe(spec: Any, program: Program) -> None:
 
 def _register_pack_pass() -> None:
     """Make coremltools know the pass that replaces dense weights by stored ones; once a process."""
-    from coremltools.converters.mil.mil import Builder, types
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, register_pass
 
@@ -231,54 +230,49 @@ def _register_pack_pass() -> None:
 
     @register_pass(namespace="twinkeel")
     class pack_weights(AbstractGraphPass):  # type: ignore[misc]  # the class's name is the pass's
-        """Find each dense float16 weight by its bytes and store it as its `PackedWeight` says."""
-
         # both are set as options of the pass
         weights: Mapping[str, PackedWeight] = {}
         minimum_ios = 0
 
         def apply(self, prog: Any) -> None:
-            wanted = {(w.dense.shape, w.dense.tobytes()): w for w in self.weights.values()}
-            found = set()
-            block = prog.functions["main"]
-            for op in list(block.operations):
-                value = op.outputs[0].val if op.op_type == "const" else None
-                if not isinstance(value, np.ndarray) or value.dtype != np.float16:
-                    continue
-                key = (value.shape, value.tobytes())
-                if key not in wanted:
-                    continue
-                found.add(key)
-                weight = wanted[key]
-                with block:
-                    packed = self._stored(weight, op)
-                block.replace_uses_of_var_after_op(
-                    anchor_op=op, old_var=op.outputs[0], new_var=packed, force_replace=True
-                )
-                block.remove_ops([op])
-            missing = [n for n, w in self.weights.items() if (w.dense.shape, w.dense.tobytes()) not in found]
-            if missing:
-                raise ConversionError(f"the weights of {missing} are not in the converted program as they were")
+            _pack(prog.functions["main"], self.weights, self.minimum_ios)
 
-        def _stored(self, weight: PackedWeight, op: Any) -> Any:
-            name = f"{op.outputs[0].name}_packed"
-            if weight.palettes is not None:
-                shape = (len(weight.palettes), *[1] * (weight.stored.ndim - 1), weight.palettes.shape[1], 1)
-                return Builder.constexpr_lut_to_dense(
-                    indices=weight.stored.astype(types.nptype_from_builtin(types.uint4)),
-                    lut=weight.palettes.reshape(shape),
-                    before_op=op,
-                    name=name,
-                )
-            assert weight.scale is not None
-            if self.minimum_ios >= 18:  # the form that took the other's place
-                scale = weight.scale.reshape(-1, *[1] * (weight.stored.ndim - 1))
-                return Builder.constexpr_blockwise_shift_scale(data=weight.stored, scale=scale, before_op=op, name=name)
-            return Builder.constexpr_affine_dequantize(
-                quantized_data=weight.stored,
-                scale=weight.scale,
-                zero_point=np.int8(0),
-                axis=np.int32(0),
-                before_op=op,
-                name=name,
-            )
+
+def _pack(block: Any, weights: Mapping[str, PackedWeight], minimum_ios: int) -> None:
+    """Find each dense float16 weight by its bytes and store it as its `PackedWeight` says."""
+    wanted = {(w.dense.shape, w.dense.tobytes()): w for w in weights.values()}
+    found = set()
+    for op in list(block.operations):
+        value = op.outputs[0].val if op.op_type == "const" else None
+        if not isinstance(value, np.ndarray) or value.dtype != np.float16:
+            continue
+        key = (value.shape, value.tobytes())
+        if key not in wanted:
+            continue
+        found.add(key)
+        with block:
+            packed = _stored(wanted[key], op, minimum_ios)
+        block.replace_uses_of_var_after_op(anchor_op=op, old_var=op.outputs[0], new_var=packed, force_replace=True)
+        block.remove_ops([op])
+    missing = [n for n, w in weights.items() if (w.dense.shape, w.dense.tobytes()) not in found]
+    if missing:
+        raise ConversionError(f"the weights of {missing} are not in the converted program as they were")
+
+
+def _stored(weight: PackedWeight, op: Any, minimum_ios: int) -> Any:
+    """The operation that decompresses a weight, in front of the constant `op` that it replaces."""
+    from coremltools.converters.mil.mil import Builder, types
+
+    place = {"before_op": op, "name": f"{op.outputs[0].name}_packed"}
+    ones = [1] * (weight.stored.ndim - 1)
+    if weight.palettes is not None:
+        indices = weight.stored.astype(types.nptype_from_builtin(types.uint4))
+        lut = weight.palettes.reshape(len(weight.palettes), *ones, weight.palettes.shape[1], 1)
+        return Builder.constexpr_lut_to_dense(indices=indices, lut=lut, **place)
+    assert weight.scale is not None
+    if minimum_ios >= 18:  # the form that took the other's place
+        scale = weight.scale.reshape(-1, *ones)
+        return Builder.constexpr_blockwise_shift_scale(data=weight.stored, scale=scale, **place)
+    return Builder.constexpr_affine_dequantize(
+        quantized_data=weight.stored, scale=weight.scale, zero_point=np.int8(0), axis=np.int32(0), **place
+    )

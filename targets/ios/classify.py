@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.data import read_image, rgba
 from twinkeel.pipeline.errors import DataError, PackageError
 from twinkeel.pipeline.resize import fit, resize
@@ -50,9 +51,8 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
     scores = [(name, a) for name, a in prediction.arrays.items() if a.dtype.kind == "f" and a.size > 1]
     if len(scores) != 1:
         raise PackageError(f"'{path}' is no classifier: its outputs are {sorted(prediction.arrays)}")
-    name, values = scores[0][0], scores[0][1].reshape(-1).astype(np.float64)
-    softmax = np.exp(values - values.max())
-    softmax /= softmax.sum()
+    name, values = scores[0][0], scores[0][1].reshape(-1)
+    softmax = parity.softmax(values)
     names = _names(labels, path.parent.parent / "labels.txt", len(values))
     ranking = sorted(zip(names, softmax.tolist(), strict=True), key=lambda item: -item[1])
     return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{name}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ PACKAGES = ("coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
 REFERENCES = {"fp32": "fp32", "fp16": "fp16-all", "int8": "int8-fp16", "w8": "w8", "w4": "w4"}
 NEEDS = {"fp32": 15, "fp16": 15, "int8": 17, "w8": 16, "w4": 18}
-TWINS = {"int8": "int8"}
+TWINS = ("int8",)
 """int8 packages compute in float16 and round their scales to it; what the quantization itself became is seen in a
 package that differs in its compute precision only, against the unrounded reference."""
 
@@ -36,7 +37,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
 def build_twin(program: Program, precision: str, out: Path) -> Path:
     """The same program in float32, for the check of `TWINS`; it is not shipped."""
-    return _mlprogram.classifier(program, program.reference(TWINS[precision]), out, is_half=False)
+    return _mlprogram.classifier(program, program.quantized, out, is_half=False)
 
 
 def load(path: Path) -> Loaded:
@@ -47,17 +48,16 @@ def load(path: Path) -> Loaded:
         logits: NDArray[np.float32] = model.classify(pixels[0, ..., :3], arithmetic).arrays[_mlprogram.LOGITS]
         return logits
 
-    def exact(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return run(pixels, "exact")
-
-    def unrounded(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return run(pixels, "unrounded")
-
     def classify(pixels: NDArray[np.uint8]) -> tuple[str, dict[str, float]]:
         prediction = model.classify(pixels[0, ..., :3])
         return str(prediction.label), dict(prediction.probabilities)
 
-    return Loaded(run=run, exact=exact, unrounded=unrounded, classify=classify)
+    return Loaded(
+        run=run,
+        exact=partial(run, arithmetic="exact"),
+        unrounded=partial(run, arithmetic="unrounded"),
+        classify=classify,
+    )
 
 
 def operators(path: Path) -> dict[str, int]:

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ PACKAGES = ("executorch", "coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
 REFERENCES = {"fp16": "fp16-all", "int8": "int8-fp16"}
 NEEDS = {"fp16": 17, "int8": 17}
-TWINS = {"int8": "int8"}
+TWINS = ("int8",)
 
 _CAST = "dim_order_ops::_to_dim_order_copy"
 _LEFT_OUTSIDE = ["aten._to_copy.default", "dim_order_ops._to_dim_order_copy.default"]
@@ -40,7 +41,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
 def build_twin(program: Program, precision: str, out: Path) -> Path:
     """The same program in float32, for the check of `TWINS`; it is not shipped."""
-    return _lower(program, program.reference(TWINS[precision]), out, is_half=False)
+    return _lower(program, program.quantized, out, is_half=False)
 
 
 def load(path: Path) -> Loaded:
@@ -63,13 +64,7 @@ def load(path: Path) -> Loaded:
         logits: NDArray[np.float32] = model.predict(given, arithmetic).arrays[outputs[0].name].astype(np.float32)
         return logits
 
-    def exact(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return run(pixels, "exact")
-
-    def unrounded(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return run(pixels, "unrounded")
-
-    return Loaded(run=run, exact=exact, unrounded=unrounded)
+    return Loaded(run=run, exact=partial(run, arithmetic="exact"), unrounded=partial(run, arithmetic="unrounded"))
 
 
 def operators(path: Path) -> dict[str, int]:
