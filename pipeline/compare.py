@@ -62,7 +62,7 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
             for name, path in paths.items():
                 run = targets[entry["target"]].load(folder / path).run
                 logits[name] = run_all(run, inputs)
-    if inputs is None or scale is None or sum(name != REFERENCE for name in logits) < 2:
+    if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in logits) < 2:
         raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
     apart = [[parity.steps(a, b, scale) for b in logits.values()] for a in logits.values()]
     return Comparison(

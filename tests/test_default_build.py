@@ -98,6 +98,15 @@ def test_all_integer_runtimes_and_the_float32_twins_give_equal_logits(default_bu
     assert found.equal[shipped][found.names.index("ios/executorch_coreml")] == 1
 
 
+def test_one_artifact_is_not_compared_with_the_references_alone(default_build, tmp_path):
+    copy = shutil.copytree(default_build.folders["android"], tmp_path / "android")
+    listed = json.loads((copy / "manifest.json").read_text())
+    listed["artifacts"] = [a for a in listed["artifacts"] if a["target"] == "android/litert"]
+    manifest.write_json(listed, copy / "manifest.json")
+    with pytest.raises(VerifyError, match="fewer than two"):
+        compare.compare([copy], cli._targets())
+
+
 def test_folders_of_two_builds_are_not_compared(default_build, tmp_path):
     copy = shutil.copytree(default_build.folders["ios"], tmp_path / "ios")
     listed = json.loads((copy / "manifest.json").read_text())
