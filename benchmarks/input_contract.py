@@ -9,7 +9,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +35,6 @@ class NormalizedInput(nn.Module):
 
 
 def main() -> None:
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
     torch.manual_seed(0)
     model = mobilenet_v2.create(1000, 1.0)
     with torch.no_grad():
@@ -51,15 +48,10 @@ def main() -> None:
     floats = ((torch.from_numpy(images[..., :3]).float() / 255) - torch.tensor(MEAN)) / torch.tensor(STD)
 
     plain = NormalizedInput(fold.fold_batch_norm(model)).eval()
-    with quantize._relu6_is_fused():
-        prepared = prepare_pt2e(torch.export.export(plain, (floats[:1],)).module(), quantize.quantizer())
-    with torch.no_grad():
-        for x in floats[:8]:
-            prepared(x[None])
-    float_in, float_unfolded = convert_pt2e(deepcopy(prepared)), convert_pt2e(deepcopy(prepared), fold_quantize=False)
-    quantize._round_biases(float_in)
-    quantize._round_biases(float_unfolded)
-    byte_in, byte_unfolded, _ = quantize.quantize(shipped, images[:8], contract)
+    floats_in = quantize.quantize(plain, floats[:8].numpy(), None)
+    bytes_in = quantize.quantize(shipped, images[:8], contract)
+    float_in, float_unfolded = floats_in.module, floats_in.unfolded
+    byte_in, byte_unfolded = bytes_in.module, bytes_in.unfolded
 
     reference = evaluate(shipped, images[8:])
     with torch.no_grad():

@@ -6,6 +6,8 @@ follows each of them, and the fold stage turns the pair into one convolution wit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -28,15 +30,22 @@ def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -
     return rounded
 
 
-class ConvBNReLU6(nn.Sequential):
-    """Convolution -> BatchNorm -> ReLU6, with the "same" zero padding of an odd kernel.
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU}
+"""By name. They are modules on purpose: the quantizer fuses the module form, and leaves float islands around the
+functional one."""
 
-    `nn.ReLU6` is a module on purpose: the quantizer fuses the module form, and leaves float islands around the
-    functional one.
-    """
+
+class ConvBNActivation(nn.Sequential):
+    """Convolution -> BatchNorm -> activation, with the "same" zero padding of an odd kernel."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str = "relu6",
     ) -> None:
         super().__init__(
             nn.Conv2d(
@@ -49,7 +58,7 @@ class ConvBNReLU6(nn.Sequential):
                 bias=False,
             ),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU6(inplace=False),
+            ACTIVATIONS[activation](inplace=False),
         )
 
 
@@ -64,9 +73,12 @@ class InvertedResidual(nn.Module):
         out_channels: channels of the outgoing bottleneck.
         stride: 1 or 2; a residual is added where it is 1 and the channel counts agree.
         expand_ratio: width of the hidden layer over `in_channels`; 1 leaves the expansion out.
+        activation: of the expansion and the depthwise convolution; a key of `ACTIVATIONS`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, expand_ratio: int, activation: str = "relu6"
+    ) -> None:
         super().__init__()
         if stride not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, not {stride}")
@@ -74,9 +86,9 @@ class InvertedResidual(nn.Module):
         self.use_res_connect = stride == 1 and in_channels == out_channels
         layers: list[nn.Module] = []
         if expand_ratio != 1:
-            layers.append(ConvBNReLU6(in_channels, hidden, kernel_size=1))
+            layers.append(ConvBNActivation(in_channels, hidden, kernel_size=1, activation=activation))
         layers += [
-            ConvBNReLU6(hidden, hidden, stride=stride, groups=hidden),
+            ConvBNActivation(hidden, hidden, stride=stride, groups=hidden, activation=activation),
             nn.Conv2d(hidden, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         ]

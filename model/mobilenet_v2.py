@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .blocks import ConvBNReLU6, InvertedResidual, make_divisible
+from .blocks import ConvBNActivation, InvertedResidual, make_divisible
 
 NAME = "mobilenet_v2"
 BASE_RESOLUTION = 224
@@ -53,20 +53,23 @@ class MobileNetV2(nn.Module):
         num_classes: length of the logits.
         width: width multiplier (alpha); the last convolution never gets narrower than 1280.
         dropout: probability of the dropout before the classifier, in training only.
+        activation: "relu6" as published, or "relu".
     """
 
-    def __init__(self, num_classes: int = 1000, width: float = 1.0, dropout: float = 0.2) -> None:
+    def __init__(
+        self, num_classes: int = 1000, width: float = 1.0, dropout: float = 0.2, activation: str = "relu6"
+    ) -> None:
         super().__init__()
         channels = make_divisible(32 * width)
         self.last_channel = make_divisible(1280 * max(1.0, width))
-        features: list[nn.Module] = [ConvBNReLU6(3, channels, stride=2)]
+        features: list[nn.Module] = [ConvBNActivation(3, channels, stride=2, activation=activation)]
         for stage in STAGES:
             out_channels = make_divisible(stage.channels * width)
             for index in range(stage.repeats):
                 stride = stage.stride if index == 0 else 1
-                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio))
+                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio, activation))
                 channels = out_channels
-        features.append(ConvBNReLU6(channels, self.last_channel, kernel_size=1))
+        features.append(ConvBNActivation(channels, self.last_channel, kernel_size=1, activation=activation))
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
         self._initialize()
@@ -90,6 +93,6 @@ class MobileNetV2(nn.Module):
         return logits
 
 
-def create(num_classes: int, width: float) -> MobileNetV2:
+def create(num_classes: int, width: float, activation: str = "relu6") -> MobileNetV2:
     """A randomly initialized model; the pipeline's way to make one by name."""
-    return MobileNetV2(num_classes=num_classes, width=width)
+    return MobileNetV2(num_classes=num_classes, width=width, activation=activation)

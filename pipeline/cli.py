@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -124,7 +125,7 @@ def sensitivity(path: Path | None, out: Path, images: int) -> None:
     console = report.console()
     loaded = data.load(config)
     with report.progress(console) as say:
-        program, _, _ = runner.make_program(config, loaded, _model(config), out, say)
+        program, _ = runner.make_program(config, loaded, _model(config), out, say, is_gated=False)
         found = stage.measure(program, data.rgba(loaded.calibration.images[:images]), say)
     stage.write(found, out)
     report.print_sensitivity(found, console)
@@ -283,7 +284,8 @@ def _read_config(path: Path | None) -> Config:
 
 
 def _model(config: Config) -> Any:
-    return importlib.import_module(f"twinkeel.model.{config.model.name}").create
+    create = importlib.import_module(f"twinkeel.model.{config.model.name}").create
+    return functools.partial(create, activation=config.model.activation)
 
 
 def _quiet_converters() -> None:

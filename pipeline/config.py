@@ -42,6 +42,8 @@ class Model(Section):
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha)")
     resolution: int = Field(32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32")
 
+    activation: Literal["relu6", "relu"] = Field("relu6", description="after each convolution but the linear ones")
+
     @field_validator("resolution")
     @classmethod
     def _is_multiple(cls, value: int) -> int:
@@ -116,6 +118,30 @@ class Train(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 
 
+When = Literal["always", "auto", "never"]
+
+
+class Quantize(Section):
+    """The rungs of the ladder: ``always`` from the start, ``auto`` when the gate is missed, or ``never``."""
+
+    equalize: When = Field("always", description="make channel ranges even; changes nothing where they are")
+    bias_correction: When = Field("auto", description="mean errors of channels into the biases")
+    range_estimator: Literal["auto", "minmax", "percentile", "mse"] = Field(
+        "auto", description="ranges of activations; auto: minmax, the others when the gate is missed"
+    )
+    reconstruction: When = Field("auto", description="weights solved and rounded layer by layer")
+    float_layers: When = Field("auto", description="keep the most sensitive layers in float")
+    max_float_layers: int = Field(6, ge=1, le=1000, description="at most so many")
+    qat: When = Field("auto", description="quantization-aware training, on the training images")
+    qat_epochs: int = Field(5, ge=1, le=10_000, description="passes over the training set, at least 200 steps in all")
+    qat_learning_rate: float = Field(
+        0.001, gt=0, le=1, description="of Adam, as a share of each weight tensor's size; falls to 0 along a cosine"
+    )
+    weights: Literal["per-channel", "per-tensor"] = Field(
+        "per-channel", description="scales of the weights; per-tensor collapses on most mobile networks"
+    )
+
+
 class Ios(Section):
     minimum_deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18", "iOS26"] = Field(
         "iOS18", description="lowest iOS that the packages must run on: w8 needs iOS16, int8 iOS17, w4 iOS18"
@@ -142,6 +168,7 @@ class Config(Section):
     data: Data = Field(Data(), description="images for training, calibration and parity")
     weights: Weights = Field(Weights(), description="given weights; without them the model is trained")
     train: Train = Field(Train(), description="training recipe")
+    quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (when the gate is missed) or 'never'")
     ios: Ios = Field(Ios(), description="iOS packages")
     targets: dict[str, list[str]] = Field(
         default_factory=dict,

@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter
 
 from .errors import ConversionError
+from .stages.quantize import ACTIVATIONS, CLAMP, WEIGHTED
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 aten = torch.ops.aten
 _MULTIPLIER_BITS = 20
-_CONVOLUTIONS = (aten.conv2d.default, aten.linear.default)
-_CLAMPS = (aten.hardtanh.default, aten.hardtanh_.default)
 _MOVES = (aten.permute.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default)
 
 
@@ -46,10 +45,14 @@ class Steps:
     def centred(self) -> torch.Tensor:
         return self.values - self.zero_point
 
+    @property
+    def real(self) -> torch.Tensor:
+        return self.centred.float() * np.float32(self.scale)
+
 
 @dataclass(frozen=True)
 class Weight:
-    """int8 steps, and the float32 scale of each output channel."""
+    """int8 steps, and the float32 scale of each output channel, or one of all."""
 
     values: torch.Tensor
     scale: torch.Tensor
@@ -85,7 +88,7 @@ def evaluate_integer(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[
         for image in images:
             result = evaluator.run(torch.from_numpy(image[None]))
             logits = result[0] if isinstance(result, (tuple, list)) else result
-            parts.append((logits.centred.float() * np.float32(logits.scale)).numpy())
+            parts.append((logits.real if isinstance(logits, Steps) else logits).numpy())
     found: NDArray[np.float32] = np.concatenate(parts)
     return found
 
@@ -99,13 +102,13 @@ class _Evaluator(Interpreter):
         if "dequantize_per_channel" in name:
             return Weight(args[0].double(), args[1].float())
         if "dequantize_per_tensor" in name:
-            return first
+            return first if isinstance(first, Steps) else Weight(first.double(), torch.tensor([args[1]]).float())
         if "quantize_per_tensor" in name:
             return _quantize(*args[:5])
-        if target in _CONVOLUTIONS and isinstance(first, Steps):
+        if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], Weight):
             return _convolve(target, *args)
-        if target in _CLAMPS and isinstance(first, Sums):
-            return Sums(first.values, first.scale, args[1], args[2])
+        if target in ACTIVATIONS and isinstance(first, Sums):
+            return Sums(first.values, first.scale, *(args[1:3] if target in CLAMP else (0.0, None)))
         if target == aten.add.Tensor and isinstance(first, Steps) and isinstance(args[1], Steps):
             return Addition(first, args[1])
         if target == aten.mean.dim and isinstance(first, Steps):
@@ -113,6 +116,8 @@ class _Evaluator(Interpreter):
         if target in _MOVES and isinstance(first, Steps):
             moved = super().call_function(target, (first.values, *args[1:]), kwargs)
             return Steps(moved, first.scale, first.zero_point)
+        if target in WEIGHTED and isinstance(first, Steps):  # a layer that is kept in float
+            return super().call_function(target, (first.real, *args[1:]), kwargs)
         if any(isinstance(value, (Steps, Weight, Sums, Addition)) for value in args):
             raise ConversionError(f"the integer arithmetic of '{name}' is not known; add it to pipeline/integer.py")
         return super().call_function(target, args, kwargs)

@@ -113,18 +113,18 @@ class Judge:
             "int8": parity.accuracy(references["int8"][:count], self.outputs.labels),
         }
 
-    def program_checks(self) -> list[parity.Check]:
-        """The fold leg on all images, the quantize leg on the held-out ones: the others were not calibrated for."""
+    def program_checks(self, *, has_int8: bool) -> list[parity.Check]:
+        """The fold leg on all images, the quantize leg on the held-out ones: the others were not calibrated for.
+
+        Args:
+            has_int8: False leaves the quantize leg out: nothing is shipped that it speaks of.
+        """
         count, references = self.outputs.held_out, self.outputs.references
         folded = {"snr_db": parity.snr_db(references["original"], references["fp32"])}
-        quantized = {
-            "snr_db": parity.snr_db(references["fp32"][:count], references["int8"][:count]),
-            "agreement": parity.agreement(references["fp32"][:count], references["int8"][:count]),
-            "accuracy_drop": self.accuracies["float"] - self.accuracies["int8"],
-        }
+        quantized = parity.quantize_metrics(references["fp32"][:count], references["int8"][:count], self.outputs.labels)
         return [
             *parity.judge("fold", self._limits("fold", "float"), folded),
-            *parity.judge("quantize", self._limits("quantize", "int8"), quantized),
+            *(parity.judge("quantize", self._limits("quantize", "int8"), quantized) if has_int8 else ()),
         ]
 
     def rows(self, lowered: Sequence[Lowered], folder: Path, say: Say) -> list[Row]:

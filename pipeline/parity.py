@@ -221,6 +221,15 @@ def judge(leg: str, limits: Iterable[Limit], measured: Mapping[str, float]) -> l
     ]
 
 
+def quantize_metrics(floating: Logits, quantized: Logits, labels: NDArray[np.int64]) -> dict[str, float]:
+    """What the quantize leg is judged by."""
+    return {
+        "snr_db": snr_db(floating, quantized),
+        "agreement": agreement(floating, quantized),
+        "accuracy_drop": accuracy(floating, labels) - accuracy(quantized, labels),
+    }
+
+
 def snr_db(reference: Logits, candidate: Logits) -> float:
     """Signal to noise in dB; infinite where they are equal."""
     signal = np.square(reference, dtype=np.float64).sum()

@@ -23,6 +23,8 @@ from .program import UNROUNDED, About, InputContract, Program
 if TYPE_CHECKING:
     from torch import nn
 
+    from .ladder import Rung
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -33,10 +35,20 @@ class Result:
     reference_accuracy: dict[str, float]
     rows: list[Row]
     errors: list[str]
+    rungs: tuple[Rung, ...]
 
     @property
     def is_verified(self) -> bool:
         return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a program came from: its weights, their SHA-256, and the rungs of the quantization."""
+
+    source: str
+    weights_sha256: str
+    rungs: tuple[Rung, ...]
 
 
 def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out: Path, say: Say) -> str:
@@ -70,12 +82,23 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
 
 
 def make_program(
-    config: Config, data: data_module.Dataset, create: Callable[[int, float], nn.Module], out: Path, say: Say
-) -> tuple[Program, str, str]:
-    """define -> weights -> fold -> quantize; the program, where the weights came from, their digest."""
+    config: Config,
+    data: data_module.Dataset,
+    create: Callable[[int, float], nn.Module],
+    out: Path,
+    say: Say,
+    *,
+    is_gated: bool = True,
+) -> tuple[Program, Origin]:
+    """define -> weights -> fold -> equalize -> quantize, and up the ladder where that is not enough.
+
+    Args:
+        is_gated: False takes the int8 reference as it comes; for models that ship none, and to look at one.
+    """
     import torch
 
-    from .stages import fold, quantize
+    from . import ladder
+    from .stages import fold
 
     torch.manual_seed(config.train.seed)
     model = create(len(data.labels), config.model.width)
@@ -92,16 +115,17 @@ def make_program(
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
     say(f"quantize: {len(data.calibration.images)} calibration images")
-    quantized, unfolded, scale = quantize.quantize(folded, data_module.rgba(data.calibration.images), contract)
+    climbed = ladder.climb(folded, data, contract, config, say, is_gated=is_gated)
     program = Program(
         name=config.project.name,
         contract=contract,
         labels=data.labels,
         original=fold.Normalized(model, mean, std),
         folded=folded,
-        quantized=quantized,
-        quantized_unfolded=unfolded,
-        output_scale=scale,
+        tuned=climbed.tuned,
+        quantized=climbed.quantized.module,
+        quantized_unfolded=climbed.quantized.unfolded,
+        output_scale=climbed.quantized.output_scale,
         about=About(
             author=config.project.author,
             license=config.project.license,
@@ -112,7 +136,7 @@ def make_program(
         ),
         minimum_ios=config.ios.version,
     )
-    return program, source, _digest(model)
+    return program, Origin(source=source, weights_sha256=_digest(model), rungs=climbed.rungs)
 
 
 def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[tuple[Target, str]]:
@@ -169,8 +193,9 @@ def build(
     try:
         for platform in [p for p in platforms if plans[p]]:
             stagings[platform] = _staging(out, platform)
-        program, source, digest = make_program(config, data, create, out, say)
         wanted = [(target, precision) for pairs in plans.values() for target, precision in pairs]
+        has_int8 = any(precision == "int8" for _, precision in wanted)
+        program, origin = make_program(config, data, create, out, say, is_gated=has_int8)
         judge = Judge(program=program, outputs=reference_outputs(program, data, wanted), targets=targets, config=config)
         for platform, staging in stagings.items():
             built, errors = _lower(program, plans[platform], staging, say)
@@ -178,12 +203,13 @@ def build(
                 raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
             result = Result(
                 folder=out / platform,
-                program_checks=judge.program_checks(),
+                program_checks=judge.program_checks(has_int8=has_int8),
+                rungs=origin.rungs,
                 rows=judge.rows(built, staging, say),
                 errors=errors,
                 reference_accuracy=judge.accuracies,
             )
-            _write_folder(result, judge, data, staging, source, digest)
+            _write_folder(result, judge, data, staging, origin)
             _swap(staging, out / platform)
             results.append(result)
     finally:
@@ -237,9 +263,7 @@ def _remove(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_folder(
-    result: Result, judge: Judge, data: data_module.Dataset, staging: Path, source: str, weights_digest: str
-) -> None:
+def _write_folder(result: Result, judge: Judge, data: data_module.Dataset, staging: Path, origin: Origin) -> None:
     program, config, targets = judge.program, judge.config, judge.targets
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
     manifest.write_golden(_golden(data, judge.outputs, result.rows), staging / "golden")
@@ -250,14 +274,15 @@ def _write_folder(
         "model": {
             "name": config.model.name,
             "width": config.model.width,
-            "weights": source,
-            "weights_sha256": weights_digest,
+            "weights": origin.source,
+            "weights_sha256": origin.weights_sha256,
         },
         "input": asdict(program.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
         "labels": program.labels,
         "output_scale": program.output_scale,
         "calibration_sha256": data.calibration.digest(),
         "calibration_images": len(data.calibration.images),
+        "quantization": [_rung(rung) for rung in result.rungs],
         "is_verified": result.is_verified,
         "program_checks": [manifest.described(c) for c in result.program_checks],
         "artifacts": [
@@ -278,6 +303,12 @@ def _write_folder(
         "files": manifest.hash_files(staging),
     }
     manifest.write_json(content, staging / manifest.MANIFEST)
+
+
+def _rung(rung: Rung) -> dict[str, Any]:
+    """Without time and memory: they differ from run to run, and equal builds shall give equal files."""
+    return {key: manifest.finite(value) if isinstance(value, float) else value
+            for key, value in asdict(rung).items() if key not in ("seconds", "peak_bytes")}  # fmt: skip
 
 
 def _parity_table(result: Result) -> dict[str, Any]:

@@ -22,14 +22,13 @@ from torch.fx import Interpreter, Node
 from . import parity
 from .judge import Say
 from .program import Program
+from .stages.quantize import ACTIVATIONS, WEIGHTED, module_path
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
 aten = torch.ops.aten
-_WEIGHTED = (aten.conv2d.default, aten.linear.default)
-_CLAMPS = (aten.hardtanh.default, aten.hardtanh_.default)
 PICTURE, TABLE = "sensitivity.png", "sensitivity.csv"
 
 
@@ -65,14 +64,19 @@ class _Unquantized:
 
 
 def measure(program: Program, images: NDArray[np.uint8], say: Say) -> Sensitivity:
-    """Measure every layer on images ``(N, H, W, 4)`` uint8 RGBA.
+    """Measure every layer on images ``(N, H, W, 4)`` uint8 RGBA."""
+    return measure_layers(program.quantized, program.tuned, images, say)
+
+
+def measure_layers(quantized: GraphModule, tuned: nn.Module, images: NDArray[np.uint8], say: Say) -> Sensitivity:
+    """The same for a quantized graph and the float module that it was made from.
 
     A layer is an operation with what is quantized of it: its weight, and its output.
     """
-    owners = _owners(program.quantized)
+    owners = _owners(quantized)
     kinds = dict(owners.values())
     names = list(kinds)
-    evaluate = _Switched(program.quantized, program.folded, {node: name for node, (name, _) in owners.items()})
+    evaluate = _Switched(quantized, tuned, {node: name for node, (name, _) in owners.items()})
     reference = evaluate.logits(images, ())
     layers = []
     for number, name in enumerate(names, 1):
@@ -113,9 +117,9 @@ def write(found: Sensitivity, folder: Path) -> None:
 class _Switched(Interpreter):
     """The quantized graph with quantizers on for chosen layers, and the float model's weights for all others."""
 
-    def __init__(self, module: GraphModule, folded: nn.Module, owners: dict[Node, str]) -> None:
+    def __init__(self, module: GraphModule, tuned: nn.Module, owners: dict[Node, str]) -> None:
         super().__init__(module)
-        self._float = dict(folded.named_parameters())
+        self._float = dict(tuned.named_parameters())
         self._owners = owners
         self._active: Collection[str] = ()
 
@@ -133,8 +137,8 @@ class _Switched(Interpreter):
         is_off = n in self._owners and self._owners[n] not in self._active
         if is_off and n.op == "get_attr":
             return self._float[name]
-        if is_off and "dequantize_per_channel" in name:
-            return self._float[f"{self._parameter(n)}.weight"]
+        if is_off and "dequantize_per_" in name and n.args[0].op == "get_attr":  # type: ignore[union-attr]
+            return self._float[f"{module_path(next(iter(n.users)))}.weight"]
         if is_off and "quantize_per_tensor" in name:
             return _Unquantized(self.fetch_args_kwargs_from_env(n)[0][0])  # type: ignore[arg-type]
         if "dequantize_per_tensor" in name:
@@ -143,12 +147,6 @@ class _Switched(Interpreter):
                 return args[0].values
         return super().run_node(n)
 
-    @staticmethod
-    def _parameter(weight: Node) -> str:
-        """The module's path: its bias still carries it."""
-        layer = next(iter(weight.users))
-        return str(layer.args[2].target).rpartition(".")[0]  # type: ignore[union-attr]
-
 
 def _owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
     """(layer, kind) of each node whose quantization belongs to one: weights, biases, quantizers of outputs."""
@@ -156,17 +154,18 @@ def _owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
     named: dict[Node, tuple[str, str]] = {}
     last = "input"
     for node in quantized.graph.nodes:
-        if node.target in _WEIGHTED:
-            path = str(node.args[2].target).rpartition(".")[0]
+        if node.target in WEIGHTED:
+            path = module_path(node)
             last = path.removeprefix("model.")
             kind = "linear" if node.target == aten.linear.default else _convolution(node)
             named[node] = (last, kind)
-            owners[node.args[1]] = owners[node.args[2]] = named[node]
+            if "dequantize" in str(node.args[1].target):  # a layer that is kept in float has nothing to switch off
+                owners[node.args[1]] = owners[node.args[2]] = named[node]
         elif node.target == aten.add.Tensor:
             named[node] = (f"{last} + residual", "addition")
         elif node.target == aten.mean.dim:
             named[node] = ("mean", "mean")
-        elif node.target in _CLAMPS and node.args[0] in named:
+        elif node.target in ACTIVATIONS and node.args[0] in named:
             named[node] = named[node.args[0]]
         elif ".quantize_per_tensor" in str(node.target):
             owners[node] = named.get(node.args[0], ("input" if last == "input" else "flatten", "tensor"))

@@ -44,16 +44,17 @@ def make_program():
         contract = InputContract(resolution=resolution, mean=mean, std=std, grey=fold.grey_level(mean, std))
         folded = fold.fold(model, contract)
         images = np.random.default_rng(0).integers(0, 256, (2, resolution, resolution, 3), np.uint8)
-        quantized, unfolded, scale = quantize.quantize(folded, data.rgba(images), contract)
+        quantized = quantize.quantize(folded, data.rgba(images), contract)
         return Program(
             name="small",
             contract=contract,
             labels=tuple(f"class {n}" for n in range(model.classifier[1].out_features)),
             original=fold.Normalized(model, mean, std),
             folded=folded,
-            quantized=quantized,
-            quantized_unfolded=unfolded,
-            output_scale=scale,
+            tuned=folded,
+            quantized=quantized.module,
+            quantized_unfolded=quantized.unfolded,
+            output_scale=quantized.output_scale,
             about=About(author="An author", license="A licence", version="1.2", description="A small model"),
             minimum_ios=18,
         )

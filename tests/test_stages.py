@@ -50,7 +50,7 @@ def test_quantizing_leaves_the_float_reference_alone():
 
 
 def test_pixels_are_quantized_without_loss_and_relu6_with_its_convolution():
-    quantized, _, _ = quantize.quantize(fold.fold(small_model(), contract()), noise(2), contract())
+    quantized = quantize.quantize(fold.fold(small_model(), contract()), noise(2), contract()).module
     nodes = [n for n in quantized.graph.nodes if n.op == "call_function"]
     first = next(n for n in nodes if "quantize_per_tensor" in str(n.target))
     assert first.args[1:3] == (1.0, contract().grey - 128)
@@ -60,7 +60,8 @@ def test_pixels_are_quantized_without_loss_and_relu6_with_its_convolution():
 
 
 def test_litert_gets_weights_that_leave_its_converter_no_choice():
-    quantized, unfolded, _ = quantize.quantize(fold.fold(small_model(), contract()), noise(2), contract())
+    made = quantize.quantize(fold.fold(small_model(), contract()), noise(2), contract())
+    quantized, unfolded = made.module, made.unfolded
     whole = [n for n in quantized.graph.nodes if "dequantize_per_channel" in str(n.target)]
     real = [n for n in unfolded.graph.nodes if ".quantize_per_channel" in str(n.target)]
     assert len(whole) == len(real) == 53

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.fx import Node
 
-from .quantize import attribute
+from .quantize import WEIGHTED, attribute
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -99,20 +100,23 @@ def half_quantized(quantized: GraphModule) -> GraphModule:
         name = str(node.target)
         if node.op != "call_function":
             continue
-        if "quantize_per_tensor" in name:
+        if "quantize_per_tensor" in name and node.args[0].op != "get_attr":
             node.update_arg(1, float(np.float16(node.args[1])))
-        elif "dequantize_per_channel" in name:
-            steps, scale = (attribute(rounded, argument.target) for argument in node.args[:2])
-            shape = [-1] + [1] * (steps.ndim - 1)
-            dense = (steps.float() * scale.half().float().view(shape)).half().float()
+        elif "dequantize_per_" in name:
+            steps = attribute(rounded, node.args[0].target)
+            step = attribute(rounded, node.args[1].target) if isinstance(node.args[1], Node) else node.args[1]
+            scale = torch.as_tensor(step).half().float().view(-1, *[1] * (steps.ndim - 1))
+            dense = (steps.float() * scale).half().float()
             rounded.register_buffer(f"{node.name}_half", dense)
             with rounded.graph.inserting_before(node):
                 node.replace_all_uses_with(rounded.graph.get_attr(f"{node.name}_half"))
             rounded.graph.erase_node(node)
-        elif node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default) and len(node.args) > 2:
-            bias = attribute(rounded, node.args[2].target)
-            with torch.no_grad():
-                bias.copy_(bias.half().float())
+        if node.target in WEIGHTED and len(node.args) > 2:
+            # a layer that is kept in float has its weight beside its bias
+            for value in [a for a in node.args[1:3] if a.op == "get_attr"]:
+                stored = attribute(rounded, value.target)
+                with torch.no_grad():
+                    stored.copy_(stored.half().float())
     rounded.recompile()
     return rounded
 

@@ -38,12 +38,9 @@ from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import ConversionError
-from .quantize import attribute
+from .quantize import ACTIVATIONS, CLAMP, WEIGHTED, attribute, module_path
 
 aten = torch.ops.aten
-CONVOLUTION, LINEAR = aten.conv2d.default, aten.linear.default
-_RELU = (aten.relu.default, aten.relu_.default)
-_CLAMP = (aten.hardtanh.default, aten.hardtanh_.default)
 _SAME = (aten.mean.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.alias.default)
 _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WORTH_DB = 0.5
@@ -153,11 +150,6 @@ def export(module: nn.Module, example: NDArray[np.uint8]) -> GraphModule:
     return graph
 
 
-def parameter_of(node: Node) -> str:
-    """The path of the module whose weight a convolution or linear node reads."""
-    return str(node.args[1].target).rpartition(".")[0]  # type: ignore[union-attr]
-
-
 def _analyse(graph: GraphModule) -> tuple[dict[Node, _Layer], list[_Group]]:
     """The layers by node, and the groups of tensors that share their channels."""
     layers: dict[Node, _Layer] = {}
@@ -172,18 +164,18 @@ def _analyse(graph: GraphModule) -> tuple[dict[Node, _Layer], list[_Group]]:
 
     for node in graph.graph.nodes:
         sources = [a for a in node.all_input_nodes if a in group_of]
-        if node.target in (CONVOLUTION, LINEAR) and node.args[0] in group_of:
+        if node.target in WEIGHTED and node.args[0] in group_of:
             layers[node] = layer = _layer(graph, node)
             source = group_of[node.args[0]]
             source.readers.append((layer, node.args[0]))
             group_of[node] = _Group(producers=[layer], sums={node: Counter([layer])})
             if _is_grouped(node) and not layer.is_depthwise:
                 source.is_pinned = group_of[node].is_pinned = True
-        elif node.target in (*_RELU, *_CLAMP, *_SAME) and _keeps_channels(node):
+        elif node.target in (*ACTIVATIONS, *_SAME) and _keeps_channels(node):
             group = group_of[node] = group_of[node.args[0]]
             group.is_linear &= node.target in _SAME
             group.sums[node] = group.sums[node.args[0]]
-            if node.target in _CLAMP:
+            if node.target in CLAMP:
                 group.clamps.append(node)
                 group.is_pinned |= node.args[1] != 0
         elif node.target == aten.add.Tensor and len(sources) == 2:
@@ -193,20 +185,20 @@ def _analyse(graph: GraphModule) -> tuple[dict[Node, _Layer], list[_Group]]:
             for source in sources:
                 group_of[source].is_pinned = True
             group_of[node] = _Group(is_pinned=True, sums={node: Counter()})
-        if node in group_of and not any(user.target in (*_RELU, *_CLAMP, *_SAME[1:]) for user in node.users):
+        if node in group_of and not any(user.target in (*ACTIVATIONS, *_SAME[1:]) for user in node.users):
             group_of[node].points.append(node)
     return layers, list({id(group): group for group in group_of.values()}.values())
 
 
 def _layer(graph: GraphModule, node: Node) -> _Layer:
-    weight = attribute(graph, node.args[1].target).double().numpy()
     if len(node.args) < 3 or node.args[2] is None:
-        raise ConversionError(f"'{parameter_of(node)}' has no bias; the fold stage gives every layer one")
+        raise ConversionError(f"'{node.args[1]}' has no bias beside it; the fold stage gives every layer one")
+    weight = attribute(graph, node.args[1].target).double().numpy()
     bias = attribute(graph, node.args[2].target).double().numpy().copy()
     channels = node.args[0].meta["val"].shape[1]
-    padding = node.args[4] if node.target == CONVOLUTION and len(node.args) > 4 else [0]
+    padding = node.args[4] if node.target == aten.conv2d.default and len(node.args) > 4 else [0]
     return _Layer(
-        name=parameter_of(node),
+        name=module_path(node),
         weight=weight.reshape(len(weight), weight.shape[1], -1).copy(),
         bias=bias,
         is_depthwise=_is_grouped(node) and weight.shape[1] == 1 and len(weight) == channels,
@@ -215,7 +207,7 @@ def _layer(graph: GraphModule, node: Node) -> _Layer:
 
 
 def _is_grouped(node: Node) -> bool:
-    return node.target == CONVOLUTION and len(node.args) > 6 and node.args[6] != 1
+    return node.target == aten.conv2d.default and len(node.args) > 6 and node.args[6] != 1
 
 
 def _keeps_channels(node: Node) -> bool:
@@ -235,9 +227,7 @@ def _measure(graph: GraphModule, points: set[Node], images: NDArray[np.uint8]) -
             value = super().run_node(n)
             if n in parts:
                 flat = value[0].reshape(value.shape[1], -1).double()
-                parts[n].append(
-                    torch.stack([flat.amin(1), flat.amax(1), flat.mean(1), flat.square().mean(1)]).numpy()
-                )
+                parts[n].append(torch.stack([flat.amin(1), flat.amax(1), flat.mean(1), flat.square().mean(1)]).numpy())
             return value
 
     watched = Watched(graph)
@@ -372,8 +362,8 @@ def _upper_bounds(graph: GraphModule, layers: dict[Node, _Layer]) -> dict[Node, 
             continue
         elif node in layers:
             ranges[node] = _interval(layers[node], *sources[0])
-        elif node.target in (*_RELU, *_CLAMP):
-            top = float(node.args[2]) if node.target in _CLAMP else np.inf
+        elif node.target in ACTIVATIONS:
+            top = float(node.args[2]) if node.target in CLAMP else np.inf
             bounds[node] = sources[0][1]
             ranges[node] = np.clip(sources[0][0], 0, top), np.clip(sources[0][1], 0, top)
         elif node.target == aten.add.Tensor and len(sources) == 2:

@@ -12,78 +12,107 @@ on their int32 grid. The flow is torchao's PT2E with ExecuTorch's XNNPACK annota
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.fx import Node
 
 from ..errors import ConversionError
 from ..program import InputContract
+from . import ranges
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
+
+aten = torch.ops.aten
+WEIGHTED = (aten.conv2d.default, aten.linear.default)
+"""Nodes with a weight and a bias."""
+
+RELU = (aten.relu.default, aten.relu_.default)
+CLAMP = (aten.hardtanh.default, aten.hardtanh_.default)
+ACTIVATIONS = (*RELU, *CLAMP)
+"""What is quantized together with the layer before it."""
 
 WEIGHT_SCALE_FLOOR = 2.0**-30
 ACTIVATION_SCALE_FLOOR = 2.0**-12
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to quantize.
+
+    Attributes:
+        estimator: how the range of an activation is taken from calibration; see `ranges.py`.
+        weights: one scale per output channel, or one per tensor.
+        weight_scales: scale of each output channel ``(out,)`` where it is not to follow from the largest weight.
+        float_layers: paths of modules that are left in float.
+    """
+
+    estimator: ranges.Estimator = "minmax"
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    weight_scales: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    float_layers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """One calibration in the two forms that converters take.
+
+    Attributes:
+        module: reference with int8 weights.
+        unfolded: the same with float weights behind quantizers.
+        output_scale: step of the logits.
+    """
+
+    module: GraphModule
+    unfolded: GraphModule
+    output_scale: float
+
+
 def quantize(
-    folded: nn.Module, calibration: NDArray[np.uint8], contract: InputContract
-) -> tuple[GraphModule, GraphModule, float]:
-    """(reference with int8 weights, the same with float weights behind quantizers, step of the logits).
+    folded: nn.Module, calibration: NDArray[Any], contract: InputContract | None, settings: Settings | None = None
+) -> Quantized:
+    """Quantize a module on ``(N, H, W, 4)`` uint8.
 
     Args:
-        folded: module on ``(N, H, W, 4)`` uint8.
         calibration: ``(N, H, W, 4)`` uint8 RGBA images that set the ranges of activations.
+        contract: of the input; None for a module that does not take bytes, whose input is then calibrated too.
     """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+    settings = settings or Settings()
     example = torch.from_numpy(calibration[:1])
     # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
     graph = torch.export.export(deepcopy(folded).eval(), (example,)).module()
-    with _relu6_is_fused():
-        prepared = prepare_pt2e(graph, quantizer())
-    with torch.no_grad():
-        for image in calibration:
-            prepared(torch.from_numpy(image[None]))
-    _set_input_range(prepared, contract)
+    with relu6_is_fused():
+        prepared = prepare_pt2e(graph, quantizer(settings))
+    ranges.observe(prepared, calibration, settings.estimator)
+    if contract is not None:
+        _set_input_range(prepared, contract)
+    _set_weight_scales(prepared, settings.weight_scales)
     quantized = convert_pt2e(deepcopy(prepared))
     unfolded = convert_pt2e(deepcopy(prepared), fold_quantize=False)
     _put_weights_on_grid(unfolded)
     for module in (quantized, unfolded):
         _round_biases(module)
-    return quantized, unfolded, _output_scale(quantized)
+    return Quantized(module=quantized, unfolded=unfolded, output_scale=_output_scale(quantized))
 
 
-def quantizer() -> Any:
+def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
     """ExecuTorch's XNNPACK quantizer with the changes that this module names."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
-    from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
     from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY, QuantizationAnnotation
 
-    activation = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-128,
-        quant_max=127,
-        qscheme=torch.per_tensor_affine,
-        is_dynamic=False,
-        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=ACTIVATION_SCALE_FLOOR),
-    )
-    weight = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-        is_dynamic=False,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=WEIGHT_SCALE_FLOOR),
-    )
+    activation = _activation_spec(is_qat)
+    weight = _weight_spec(settings.weights, is_qat)
 
     class Quantizer(XNNPACKQuantizer):  # type: ignore[misc]
         """XNNPACK's annotations, with the pixels quantized before the transpose, where it costs a byte each."""
@@ -93,13 +122,79 @@ def quantizer() -> Any:
                 if node.target == torch.ops.aten.sub.Tensor:
                     node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
             annotated: GraphModule = super().annotate(model)
+            left_out = _in_float(annotated, settings.float_layers)
+            for node in left_out:
+                node.meta.pop(Q_ANNOTATION_KEY, None)
+            _unshare(annotated, left_out, activation)
             return annotated
 
-    return Quantizer().set_global(QuantizationConfig(activation, activation, weight, None, False))
+    return Quantizer().set_global(QuantizationConfig(activation, activation, weight, None, is_qat))
+
+
+def _activation_spec(is_qat: bool) -> Any:
+    from torchao.quantization.pt2e import FakeQuantize, MinMaxObserver, MovingAverageMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    made = (
+        FakeQuantize.with_args(
+            observer=MovingAverageMinMaxObserver,
+            quant_min=-128,
+            quant_max=127,
+            dtype=torch.int8,
+            qscheme=torch.per_tensor_affine,
+            eps=ACTIVATION_SCALE_FLOOR,
+        )
+        if is_qat
+        else MinMaxObserver.with_args(eps=ACTIVATION_SCALE_FLOOR)
+    )
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+        is_dynamic=False,
+        observer_or_fake_quant_ctr=made,
+    )
+
+
+def _weight_spec(granularity: str, is_qat: bool) -> Any:
+    from torchao.quantization.pt2e import FakeQuantize, MinMaxObserver, PerChannelMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    is_per_channel = granularity == "per-channel"
+    observer = PerChannelMinMaxObserver if is_per_channel else MinMaxObserver
+    scheme = torch.per_channel_symmetric if is_per_channel else torch.per_tensor_symmetric
+    options = {"eps": WEIGHT_SCALE_FLOOR} | ({"ch_axis": 0} if is_per_channel else {})
+    made = (
+        FakeQuantize.with_args(
+            observer=observer, quant_min=-127, quant_max=127, dtype=torch.int8, qscheme=scheme, **options
+        )
+        if is_qat
+        else observer.with_args(eps=WEIGHT_SCALE_FLOOR)
+    )
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=scheme,
+        ch_axis=0 if is_per_channel else None,
+        is_dynamic=False,
+        observer_or_fake_quant_ctr=made,
+    )
+
+
+def _in_float(graph: GraphModule, paths: Collection[str]) -> list[Node]:
+    """The nodes of the layers at `paths`, each with the activation that is fused with it."""
+    chosen = [n for n in graph.graph.nodes if n.target in WEIGHTED and module_path(n) in paths]
+    missing = set(paths) - {module_path(n) for n in chosen}
+    if missing:
+        raise ConversionError(f"there are no layers {sorted(missing)} to keep in float")
+    fused = [user for n in chosen for user in n.users if user.target in ACTIVATIONS]
+    return chosen + fused
 
 
 @contextmanager
-def _relu6_is_fused() -> Iterator[None]:
+def relu6_is_fused() -> Iterator[None]:
     """Let ExecuTorch's annotator see ReLU6 as a ReLU.
 
     executorch 1.4 matches ``conv -> relu`` only, and gives the unclipped output of the convolution a quantizer of
@@ -108,10 +203,9 @@ def _relu6_is_fused() -> Iterator[None]:
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils as utils
 
     original = utils.is_relu_node
-    clamps = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
 
     def is_clamp(node: Node) -> bool:
-        return bool(original(node)) or (node.op == "call_function" and node.target in clamps)
+        return bool(original(node)) or (node.op == "call_function" and node.target in CLAMP)
 
     utils.is_relu_node = is_clamp
     try:
@@ -138,6 +232,31 @@ def _set_input_range(prepared: GraphModule, contract: InputContract) -> None:
         observer.max_val = torch.tensor(float(255 - contract.grey))
 
 
+def _set_weight_scales(prepared: GraphModule, scales: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give the observers of weights the ranges that lead to these scales."""
+    for node in prepared.graph.nodes:
+        if node.target not in WEIGHTED or module_path(node) not in scales:
+            continue
+        observer = prepared.get_submodule(str(node.args[1].target))
+        bound = torch.from_numpy(scales[module_path(node)] * 127).float()
+        observer.min_val, observer.max_val = -bound, bound
+
+
+def _unshare(graph: GraphModule, left_out: Collection[Node], activation: Any) -> None:
+    """A mean shares the range of what it reads; where that has none of its own any more, the mean's input gets one."""
+    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    for node in graph.graph.nodes:
+        annotation = node.meta.get(Q_ANNOTATION_KEY)
+        if annotation is None:
+            continue
+        for source, spec in annotation.input_qspec_map.items():
+            if isinstance(spec, SharedQuantizationSpec) and spec.edge_or_node in left_out:
+                annotation.input_qspec_map[source] = activation
+                annotation.output_qspec = SharedQuantizationSpec((source, node))
+
+
 def _put_weights_on_grid(unfolded: GraphModule) -> None:
     """Replace each float weight behind a quantizer by its dequantized value.
 
@@ -145,12 +264,12 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
     3.5 million weights at width 1.0, and with them 1 of 8000 logits. A value on the grid leaves no choice.
     """
     for node in unfolded.graph.nodes:
-        if "quantize_per_channel" not in str(node.target) or "dequantize" in str(node.target):
+        if ".quantize_per_" not in str(node.target) or node.args[0].op != "get_attr":
             continue
-        weight, scale, zero_point = (attribute(unfolded, argument.target) for argument in node.args[:3])
+        weight, *grid = (attribute(unfolded, a.target) if isinstance(a, Node) else a for a in node.args)
+        scale = torch.as_tensor(grid[0]).float()
         with torch.no_grad():
-            steps = node.target(weight, scale, zero_point, *node.args[3:])
-            weight.copy_(steps.float() * scale.float().view(-1, *[1] * (weight.ndim - 1)))
+            weight.copy_(node.target(weight, *grid).float() * scale.view(-1, *[1] * (weight.ndim - 1)))
 
 
 def _round_biases(module: GraphModule) -> None:
@@ -159,12 +278,15 @@ def _round_biases(module: GraphModule) -> None:
     Without this the reference keeps a bias that no runtime has: 42 % of logits equal instead of 82 %.
     """
     for node in module.graph.nodes:
-        if node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default) or len(node.args) < 3:
+        if node.target not in WEIGHTED or len(node.args) < 3:
             continue
         source, weight, bias = node.args[:3]
-        if bias is None or "dequantize" not in str(source.target) or "per_channel" not in str(weight.target):
+        if bias is None or "dequantize" not in str(source.target) or "dequantize" not in str(weight.target):
             continue
-        grid = float(source.args[1]) * attribute(module, weight.args[1].target).double()
+        step = weight.args[1]
+        grid = float(source.args[1]) * (
+            attribute(module, step.target).double() if isinstance(step, Node) else torch.tensor(float(step))
+        )
         value = attribute(module, bias.target)
         with torch.no_grad():
             value.copy_((torch.round(value.double() / grid).clamp(-(2.0**31), 2.0**31 - 1) * grid).float())
@@ -175,6 +297,16 @@ def attribute(module: GraphModule, path: str) -> torch.Tensor:
     owner, _, name = path.rpartition(".")
     value: torch.Tensor = getattr(module.get_submodule(owner), name)
     return value
+
+
+def module_path(node: Node) -> str:
+    """The path of the module that a convolution or linear node comes from: its bias carries it."""
+    return str(node.args[2].target).rpartition(".")[0]  # type: ignore[union-attr]
+
+
+def weighted_layers(graph: GraphModule) -> list[str]:
+    """Paths of the convolutions and linear layers in the order of the data."""
+    return [module_path(node) for node in graph.graph.nodes if node.target in WEIGHTED]
 
 
 def _output_scale(quantized: GraphModule) -> float:

@@ -41,7 +41,7 @@ def train(
     model.to(device)
     images = _normalized(data.train, config).to(device)
     labels = torch.from_numpy(data.train.labels).to(device)
-    steps = len(_batches(len(images), settings.batch_size, torch.arange(len(images))))
+    steps = len(batches(len(images), settings.batch_size, torch.arange(len(images))))
     optimizer = torch.optim.SGD(
         model.parameters(),
         settings.learning_rate,
@@ -76,8 +76,8 @@ def _one_epoch(
     model.train()
     total = 0.0
     order = torch.randperm(len(images))
-    for batch in _batches(len(images), settings.batch_size, order):
-        logits = model(_augmented(images[batch], settings))
+    for batch in batches(len(images), settings.batch_size, order):
+        logits = model(augmented(images[batch], settings))
         loss = nn.functional.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ def _one_epoch(
     return total / len(images)
 
 
-def _batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
+def batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
     """Batches of at least 2: BatchNorm cannot train on one image."""
     parts = list(torch.split(order, size))
     if len(parts) > 1 and len(parts[-1]) < 2:
@@ -95,7 +95,7 @@ def _batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def _augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
+def augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
     """Each image turned, zoomed and moved at random; the edge pixel is repeated outside."""
     count = len(batch)
     draw = torch.rand(4, count) * 2 - 1  # on the CPU, so that every device sees the same numbers

@@ -1,0 +1,103 @@
+"""Quantization-aware training: a few epochs in which the network feels the rounding, and learns to live with it.
+
+torchao's PT2E puts a fake quantizer where the int8 reference will have a quantizer; gradients pass through as if it
+were not there (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", 2018). The target is the float model's own logits (Hinton et al., "Distilling the Knowledge in a Neural
+Network", 2015): what is shipped shall compute what was trained, and the labels are not needed again.
+
+BatchNorm is folded before, so there are no statistics to freeze. What comes out is a float module; the ordinary
+calibration quantizes it, so that all runtimes still get one and the same quantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..config import Config
+from ..data import Split, rgba
+from . import quantize
+from .train import augmented, batches
+
+STEPS_AT_LEAST = 200
+"""Small sets are passed over more often than `quantize.qat_epochs` says, until this many steps are done."""
+
+
+def train_quantized(
+    tuned: nn.Module,
+    floating: nn.Module,
+    split: Split,
+    config: Config,
+    settings: quantize.Settings,
+    progress: Callable[[int, int, float], None],
+) -> nn.Module:
+    """A copy of `tuned` whose weights are trained under fake quantization.
+
+    Args:
+        tuned: module on ``(N, H, W, 4)`` uint8 to start from.
+        floating: its logits are the target.
+        split: training images; labels are not read.
+        progress: called after each epoch with its number, the number of epochs, and the loss.
+    """
+    from torchao.quantization.pt2e import move_exported_model_to_eval
+
+    images = torch.from_numpy(split.images)
+    size, epochs = min(config.train.batch_size, len(images)), config.quantize.qat_epochs
+    steps = len(batches(len(images), size, torch.arange(len(images))))
+    epochs = max(epochs, -(-STEPS_AT_LEAST // steps))
+    prepared = _prepared(tuned, split.images[:2], settings)
+    # Adam moves every weight by about its rate. The stem's weights are a hundredth of the others', so the rate is
+    # relative to the size of the weights that it moves.
+    rate = config.quantize.qat_learning_rate
+    parameters = [p for p in prepared.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(
+        [{"params": [p], "lr": rate * float(p.detach().square().mean().sqrt())} for p in parameters]
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+    torch.manual_seed(config.train.seed)
+    for number in range(epochs):
+        total = 0.0
+        for batch in batches(len(images), size, torch.randperm(len(images))):
+            pixels = _augmented(images[batch], config)
+            with torch.no_grad():
+                wanted = floating(pixels)
+            loss = nn.functional.mse_loss(prepared(pixels), wanted) / wanted.var().clamp_min(1e-12)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(batch)
+        progress(number + 1, epochs, total / len(images))
+    move_exported_model_to_eval(prepared)
+    return _copied(prepared, tuned)
+
+
+def _prepared(tuned: nn.Module, example: NDArray[np.uint8], settings: quantize.Settings) -> Any:
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+
+    module = deepcopy(tuned).requires_grad_(True)
+    batch = torch.export.Dim("batch", min=2)
+    graph = torch.export.export(module, (torch.from_numpy(rgba(example)),), dynamic_shapes=({0: batch},)).module()
+    with quantize.relu6_is_fused():
+        return prepare_qat_pt2e(graph, quantize.quantizer(settings, is_qat=True))
+
+
+def _augmented(images: torch.Tensor, config: Config) -> torch.Tensor:
+    """``(N, H, W, 3)`` uint8 -> ``(N, H, W, 4)`` uint8, changed at random as in training."""
+    changed = augmented(images.permute(0, 3, 1, 2).float(), config.train).round().clamp(0, 255).to(torch.uint8)
+    return torch.cat([changed.permute(0, 2, 3, 1), torch.full((*images.shape[:3], 1), 255, dtype=torch.uint8)], 3)
+
+
+def _copied(prepared: nn.Module, tuned: nn.Module) -> nn.Module:
+    changed = deepcopy(tuned)
+    trained = dict(prepared.named_parameters())
+    with torch.no_grad():
+        for name, parameter in changed.named_parameters():
+            parameter.copy_(trained[name])
+    return changed
