@@ -133,6 +133,26 @@ def sensitivity(path: Path | None, out: Path, images: int) -> None:
 
 
 @cli.command()
+@_config_option
+@_out_option
+def calibration(path: Path | None, out: Path) -> None:
+    """Measure how int8 depends on the number of calibration images; writes a table and a picture."""
+    from . import calibration as stage
+    from . import data, ladder, report, runner
+
+    _quiet_converters()
+    config = _read_config(path)
+    console = report.console()
+    loaded = data.load(config)
+    with report.progress(console) as say:
+        program, _ = runner.make_program(config, loaded, _model(config), out, say, is_gated=False)
+        settings = ladder.settings(config)
+        points = stage.curve(program.tuned, program.folded, loaded, program.contract, settings, say)
+    stage.write(points, out)
+    console.print(f"wrote {out / stage.TABLE} and {out / stage.PICTURE}")
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def parity(folder: Path) -> None:
     """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone."""

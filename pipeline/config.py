@@ -59,6 +59,9 @@ class Data(Section):
     path: str | None = Field(None, description="folder of class folders, for source = 'folder'")
     held_out: float = Field(0.2, gt=0, lt=0.9, description="share of images kept for parity and accuracy")
     calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
+    calibration_path: str | None = Field(
+        None, description="folder of images to calibrate on instead, with or without class folders"
+    )
     seed: int = Field(0, ge=0, description="seed of the split")
     mean: list[float] = Field(list(IMAGENET_MEAN), description="subtracted from RGB in 0..1")
     std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
@@ -262,7 +265,12 @@ def _resolve_paths(config: Config, base: Path) -> Config:
 
     return config.model_copy(
         update={
-            "data": config.data.model_copy(update={"path": absolute(config.data.path)}),
+            "data": config.data.model_copy(
+                update={
+                    "path": absolute(config.data.path),
+                    "calibration_path": absolute(config.data.calibration_path),
+                }
+            ),
             "weights": config.weights.model_copy(update={"path": absolute(config.weights.path)}),
         }
     )

@@ -19,7 +19,7 @@ MAX_PIXELS = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images ``(N, H, W, 3)`` uint8 RGB and labels ``(N,)`` int64."""
+    """Images ``(N, H, W, 3)`` uint8 RGB and labels ``(N,)`` int64; -1 in a calibration set where it is unknown."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -54,7 +54,36 @@ def load(config: Config) -> Dataset:
         images, labels, names = _digits(config.model.resolution)
     else:
         images, labels, names = _folder(Path(config.data.path or ""), config.model.resolution)
-    return _split(images, labels, names, config)
+    found = _split(images, labels, names, config)
+    return _calibrated_on(Path(config.data.calibration_path), found, config) if config.data.calibration_path else found
+
+
+def _calibrated_on(root: Path, found: Dataset, config: Config) -> Dataset:
+    """With the images below `root` as calibration set, at most as many as configured, evenly chosen.
+
+    Raises:
+        DataError: there is none, or one of them is a held-out image too.
+    """
+    files = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")) if root.is_dir() else []
+    if not files:
+        raise DataError(f"data.calibration_path '{root}' is no folder with images.")
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), config.data.calibration)).astype(int)]
+    images = np.stack([fit(read_image(file), config.model.resolution) for file in chosen])
+    known = {image.tobytes() for image in found.held_out.images}
+    for file, image in zip(chosen, images, strict=True):
+        if image.tobytes() in known:
+            raise DataError(
+                f"'{file}' is one of the held-out images too: measured on it, int8 would look better than it is. "
+                "Calibrate on other images."
+            )
+    by_name = {name: label for label, name in enumerate(found.labels)}
+    labels = [by_name.get(file.relative_to(root).parts[0], -1) for file in chosen]
+    train = Split(
+        images=np.concatenate([found.train.images, found.calibration.images]),
+        labels=np.concatenate([found.train.labels, found.calibration.labels]),
+    )
+    calibration = Split(images=images, labels=np.array(labels, np.int64))
+    return Dataset(train=train, calibration=calibration, held_out=found.held_out, labels=found.labels)
 
 
 def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

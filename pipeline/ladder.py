@@ -146,6 +146,13 @@ def climb(
     return Climbed(tuned=best.state.tuned, quantized=best.quantized, rungs=tuple(ladder.rungs))
 
 
+def settings(config: Config) -> quantize.Settings:
+    """What the configuration asks for from the start."""
+    wanted = config.quantize
+    estimator = "minmax" if wanted.range_estimator == "auto" else wanted.range_estimator
+    return quantize.Settings(estimator=estimator, weights=wanted.weights)
+
+
 def _methods(wanted: Any) -> list[tuple[str, str, Method]]:
     """Cheapest first: (name, when, what it tries from the best so far)."""
     estimators = {"auto": ("percentile", "mse")}.get(wanted.range_estimator, ())
@@ -176,11 +183,8 @@ class _Ladder:
         self.started = time.perf_counter()
 
     def start(self) -> _State:
-        wanted = self.config.quantize
-        estimator = "minmax" if wanted.range_estimator == "auto" else wanted.range_estimator
-        settings = quantize.Settings(estimator=estimator, weights=wanted.weights)
-        plain = _State(floating=self.folded, tuned=self.folded, settings=settings)
-        return self.equalized(plain) if wanted.equalize == "always" else plain
+        plain = _State(floating=self.folded, tuned=self.folded, settings=settings(self.config))
+        return self.equalized(plain) if self.config.quantize.equalize == "always" else plain
 
     def equalized(self, state: _State) -> _State:
         found = equalize.equalize(self.folded, self.calibration)
@@ -293,8 +297,8 @@ def _ranged(estimator: Any) -> Method:
 def _reconstructed(ladder: _Ladder, best: _Measured) -> list[_State]:
     state = best.state
     found = layerwise.reconstruct(state.tuned, state.floating, best.quantized.module, ladder.calibration)
-    settings = replace(state.settings, weight_scales=found.weight_scales)
-    return [replace(state, tuned=found.module, settings=settings, note="")]
+    changed = replace(state.settings, weight_scales=found.weight_scales)
+    return [replace(state, tuned=found.module, settings=changed, note="")]
 
 
 def _partly_float(ladder: _Ladder, best: _Measured) -> list[_State]:
@@ -321,19 +325,19 @@ def _trained(ladder: _Ladder, best: _Measured) -> list[_State]:
 
     state = best.state
     # weights move, so their scales follow them again
-    settings = replace(state.settings, weight_scales={})
+    changed = replace(state.settings, weight_scales={})
     tuned = qat.train_quantized(
         state.tuned,
         ladder.folded,
         ladder.data.train,
         ladder.config,
-        settings,
+        changed,
         lambda number, count, loss: ladder.say(
             f"quantization-aware training: epoch {number}/{count}  loss {loss:.4f} of the logits' variance",
             (number, count),
         ),
     )
-    return [replace(state, floating=tuned, tuned=tuned, settings=settings, note="")]
+    return [replace(state, floating=tuned, tuned=tuned, settings=changed, note="")]
 
 
 def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, int]:

@@ -44,11 +44,12 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a program came from: its weights, their SHA-256, and the rungs of the quantization."""
+    """Where a program came from: its weights, their SHA-256, the rungs of the quantization, and what is doubtful."""
 
     source: str
     weights_sha256: str
     rungs: tuple[Rung, ...]
+    warnings: tuple[str, ...]
 
 
 def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out: Path, say: Say) -> str:
@@ -62,7 +63,7 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
     key = json.dumps(
         [
             config.model.model_dump(),
-            config.data.model_dump(exclude={"path"}),
+            config.data.model_dump(exclude={"path", "calibration_path"}),
             config.train.model_dump(),
             data.train.digest(),
         ],
@@ -97,8 +98,12 @@ def make_program(
     """
     import torch
 
-    from . import ladder
+    from . import calibration, ladder
     from .stages import fold
+
+    warnings = tuple(calibration.warnings(data))
+    for line in warnings:
+        say(f"WARNING {line}")
 
     torch.manual_seed(config.train.seed)
     model = create(len(data.labels), config.model.width)
@@ -136,7 +141,7 @@ def make_program(
         ),
         minimum_ios=config.ios.version,
     )
-    return program, Origin(source=source, weights_sha256=_digest(model), rungs=climbed.rungs)
+    return program, Origin(source=source, weights_sha256=_digest(model), rungs=climbed.rungs, warnings=warnings)
 
 
 def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[tuple[Target, str]]:
@@ -282,6 +287,7 @@ def _write_folder(result: Result, judge: Judge, data: data_module.Dataset, stagi
         "output_scale": program.output_scale,
         "calibration_sha256": data.calibration.digest(),
         "calibration_images": len(data.calibration.images),
+        "warnings": origin.warnings,
         "quantization": [_rung(rung) for rung in result.rungs],
         "is_verified": result.is_verified,
         "program_checks": [manifest.described(c) for c in result.program_checks],

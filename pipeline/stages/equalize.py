@@ -72,6 +72,7 @@ class _Layer:
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
     is_depthwise: bool
+    is_grouped: bool
     pads: bool
 
 
@@ -169,7 +170,7 @@ def _analyse(graph: GraphModule) -> tuple[dict[Node, _Layer], list[_Group]]:
             source = group_of[node.args[0]]
             source.readers.append((layer, node.args[0]))
             group_of[node] = _Group(producers=[layer], sums={node: Counter([layer])})
-            if _is_grouped(node) and not layer.is_depthwise:
+            if layer.is_grouped:
                 source.is_pinned = group_of[node].is_pinned = True
         elif node.target in (*ACTIVATIONS, *_SAME) and _keeps_channels(node):
             group = group_of[node] = group_of[node.args[0]]
@@ -196,12 +197,14 @@ def _layer(graph: GraphModule, node: Node) -> _Layer:
     weight = attribute(graph, node.args[1].target).double().numpy()
     bias = attribute(graph, node.args[2].target).double().numpy().copy()
     channels = node.args[0].meta["val"].shape[1]
+    is_depthwise = _is_grouped(node) and weight.shape[1] == 1 and len(weight) == channels
     padding = node.args[4] if node.target == aten.conv2d.default and len(node.args) > 4 else [0]
     return _Layer(
         name=module_path(node),
         weight=weight.reshape(len(weight), weight.shape[1], -1).copy(),
         bias=bias,
-        is_depthwise=_is_grouped(node) and weight.shape[1] == 1 and len(weight) == channels,
+        is_depthwise=is_depthwise,
+        is_grouped=_is_grouped(node) and not is_depthwise,
         pads=any(padding),
     )
 
@@ -333,7 +336,7 @@ def _columns(layer: _Layer, importance: NDArray[np.float64]) -> NDArray[np.float
 def _importance(layer: _Layer, readers_of: dict[_Layer, list[tuple[_Layer, Node]]]) -> NDArray[np.float64]:
     """How much the next layers make of each output channel ``(out,)``; 1 at the end of the network."""
     readers = readers_of.get(layer, [])
-    if not readers:
+    if not readers or any(reader.is_grouped for reader, _ in readers):
         return np.ones(len(layer.weight))
     energy: NDArray[np.float64] = np.sum([_columns(r, np.ones(len(r.weight))) for r, _ in readers], axis=0)
     return energy
@@ -381,6 +384,8 @@ def _upper_bounds(graph: GraphModule, layers: dict[Node, _Layer]) -> dict[Node, 
 def _interval(
     layer: _Layer, low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if layer.is_grouped:
+        return np.full(len(layer.weight), -np.inf), np.full(len(layer.weight), np.inf)
     if layer.pads:  # a tap may read a zero
         low, high = np.minimum(low, 0), np.maximum(high, 0)
     weight = layer.weight

@@ -29,7 +29,7 @@ from .quantize import WEIGHTED, module_path
 DAMPING = 0.02
 """Of the mean square of the inputs: how strongly weights are held where they were."""
 
-_SAMPLES = 8192
+_SAMPLES = 4096
 _ELEMENTS = 2**26
 """Of the largest tensor with all images: 256 MB in float32."""
 
@@ -87,7 +87,7 @@ def reconstruct(
     wanted: dict[str, torch.Tensor] = {}
 
     def note(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-        wanted[module_path(node)] = _sampled(_apply(node, x, weight, bias)).half()
+        wanted[module_path(node)] = _sampled(_apply(node, x, weight, bias))
         return weight, bias
 
     _walk(export(floating, images[:1]), images, note)

@@ -85,20 +85,33 @@ def quantize(
         calibration: ``(N, H, W, 4)`` uint8 RGBA images that set the ranges of activations.
         contract: of the input; None for a module that does not take bytes, whose input is then calibrated too.
     """
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
     settings = settings or Settings()
-    example = torch.from_numpy(calibration[:1])
-    # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
-    graph = torch.export.export(deepcopy(folded).eval(), (example,)).module()
-    with relu6_is_fused():
-        prepared = prepare_pt2e(graph, quantizer(settings))
+    prepared = prepare(folded, calibration, settings)
     ranges.observe(prepared, calibration, settings.estimator)
+    return convert(prepared, contract, settings)
+
+
+def prepare(folded: nn.Module, images: NDArray[Any], settings: Settings) -> GraphModule:
+    """The graph on one image, with an observer where a quantizer will be."""
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+
+    # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
+    graph = torch.export.export(deepcopy(folded).eval(), (torch.from_numpy(images[:1]),)).module()
+    with relu6_is_fused():
+        prepared: GraphModule = prepare_pt2e(graph, quantizer(settings))
+    return prepared
+
+
+def convert(prepared: GraphModule, contract: InputContract | None, settings: Settings) -> Quantized:
+    """Quantizers with the ranges that the observers have seen; `prepared` can be converted again."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+    prepared = deepcopy(prepared)
     if contract is not None:
         _set_input_range(prepared, contract)
     _set_weight_scales(prepared, settings.weight_scales)
     quantized = convert_pt2e(deepcopy(prepared))
-    unfolded = convert_pt2e(deepcopy(prepared), fold_quantize=False)
+    unfolded = convert_pt2e(prepared, fold_quantize=False)
     _put_weights_on_grid(unfolded)
     for module in (quantized, unfolded):
         _round_biases(module)

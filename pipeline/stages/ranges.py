@@ -54,6 +54,34 @@ def observe(prepared: GraphModule, images: NDArray[Any], estimator: Estimator) -
         observer.max_val = torch.tensor(min(high, float(observer.max_val)))
 
 
+def of_each_image(prepared: GraphModule, images: NDArray[np.uint8]) -> dict[Any, NDArray[np.float64]]:
+    """By observer of an activation: the least and largest value of each image, ``(N, 2)``."""
+    found: dict[Any, list[list[tuple[float, float]]]] = {module: [] for module in _activation_observers(prepared)}
+
+    def keep(observer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        found[observer][-1].append((float(inputs[0].min()), float(inputs[0].max())))
+
+    hooks = [module.register_forward_pre_hook(keep) for module in found]
+    with torch.no_grad():
+        for image in images:
+            for rows in found.values():  # tensors that share a range share an observer, which then runs more than once
+                rows.append([])
+            prepared(torch.from_numpy(image[None]))
+    for hook in hooks:
+        hook.remove()
+    return {
+        module: np.array([(min(low for low, _ in row), max(high for _, high in row)) for row in rows])
+        for module, rows in found.items()
+    }
+
+
+def set_from(per_image: dict[Any, NDArray[np.float64]], chosen: NDArray[np.int64]) -> None:
+    """Give the observers the ranges of the chosen images."""
+    for observer, rows in per_image.items():
+        observer.min_val = torch.tensor(rows[chosen, 0].min(), dtype=torch.float32)
+        observer.max_val = torch.tensor(rows[chosen, 1].max(), dtype=torch.float32)
+
+
 def _activation_observers(prepared: GraphModule) -> list[Any]:
     """Those whose input is no weight."""
     found = {
