@@ -134,7 +134,7 @@ class Quantize(Section):
     )
     reconstruction: When = Field("auto", description="weights solved and rounded layer by layer")
     float_layers: When = Field("auto", description="keep the most sensitive layers in float")
-    max_float_layers: int = Field(6, ge=1, le=1000, description="at most so many")
+    max_float_layers: int = Field(6, ge=2, le=1000, description="at most so many")
     qat: When = Field("auto", description="quantization-aware training, on the training images")
     qat_epochs: int = Field(5, ge=1, le=10_000, description="passes over the training set, at least 200 steps in all")
     qat_learning_rate: float = Field(

@@ -137,7 +137,7 @@ class Judge:
             except Exception as error:  # each runtime has errors of its own; the row says which
                 found[item.artifact.path] = error
         runs = {path: measured.run for path, measured in found.items() if isinstance(measured, Measurement)}
-        latency = _latencies(runs, self.outputs.images[:1])
+        latency = latencies(runs, self.outputs.images[:1])
         rows = []
         for item in lowered:
             measurement = found[item.artifact.path]
@@ -224,7 +224,7 @@ class Judge:
         return one.path != other.path and one.precision == other.precision and same_kernels
 
 
-def _latencies(runs: Mapping[str, Run], image: NDArray[np.uint8]) -> dict[str, float]:
+def latencies(runs: Mapping[str, Run], image: NDArray[np.uint8]) -> dict[str, float]:
     """Median milliseconds on this machine, all artifacts in turn so that its noise meets them alike."""
     taken: dict[str, list[float]] = {path: [] for path in runs}
     for _ in range(LATENCY_RUNS):

@@ -84,11 +84,13 @@ class Climbed:
         tuned: the float module that was quantized.
         quantized: the calibration that all artifacts come from.
         rungs: one for each method that was tried.
+        all_int8: the same without layers in float, to measure what they cost; None where there are none.
     """
 
     tuned: nn.Module
     quantized: quantize.Quantized
     rungs: tuple[Rung, ...]
+    all_int8: quantize.Quantized | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,12 @@ def climb(
             best = ladder.measure(name, method(ladder, best), best)
     if not best.rung.is_met and is_gated:
         raise ParityError(ladder.report(best))
-    return Climbed(tuned=best.state.tuned, quantized=best.quantized, rungs=tuple(ladder.rungs))
+    return Climbed(
+        tuned=best.state.tuned,
+        quantized=best.quantized,
+        rungs=tuple(ladder.rungs),
+        all_int8=ladder.all_int8(best.state) if best.state.settings.float_layers else None,
+    )
 
 
 def settings(config: Config) -> quantize.Settings:
@@ -240,7 +247,11 @@ class _Ladder:
         work = _multiply_adds(self.folded, self.calibration[:1])
         weights = sum(self.folded.get_submodule(path).weight.numel() for path in chosen)  # type: ignore[union-attr, operator]
         share = sum(work[path] for path in chosen) / sum(work.values())
-        return f"{3 * weights / 1000:+.1f} kB, {100 * share:.1f} % of the multiply-adds in float, about half as fast"
+        return f"{3 * weights / 1000:+.1f} kB, {100 * share:.1f} % of the multiply-adds in float"
+
+    def all_int8(self, state: _State) -> quantize.Quantized:
+        plain = replace(state.settings, float_layers=frozenset())
+        return quantize.quantize(state.tuned, self.calibration, self.contract, plain)
 
     def sensitivities(self, measured: _Measured) -> sensitivity.Sensitivity:
         """On as many calibration images as a minute allows."""
@@ -302,18 +313,24 @@ def _reconstructed(ladder: _Ladder, best: _Measured) -> list[_State]:
 
 
 def _partly_float(ladder: _Ladder, best: _Measured) -> list[_State]:
-    """More and more layers, worst first, each with the one that reads it: only then its output stays in float."""
+    """More and more layers, worst first, each with the one that reads it: only then what is between stays in float.
+
+    A single layer is no choice: litert-torch 0.10 quantizes it again if it stands between two quantizers.
+    """
     most = ladder.config.quantize.max_float_layers
     order = quantize.weighted_layers(best.quantized.module)
-    found = {layer.name: layer for layer in ladder.sensitivities(best).layers}
+    alone_db = {f"model.{layer.name}": layer.alone_db for layer in ladder.sensitivities(best).layers}
     # not the last one: apps read its steps
-    inner = [path for path in order[:-1] if path.removeprefix("model.") in found]
+    pairs = [p for p in quantize.pairs(best.quantized.module) if order[-1] not in p and alone_db.keys() >= set(p)]
     chosen: list[str] = []
-    for path in sorted(inner, key=lambda p: found[p.removeprefix("model.")].alone_db):
-        readers = order[order.index(path) + 1 :][:1]
-        chosen += [p for p in (path, *readers) if p not in chosen and p != order[-1]]
+    sizes = []
+    for pair in sorted(pairs, key=lambda p: min(alone_db[path] for path in p)):
+        added = [path for path in pair if path not in chosen]
+        if len(chosen) + len(added) <= most:
+            chosen += added
+            sizes.append(len(chosen))
     states = []
-    for count in sorted({min(n, most, len(chosen)) for n in (2, most // 2, most)} - {0}):
+    for count in sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]}) if sizes else ():
         kept = frozenset(chosen[:count])
         note = ", ".join(p.removeprefix("model.") for p in order if p in kept)
         states.append(replace(best.state, settings=replace(best.state.settings, float_layers=kept), note=note))

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,16 @@ from . import manifest, parity
 from .artifact import Target, seal
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
-from .judge import Judge, Lowered, Outputs, Row, Say, reference_outputs
+from .judge import Judge, Lowered, Outputs, Row, Say, latencies, reference_outputs
 from .program import UNROUNDED, About, InputContract, Program
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from .ladder import Rung
+    from .stages.quantize import Quantized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,21 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a program came from: its weights, their SHA-256, the rungs of the quantization, and what is doubtful."""
+    """Where a program came from.
+
+    Attributes:
+        source: of the weights.
+        weights_sha256: of their values.
+        rungs: of the quantization.
+        warnings: what is doubtful in the calibration set.
+        all_int8: the program without layers in float; None where it has none.
+    """
 
     source: str
     weights_sha256: str
     rungs: tuple[Rung, ...]
     warnings: tuple[str, ...]
+    all_int8: Program | None
 
 
 def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out: Path, say: Say) -> str:
@@ -141,7 +153,18 @@ def make_program(
         ),
         minimum_ios=config.ios.version,
     )
-    return program, Origin(source=source, weights_sha256=_digest(model), rungs=climbed.rungs, warnings=warnings)
+    origin = Origin(
+        source=source,
+        weights_sha256=_digest(model),
+        rungs=climbed.rungs,
+        warnings=warnings,
+        all_int8=None if climbed.all_int8 is None else _with_quantized(program, climbed.all_int8),
+    )
+    return program, origin
+
+
+def _with_quantized(program: Program, made: Quantized) -> Program:
+    return replace(program, quantized=made.module, quantized_unfolded=made.unfolded, output_scale=made.output_scale)
 
 
 def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[tuple[Target, str]]:
@@ -214,6 +237,8 @@ def build(
                 errors=errors,
                 reference_accuracy=judge.accuracies,
             )
+            if origin.all_int8 is not None:
+                _say_cost_of_float(origin.all_int8, plans[platform], built, staging, judge.outputs.images[:1], say)
             _write_folder(result, judge, data, staging, origin)
             _swap(staging, out / platform)
             results.append(result)
@@ -259,6 +284,30 @@ def _lower(
                 _remove(left)
             errors.append(f"{target.NAME} {precision}: {type(error).__name__}: {str(error).strip()[:500]}")
     return built, errors
+
+
+def _say_cost_of_float(
+    all_int8: Program,
+    wanted: Sequence[tuple[Target, str]],
+    built: Sequence[Lowered],
+    staging: Path,
+    image: NDArray[np.uint8],
+    say: Say,
+) -> None:
+    """Size and latency of the first int8 artifact that a runtime runs here, beside one with all layers in int8."""
+    paths = {item.artifact.target: item.artifact for item in built if item.artifact.precision == "int8"}
+    target = next((t for t, p in wanted if p == "int8" and t.EVIDENCE == "runtime" and t.NAME in paths), None)
+    if target is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = target.build(all_int8, "int8", Path(folder) / f"plain{target.SUFFIX}")
+        runs = {"with": target.load(staging / paths[target.NAME].path).run, "without": target.load(plain).run}
+        taken = latencies(runs, image)
+        size = plain.stat().st_size
+    say(
+        f"cost of the layers in float, {target.NAME}: {paths[target.NAME].bytes:,} bytes instead of {size:,}, "
+        f"{taken['with']:.3f} ms here instead of {taken['without']:.3f}"
+    )
 
 
 def _remove(path: Path | None) -> None:

@@ -79,7 +79,11 @@ def trained(default_build):
 def extremes(seed=0):
     """Images that no calibration set holds: black, white, stripes, noise of two levels."""
     random = np.random.default_rng(seed)
-    images = [np.zeros((32, 32, 3)), np.full((32, 32, 3), 255), np.indices((32, 32)).sum(0)[..., None] % 2 * [[[255] * 3]]]
+    images = [
+        np.zeros((32, 32, 3)),
+        np.full((32, 32, 3), 255),
+        np.indices((32, 32)).sum(0)[..., None] % 2 * [[[255] * 3]],
+    ]
     images += [random.integers(0, 2, (32, 32, 3)) * 255 for _ in range(13)]
     return data.rgba(np.stack(images).astype(np.uint8))  # fmt: skip
 

@@ -52,13 +52,8 @@ def train_quantized(
     steps = len(batches(len(images), size, torch.arange(len(images))))
     epochs = max(epochs, -(-STEPS_AT_LEAST // steps))
     prepared = _prepared(tuned, split.images[:2], settings)
-    # Adam moves every weight by about its rate. The stem's weights are a hundredth of the others', so the rate is
-    # relative to the size of the weights that it moves.
-    rate = config.quantize.qat_learning_rate
-    parameters = [p for p in prepared.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(
-        [{"params": [p], "lr": rate * float(p.detach().square().mean().sqrt())} for p in parameters]
-    )
+    sizes = {p: _size(p.detach()) for p in prepared.parameters() if p.requires_grad}
+    optimizer = torch.optim.Adam(list(sizes), config.quantize.qat_learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     torch.manual_seed(config.train.seed)
     for number in range(epochs):
@@ -70,12 +65,34 @@ def train_quantized(
             loss = nn.functional.mse_loss(prepared(pixels), wanted) / wanted.var().clamp_min(1e-12)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            _step(optimizer, sizes)
             schedule.step()
             total += loss.item() * len(batch)
         progress(number + 1, epochs, total / len(images))
     move_exported_model_to_eval(prepared)
     return _copied(prepared, tuned)
+
+
+def _size(parameter: torch.Tensor) -> torch.Tensor:
+    """The usual size of each element, from its row and its column; of the shape that they broadcast to."""
+    if parameter.ndim == 1:
+        return parameter.abs().clamp_min(float(parameter.abs().median()) + 1e-12)
+    squares = parameter.square().flatten(2) if parameter.ndim > 2 else parameter.square()[..., None]
+    row, column, whole = squares.mean((1, 2)).sqrt(), squares.mean((0, 2)).sqrt(), squares.mean().sqrt()
+    size = row[:, None] * column[None, :] / whole.clamp_min(1e-12)
+    return size.reshape(*size.shape, *[1] * (parameter.ndim - 2))
+
+
+def _step(optimizer: torch.optim.Optimizer, sizes: dict[nn.Parameter, torch.Tensor]) -> None:
+    """Adam moves every element by about its rate; here by that share of its size.
+
+    The weights of the stem are a hundredth of the others', and channels of one layer differ by more.
+    """
+    before = {p: p.detach().clone() for p in sizes}
+    optimizer.step()
+    with torch.no_grad():
+        for parameter, size in sizes.items():
+            parameter.copy_(before[parameter] + (parameter - before[parameter]) * size)
 
 
 def _prepared(tuned: nn.Module, example: NDArray[np.uint8], settings: quantize.Settings) -> Any:

@@ -248,8 +248,8 @@ def _set_input_range(prepared: GraphModule, contract: InputContract) -> None:
 def _set_weight_scales(prepared: GraphModule, scales: Mapping[str, NDArray[np.float64]]) -> None:
     """Give the observers of weights the ranges that lead to these scales."""
     for node in prepared.graph.nodes:
-        if node.target not in WEIGHTED or module_path(node) not in scales:
-            continue
+        if node.target not in WEIGHTED or module_path(node) not in scales or node.args[1].op == "get_attr":
+            continue  # the last: a layer in float has no observer
         observer = prepared.get_submodule(str(node.args[1].target))
         bound = torch.from_numpy(scales[module_path(node)] * 127).float()
         observer.min_val, observer.max_val = -bound, bound
@@ -320,6 +320,22 @@ def module_path(node: Node) -> str:
 def weighted_layers(graph: GraphModule) -> list[str]:
     """Paths of the convolutions and linear layers in the order of the data."""
     return [module_path(node) for node in graph.graph.nodes if node.target in WEIGHTED]
+
+
+def pairs(quantized: GraphModule) -> list[tuple[str, str]]:
+    """Paths of each layer and the one layer that alone reads its output, through an activation at most."""
+    found = []
+    for node in [n for n in quantized.graph.nodes if n.target in WEIGHTED]:
+        last = node
+        while last.target not in WEIGHTED or last is node:
+            if len(last.users) != 1:
+                break
+            last = next(iter(last.users))
+            if last.target not in (*ACTIVATIONS, *WEIGHTED) and "quantize_per_tensor" not in str(last.target):
+                break
+        if last is not node and last.target in WEIGHTED:
+            found.append((module_path(node), module_path(last)))
+    return found
 
 
 def _output_scale(quantized: GraphModule) -> float:

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..config import Config, Train
 from ..data import Dataset, Split
+from ..errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,11 @@ class Epoch:
 def train(
     model: nn.Module, data: Dataset, config: Config, out: Path, progress: Callable[[Epoch, int], None]
 ) -> list[Epoch]:
-    """Train `model` in place; `out` gets ``state.pt`` (to resume from), ``curves.csv`` and ``curves.png``."""
+    """Train `model` in place; `out` gets ``state.pt`` (to resume from), ``curves.csv`` and ``curves.png``.
+
+    Raises:
+        ConfigError: the loss became infinite or NaN.
+    """
     settings = config.train
     device = _device(settings.device)
     out.mkdir(parents=True, exist_ok=True)
@@ -57,6 +62,11 @@ def train(
         # Dropout draws from the global generator
         torch.manual_seed(settings.seed * 1_000_003 + number)
         loss = _one_epoch(model, images, labels, optimizer, schedule, settings)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"training diverged: the loss of epoch {number + 1} is {loss}. "
+                f"Lower train.learning_rate, which is {settings.learning_rate}."
+            )
         history.append(Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device)))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)

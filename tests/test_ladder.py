@@ -1,0 +1,272 @@
+"""The ladder: each rung does what it says, the first that passes is taken, and none passing ends the build."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import calibration, cli, data, ladder, parity
+from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import ConversionError, ParityError
+from twinkeel.pipeline.program import InputContract, evaluate, evaluate_batched
+from twinkeel.pipeline.stages import fold, layerwise, qat, quantize, ranges
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONTRACT = InputContract(resolution=32, mean=MEAN, std=STD, grey=fold.grey_level(MEAN, STD))
+RUNGS = ("equalize", "bias_correction", "reconstruction", "float_layers", "qat")
+
+
+def heavy_tailed(tail=0.6, seed=1):
+    """Random weights; each BatchNorm's scale has a heavy tail, and what reads it is smaller for it."""
+    torch.manual_seed(seed)
+    random, previous = np.random.default_rng(seed), None
+    model = mobilenet_v2.create(10, 0.35)
+
+    def draw(norm):
+        factor = torch.from_numpy(random.pareto(tail, norm.num_features) + 0.05).float()
+        norm.weight *= factor
+        return factor.view(1, -1, 1, 1) ** 0.8
+
+    with torch.no_grad():
+        for block in list(model.features)[1:-1]:
+            *expand, depthwise, projection, norm = block.conv
+            if expand:
+                draw(expand[0][1])
+                expand[0][0].weight /= previous
+            projection.weight /= draw(depthwise[1])
+            previous = draw(norm)
+        for _ in range(5):
+            model(torch.randn(8, 3, 32, 32))
+    return fold.fold(model.eval().requires_grad_(False), CONTRACT)
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Digits, few of each set."""
+    full = data.load(Config())
+
+    def first(split, count):
+        return data.Split(images=split.images[:count], labels=split.labels[:count])
+
+    return data.Dataset(
+        train=first(full.train, 128),
+        calibration=first(full.calibration, 48),
+        held_out=first(full.held_out, 64),
+        labels=full.labels,
+    )
+
+
+@pytest.fixture(scope="module")
+def hard(few):
+    """A heavy-tailed model, its int8 reference, and images."""
+    folded, images = heavy_tailed(), data.rgba(few.calibration.images)
+    return folded, quantize.quantize(folded, images, CONTRACT), images
+
+
+def config(snr_db=25.0, limits=(), **rungs):
+    gate = {"leg": "quantize", "precision": "int8", "reason": "random weights"}
+    return Config.model_validate(
+        {
+            "weights": {"path": "random"},
+            "quantize": rungs,
+            "limit": [{**gate, "metric": "snr_db", "value": snr_db}, {**gate, "metric": "accuracy_drop", "value": 1.0}],
+        }
+    )
+
+
+def climb(folded, few, config):
+    lines = []
+    return ladder.climb(folded, few, CONTRACT, config, lambda line, *_: lines.append(line)), lines
+
+
+def test_the_first_rung_that_passes_is_taken_and_each_has_a_line(hard, few):
+    found, lines = climb(hard[0], few, config(equalize="auto", float_layers="never", qat="never"))
+    names = [rung.name for rung in found.rungs]
+    assert names[0] == "plain" and names[-1] == "layer-wise reconstruction" and len(names) == 6, names
+    assert [rung.is_met for rung in found.rungs] == [False] * 5 + [True]
+    assert sum("SNR" in line and "cost: none" in line and "MB" in line for line in lines) == 6, lines
+    held_out = data.rgba(few.held_out.images)
+    snr = parity.snr_db(evaluate(hard[0], held_out), evaluate_batched(found.quantized.module, held_out))
+    assert snr >= 25 > found.rungs[0].snr_db, f"{snr:.1f} dB, plain {found.rungs[0].snr_db:.1f}"
+
+
+def test_an_easy_model_stays_on_the_first_rung(small_program, few):
+    found, _ = climb(small_program.folded, few, config(snr_db=20.0))
+    assert [rung.name for rung in found.rungs] == ["equalization"]
+
+
+def test_rungs_can_be_asked_for_and_forbidden(small_program, few):
+    wanted = config(snr_db=20.0, equalize="never", bias_correction="always", reconstruction="always")
+    found, _ = climb(small_program.folded, few, wanted)
+    assert [rung.name for rung in found.rungs] == ["plain", "bias correction", "layer-wise reconstruction"]
+
+
+def test_a_gate_that_no_rung_meets_is_an_error_with_every_rung_and_the_layers_to_blame(small_program, few):
+    with pytest.raises(ParityError) as error:
+        climb(small_program.folded, few, config(snr_db=90.0, max_float_layers=2, qat="never"))
+    text = str(error.value)
+    for part in ("snr_db is", ">= 90", "equalization", "bias correction", "percentile", "mse", "reconstruction",
+                 "layers in float (features.", "layers that lose most", "forbids quantization-aware training"):  # fmt: skip
+        assert part in text, text
+
+
+def test_a_build_whose_gate_is_missed_leaves_nothing_that_looks_verified(run_cli, small_program, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(small_program.original.model.state_dict(), tmp_path / "w.safetensors")
+    rungs = "\n".join(f'{name} = "never"' for name in RUNGS)
+    (tmp_path / "twinkeel.toml").write_text(
+        '[weights]\npath = "w.safetensors"\n'
+        f'[quantize]\nrange_estimator = "minmax"\n{rungs}\n'
+        '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 90.0\n'
+    )
+    result = run_cli("build", "all", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out")
+    assert isinstance(result.exception, ParityError) and result.exception.exit_code == 6
+    assert "plain: SNR" in str(result.exception) and "layers that lose most" in str(result.exception)
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+
+
+def test_bias_correction_takes_the_mean_error_out(hard):
+    folded, made, images = hard
+    corrected = layerwise.correct_biases(folded, folded, made.module, images)
+    again = quantize.quantize(corrected, images, CONTRACT)
+    expected = evaluate(folded, images, 32)
+    shifts = [np.abs((evaluate_batched(m.module, images) - expected).mean(0)).max() for m in (made, again)]
+    assert shifts[1] < 0.6 * shifts[0], f"mean error {shifts[0]:.2e}, corrected {shifts[1]:.2e}"
+    assert all(torch.equal(p, q) for (n, p), (_, q) in zip(folded.named_parameters(), corrected.named_parameters(), strict=True) if n.endswith("weight"))  # fmt: skip
+
+
+def test_reconstruction_gains_and_its_weights_are_those_of_the_artifact(hard):
+    folded, made, images = hard
+    found = layerwise.reconstruct(folded, folded, made.module, images)
+    again = quantize.quantize(found.module, images, CONTRACT, quantize.Settings(weight_scales=found.weight_scales))
+    expected = evaluate(folded, images, 32)
+    before, after = (parity.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
+    assert after >= before + 3, f"{before:.1f} dB before, {after:.1f} after"
+    for node in again.module.graph.nodes:
+        if node.target in quantize.WEIGHTED:
+            path = quantize.module_path(node)
+            steps, scale = (quantize.attribute(again.module, a.target) for a in node.args[1].args[:2])
+            np.testing.assert_allclose(scale.numpy(), found.weight_scales[path], rtol=1e-6)
+            dense = steps.double() * scale.double().view(-1, *[1] * (steps.ndim - 1))
+            np.testing.assert_allclose(dense, found.module.get_submodule(path).weight.double(), rtol=1e-5, atol=1e-12)
+
+
+def test_rounding_in_turn_is_nearer_than_rounding_each_weight_by_itself():
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1, 2000, 24, generator=random, dtype=torch.float64)
+    inputs = inputs @ torch.randn(24, 24, generator=random, dtype=torch.float64)  # correlated, as neighbours are
+    weight = torch.randn(6, 24, generator=random, dtype=torch.float64)
+    target = (inputs @ weight.T)[0]
+    solved, scale, means = layerwise._solve(inputs, target, weight)
+    alone = torch.round(weight / scale[:, None]) * scale[:, None]
+
+    def error(w):
+        centred = inputs[0] - inputs[0].mean(0)
+        return float(((centred @ w.T - (target - target.mean(0))) ** 2).mean())
+
+    assert error(solved) < 0.8 * error(alone), (error(solved), error(alone))
+    assert torch.allclose(means, inputs[0].mean(0) @ solved.T)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1, 6, 6), (3, 2, 1, 6, 1), (1, 1, 0, 6, 1), (3, 1, 2, 6, 1)])
+def test_sampled_inputs_times_the_weights_are_the_layer(shape):
+    size, stride, padding, channels, groups = shape
+    layer = torch.nn.Conv2d(channels, channels, size, stride, padding, groups=groups).double()
+    x = torch.randn(3, channels, 9, 8, dtype=torch.float64)
+    graph = torch.export.export(layer, (x,)).module().graph
+    node = next(n for n in graph.nodes if n.target in quantize.WEIGHTED)
+    inputs = layerwise._inputs(node, x, layer.weight)
+    rows = layer.weight.reshape(groups, -1, inputs.shape[2])
+    found = torch.einsum("gst,got->sgo", inputs, rows).reshape(inputs.shape[1], -1) + layer.bias
+    assert torch.allclose(found, layerwise._sampled(layer(x)))
+
+
+def test_estimators_of_ranges_give_up_an_outlier():
+    values = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    values[0] = 1000
+    assert ranges._percentile(values)[1] < 5
+    low, high = ranges._mse(np.append(values[1:], np.float32(12)))
+    assert 3.5 < high < 12 and -6 < low < -3.5, (low, high)
+    assert ranges._error(values[1:], low, high) < ranges._error(values[1:], float(values.min()), 12.0)
+
+
+def test_training_under_fake_quantization_comes_nearer_to_the_float_model(hard, few, monkeypatch):
+    folded, made, images = hard
+    monkeypatch.setattr(qat, "STEPS_AT_LEAST", 24)
+    losses = []
+    settings = quantize.Settings()
+    wanted = Config.model_validate({"train": {"batch_size": 32}, "quantize": {"qat_epochs": 1}})
+    tuned = qat.train_quantized(folded, folded, few.train, wanted, settings, lambda *seen: losses.append(seen))
+    assert [number for number, _, _ in losses] == list(range(1, 7)) and losses[0][1] == 6
+    expected, again = evaluate(folded, images, 32), quantize.quantize(tuned, images, CONTRACT)
+    before, after = (parity.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
+    assert losses[-1][2] < 0.7 * losses[0][2] and after > before, f"{losses}, {before:.1f} dB before, {after:.1f} after"
+
+
+INT8 = ("android/litert", "android/executorch", "ios/coreml")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        quantize.Settings(float_layers=frozenset({f"model.features.{n}" for n in ("2.conv.1.0", "2.conv.2", "17.conv.2", "18.0")})),
+        quantize.Settings(weights="per-tensor"),
+    ],
+    ids=["layers-in-float", "per-tensor"],
+)  # fmt: skip
+def test_every_runtime_computes_what_the_rung_promised(settings, small_program, few, tmp_path):
+    made = quantize.quantize(small_program.folded, data.rgba(few.calibration.images), CONTRACT, settings)
+    program = dataclasses.replace(
+        small_program, quantized=made.module, quantized_unfolded=made.unfolded, output_scale=made.output_scale
+    )
+    images = data.rgba(few.held_out.images[:8])
+    for name in INT8:
+        target = cli._targets()[name]
+        loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
+        run = loaded.exact or loaded.run
+        found = np.concatenate([run(image[None]) for image in images])
+        apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)
+        assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
+
+
+def test_relu_models_are_the_same_on_every_runtime(make_program, tmp_path):
+    torch.manual_seed(3)
+    program = make_program(mobilenet_v2.create(10, 0.35, "relu"), 32)
+    images = data.rgba(np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3), np.uint8))
+    for name in INT8:
+        target = cli._targets()[name]
+        loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
+        found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
+        apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)
+        assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
+
+
+def test_a_layer_that_is_not_there_cannot_be_kept_in_float(small_program, few):
+    with pytest.raises(ConversionError, match=r"features\.99"):
+        settings = quantize.Settings(float_layers=frozenset({"model.features.99"}))
+        quantize.quantize(small_program.folded, data.rgba(few.calibration.images[:1]), CONTRACT, settings)
+
+
+def test_snr_grows_with_the_calibration_set(hard, few, tmp_path):
+    folded, settings = hard[0], quantize.Settings()
+    # most of them dim: a small set likely holds nothing else
+    dim = few.calibration.images.copy()
+    dim[:-6] //= 32
+    calibrated = data.Split(images=dim, labels=few.calibration.labels)
+    points = calibration.curve(
+        folded, folded, dataclasses.replace(few, calibration=calibrated), CONTRACT, settings, lambda *_: None
+    )
+    assert [p.images for p in points] == [1, 2, 4, 8, 16, 32, 48]
+    assert [len(p.snr_db) for p in points] == [calibration.SUBSETS] * 6 + [1]
+    assert points[-1].mean_db > points[0].mean_db + 1, points
+    held_out = data.rgba(few.held_out.images)
+    made = quantize.quantize(folded, data.rgba(dim), CONTRACT)
+    whole = parity.snr_db(evaluate(folded, held_out), evaluate_batched(made.module, held_out))
+    assert points[-1].snr_db[0] == pytest.approx(whole, abs=1e-3)
+    calibration.write(points, tmp_path)
+    assert (tmp_path / "calibration.csv").read_text().startswith("images,subset,snr_db\n1,0,")
+    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
