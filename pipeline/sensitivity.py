@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
+from . import layers as layers_module
 from . import parity
 from .judge import Say
 from .program import Program
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
-aten = torch.ops.aten
-_WEIGHTED = (aten.conv2d.default, aten.linear.default)
-_CLAMPS = (aten.hardtanh.default, aten.hardtanh_.default)
 PICTURE, TABLE = "sensitivity.png", "sensitivity.csv"
 
 
@@ -69,7 +67,7 @@ def measure(program: Program, images: NDArray[np.uint8], say: Say) -> Sensitivit
 
     A layer is an operation with what is quantized of it: its weight, and its output.
     """
-    owners = _owners(program.quantized)
+    owners = layers_module.owners(program.quantized)
     kinds = dict(owners.values())
     names = list(kinds)
     evaluate = _Switched(program.quantized, program.folded, {node: name for node, (name, _) in owners.items()})
@@ -148,31 +146,3 @@ class _Switched(Interpreter):
         """The module's path: its bias still carries it."""
         layer = next(iter(weight.users))
         return str(layer.args[2].target).rpartition(".")[0]  # type: ignore[union-attr]
-
-
-def _owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
-    """(layer, kind) of each node whose quantization belongs to one: weights, biases, quantizers of outputs."""
-    owners: dict[Node, tuple[str, str]] = {}
-    named: dict[Node, tuple[str, str]] = {}
-    last = "input"
-    for node in quantized.graph.nodes:
-        if node.target in _WEIGHTED:
-            path = str(node.args[2].target).rpartition(".")[0]
-            last = path.removeprefix("model.")
-            kind = "linear" if node.target == aten.linear.default else _convolution(node)
-            named[node] = (last, kind)
-            owners[node.args[1]] = owners[node.args[2]] = named[node]
-        elif node.target == aten.add.Tensor:
-            named[node] = (f"{last} + residual", "addition")
-        elif node.target == aten.mean.dim:
-            named[node] = ("mean", "mean")
-        elif node.target in _CLAMPS and node.args[0] in named:
-            named[node] = named[node.args[0]]
-        elif ".quantize_per_tensor" in str(node.target):
-            owners[node] = named.get(node.args[0], ("input" if last == "input" else "flatten", "tensor"))
-    return owners
-
-
-def _convolution(node: Node) -> str:
-    groups = node.args[6] if len(node.args) > 6 else 1
-    return "depthwise" if groups != 1 else "convolution"

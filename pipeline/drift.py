@@ -1,0 +1,234 @@
+"""Drift: where an int8 artifact leaves the quantized reference, layer by layer, from a finished folder alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import layers as layers_module
+from . import manifest, parity
+from .artifact import LayerValue, Target, Trace
+from .errors import TwinkeelError, VerifyError
+from .judge import Say
+from .layers import Layer, Recording
+
+PICTURE, TABLE = "drift.png", "drift.csv"
+_HIGHEST_DB = 100.0
+"""Where the picture draws layers without any difference, whose SNR is infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerDrift:
+    """A layer of one runtime beside the reference's, over all golden images.
+
+    Attributes:
+        snr_db: of the layer's values; infinite where all are equal.
+        equal_values: share of values that are the same step.
+        max_steps: largest difference in steps.
+        checks: the last two beside their limits.
+    """
+
+    name: str
+    kind: str
+    snr_db: float
+    equal_values: float
+    max_steps: int
+    checks: tuple[parity.Check, ...]
+
+    @property
+    def is_within(self) -> bool:
+        return all(check.is_met for check in self.checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeDrift:
+    """The layers of an artifact, in order of execution.
+
+    Attributes:
+        targets: all that ship this very artifact.
+        reference: key of what it is compared with.
+    """
+
+    targets: tuple[str, ...]
+    reference: str
+    layers: tuple[LayerDrift, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.targets)
+
+    @property
+    def first(self) -> LayerDrift | None:
+        """The first layer outside its limit; those behind it read its values."""
+        return next((layer for layer in self.layers if not layer.is_within), None)
+
+    def __str__(self) -> str:
+        found = self.first
+        if found is None:
+            return f"{self.name} stays within its limits in all {len(self.layers)} layers"
+        number = self.layers.index(found) + 1
+        broken = "; ".join(str(check).removeprefix("layer: ") for check in found.checks if not check.is_met)
+        return (
+            f"{self.name} leaves its limit first at layer {number} of {len(self.layers)}, "
+            f"{found.name} ({found.kind}): {broken}"
+        )
+
+
+def measure(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> tuple[RuntimeDrift, ...]:
+    """Compare the layers of every int8 artifact of finished folders with what their builds recorded.
+
+    Raises:
+        VerifyError: a folder is not what its manifest says, or keeps no layers; the folders come from different
+            models; an artifact does not have the reference's layers, or does not run; there is none.
+    """
+    found: dict[tuple[str, str], RuntimeDrift] = {}
+    names: list[str] | None = None
+    for folder in folders:
+        manifest.verify(folder)
+        entries = [e for e in manifest.read_manifest(folder)["artifacts"] if _has_layers(e, targets)]
+        if not entries:
+            continue
+        golden = manifest.read_golden(folder / "golden")
+        recording = layers_module.read(folder / "golden", len(golden.inputs))
+        if names not in (None, [layer.name for layer in recording.layers]):
+            raise VerifyError(
+                f"'{folder}' and '{folders[0]}' come from different models. `twinkeel build all` makes both."
+            )
+        names = [layer.name for layer in recording.layers]
+        for entry in entries:
+            key = (entry["sha256"], entry["reference"])
+            before = found[key].targets if key in found else ()
+            say(f"drift: {entry['target']} int8, {len(names)} layers on {len(golden.inputs)} images")
+            layers = found[key].layers if before else _measured(folder, entry, targets, recording, golden.inputs)
+            found[key] = RuntimeDrift(
+                targets=(*before, entry["target"]), reference=entry["reference"], layers=tuple(layers)
+            )
+    if not found:
+        raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
+    return tuple(found.values())
+
+
+def _has_layers(entry: Mapping[str, Any], targets: Mapping[str, Target]) -> bool:
+    return entry["precision"] == "int8" and hasattr(targets.get(entry["target"]), "trace")
+
+
+def _measured(
+    folder: Path,
+    entry: Mapping[str, Any],
+    targets: Mapping[str, Target],
+    recording: Recording,
+    images: NDArray[np.uint8],
+) -> tuple[LayerDrift, ...]:
+    target, name = targets[entry["target"]], f"{entry['target']} int8"
+    if entry["reference"] not in recording.steps:
+        raise VerifyError(f"'{folder}' keeps no layers of the reference '{entry['reference']}' of {name}. Build again.")
+    try:
+        trace: Trace = target.trace(folder / entry["path"])  # type: ignore[attr-defined]
+        candidate = candidates(trace, images, recording.layers, name)
+    except TwinkeelError:
+        raise
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        raise VerifyError(f"{name} does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
+    return compare(recording, entry["reference"], candidate, target.KERNELS)
+
+
+def candidates(trace: Trace, images: NDArray[np.uint8], layers: Sequence[Layer], name: str) -> list[NDArray[np.int8]]:
+    """The sampled steps ``(images, values)`` of each layer of an artifact, on images ``(N, H, W, 4)`` uint8.
+
+    Raises:
+        VerifyError: its layers are not those of the reference.
+    """
+    kept: list[list[NDArray[np.int8]]] = [[] for _ in layers]
+    indices = [layers_module.sampled(layer.shape) for layer in layers]
+    for image in images:
+        values = trace(image[None])
+        _check_alignment(values, layers, name)
+        for one, value, index in zip(kept, values, indices, strict=True):
+            one.append(value.steps.reshape(-1)[index])
+    return [np.stack(one) for one in kept]
+
+
+def _check_alignment(values: Sequence[LayerValue], layers: Sequence[Layer], name: str) -> None:
+    """Kind and shape, layer by layer; whether a mean keeps its dimensions of size 1 is no difference."""
+    pairs = zip_longest(values, layers)
+    for number, (value, layer) in enumerate(pairs, 1):
+        mine = "nothing" if value is None else f"{value.kind} {list(_core(value.steps.shape))}"
+        theirs = "nothing" if layer is None else f"{layer.kind} {list(_core(layer.shape))}"
+        if mine != theirs:
+            where = "" if layer is None else f", {layer.name}"
+            raise VerifyError(
+                f"{name} has {len(values)} layers, the reference {len(layers)}; layer {number} is {mine} there and "
+                f"{theirs} in the reference{where}. Build again."
+            )
+
+
+def _core(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without trailing ones."""
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)
+
+
+def compare(
+    recording: Recording, key: str, candidate: Sequence[NDArray[np.int8]], kernels: str
+) -> tuple[LayerDrift, ...]:
+    """Each layer's steps ``(images, values)`` against the recorded ones of the reference `key`."""
+    found = []
+    for layer, reference, steps in zip(recording.layers, recording.of(key), candidate, strict=True):
+        one, other = (values.astype(np.float32) - layer.zero_point for values in (reference, steps))
+        apart = np.abs(one - other)
+        metrics = {"equal_values": float((apart == 0).mean()), "max_steps": float(apart.max())}
+        found.append(
+            LayerDrift(
+                name=layer.name,
+                kind=layer.kind,
+                snr_db=parity.snr_db(one, other),
+                equal_values=metrics["equal_values"],
+                max_steps=int(metrics["max_steps"]),
+                checks=tuple(parity.judge("layer", parity.layer_limits(kernels), metrics)),
+            )
+        )
+    return tuple(found)
+
+
+def _rows(runtimes: Sequence[RuntimeDrift]) -> Iterator[list[str | int]]:
+    for runtime in runtimes:
+        for number, layer in enumerate(runtime.layers, 1):
+            for target in runtime.targets:
+                yield [
+                    number,
+                    layer.name,
+                    layer.kind,
+                    target,
+                    runtime.reference,
+                    f"{layer.snr_db:.2f}",
+                    f"{layer.equal_values:.6f}",
+                    layer.max_steps,
+                    "yes" if layer.is_within else "no",
+                ]
+
+
+def write(runtimes: Sequence[RuntimeDrift], folder: Path) -> None:
+    """``drift.csv`` and ``drift.png`` in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["number", "layer", "kind", "target", "reference", "snr_db", "equal_values", "max_steps", "within_limit"]
+    )
+    writer.writerows(_rows(runtimes))
+    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
+    _draw(runtimes, folder / PICTURE)
+
+
+def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
+    pass
