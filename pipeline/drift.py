@@ -33,7 +33,7 @@ class LayerDrift:
         snr_db: of the layer's values; infinite where all are equal.
         equal_values: share of values that are the same step.
         max_steps: largest difference in steps.
-        checks: the last two beside their limits.
+        checks: what this layer adds to the differences of those before, beside its limits.
     """
 
     name: str
@@ -77,8 +77,8 @@ class RuntimeDrift:
         number = self.layers.index(found) + 1
         broken = "; ".join(str(check).removeprefix("layer: ") for check in found.checks if not check.is_met)
         return (
-            f"{self.name} leaves its limit first at layer {number} of {len(self.layers)}, "
-            f"{found.name} ({found.kind}): {broken}"
+            f"{self.name} leaves its limit first at {found.name} ({found.kind}, layer {number} of {len(self.layers)}): "
+            + broken
         )
 
 
@@ -182,19 +182,27 @@ def compare(
     recording: Recording, key: str, candidate: Sequence[NDArray[np.int8]], kernels: str
 ) -> tuple[LayerDrift, ...]:
     """Each layer's steps ``(images, values)`` against the recorded ones of the reference `key`."""
-    found = []
+    limits, found = parity.layer_limits(kernels), []
+    worst_share, worst_steps = 0.0, 0.0
     for layer, reference, steps in zip(recording.layers, recording.of(key), candidate, strict=True):
         one, other = (values.astype(np.float32) - layer.zero_point for values in (reference, steps))
         apart = np.abs(one - other)
-        metrics = {"equal_values": float((apart == 0).mean()), "max_steps": float(apart.max())}
+        share, largest = float((apart != 0).mean()), float(apart.max())
+        metrics = {
+            "snr_db": parity.snr_db(one, other),
+            "equal_values": 1 - share,
+            "new_values": max(0.0, share - parity.FLIPS / apart.size - parity.GROWTH * worst_share),
+            "new_steps": max(0.0, largest - parity.STEP_GROWTH * worst_steps),
+        }
+        worst_share, worst_steps = max(worst_share, share), max(worst_steps, largest)
         found.append(
             LayerDrift(
                 name=layer.name,
                 kind=layer.kind,
-                snr_db=parity.snr_db(one, other),
+                snr_db=metrics["snr_db"],
                 equal_values=metrics["equal_values"],
-                max_steps=int(metrics["max_steps"]),
-                checks=tuple(parity.judge("layer", parity.layer_limits(kernels), metrics)),
+                max_steps=int(largest),
+                checks=tuple(parity.judge("layer", limits, metrics)),
             )
         )
     return tuple(found)
@@ -231,4 +239,32 @@ def write(runtimes: Sequence[RuntimeDrift], folder: Path) -> None:
 
 
 def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
-    pass
+    """SNR and share of different values, a line a runtime over the layers; a cross where one leaves its limit."""
+    from matplotlib.figure import Figure
+
+    layers = runtimes[0].layers
+    figure = Figure(figsize=(max(8.0, 0.19 * len(layers)), 8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for number, runtime in enumerate(runtimes):
+        # lines that lie on each other are seen by their widths
+        style: dict[str, Any] = {"color": f"C{number}", "linewidth": 1.2 + 1.1 * (len(runtimes) - 1 - number)}
+        heights = [min(layer.snr_db, _HIGHEST_DB) for layer in runtime.layers]
+        shares = [100 * (1 - layer.equal_values) for layer in runtime.layers]
+        upper.plot(heights, label=f"{runtime.name}, against {runtime.reference}", **style)
+        lower.plot(shares, **style)
+        if runtime.first is not None:
+            at = runtime.layers.index(runtime.first)
+            for axes, value in ((upper, heights[at]), (lower, shares[at])):
+                axes.plot(at, value, "x", color=f"C{number}", markersize=12, markeredgewidth=3)
+            upper.annotate(runtime.first.name, (at, heights[at]), (8, 8), textcoords="offset points", fontsize=8)
+    upper.set(
+        ylabel=f"SNR in dB; {_HIGHEST_DB:g} where all values are equal", title="int8 layers against the reference"
+    )
+    upper.legend(fontsize=8)
+    lower.set(ylabel="different values in %", xlim=(-1, len(layers)), xticks=np.arange(len(layers)))
+    lower.set_yscale("symlog", linthresh=0.01)
+    lower.set_ylim(0, 150)
+    lower.set_xticklabels([layer.name for layer in layers], rotation=90, fontsize=7)
+    for axes in (upper, lower):
+        axes.grid(axis="x", color="0.93")
+    figure.savefig(path, dpi=120, metadata={"Software": None})

@@ -33,7 +33,7 @@ def checked(opened: Opened, run: Run, path: Path) -> Trace:
 
 
 def signed(steps: NDArray[Any]) -> NDArray[np.int8]:
-    """Steps as int8; coremltools gives those behind a ReLU as uint8 with the zero point 128 higher."""
+    """Steps as int8; some runtimes make uint8 of them, with the zero point 128 higher."""
     return (steps.astype(np.int16) - 128).astype(np.int8) if steps.dtype == np.uint8 else steps
 
 
