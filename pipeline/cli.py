@@ -178,7 +178,7 @@ def drift(out: Path) -> None:
     stage.write(found, target)
     report.print_drift(found, console)
     console.print(f"wrote {target / stage.TABLE} and {target / stage.PICTURE}")
-    failed = [str(runtime) for runtime in found if runtime.first is not None]
+    failed = [runtime.verdict for runtime in found if runtime.first is not None]
     if failed:
         raise ParityError("\n".join(failed))
 

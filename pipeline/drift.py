@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import layers as layers_module
 from . import manifest, parity
-from .artifact import LayerValue, Target, Trace
+from .artifact import LayerValue, Target, Trace, digest
 from .errors import TwinkeelError, VerifyError
 from .judge import Say
 from .layers import Layer, Recording
@@ -70,16 +70,19 @@ class RuntimeDrift:
         """The first layer outside its limit; those behind it read its values."""
         return next((layer for layer in self.layers if not layer.is_within), None)
 
+    @property
+    def verdict(self) -> str:
+        """Where it leaves its limit, in words."""
+        count, first = len(self.layers), self.first
+        if first is None:
+            return f"{self.name}: within its limits in all {count} layers"
+        number = self.layers.index(first) + 1
+        return f"{self.name}: leaves its limit first at {first.name} ({first.kind}, layer {number} of {count})"
+
     def __str__(self) -> str:
-        found = self.first
-        if found is None:
-            return f"{self.name} stays within its limits in all {len(self.layers)} layers"
-        number = self.layers.index(found) + 1
-        broken = "; ".join(str(check).removeprefix("layer: ") for check in found.checks if not check.is_met)
-        return (
-            f"{self.name} leaves its limit first at {found.name} ({found.kind}, layer {number} of {len(self.layers)}): "
-            + broken
-        )
+        checks = () if self.first is None else self.first.checks
+        broken = [str(check).removeprefix("layer: ") for check in checks if not check.is_met]
+        return "\n    ".join([self.verdict, *broken])
 
 
 def measure(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> tuple[RuntimeDrift, ...]:
@@ -90,7 +93,7 @@ def measure(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) ->
             models; an artifact does not have the reference's layers, or does not run; there is none.
     """
     found: dict[tuple[str, str], RuntimeDrift] = {}
-    names: list[str] | None = None
+    before: tuple[Recording, NDArray[np.uint8]] | None = None
     for folder in folders:
         manifest.verify(folder)
         entries = [e for e in manifest.read_manifest(folder)["artifacts"] if _has_layers(e, targets)]
@@ -98,22 +101,33 @@ def measure(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) ->
             continue
         golden = manifest.read_golden(folder / "golden")
         recording = layers_module.read(folder / "golden", len(golden.inputs))
-        if names not in (None, [layer.name for layer in recording.layers]):
+        if before is not None and not _are_equal(before, (recording, golden.inputs)):
             raise VerifyError(
-                f"'{folder}' and '{folders[0]}' come from different models. `twinkeel build all` makes both."
+                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
             )
-        names = [layer.name for layer in recording.layers]
+        before = recording, golden.inputs
         for entry in entries:
-            key = (entry["sha256"], entry["reference"])
-            before = found[key].targets if key in found else ()
-            say(f"drift: {entry['target']} int8, {len(names)} layers on {len(golden.inputs)} images")
-            layers = found[key].layers if before else _measured(folder, entry, targets, recording, golden.inputs)
+            say(f"drift: {entry['target']} int8, {len(recording.layers)} layers on {len(golden.inputs)} images")
+            key = digest(folder / entry["path"]), entry["reference"]
+            others = found[key].targets if key in found else ()
             found[key] = RuntimeDrift(
-                targets=(*before, entry["target"]), reference=entry["reference"], layers=tuple(layers)
+                targets=(*others, entry["target"]),
+                reference=entry["reference"],
+                layers=found[key].layers if others else _measured(folder, entry, targets, recording, golden.inputs),
             )
     if not found:
         raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
     return tuple(found.values())
+
+
+def _are_equal(one: tuple[Recording, NDArray[np.uint8]], other: tuple[Recording, NDArray[np.uint8]]) -> bool:
+    """Whether two folders have the same layers, images, and values of the references that both keep."""
+    common = one[0].steps.keys() & other[0].steps.keys()
+    return (
+        one[0].layers == other[0].layers
+        and np.array_equal(one[1], other[1])
+        and all(np.array_equal(one[0].steps[key], other[0].steps[key]) for key in common)
+    )
 
 
 def _has_layers(entry: Mapping[str, Any], targets: Mapping[str, Target]) -> bool:
@@ -239,7 +253,7 @@ def write(runtimes: Sequence[RuntimeDrift], folder: Path) -> None:
 
 
 def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
-    """SNR and share of different values, a line a runtime over the layers; a cross where one leaves its limit."""
+    """SNR and share of different values, a line a runtime over the layers; a cross where it leaves its limit first."""
     from matplotlib.figure import Figure
 
     layers = runtimes[0].layers
@@ -250,17 +264,15 @@ def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
         style: dict[str, Any] = {"color": f"C{number}", "linewidth": 1.2 + 1.1 * (len(runtimes) - 1 - number)}
         heights = [min(layer.snr_db, _HIGHEST_DB) for layer in runtime.layers]
         shares = [100 * (1 - layer.equal_values) for layer in runtime.layers]
-        upper.plot(heights, label=f"{runtime.name}, against {runtime.reference}", **style)
+        upper.plot(heights, label=f"{runtime.verdict}; against {runtime.reference}", **style)
         lower.plot(shares, **style)
         if runtime.first is not None:
             at = runtime.layers.index(runtime.first)
             for axes, value in ((upper, heights[at]), (lower, shares[at])):
+                axes.axvline(at, color=f"C{number}", linestyle=":")
                 axes.plot(at, value, "x", color=f"C{number}", markersize=12, markeredgewidth=3)
-            upper.annotate(runtime.first.name, (at, heights[at]), (8, 8), textcoords="offset points", fontsize=8)
-    upper.set(
-        ylabel=f"SNR in dB; {_HIGHEST_DB:g} where all values are equal", title="int8 layers against the reference"
-    )
-    upper.legend(fontsize=8)
+    upper.set(ylabel=f"SNR in dB; {_HIGHEST_DB:g} where all values are equal")
+    figure.legend(loc="outside upper left", fontsize=8)
     lower.set(ylabel="different values in %", xlim=(-1, len(layers)), xticks=np.arange(len(layers)))
     lower.set_yscale("symlog", linthresh=0.01)
     lower.set_ylim(0, 150)

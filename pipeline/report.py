@@ -119,9 +119,10 @@ def print_sensitivity(found: Sensitivity, to: Console, count: int = 15) -> None:
 
 
 def print_drift(runtimes: Sequence[RuntimeDrift], to: Console, count: int = 15) -> None:
-    """The layers that differ most, in order of execution, and of each runtime where it leaves its limit."""
+    """The layers where a runtime leaves its limit first and those that differ most, in order; then each runtime."""
     rows = list(zip(*(runtime.layers for runtime in runtimes), strict=True))
-    worst = sorted(range(len(rows)), key=lambda n: (all(x.is_within for x in rows[n]), min(x.snr_db for x in rows[n])))
+    firsts = [layer.name for layer in (runtime.first for runtime in runtimes) if layer is not None]
+    worst = sorted(range(len(rows)), key=lambda n: (rows[n][0].name not in firsts, min(x.snr_db for x in rows[n])))
     shown = sorted(n for n in worst[:count] if any(x.equal_values < 1 for x in rows[n]))
     if shown:
         table = Table(
@@ -140,7 +141,7 @@ def print_drift(runtimes: Sequence[RuntimeDrift], to: Console, count: int = 15) 
 def _drifted(layer: LayerDrift) -> str:
     if layer.equal_values == 1:
         return "equal"
-    return f"{layer.snr_db:.1f}  {100 * layer.equal_values:.2f} %  {layer.max_steps}{'' if layer.is_within else ' !'}"
+    return f"{layer.snr_db:.1f}  {100 * layer.equal_values:.3f} %  {layer.max_steps}{'' if layer.is_within else ' !'}"
 
 
 def failures(result: Result) -> list[str]:

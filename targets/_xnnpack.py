@@ -121,7 +121,8 @@ def written_graph(graph: Any, constants: bytes) -> bytes:
         constant_data_offset=start + len(padded),
         constant_data_size=len(constants),
     )
-    return header.to_bytes().ljust(start, b"\0") + padded + constants
+    payload: bytes = header.to_bytes().ljust(start, b"\0") + padded + constants
+    return payload
 
 
 def _schema(folder: Path) -> Path:

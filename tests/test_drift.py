@@ -61,11 +61,11 @@ class LiteRT:
     """A .tflite that can be changed: `change` is given an array and returns another."""
 
     def __init__(self, path, number):
-        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert.tools import flatbuffer_utils
         from twinkeel.targets.android import litert
 
         self.path = path
-        self.model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        self.model = flatbuffer_utils.convert_bytearray_to_object(path.read_bytes())
         graph = self.model.subgraphs[0]
         output = list(litert._layers_of(self.model))[number]
         op = next(op for op in graph.operators if op.outputs[0] == output)
@@ -92,11 +92,9 @@ class LiteRT:
         buffer.data = change(np.array(buffer.data, np.uint8).view(dtype)).view(np.uint8)
 
     def save(self):
-        from flatbuffers import Builder
+        from ai_edge_litert.tools import flatbuffer_utils
 
-        builder = Builder(0)
-        builder.Finish(self.model.Pack(builder), b"TFL3")
-        self.path.write_bytes(bytes(builder.Output()))
+        self.path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(self.model)))
 
 
 class ExecuTorch:
@@ -519,6 +517,26 @@ def test_the_command_writes_a_table_and_a_picture(default_build, run_cli, tmp_pa
         manifest.verify(out / platform)
 
 
+def test_an_artifact_that_differs_between_the_platforms_is_measured_twice(default_build, run_cli, tmp_path, shipped):
+    out = _copied(default_build, tmp_path)
+    editor = Onnx(out / "ios" / "onnx" / shipped["android/onnx"][0].name, 0)
+    editor.scale(wrong_scale)
+    editor.save()
+    _seal(out / "ios")
+    result = run_cli("drift", out)
+    assert str(result.exception).startswith("ios/onnx: leaves its limit first at features.0.0 "), result.exception
+    assert "android/onnx: within its limits" in result.output
+
+
+def test_folders_of_two_builds_are_not_drawn_together(default_build, run_cli, tmp_path):
+    out = _copied(default_build, tmp_path)
+    path = out / "ios" / "golden" / "layers-int8.i8"
+    path.write_bytes(path.read_bytes()[::-1])
+    _seal(out / "ios")
+    with pytest.raises(VerifyError, match="different models or images"):
+        raise run_cli("drift", out).exception
+
+
 def test_the_command_names_the_layer_and_fails_as_parity_does(default_build, run_cli, tmp_path, shipped):
     folder = _copied(default_build, tmp_path, ["android"]) / "android"
     number = [layer.name for layer in shipped["android/litert"][1].layers].index(PROJECT)
@@ -528,7 +546,7 @@ def test_the_command_names_the_layer_and_fails_as_parity_does(default_build, run
     _seal(folder)
     result = run_cli("drift", folder)
     assert isinstance(result.exception, ParityError)
-    assert f"android/litert leaves its limit first at {PROJECT} (convolution, layer {number + 1} of 64)" in str(
+    assert f"android/litert: leaves its limit first at {PROJECT} (convolution, layer {number + 1} of 64)" in str(
         result.exception
     )
     assert "android/onnx" not in str(result.exception)

@@ -58,15 +58,12 @@ def load(path: Path) -> Loaded:
 
 def trace(path: Path) -> Trace:
     """The layers of an int8 artifact, by a copy of the file with their values as outputs behind its own."""
-    from ai_edge_litert import schema_py_generated as schema
-    from flatbuffers import Builder
+    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model = flatbuffer_utils.convert_bytearray_to_object(path.read_bytes())
     kinds = _layers_of(model)
     model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
-    builder = Builder(0)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    interpreter = _interpreter(path, bytes(builder.Output()))
+    interpreter = _interpreter(path, bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
         logits = _invoke(interpreter, pixels)
