@@ -257,7 +257,7 @@ def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
     from matplotlib.figure import Figure
 
     layers = runtimes[0].layers
-    figure = Figure(figsize=(max(8.0, 0.19 * len(layers)), 8), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 0.19 * len(layers)), 9), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for number, runtime in enumerate(runtimes):
         # lines that lie on each other are seen by their widths
@@ -271,7 +271,7 @@ def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
             for axes, value in ((upper, heights[at]), (lower, shares[at])):
                 axes.axvline(at, color=f"C{number}", linestyle=":")
                 axes.plot(at, value, "x", color=f"C{number}", markersize=12, markeredgewidth=3)
-    upper.set(ylabel=f"SNR in dB; {_HIGHEST_DB:g} where all values are equal")
+    upper.set(ylabel=f"SNR in dB, {_HIGHEST_DB:g}: all equal")
     figure.legend(loc="outside upper left", fontsize=8)
     lower.set(ylabel="different values in %", xlim=(-1, len(layers)), xticks=np.arange(len(layers)))
     lower.set_yscale("symlog", linthresh=0.01)
