@@ -36,7 +36,7 @@ class Layer:
     Attributes:
         kind: convolution, depthwise, addition, mean or linear.
         shape: of its output, ``(1, C, H, W)`` or ``(1, C)``.
-        scale: of one step of the output.
+        scale: of one step of the output; the reference `int8-fp16` rounds it to float16.
         zero_point: the step that stands for 0.
     """
 
@@ -68,8 +68,8 @@ class Recording:
 def sampled(shape: Sequence[int]) -> NDArray[np.int64]:
     """Which values of a flattened output ``(1, C, H, W)`` or ``(1, C)`` are kept: evenly spread over all of it.
 
-    The stride has no factor in common with the size, so that the values come from all rows and columns, and it is
-    shorter than a channel, so that none is left out, if that takes more than `SAMPLES`.
+    The stride has no factor in common with the size, so that the values come from all rows and columns. It is
+    shorter than a channel, so that none is left out; a layer of more than `SAMPLES` channels keeps more values.
     """
     size, plane = math.prod(shape), math.prod(shape[2:])
     stride = next(s for s in range(math.ceil(size / SAMPLES), size + 1) if math.gcd(s, size) == 1)
