@@ -23,6 +23,23 @@ Classify = Callable[[NDArray[np.uint8]], tuple[str, dict[str, float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerValue:
+    """What a layer of an int8 artifact gives for one image.
+
+    Attributes:
+        kind: convolution, depthwise, addition, mean or linear.
+        steps: int8, ``(1, C, H, W)`` or ``(1, C)``.
+    """
+
+    kind: str
+    steps: NDArray[np.int8]
+
+
+Trace = Callable[[NDArray[np.uint8]], list[LayerValue]]
+"""One image ``(1, H, W, 4)`` uint8 RGBA -> the value of each layer, in order of execution."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
     """An artifact that is ready to run.
 
@@ -44,6 +61,9 @@ class Target(Protocol):
 
     A module may also have ``NEEDS``, the lowest iOS version of each precision, and ``TWINS``, the
     quantized precisions that are checked in a float32 copy as well, with ``build_twin`` to make it.
+    With ``trace(path) -> Trace``, `twinkeel drift` looks at the layers of an int8 artifact: the file's own operations
+    and constants on what `load` runs them on, in its exact arithmetic where it has one. Opening the file must not
+    change what it computes.
     """
 
     NAME: str  # platform/runtime, as in the configuration

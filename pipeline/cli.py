@@ -177,6 +177,34 @@ def compare(out: Path) -> None:
 
 
 @cli.command()
+@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+def drift(out: Path) -> None:
+    """Compare each layer of the int8 artifacts below OUT with the quantized reference; writes a table and a picture.
+
+    OUT holds a build's folders, or is one of them; the table and the picture are then written beside it, for a
+    finished folder holds what its manifest lists and nothing else.
+    """
+    from . import drift as stage
+    from . import manifest, report
+
+    _quiet_converters()
+    is_platform = (out / manifest.MANIFEST).is_file()
+    folders = [out] if is_platform else [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
+    if not folders:
+        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
+    console = report.console()
+    with report.progress(console) as say:
+        found = stage.measure(folders, _targets(), say)
+    target = out.resolve().parent if is_platform else out
+    stage.write(found, target)
+    report.print_drift(found, console)
+    console.print(f"wrote {target / stage.TABLE} and {target / stage.PICTURE}")
+    failed = [runtime.verdict for runtime in found if runtime.first is not None]
+    if failed:
+        raise ParityError("\n".join(failed))
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def replay(folder: Path) -> None:
     """On a Mac: run the golden inputs through Core ML itself and record the evidence."""

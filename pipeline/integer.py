@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.fx import Interpreter
+from torch.fx import Interpreter, Node
 
 from .errors import ConversionError
 from .stages.quantize import ACTIVATIONS, CLAMP, WEIGHTED
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
+
+    from .program import See
 
 aten = torch.ops.aten
 _MULTIPLIER_BITS = 20
@@ -76,13 +78,16 @@ class Addition:
     other: Steps
 
 
-def evaluate_integer(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def evaluate_integer(module: GraphModule, images: NDArray[np.uint8], see: See | None = None) -> NDArray[np.float32]:
     """Logits ``(N, classes)`` of a PT2E graph on images ``(N, H, W, 4)`` uint8, as XNNPACK computes them.
+
+    Args:
+        see: is given what each quantizer gives.
 
     Raises:
         ConversionError: the graph holds a quantized operation whose arithmetic is not known here.
     """
-    evaluator = _Evaluator(module)
+    evaluator = _Evaluator(module, see)
     parts = []
     with torch.no_grad():
         for image in images:
@@ -95,6 +100,16 @@ def evaluate_integer(module: GraphModule, images: NDArray[np.uint8]) -> NDArray[
 
 class _Evaluator(Interpreter):
     """A dequantize passes the steps on; the quantize after an operation rounds, once."""
+
+    def __init__(self, module: GraphModule, see: See | None) -> None:
+        super().__init__(module)
+        self._see = see
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if self._see is not None and ".quantize_per_tensor" in str(n.target):
+            self._see(n.name, result.values)
+        return result
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(target)

@@ -15,8 +15,9 @@ from . import data as data_module
 from . import parity
 from .artifact import Artifact, Run, Target
 from .config import Config
+from .layers import Recording, record
 from .measure import Expected, Measurement, broken, measure
-from .program import UNROUNDED, Program, evaluate
+from .program import UNROUNDED, Program, evaluate, is_quantized
 
 LATENCY_RUNS = 30
 GOLDEN_IMAGES = 8
@@ -64,6 +65,7 @@ class Outputs:
     golden: list[int]  # indices of the golden images
     labels: NDArray[np.int64]
     references: dict[str, NDArray[np.float32]]
+    layers: Recording  # of the quantized references, on the golden images
 
 
 def reference_outputs(program: Program, data: data_module.Dataset, wanted: Sequence[tuple[Target, str]]) -> Outputs:
@@ -72,15 +74,18 @@ def reference_outputs(program: Program, data: data_module.Dataset, wanted: Seque
     images = data_module.rgba(np.concatenate([data.held_out.images, edges]))
     count = len(data.held_out.images)
     spread = np.linspace(0, count - 1, min(GOLDEN_IMAGES, count)).astype(int)
+    golden = [*spread.tolist(), *range(count, len(images))]
+    keys = _reference_keys(wanted)
     return Outputs(
         images=images,
         held_out=count,
-        golden=[*spread.tolist(), *range(count, len(images))],
+        golden=golden,
         labels=data.held_out.labels,
         references={
             "original": evaluate(program.original, images),
-            **{key: program.logits(key, images) for key in _reference_keys(wanted)},
+            **{key: program.logits(key, images) for key in keys},
         },
+        layers=record(program, [key for key in keys if is_quantized(key)], images[golden]),
     )
 
 

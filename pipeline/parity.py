@@ -121,6 +121,45 @@ EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
 The accuracy of w4 is stated and not limited: four bits lose some, and how much is the model's own."""
 
 
+FLIPS = 2
+"""Values of a layer that may fall to the other side of a rounding boundary in any network."""
+GROWTH = 6.0
+"""How many times more values may differ in a layer than in any layer before it. One step in one value reaches many
+behind an expansion: 4 times at most is measured, in Core ML packages at width 1.0 with random weights."""
+STEP_GROWTH = 2.0
+"""The same of the largest difference in steps; 2 times is measured at most."""
+
+_TOTAL = _at_least("snr_db", 30, "all of it together must stay below the noise of the quantization itself")
+_ONE_STEP = _at_most("new_steps", 1, f"beyond {STEP_GROWTH:g} times the largest before: a rounding moves one step")
+_NEAR = (
+    _at_most("new_values", 2e-3, f"beyond {GROWTH:g} times those before: float32 sums round some; 5e-4 are usual"),
+    _ONE_STEP,
+    _TOTAL,
+)
+LAYER_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "xnnpack": (_at_least("equal_values", 1, "the reference computes as XNNPACK does, to the last bit"),),
+    "coreml": (
+        _at_most(
+            "new_values", 5e-4, f"beyond {GROWTH:g} times those before: the same numbers, summed in another order"
+        ),
+        _ONE_STEP,
+        _TOTAL,
+    ),
+    "onnxruntime": _NEAR,
+}
+"""By kernels, what each layer of an int8 artifact may add to the differences of those before; see `drift.py`.
+
+A share of equal values alone cannot be the limit where sums are rounded otherwise: with random weights at width 1.0, a
+single other rounding in the middle grows to 9 % of the values of the last layers, more than a wrong weight changes
+in the first ones.
+"""
+
+
+def layer_limits(kernels: str) -> tuple[Limit, ...]:
+    """The limits of a layer; those of float32 kernels for kernels without a row."""
+    return LAYER_LIMITS.get(kernels, _NEAR)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One leg's measured value beside its limit."""

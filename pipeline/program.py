@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from torch.fx import GraphModule
 
@@ -28,8 +29,16 @@ REFERENCES = {
 }
 """What an artifact can be compared with, by key."""
 
+See = Callable[[str, "torch.Tensor"], None]
+"""Is given the name of each quantizer in a graph, in order of execution, and the steps that it gave for an image."""
+
 UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
+
+
+def is_quantized(key: str) -> bool:
+    """Whether a reference has int8 values inside, rounded."""
+    return key.startswith("int8") and not key.endswith(UNROUNDED)
 
 
 def describe_reference(key: str) -> str:
@@ -130,20 +139,25 @@ class Program:
         }
         return makers[key]()
 
-    def logits(self, key: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32."""
+    def logits(self, key: str, images: NDArray[np.uint8], see: See | None = None) -> NDArray[np.float32]:
+        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32.
+
+        Args:
+            see: is given the values inside a quantized reference.
+        """
         module = self.reference(key.removesuffix(UNROUNDED))
         if key == "int8-xnnpack":
             from .integer import evaluate_integer
 
-            return evaluate_integer(module, images)  # type: ignore[arg-type]
+            return evaluate_integer(module, images, see)  # type: ignore[arg-type]
         if key.startswith("int8"):
-            return evaluate_quantized(module, images, is_rounded=not key.endswith(UNROUNDED))  # type: ignore[arg-type]
+            is_rounded = not key.endswith(UNROUNDED)
+            return evaluate_quantized(module, images, is_rounded=is_rounded, see=see)  # type: ignore[arg-type]
         return evaluate(module, images)
 
 
 def evaluate_quantized(
-    module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True
+    module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True, see: See | None = None
 ) -> NDArray[np.float32]:
     """Logits ``(N, classes)`` of a PT2E graph with all sums in float64.
 
@@ -153,6 +167,7 @@ def evaluate_quantized(
     Args:
         is_rounded: False leaves the rounding of activations out, not their clipping. The logits then follow each
             weight, and a copy of the program with one weight a step off differs.
+        see: is given what each quantizer gives.
     """
     import torch
     from torch.fx import Interpreter, Node
@@ -167,7 +182,10 @@ def evaluate_quantized(
                     return (x.double() - zero_point) * scale
                 if not is_rounded:
                     return (x.double() / scale + zero_point).clamp(low, high)
-                return (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
+                steps = (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
+                if see is not None:
+                    see(n.name, steps)
+                return steps
             value = super().run_node(n)
             is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32
             return value.double() if is_float else value  # type: ignore[union-attr]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from .parity import Check
 from .runner import Result
 
 if TYPE_CHECKING:
+    from .drift import LayerDrift, RuntimeDrift
     from .sensitivity import Sensitivity
 
 
@@ -115,6 +116,32 @@ def print_sensitivity(found: Sensitivity, to: Console, count: int = 15) -> None:
         table.add_row(layer.name, layer.kind, f"{layer.alone_db:.1f}", f"{layer.without_db - found.all_db:+.2f}")
     to.print(table)
     to.print(f"all {len(found.layers)} layers quantized: {found.all_db:.2f} dB")
+
+
+def print_drift(runtimes: Sequence[RuntimeDrift], to: Console, count: int = 15) -> None:
+    """The layers where a runtime leaves its limit first and those that differ most, in order; then each runtime."""
+    rows = list(zip(*(runtime.layers for runtime in runtimes), strict=True))
+    firsts = [layer.name for layer in (runtime.first for runtime in runtimes) if layer is not None]
+    worst = sorted(range(len(rows)), key=lambda n: (rows[n][0].name not in firsts, min(x.snr_db for x in rows[n])))
+    shown = sorted(n for n in worst[:count] if any(x.equal_values < 1 for x in rows[n]))
+    if shown:
+        table = Table(
+            title=f"{len(shown)} of {len(rows)} layers, those that differ most: "
+            "SNR in dB, equal values, largest difference in steps"
+        )
+        for heading in ("", "layer", *("\n".join(runtime.targets) for runtime in runtimes)):
+            table.add_column(heading, justify="left" if heading == "layer" else "right")
+        for n in shown:
+            table.add_row(str(n + 1), rows[n][0].name, *(_drifted(layer) for layer in rows[n]))
+        to.print(table)
+    for runtime in runtimes:
+        to.print(str(runtime), markup=False)
+
+
+def _drifted(layer: LayerDrift) -> str:
+    if layer.equal_values == 1:
+        return "equal"
+    return f"{layer.snr_db:.1f}  {100 * layer.equal_values:.3f} %  {layer.max_steps}{'' if layer.is_within else ' !'}"
 
 
 def failures(result: Result) -> list[str]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import data as data_module
-from . import manifest, parity
+from . import layers, manifest, parity
 from .artifact import Target, seal
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
 from .judge import Judge, Lowered, Outputs, Row, Say, latencies, reference_outputs
-from .program import UNROUNDED, About, InputContract, Program
+from .program import UNROUNDED, About, InputContract, Program, is_quantized
 
 if TYPE_CHECKING:
     import numpy as np
@@ -320,7 +320,9 @@ def _remove(path: Path | None) -> None:
 def _write_folder(result: Result, judge: Judge, data: data_module.Dataset, staging: Path, origin: Origin) -> None:
     program, config, targets = judge.program, judge.config, judge.targets
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
-    manifest.write_golden(_golden(data, judge.outputs, result.rows), staging / "golden")
+    golden = _golden(data, judge.outputs, result.rows)
+    manifest.write_golden(golden, staging / "golden")
+    layers.write(judge.outputs.layers, staging / "golden", sorted(filter(is_quantized, golden.expected)))
     manifest.write_json(_parity_table(result), staging / manifest.PARITY)
     packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {

@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
+from . import layers as layers_module
 from . import parity
 from .judge import Say
 from .program import Program
-from .stages.quantize import ACTIVATIONS, WEIGHTED, module_path
+from .stages.quantize import module_path
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
-aten = torch.ops.aten
 PICTURE, TABLE = "sensitivity.png", "sensitivity.csv"
 
 
@@ -73,7 +73,7 @@ def measure_layers(quantized: GraphModule, tuned: nn.Module, images: NDArray[np.
 
     A layer is an operation with what is quantized of it: its weight, and its output.
     """
-    owners = _owners(quantized)
+    owners = layers_module.owners(quantized)
     kinds = dict(owners.values())
     names = list(kinds)
     evaluate = _Switched(quantized, tuned, {node: name for node, (name, _) in owners.items()})
@@ -146,32 +146,3 @@ class _Switched(Interpreter):
             if isinstance(args[0], _Unquantized):
                 return args[0].values
         return super().run_node(n)
-
-
-def _owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
-    """(layer, kind) of each node whose quantization belongs to one: weights, biases, quantizers of outputs."""
-    owners: dict[Node, tuple[str, str]] = {}
-    named: dict[Node, tuple[str, str]] = {}
-    last = "input"
-    for node in quantized.graph.nodes:
-        if node.target in WEIGHTED:
-            path = module_path(node)
-            last = path.removeprefix("model.")
-            kind = "linear" if node.target == aten.linear.default else _convolution(node)
-            named[node] = (last, kind)
-            if "dequantize" in str(node.args[1].target):  # a layer that is kept in float has nothing to switch off
-                owners[node.args[1]] = owners[node.args[2]] = named[node]
-        elif node.target == aten.add.Tensor:
-            named[node] = (f"{last} + residual", "addition")
-        elif node.target == aten.mean.dim:
-            named[node] = ("mean", "mean")
-        elif node.target in ACTIVATIONS and node.args[0] in named:
-            named[node] = named[node.args[0]]
-        elif ".quantize_per_tensor" in str(node.target):
-            owners[node] = named.get(node.args[0], ("input" if last == "input" else "flatten", "tensor"))
-    return owners
-
-
-def _convolution(node: Node) -> str:
-    groups = node.args[6] if len(node.args) > 6 else 1
-    return "depthwise" if groups != 1 else "convolution"

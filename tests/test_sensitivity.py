@@ -8,7 +8,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import parity, sensitivity
+from twinkeel.pipeline import layers, parity, sensitivity
 from twinkeel.pipeline.data import rgba
 from twinkeel.pipeline.program import evaluate
 
@@ -20,7 +20,7 @@ def _quiet(*_):
 
 
 def test_all_switches_off_is_the_float_model_and_all_on_the_quantized_one(small_program):
-    owners = sensitivity._owners(small_program.quantized)
+    owners = layers.owners(small_program.quantized)
     names = {name for name, _ in owners.values()}
     assert len(names) == 66
     switched = sensitivity._Switched(
@@ -43,7 +43,7 @@ def test_a_coarse_grid_shows_at_its_layer_and_at_no_other(layer, small_program, 
     quantized = deepcopy(small_program.quantized)
     node = next(
         n
-        for n, (name, _) in sensitivity._owners(quantized).items()
+        for n, (name, _) in layers.owners(quantized).items()
         if name == layer and ".quantize_per_tensor" in str(n.target)
     )
     for changed in (node, *node.users):

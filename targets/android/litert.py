@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import Loaded
+from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
+
+from .. import _layers
 
 NAME = "android/litert"
 SUFFIX = ".tflite"
@@ -19,6 +22,16 @@ KERNELS = "xnnpack"
 PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
 EVIDENCE = "runtime"
 REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-xnnpack"}
+
+_LAYERS = {
+    "CONV_2D": "convolution",
+    "DEPTHWISE_CONV_2D": "depthwise",
+    "ADD": "addition",
+    "MEAN": "mean",
+    "SUM": "mean",
+    "FULLY_CONNECTED": "linear",
+}
+"""Kinds of layers by operator. Over a map of one pixel, litert-torch writes a mean as a sum."""
 
 
 def build(program: Program, precision: str, out: Path) -> Path:
@@ -35,24 +48,30 @@ def load(path: Path) -> Loaded:
     Raises:
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    if not any(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()):
-        raise ConversionError(f"XNNPACK runs no part of '{path.name}'")
-    source, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]
-    scale, zero_point = result["quantization"]
+    interpreter = _interpreter(path)
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        interpreter.set_tensor(source, pixels)
-        interpreter.invoke()
-        logits: NDArray[np.float32] = interpreter.get_tensor(result["index"])
-        if result["dtype"] == np.int8:
-            return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-        return logits
+        return _invoke(interpreter, pixels)
 
     return Loaded(run=run)
+
+
+def trace(path: Path) -> Trace:
+    """The layers of an int8 artifact, by a copy of the file with their values as outputs behind its own."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(path.read_bytes())
+    kinds = _layers_of(model)
+    model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
+    interpreter = _interpreter(path, bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+
+    def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
+        logits = _invoke(interpreter, pixels)
+        found = interpreter.get_output_details()[1:]
+        values = [_layers.nchw(interpreter.get_tensor(output["index"])) for output in found]
+        return logits, [LayerValue(kind=kind, steps=v) for kind, v in zip(kinds.values(), values, strict=True)]
+
+    return _layers.checked(opened, load(path).run, path)
 
 
 def operators(path: Path) -> dict[str, int]:
@@ -68,6 +87,43 @@ def operators(path: Path) -> dict[str, int]:
         made.update(map(int, op["outputs"]))
         count[op["op_name"]] = count.get(op["op_name"], 0) + 1
     return dict(sorted(count.items()))
+
+
+def _interpreter(path: Path, content: bytes | None = None) -> Any:
+    """The file's graph, or `content` in its place, on XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(None if content else str(path), model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    if not any(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()):
+        raise ConversionError(f"XNNPACK runs no part of '{path.name}'")
+    return interpreter
+
+
+def _invoke(interpreter: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits, the first output."""
+    result = interpreter.get_output_details()[0]
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    interpreter.invoke()
+    logits: NDArray[np.float32] = interpreter.get_tensor(result["index"])
+    if result["dtype"] == np.int8:
+        scale, zero_point = result["quantization"]
+        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return logits
+
+
+def _layers_of(model: Any) -> dict[int, str]:
+    """Number of the int8 tensor that each layer writes, in order of execution, and the layer's kind."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name in _LAYERS}
+    graph, found = model.subgraphs[0], {}
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode))
+        if name is not None and graph.tensors[op.outputs[0]].type == schema.TensorType.INT8:
+            found[int(op.outputs[0])] = _LAYERS[name]
+    return found
 
 
 def _convert(program: Program, precision: str, out: Path) -> Path:

@@ -1,9 +1,9 @@
 """ONNX, run by onnxruntime."""
 
-from .._onnx import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators
+from .._onnx import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators, trace
 
 NAME = "android/onnx"
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators", "trace",
 ]  # fmt: skip

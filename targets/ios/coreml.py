@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import Loaded
+from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.program import Program
 
+from .. import _layers
 from . import _mlprogram, mil_executor
 
 NAME = "ios/coreml"
@@ -58,6 +59,18 @@ def load(path: Path) -> Loaded:
         unrounded=partial(run, arithmetic="unrounded"),
         classify=classify,
     )
+
+
+def trace(path: Path) -> Trace:
+    """The layers of an int8 package in exact arithmetic."""
+    model = mil_executor.Model(path)
+    kinds = model.quantized_layers
+
+    def traced(pixels: NDArray[np.uint8]) -> list[LayerValue]:
+        arrays = model.classify(pixels[0, ..., :3], "exact", kinds).arrays
+        return [LayerValue(kind=kind, steps=_layers.signed(arrays[name])) for name, kind in kinds.items()]
+
+    return traced
 
 
 def operators(path: Path) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """ExecuTorch with the XNNPACK delegate."""
 
-from .._executorch import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators
+from .._executorch import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators, trace
 
 NAME = "ios/executorch"
 
@@ -8,5 +8,5 @@ NEEDS = {"fp32": 17, "int8": 17}
 """ExecuTorch's own package asks for it."""
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators", "trace",
 ]  # fmt: skip

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import Loaded, digest
+from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace, digest
 from twinkeel.pipeline.errors import PackageError
 from twinkeel.pipeline.program import Program
 
-from .. import _executorch
+from .. import _executorch, _layers
 from . import _mlprogram, mil_executor
 
 NAME = "ios/executorch_coreml"
@@ -50,6 +50,36 @@ def load(path: Path) -> Loaded:
     Raises:
         PackageError: there is anything but the cast and one call of Core ML.
     """
+    model, source, result = _payload(path)
+
+    def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
+        given = {source: pixels.astype(np.float32)}
+        logits: NDArray[np.float32] = model.predict(given, arithmetic).arrays[result].astype(np.float32)
+        return logits
+
+    return Loaded(run=run, exact=partial(run, arithmetic="exact"), unrounded=partial(run, arithmetic="unrounded"))
+
+
+def trace(path: Path) -> Trace:
+    """The layers of an int8 program's payload in exact arithmetic."""
+    model, source, _ = _payload(path)
+    kinds = model.quantized_layers
+
+    def traced(pixels: NDArray[np.uint8]) -> list[LayerValue]:
+        arrays = model.predict({source: pixels.astype(np.float32)}, "exact", kinds).arrays
+        return [LayerValue(kind=kind, steps=_layers.signed(arrays[name])) for name, kind in kinds.items()]
+
+    return traced
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Instructions of the program, and behind ``coreml:`` the operations of the payload."""
+    inside = mil_executor.open_model(path).operations
+    return _executorch.operators(path) | {f"coreml:{name}": count for name, count in inside.items()}
+
+
+def _payload(path: Path) -> tuple[mil_executor.Model, str, str]:
+    """The Core ML program inside, and the names of its input and its output."""
     _check_instructions(path)
     with tempfile.TemporaryDirectory() as folder:
         model = mil_executor.Model(mil_executor.unpack_delegate(path, Path(folder)))
@@ -58,19 +88,7 @@ def load(path: Path) -> Loaded:
         raise PackageError(
             f"the Core ML payload of '{path}' has {len(inputs)} inputs and {len(outputs)} outputs, not 1"
         )
-
-    def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
-        given = {inputs[0].name: pixels.astype(np.float32)}
-        logits: NDArray[np.float32] = model.predict(given, arithmetic).arrays[outputs[0].name].astype(np.float32)
-        return logits
-
-    return Loaded(run=run, exact=partial(run, arithmetic="exact"), unrounded=partial(run, arithmetic="unrounded"))
-
-
-def operators(path: Path) -> dict[str, int]:
-    """Instructions of the program, and behind ``coreml:`` the operations of the payload."""
-    inside = mil_executor.open_model(path).operations
-    return _executorch.operators(path) | {f"coreml:{name}": count for name, count in inside.items()}
+    return model, inputs[0].name, outputs[0].name
 
 
 def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:

@@ -17,7 +17,7 @@ import json
 import math
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,8 @@ _TYPES: Mapping[str, tuple[str, int, int]] = {
     "UINT2": ("u1", 2, 10), "UINT4": ("u1", 4, 11), "UINT3": ("u1", 3, 12), "UINT6": ("u1", 6, 13),
     "INT32": ("<i4", 32, 14), "UINT32": ("<u4", 32, 15), "BOOL": ("?", 8, 0), "INT64": ("<i8", 64, 0),
 }  # fmt: skip
+_LAYERS = {"conv": "convolution", "add": "addition", "reduce_mean": "mean", "linear": "linear"}
+_CLAMPS = ("clip", "relu", "relu6")
 _BLOB_HEADER = struct.Struct("<IIQQ")
 _BLOB_MAGIC = 0xDEADBEEF
 _CHANNELS = {"RGB": [0, 1, 2], "BGR": [2, 1, 0]}
@@ -116,12 +118,33 @@ class Model:
             count[op.type] = count.get(op.type, 0) + 1
         return dict(sorted(count.items()))
 
-    def predict(self, inputs: Mapping[str, NDArray[Any]], arithmetic: Arithmetic = "declared") -> Prediction:
+    @property
+    def quantized_layers(self) -> dict[str, str]:
+        """Name of what quantizes each layer's output, in order of execution, and the layer's kind."""
+        makers = {output.name: op for op in self._operations for output in op.outputs}
+        found = {}
+        for op in self._operations:
+            maker = makers.get(op.inputs["input"].arguments[0].name) if op.type == "quantize" else None
+            if maker is not None and maker.type in _CLAMPS:
+                maker = makers.get(maker.inputs["x"].arguments[0].name)
+            if maker is not None and maker.type in _LAYERS:
+                groups = maker.inputs["groups"].arguments if "groups" in maker.inputs else ()
+                is_depthwise = any(int(self._bound(binding, self._constants, "conv")) > 1 for binding in groups)
+                found[op.outputs[0].name] = "depthwise" if is_depthwise else _LAYERS[maker.type]
+        return found
+
+    def predict(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        arithmetic: Arithmetic = "declared",
+        also: Iterable[str] = (),
+    ) -> Prediction:
         """Run the program.
 
         Args:
             inputs: by name; an image is ``(H, W, 3)`` uint8 RGB, whatever colour space the package has.
             arithmetic: see `Arithmetic`.
+            also: names of values inside the program that are given beside its outputs.
 
         Raises:
             PackageError: an input does not fit, or an operation fails, computes something else than it declares,
@@ -142,13 +165,15 @@ class Model:
         undefined = [name for name in self._outputs if name not in values]
         if undefined:
             raise PackageError(f"the outputs {undefined} are computed by no operation")
-        return self._prediction(values)
+        return self._prediction(values, also)
 
-    def classify(self, image: NDArray[np.uint8], arithmetic: Arithmetic = "declared") -> Prediction:
+    def classify(
+        self, image: NDArray[np.uint8], arithmetic: Arithmetic = "declared", also: Iterable[str] = ()
+    ) -> Prediction:
         """`predict` on one ``(H, W, 3)`` uint8 RGB image of the package's own size."""
         if self.image is None:
             raise PackageError(f"the package takes {sorted(self._inputs)} and no image")
-        return self.predict({self.image.name: image}, arithmetic)
+        return self.predict({self.image.name: image}, arithmetic, also)
 
     def _pixels(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """``(H, W, 3)`` uint8 RGB -> ``(1, C, H, W)`` float32, 0..255, in the package's colour space."""
@@ -206,21 +231,21 @@ class Model:
 
     def _arguments(self, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name; in the iOS16 form, constant operations keep them as attributes."""
-
-        def bound(binding: Any) -> Any:
-            if binding.HasField("value"):
-                return self._value(binding.value, op.type)
-            if binding.name not in values:
-                raise PackageError(f"operation '{op.type}' reads '{binding.name}', which nothing before it computes")
-            return values[binding.name]
-
         found: dict[str, Any] = {}
         for key, argument in op.inputs.items():
-            given = [bound(binding) for binding in argument.arguments]
+            given = [self._bound(binding, values, op.type) for binding in argument.arguments]
             found[key] = given if key == "values" or len(given) != 1 else given[0]
         if op.type.startswith("constexpr_"):
             found |= {key: self._value(value, op.type) for key, value in op.attributes.items() if key != "name"}
         return found
+
+    def _bound(self, binding: Any, values: Mapping[str, Any], owner: str) -> Any:
+        """What an input is bound to: a value of its own, or one by name."""
+        if binding.HasField("value"):
+            return self._value(binding.value, owner)
+        if binding.name not in values:
+            raise PackageError(f"operation '{owner}' reads '{binding.name}', which nothing before it computes")
+        return values[binding.name]
 
     def _value(self, value: Any, owner: str) -> Any:
         """A stored value: a tensor, a string, or a list of strings or numbers."""
@@ -262,14 +287,14 @@ class Model:
             )
         return _unpacked(blob[start : start + size], kind, count)
 
-    def _prediction(self, values: Mapping[str, Any]) -> Prediction:
+    def _prediction(self, values: Mapping[str, Any], also: Iterable[str]) -> Prediction:
         """Outputs by the names that the package's description gives them."""
         import torch
 
         description = self.spec.description
         arrays = {
             name: values[name].to(torch.float32).numpy() if values[name].is_floating_point() else values[name].numpy()
-            for name in self._outputs
+            for name in (*self._outputs, *also)
             if isinstance(values[name], torch.Tensor)
         }
         label, probabilities = description.predictedFeatureName, description.predictedProbabilitiesName

@@ -1,0 +1,282 @@
+"""Drift: where an int8 artifact leaves the quantized reference, layer by layer, from a finished folder alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import layers as layers_module
+from . import manifest, parity
+from .artifact import LayerValue, Target, Trace, digest
+from .errors import TwinkeelError, VerifyError
+from .judge import Say
+from .layers import Layer, Recording
+
+PICTURE, TABLE = "drift.png", "drift.csv"
+_HIGHEST_DB = 100.0
+"""Where the picture draws layers without any difference, whose SNR is infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerDrift:
+    """A layer of one runtime beside the reference's, over all golden images.
+
+    Attributes:
+        snr_db: of the layer's values; infinite where all are equal.
+        equal_values: share of values that are the same step.
+        max_steps: largest difference in steps.
+        checks: what this layer adds to the differences of those before, beside its limits.
+    """
+
+    name: str
+    kind: str
+    snr_db: float
+    equal_values: float
+    max_steps: int
+    checks: tuple[parity.Check, ...]
+
+    @property
+    def is_within(self) -> bool:
+        return all(check.is_met for check in self.checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeDrift:
+    """The layers of an artifact, in order of execution.
+
+    Attributes:
+        targets: all that ship this very artifact.
+        reference: key of what it is compared with.
+    """
+
+    targets: tuple[str, ...]
+    reference: str
+    layers: tuple[LayerDrift, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.targets)
+
+    @property
+    def first(self) -> LayerDrift | None:
+        """The first layer outside its limit; those behind it read its values."""
+        return next((layer for layer in self.layers if not layer.is_within), None)
+
+    @property
+    def verdict(self) -> str:
+        """Where it leaves its limit, in words."""
+        count, first = len(self.layers), self.first
+        if first is None:
+            return f"{self.name}: within its limits in all {count} layers"
+        number = self.layers.index(first) + 1
+        return f"{self.name}: leaves its limit first at {first.name} ({first.kind}, layer {number} of {count})"
+
+    def __str__(self) -> str:
+        checks = () if self.first is None else self.first.checks
+        broken = [str(check).removeprefix("layer: ") for check in checks if not check.is_met]
+        return "\n    ".join([self.verdict, *broken])
+
+
+def measure(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> tuple[RuntimeDrift, ...]:
+    """Compare the layers of every int8 artifact of finished folders with what their builds recorded.
+
+    Raises:
+        VerifyError: a folder is not what its manifest says, or keeps no layers; the folders come from different
+            models; an artifact does not have the reference's layers, or does not run; there is none.
+    """
+    found: dict[tuple[str, str], RuntimeDrift] = {}
+    before: tuple[Recording, NDArray[np.uint8]] | None = None
+    for folder in folders:
+        manifest.verify(folder)
+        entries = [e for e in manifest.read_manifest(folder)["artifacts"] if _has_layers(e, targets)]
+        if not entries:
+            continue
+        golden = manifest.read_golden(folder / "golden")
+        recording = layers_module.read(folder / "golden", len(golden.inputs))
+        if before is not None and not _are_equal(before, (recording, golden.inputs)):
+            raise VerifyError(
+                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
+            )
+        before = recording, golden.inputs
+        for entry in entries:
+            say(f"drift: {entry['target']} int8, {len(recording.layers)} layers on {len(golden.inputs)} images")
+            key = digest(folder / entry["path"]), entry["reference"]
+            others = found[key].targets if key in found else ()
+            found[key] = RuntimeDrift(
+                targets=(*others, entry["target"]),
+                reference=entry["reference"],
+                layers=found[key].layers if others else _measured(folder, entry, targets, recording, golden.inputs),
+            )
+    if not found:
+        raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
+    return tuple(found.values())
+
+
+def _are_equal(one: tuple[Recording, NDArray[np.uint8]], other: tuple[Recording, NDArray[np.uint8]]) -> bool:
+    """Whether two folders have the same layers, images, and values of the references that both keep."""
+    common = one[0].steps.keys() & other[0].steps.keys()
+    return (
+        one[0].layers == other[0].layers
+        and np.array_equal(one[1], other[1])
+        and all(np.array_equal(one[0].steps[key], other[0].steps[key]) for key in common)
+    )
+
+
+def _has_layers(entry: Mapping[str, Any], targets: Mapping[str, Target]) -> bool:
+    return entry["precision"] == "int8" and hasattr(targets.get(entry["target"]), "trace")
+
+
+def _measured(
+    folder: Path,
+    entry: Mapping[str, Any],
+    targets: Mapping[str, Target],
+    recording: Recording,
+    images: NDArray[np.uint8],
+) -> tuple[LayerDrift, ...]:
+    target, name = targets[entry["target"]], f"{entry['target']} int8"
+    if entry["reference"] not in recording.steps:
+        raise VerifyError(f"'{folder}' keeps no layers of the reference '{entry['reference']}' of {name}. Build again.")
+    try:
+        trace: Trace = target.trace(folder / entry["path"])  # type: ignore[attr-defined]
+        candidate = candidates(trace, images, recording.layers, name)
+    except TwinkeelError:
+        raise
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        raise VerifyError(f"{name} does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
+    return compare(recording, entry["reference"], candidate, target.KERNELS)
+
+
+def candidates(trace: Trace, images: NDArray[np.uint8], layers: Sequence[Layer], name: str) -> list[NDArray[np.int8]]:
+    """The sampled steps ``(images, values)`` of each layer of an artifact, on images ``(N, H, W, 4)`` uint8.
+
+    Raises:
+        VerifyError: its layers are not those of the reference.
+    """
+    kept: list[list[NDArray[np.int8]]] = [[] for _ in layers]
+    indices = [layers_module.sampled(layer.shape) for layer in layers]
+    for image in images:
+        values = trace(image[None])
+        _check_alignment(values, layers, name)
+        for one, value, index in zip(kept, values, indices, strict=True):
+            one.append(value.steps.reshape(-1)[index])
+    return [np.stack(one) for one in kept]
+
+
+def _check_alignment(values: Sequence[LayerValue], layers: Sequence[Layer], name: str) -> None:
+    """Kind and shape, layer by layer; whether a mean keeps its dimensions of size 1 is no difference."""
+    pairs = zip_longest(values, layers)
+    for number, (value, layer) in enumerate(pairs, 1):
+        mine = "nothing" if value is None else f"{value.kind} {list(_core(value.steps.shape))}"
+        theirs = "nothing" if layer is None else f"{layer.kind} {list(_core(layer.shape))}"
+        if mine != theirs:
+            where = "" if layer is None else f", {layer.name}"
+            raise VerifyError(
+                f"{name} has {len(values)} layers, the reference {len(layers)}; layer {number} is {mine} there and "
+                f"{theirs} in the reference{where}. Build again."
+            )
+
+
+def _core(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without trailing ones."""
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)
+
+
+def compare(
+    recording: Recording, key: str, candidate: Sequence[NDArray[np.int8]], kernels: str
+) -> tuple[LayerDrift, ...]:
+    """Each layer's steps ``(images, values)`` against the recorded ones of the reference `key`."""
+    limits, found = parity.layer_limits(kernels), []
+    worst_share, worst_steps = 0.0, 0.0
+    for layer, reference, steps in zip(recording.layers, recording.of(key), candidate, strict=True):
+        one, other = (values.astype(np.float32) - layer.zero_point for values in (reference, steps))
+        apart = np.abs(one - other)
+        share, largest = float((apart != 0).mean()), float(apart.max())
+        metrics = {
+            "snr_db": parity.snr_db(one, other),
+            "equal_values": 1 - share,
+            "new_values": max(0.0, share - parity.FLIPS / apart.size - parity.GROWTH * worst_share),
+            "new_steps": max(0.0, largest - parity.STEP_GROWTH * worst_steps),
+        }
+        worst_share, worst_steps = max(worst_share, share), max(worst_steps, largest)
+        found.append(
+            LayerDrift(
+                name=layer.name,
+                kind=layer.kind,
+                snr_db=metrics["snr_db"],
+                equal_values=metrics["equal_values"],
+                max_steps=int(largest),
+                checks=tuple(parity.judge("layer", limits, metrics)),
+            )
+        )
+    return tuple(found)
+
+
+def _rows(runtimes: Sequence[RuntimeDrift]) -> Iterator[list[str | int]]:
+    for runtime in runtimes:
+        for number, layer in enumerate(runtime.layers, 1):
+            for target in runtime.targets:
+                yield [
+                    number,
+                    layer.name,
+                    layer.kind,
+                    target,
+                    runtime.reference,
+                    f"{layer.snr_db:.2f}",
+                    f"{layer.equal_values:.6f}",
+                    layer.max_steps,
+                    "yes" if layer.is_within else "no",
+                ]
+
+
+def write(runtimes: Sequence[RuntimeDrift], folder: Path) -> None:
+    """``drift.csv`` and ``drift.png`` in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["number", "layer", "kind", "target", "reference", "snr_db", "equal_values", "max_steps", "within_limit"]
+    )
+    writer.writerows(_rows(runtimes))
+    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
+    _draw(runtimes, folder / PICTURE)
+
+
+def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
+    """SNR and share of different values, a line a runtime over the layers; a cross where it leaves its limit first."""
+    from matplotlib.figure import Figure
+
+    layers = runtimes[0].layers
+    figure = Figure(figsize=(max(8.0, 0.19 * len(layers)), 9), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for number, runtime in enumerate(runtimes):
+        # lines that lie on each other are seen by their widths
+        style: dict[str, Any] = {"color": f"C{number}", "linewidth": 1.2 + 1.1 * (len(runtimes) - 1 - number)}
+        heights = [min(layer.snr_db, _HIGHEST_DB) for layer in runtime.layers]
+        shares = [100 * (1 - layer.equal_values) for layer in runtime.layers]
+        upper.plot(heights, label=f"{runtime.verdict}; against {runtime.reference}", **style)
+        lower.plot(shares, **style)
+        if runtime.first is not None:
+            at = runtime.layers.index(runtime.first)
+            for axes, value in ((upper, heights[at]), (lower, shares[at])):
+                axes.axvline(at, color=f"C{number}", linestyle=":")
+                axes.plot(at, value, "x", color=f"C{number}", markersize=12, markeredgewidth=3)
+    upper.set(ylabel=f"SNR in dB, {_HIGHEST_DB:g}: all equal")
+    figure.legend(loc="outside upper left", fontsize=8)
+    lower.set(ylabel="different values in %", xlim=(-1, len(layers)), xticks=np.arange(len(layers)))
+    lower.set_yscale("symlog", linthresh=0.01)
+    lower.set_ylim(0, 150)
+    lower.set_xticklabels([layer.name for layer in layers], rotation=90, fontsize=7)
+    for axes in (upper, lower):
+        axes.grid(axis="x", color="0.93")
+    figure.savefig(path, dpi=120, metadata={"Software": None})

@@ -1,0 +1,135 @@
+"""XNNPACK's part of an ExecuTorch program: its graph read, changed and written again."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from twinkeel.pipeline.errors import ConversionError
+
+_LAYERS = {
+    "XNNConv2d": "convolution",
+    "XNNDepthwiseConv2d": "depthwise",
+    "XNNAdd": "addition",
+    "XNNGlobalAvgPooling2d": "mean",
+    "XNNFullyConnected": "linear",
+}
+_EXTERNAL_OUTPUT = 2
+"""``XNN_VALUE_FLAG_EXTERNAL_OUTPUT`` in `xnnpack.h`."""
+_ALIGNMENT = 16
+
+
+def with_layers(path: Path) -> tuple[bytes, list[str]]:
+    """A copy of an int8 program that gives the value of each layer behind its logits, and the layers' kinds.
+
+    Raises:
+        ConversionError: the program is more than one call of XNNPACK.
+    """
+    from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+    from executorch.exir.schema import DelegateCall
+
+    file = deserialize_pte_binary(path.read_bytes())
+    plan = file.program.execution_plan[0]
+    calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
+    if len(calls) != 1 or not isinstance(calls[0], DelegateCall) or plan.delegates[0].id != "XnnpackBackend":
+        raise ConversionError(f"'{path}' is more than one call of XNNPACK, so its layers cannot be looked at")
+    payload = file.program.backend_delegate_data[plan.delegates[0].processed.index]
+    graph, constants = read_graph(bytes(payload.data))
+    kinds, shapes = _give_layers(graph)
+    calls[0].args = [*calls[0].args, *_add_outputs(plan, shapes)]
+    payload.data = written_graph(graph, constants)
+    return bytes(serialize_pte_binary(file)), kinds
+
+
+def _give_layers(graph: Any) -> tuple[list[str], list[list[int]]]:
+    """Make external outputs of the values of a graph's int8 layers; kind and shape of each, in order of execution.
+
+    The number of an external value is its place among the arguments of the delegate's call.
+    """
+    values = {}
+    for value in graph["xvalues"]:
+        described = value["xvalue_union"]
+        tensor = described.get("tensor_value", described)
+        values[tensor["id_out"]] = tensor
+    found = [
+        (_LAYERS[node["xnode_union_type"]], values[node["xnode_union"]["output_id"]])
+        for node in graph["xnodes"]
+        if node["xnode_union_type"] in _LAYERS
+    ]
+    found = [(kind, tensor) for kind, tensor in found if tensor["datatype"] == "xnn_datatype_qint8"]
+    for number, (_, tensor) in enumerate(found, graph["num_externs"]):
+        tensor["external_id"] = number
+        tensor["flags"] |= _EXTERNAL_OUTPUT
+    graph["output_ids"] += [tensor["id_out"] for _, tensor in found]
+    graph["num_externs"] += len(found)
+    return [kind for kind, _ in found], [tensor["dims"] for _, tensor in found]
+
+
+def _add_outputs(plan: Any, shapes: list[list[int]]) -> list[int]:
+    """Give a method int8 outputs behind its own, in memory behind all that it plans; their numbers among its values."""
+    from executorch.exir.scalar_type import ScalarType
+    from executorch.exir.schema import EValue
+
+    first = len(plan.values)
+    for shape in shapes:
+        tensor = deepcopy(plan.values[plan.outputs[0]].val)
+        tensor.scalar_type, tensor.sizes, tensor.dim_order = ScalarType.CHAR, shape, list(range(len(shape)))
+        memory = tensor.allocation_info.memory_id
+        tensor.allocation_info.memory_offset_low = plan.non_const_buffer_sizes[memory]
+        plan.non_const_buffer_sizes[memory] += math.prod(shape) + -math.prod(shape) % _ALIGNMENT
+        plan.values.append(EValue(val=tensor))
+    added = list(range(first, len(plan.values)))
+    plan.outputs = [*plan.outputs, *added]
+    return added
+
+
+def read_graph(payload: bytes) -> tuple[Any, bytes]:
+    """The graph of an XNNPACK payload as JSON, and the constants behind it. Floats are given as their bits."""
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+
+    header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
+    end = header.flatbuffer_offset + header.flatbuffer_size
+    with tempfile.TemporaryDirectory() as name:
+        schema, binary = _schema(Path(name)), Path(name) / "graph.bin"
+        binary.write_bytes(payload[header.flatbuffer_offset : end])
+        _flatc_decompile(name, str(schema), str(binary), ["--raw-binary"])
+        graph = json.loads(binary.with_suffix(".json").read_text())
+    return graph, payload[header.constant_data_offset :]
+
+
+def written_graph(graph: Any, constants: bytes) -> bytes:
+    """The payload of a graph that `read_graph` gave."""
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
+    from executorch.exir._serialize._flatbuffer import _flatc_compile
+
+    with tempfile.TemporaryDirectory() as name:
+        schema, text = _schema(Path(name)), Path(name) / "graph.json"
+        text.write_text(json.dumps(graph))
+        _flatc_compile(name, str(schema), str(text))
+        binary = text.with_suffix(".bin").read_bytes()
+    start = XNNHeader.EXPECTED_LENGTH + -XNNHeader.EXPECTED_LENGTH % _ALIGNMENT
+    padded = binary.ljust(len(binary) + -len(binary) % _ALIGNMENT, b"\0")
+    header = XNNHeader(
+        flatbuffer_offset=start,
+        flatbuffer_size=len(binary),
+        constant_data_offset=start + len(padded),
+        constant_data_size=len(constants),
+    )
+    payload: bytes = header.to_bytes().ljust(start, b"\0") + padded + constants
+    return payload
+
+
+def _schema(folder: Path) -> Path:
+    """The schema of XNNPACK payloads with whole numbers of 32 bits in place of floats: flatc writes those with six digits."""
+    from importlib.resources import files
+
+    text = files("executorch.backends.xnnpack.serialization").joinpath("schema.fbs").read_text()
+    path = folder / "schema.fbs"
+    path.write_text(re.sub(r"\bfloat\b", "uint", text))
+    return path
