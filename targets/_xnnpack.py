@@ -19,6 +19,9 @@ _LAYERS = {
     "XNNGlobalAvgPooling2d": "mean",
     "XNNFullyConnected": "linear",
 }
+_PASSED = ("XNNConvert", "XNNClamp")
+"""Between a layer that is kept in float and its quantized output."""
+
 _EXTERNAL_OUTPUT = 2
 """``XNN_VALUE_FLAG_EXTERNAL_OUTPUT`` in `xnnpack.h`."""
 _ALIGNMENT = 16
@@ -56,12 +59,15 @@ def _give_layers(graph: Any) -> tuple[list[str], list[list[int]]]:
         described = value["xvalue_union"]
         tensor = described.get("tensor_value", described)
         values[tensor["id_out"]] = tensor
-    found = [
-        (_LAYERS[node["xnode_union_type"]], values[node["xnode_union"]["output_id"]])
-        for node in graph["xnodes"]
-        if node["xnode_union_type"] in _LAYERS
-    ]
-    found = [(kind, tensor) for kind, tensor in found if tensor["datatype"] == "xnn_datatype_qint8"]
+    found = []
+    in_float: dict[int, str] = {}
+    for node in graph["xnodes"]:
+        name, content = node["xnode_union_type"], node["xnode_union"]
+        kind = _LAYERS.get(name) or (in_float.get(content.get("input_id")) if name in _PASSED else None)
+        if kind is not None and values[content["output_id"]]["datatype"] == "xnn_datatype_qint8":
+            found.append((kind, values[content["output_id"]]))
+        elif kind is not None:
+            in_float[content["output_id"]] = kind
     for number, (_, tensor) in enumerate(found, graph["num_externs"]):
         tensor["external_id"] = number
         tensor["flags"] |= _EXTERNAL_OUTPUT

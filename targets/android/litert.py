@@ -118,11 +118,17 @@ def _layers_of(model: Any) -> dict[int, str]:
 
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name in _LAYERS}
     graph, found = model.subgraphs[0], {}
+    in_float: dict[int, str] = {}
     for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode))
-        if name is not None and graph.tensors[op.outputs[0]].type == schema.TensorType.INT8:
-            found[int(op.outputs[0])] = _LAYERS[name]
+        opcode = model.operatorCodes[op.opcodeIndex]
+        code, output = max(opcode.builtinCode, opcode.deprecatedBuiltinCode), int(op.outputs[0])
+        kind = _LAYERS.get(names.get(code, ""))
+        if code == schema.BuiltinOperator.QUANTIZE:  # of a layer that is kept in float
+            kind = in_float.get(int(op.inputs[0]))
+        if kind is not None and graph.tensors[output].type == schema.TensorType.INT8:
+            found[output] = kind
+        elif kind is not None:
+            in_float[output] = kind
     return found
 
 
