@@ -343,7 +343,7 @@ def _trained(ladder: _Ladder, best: _Measured) -> list[_State]:
     state = best.state
     # weights move, so their scales follow them again
     changed = replace(state.settings, weight_scales={})
-    tuned = qat.train_quantized(
+    tuned, found = qat.train_quantized(
         state.tuned,
         ladder.folded,
         ladder.data.train,
@@ -354,7 +354,9 @@ def _trained(ladder: _Ladder, best: _Measured) -> list[_State]:
             (number, count),
         ),
     )
-    return [replace(state, floating=tuned, tuned=tuned, settings=changed, note="")]
+    after = replace(state, floating=tuned, tuned=tuned, settings=changed, note="")
+    learnt = replace(changed, activation_ranges=found)
+    return [replace(after, settings=learnt, note="ranges as trained"), replace(after, note="ranges calibrated anew")]
 
 
 def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, int]:

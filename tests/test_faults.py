@@ -205,8 +205,16 @@ def fullest(default_build):
 
 
 def _lower_clip(package):
-    """Lower the bound of the ReLU6 that sees the largest value below that value."""
-    package.change(package.ops("clip")[Fullest.number], "beta", lambda b: 0.98 * np.minimum(b, Fullest.value))
+    """Lower the bound of the ReLU6 that sees the largest value, below that value and what a quantizer behind it holds."""
+    op, top = package.ops("clip")[Fullest.number], Fullest.value
+    for quantize in package.ops("quantize"):
+        if quantize.inputs["input"].arguments[0].name == op.outputs[0].name:
+            scale = float(package.read(package.source(quantize, "scale")))
+            has_zero = "zero_point" in quantize.inputs
+            top = min(
+                top, scale * (127 - (float(package.read(package.source(quantize, "zero_point"))) if has_zero else 0))
+            )
+    package.change(op, "beta", lambda b: 0.98 * np.minimum(b, top))
 
 
 def _raised_clip(package):

@@ -200,9 +200,10 @@ def test_training_under_fake_quantization_comes_nearer_to_the_float_model(hard, 
     losses = []
     settings = quantize.Settings()
     wanted = Config.model_validate({"train": {"batch_size": 32}, "quantize": {"qat_epochs": 1}})
-    tuned = qat.train_quantized(folded, folded, few.train, wanted, settings, lambda *seen: losses.append(seen))
+    tuned, found = qat.train_quantized(folded, folded, few.train, wanted, settings, lambda *seen: losses.append(seen))
+    settings = quantize.Settings(activation_ranges=found)
     assert [number for number, _, _ in losses] == list(range(1, 7)) and losses[0][1] == 6
-    expected, again = evaluate(folded, images, 32), quantize.quantize(tuned, images, CONTRACT)
+    expected, again = evaluate(folded, images, 32), quantize.quantize(tuned, images, CONTRACT, settings)
     before, after = (parity.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
     assert losses[-1][2] < 0.7 * losses[0][2] and after > before, f"{losses}, {before:.1f} dB before, {after:.1f} after"
 

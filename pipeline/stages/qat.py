@@ -5,8 +5,8 @@ were not there (Jacob et al., "Quantization and Training of Neural Networks for 
 Inference", 2018). The target is the float model's own logits (Hinton et al., "Distilling the Knowledge in a Neural
 Network", 2015): what is shipped shall compute what was trained, and the labels are not needed again.
 
-BatchNorm is folded before, so there are no statistics to freeze. What comes out is a float module; the ordinary
-calibration quantizes it, so that all runtimes still get one and the same quantization.
+BatchNorm is folded before, so there are no statistics to freeze. What comes out is a float module and the ranges of its
+activations; the ordinary quantization takes both, so that all runtimes still get one and the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import nn
 
 from ..config import Config
 from ..data import Split, rgba
-from . import quantize
+from . import quantize, ranges
 from .train import augmented, batches
 
 STEPS_AT_LEAST = 200
@@ -36,8 +36,8 @@ def train_quantized(
     config: Config,
     settings: quantize.Settings,
     progress: Callable[[int, int, float], None],
-) -> nn.Module:
-    """A copy of `tuned` whose weights are trained under fake quantization.
+) -> tuple[nn.Module, tuple[tuple[float, float], ...]]:
+    """A copy of `tuned` whose weights are trained under fake quantization, and the ranges that it is trained for.
 
     Args:
         tuned: module on ``(N, H, W, 4)`` uint8 to start from.
@@ -70,7 +70,7 @@ def train_quantized(
             total += loss.item() * len(batch)
         progress(number + 1, epochs, total / len(images))
     move_exported_model_to_eval(prepared)
-    return _copied(prepared, tuned)
+    return _copied(prepared, tuned), ranges.trained(prepared)
 
 
 def _size(parameter: torch.Tensor) -> torch.Tensor:

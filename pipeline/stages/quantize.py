@@ -53,12 +53,15 @@ class Settings:
         weights: one scale per output channel, or one per tensor.
         weight_scales: scale of each output channel ``(out,)`` where it is not to follow from the largest weight.
         float_layers: paths of modules that are left in float.
+        activation_ranges: least and largest value of each quantized activation in order of the graph, where training
+            has set them; None takes them from calibration.
     """
 
     estimator: ranges.Estimator = "minmax"
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
     weight_scales: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     float_layers: frozenset[str] = frozenset()
+    activation_ranges: tuple[tuple[float, float], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ def quantize(
     settings = settings or Settings()
     prepared = prepare(folded, calibration, settings)
     ranges.observe(prepared, calibration, settings.estimator)
+    if settings.activation_ranges is not None:
+        ranges.set_all(prepared, settings.activation_ranges)
     return convert(prepared, contract, settings)
 
 
@@ -246,12 +251,13 @@ def _set_input_range(prepared: GraphModule, contract: InputContract) -> None:
 
 
 def _set_weight_scales(prepared: GraphModule, scales: Mapping[str, NDArray[np.float64]]) -> None:
-    """Give the observers of weights the ranges that lead to these scales."""
+    """Give the observers of weights the ranges that lead to these scales; one for all channels takes the largest."""
     for node in prepared.graph.nodes:
         if node.target not in WEIGHTED or module_path(node) not in scales or node.args[1].op == "get_attr":
             continue  # the last: a layer in float has no observer
         observer = prepared.get_submodule(str(node.args[1].target))
         bound = torch.from_numpy(scales[module_path(node)] * 127).float()
+        bound = bound if observer.min_val.ndim else bound.max()
         observer.min_val, observer.max_val = -bound, bound
 
 

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -80,6 +80,18 @@ def set_from(per_image: dict[Any, NDArray[np.float64]], chosen: NDArray[np.int64
     for observer, rows in per_image.items():
         observer.min_val = torch.tensor(rows[chosen, 0].min(), dtype=torch.float32)
         observer.max_val = torch.tensor(rows[chosen, 1].max(), dtype=torch.float32)
+
+
+def set_all(prepared: GraphModule, found: Sequence[tuple[float, float]]) -> None:
+    """Give each observer of an activation its range, in order of the graph."""
+    for observer, (low, high) in zip(_activation_observers(prepared), found, strict=True):
+        observer.min_val, observer.max_val = torch.tensor(low), torch.tensor(high)
+
+
+def trained(prepared: GraphModule) -> tuple[tuple[float, float], ...]:
+    """What the fake quantizers of activations have come to, in order of the graph."""
+    observers = [getattr(module, "activation_post_process", module) for module in _activation_observers(prepared)]
+    return tuple((min(float(o.min_val), 0.0), max(float(o.max_val), 0.0)) for o in observers)
 
 
 def _activation_observers(prepared: GraphModule) -> list[Any]:
