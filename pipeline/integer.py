@@ -49,7 +49,7 @@ class Steps:
 
     @property
     def real(self) -> torch.Tensor:
-        return self.centred.float() * np.float32(self.scale)
+        return self.centred.float() * torch.tensor(self.scale, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Evaluator(Interpreter):
         if "dequantize_per_channel" in name:
             return Weight(args[0].double(), args[1].float())
         if "dequantize_per_tensor" in name:
-            return first if isinstance(first, Steps) else Weight(first.double(), torch.tensor([args[1]]).float())
+            return first if isinstance(first, Steps) else Weight(args[0].double(), torch.tensor([args[1]]).float())
         if "quantize_per_tensor" in name:
             return _quantize(*args[:5])
         if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], Weight):

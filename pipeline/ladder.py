@@ -26,6 +26,7 @@ from .program import InputContract, evaluate, evaluate_batched
 from .stages import equalize, layerwise, quantize
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 MEASURED_AT_MOST = 1000
@@ -245,7 +246,7 @@ class _Ladder:
         if not chosen:
             return "none"
         work = _multiply_adds(self.folded, self.calibration[:1])
-        weights = sum(self.folded.get_submodule(path).weight.numel() for path in chosen)  # type: ignore[union-attr, operator]
+        weights = sum(_weight(self.folded, path).numel() for path in chosen)
         share = sum(work[path] for path in chosen) / sum(work.values())
         return f"{3 * weights / 1000:+.1f} kB, {100 * share:.1f} % of the multiply-adds in float"
 
@@ -365,10 +366,15 @@ def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, i
     return {
         quantize.module_path(node): node.meta["val"].numel()
         // node.meta["val"].shape[0]
-        * int(np.prod(module.get_submodule(quantize.module_path(node)).weight.shape[1:]))  # type: ignore[union-attr, arg-type]
+        * int(np.prod(_weight(module, quantize.module_path(node)).shape[1:]))
         for node in graph.graph.nodes
         if node.target in quantize.WEIGHTED
     }
+
+
+def _weight(module: nn.Module, path: str) -> torch.Tensor:
+    weight: torch.Tensor = module.get_parameter(f"{path}.weight")
+    return weight
 
 
 def _peak_bytes() -> int:

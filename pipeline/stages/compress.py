@@ -104,7 +104,7 @@ def half_quantized(quantized: GraphModule) -> GraphModule:
             node.update_arg(1, float(np.float16(node.args[1])))
         elif "dequantize_per_" in name:
             steps = attribute(rounded, node.args[0].target)
-            step = attribute(rounded, node.args[1].target) if isinstance(node.args[1], Node) else node.args[1]
+            step = attribute(rounded, str(node.args[1].target)) if isinstance(node.args[1], Node) else node.args[1]
             scale = torch.as_tensor(step).half().float().view(-1, *[1] * (steps.ndim - 1))
             dense = (steps.float() * scale).half().float()
             rounded.register_buffer(f"{node.name}_half", dense)

@@ -83,14 +83,14 @@ class _Group:
     Attributes:
         readers: each consumer and the tensor that it reads.
         sums: how often each producer is in a tensor; additions add them up.
-        clamps: ReLU6 nodes.
+        clamps: ReLU6 nodes; their arguments are values, least and largest.
     """
 
     producers: list[_Layer] = field(default_factory=list)
     readers: list[tuple[_Layer, Node]] = field(default_factory=list)
     points: list[Node] = field(default_factory=list)
     sums: dict[Node, Counter[_Layer]] = field(default_factory=dict)
-    clamps: list[Node] = field(default_factory=list)
+    clamps: list[Any] = field(default_factory=list)
     is_pinned: bool = False
     is_linear: bool = True
 
@@ -191,7 +191,7 @@ def _analyse(graph: GraphModule) -> tuple[dict[Node, _Layer], list[_Group]]:
     return layers, list({id(group): group for group in group_of.values()}.values())
 
 
-def _layer(graph: GraphModule, node: Node) -> _Layer:
+def _layer(graph: GraphModule, node: Any) -> _Layer:
     if len(node.args) < 3 or node.args[2] is None:
         raise ConversionError(f"'{node.args[1]}' has no bias beside it; the fold stage gives every layer one")
     weight = attribute(graph, node.args[1].target).double().numpy()
@@ -209,16 +209,16 @@ def _layer(graph: GraphModule, node: Node) -> _Layer:
     )
 
 
-def _is_grouped(node: Node) -> bool:
-    return node.target == aten.conv2d.default and len(node.args) > 6 and node.args[6] != 1
+def _is_grouped(node: Any) -> bool:
+    return bool(node.target == aten.conv2d.default and len(node.args) > 6 and node.args[6] != 1)
 
 
-def _keeps_channels(node: Node) -> bool:
+def _keeps_channels(node: Any) -> bool:
     """A flatten does where one pixel is left, a mean where it is taken over the pixels."""
     before, after = node.args[0].meta["val"].shape, node.meta["val"].shape
     if node.target == aten.mean.dim and sorted(d % len(before) for d in node.args[1]) != [2, 3]:
         return False
-    return len(before) > 1 and len(after) > 1 and before[1] == after[1]
+    return bool(len(before) > 1 and len(after) > 1 and before[1] == after[1])
 
 
 def _measure(graph: GraphModule, points: set[Node], images: NDArray[np.uint8]) -> dict[Node, _Statistics]:
@@ -330,7 +330,8 @@ def _quantized_source(node: Node, found: dict[Node, _Statistics]) -> _Statistics
 def _columns(layer: _Layer, importance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of squares of the weights that read each input channel ``(in,)``."""
     squares = np.square(layer.weight).sum(2) * importance[:, None]
-    return squares[:, 0] if layer.is_depthwise else squares.sum(0)
+    found: NDArray[np.float64] = squares[:, 0] if layer.is_depthwise else squares.sum(0)
+    return found
 
 
 def _importance(layer: _Layer, readers_of: dict[_Layer, list[tuple[_Layer, Node]]]) -> NDArray[np.float64]:

@@ -97,7 +97,7 @@ def reconstruct(
 
     def solve(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
         path = module_path(node)
-        original: torch.Tensor = tuned.get_submodule(path).weight.detach()  # type: ignore[assignment]
+        original = tuned.get_parameter(f"{path}.weight").detach()
         inputs = _inputs(node, x, weight)
         target = wanted.pop(path).double()
         if "dequantize" not in str(node.args[1].target):  # type: ignore[union-attr]
@@ -136,7 +136,8 @@ def _apply(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 def _within_memory(graph: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     sizes = [n.meta["val"].numel() for n in graph.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)]
     count = max(1, min(len(images), _ELEMENTS // max(sizes)))
-    return images[np.linspace(0, len(images) - 1, count).astype(int)]
+    chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, count).astype(int)]
+    return chosen
 
 
 def _channel_means(x: torch.Tensor) -> torch.Tensor:

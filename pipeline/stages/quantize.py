@@ -285,7 +285,7 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
     for node in unfolded.graph.nodes:
         if ".quantize_per_" not in str(node.target) or node.args[0].op != "get_attr":
             continue
-        weight, *grid = (attribute(unfolded, a.target) if isinstance(a, Node) else a for a in node.args)
+        weight, *grid = (attribute(unfolded, str(a.target)) if isinstance(a, Node) else a for a in node.args)
         scale = torch.as_tensor(grid[0]).float()
         with torch.no_grad():
             weight.copy_(node.target(weight, *grid).float() * scale.view(-1, *[1] * (weight.ndim - 1)))
@@ -304,7 +304,7 @@ def _round_biases(module: GraphModule) -> None:
             continue
         step = weight.args[1]
         grid = float(source.args[1]) * (
-            attribute(module, step.target).double() if isinstance(step, Node) else torch.tensor(float(step))
+            attribute(module, str(step.target)).double() if isinstance(step, Node) else torch.tensor(float(step))
         )
         value = attribute(module, bias.target)
         with torch.no_grad():
