@@ -136,9 +136,9 @@ class Quantize(Section):
     float_layers: When = Field("auto", description="keep the most sensitive layers in float")
     max_float_layers: int = Field(6, ge=2, le=1000, description="at most so many")
     qat: When = Field("auto", description="quantization-aware training, on the training images")
-    qat_epochs: int = Field(5, ge=1, le=10_000, description="passes over the training set, at least 200 steps in all")
+    qat_epochs: int = Field(5, ge=1, le=10_000, description="passes over the training set, at least 1000 steps in all")
     qat_learning_rate: float = Field(
-        0.001, gt=0, le=1, description="of Adam, as a share of each weight tensor's size; falls to 0 along a cosine"
+        0.003, gt=0, le=1, description="of Adam, as a share of each weight tensor's size; falls to 0 along a cosine"
     )
     weights: Literal["per-channel", "per-tensor"] = Field(
         "per-channel", description="scales of the weights; per-tensor collapses on most mobile networks"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,17 @@ def run_cli():
         return CliRunner().invoke(cli, [str(a) for a in arguments])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hard_models():
+    """The module that makes models which int8 is known to fail on."""
+    path = Path(__file__).parent.parent / "benchmarks" / "hard_models.py"
+    spec = importlib.util.spec_from_file_location("hard_models", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +108,15 @@ def default_build(tmp_path_factory):
     )
     by_platform = {result.folder.name: result for result in results}
     return Build({name: result.folder for name, result in by_platform.items()}, by_platform, messages)
+
+
+@pytest.fixture(scope="session")
+def trained_model(default_build):
+    """The model that the default build trained."""
+    import torch
+    from twinkeel.model import mobilenet_v2
+
+    (state,) = (default_build.folders["android"].parent / "train").glob("*/state.pt")
+    model = mobilenet_v2.create(10, 0.35)
+    model.load_state_dict(torch.load(state, weights_only=True)["model"])
+    return model.eval().requires_grad_(False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -16,64 +14,11 @@ from twinkeel.pipeline.stages import equalize, fold, quantize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTRACT = InputContract(resolution=32, mean=MEAN, std=STD, grey=fold.grey_level(MEAN, STD))
-LARGEST = 64.0
-
-
-def factors(random, count):
-    return torch.from_numpy(np.exp(random.uniform(0, np.log(LARGEST), count))).float()
-
-
-def with_rescaled_bottlenecks(model, seed):
-    """Each linear bottleneck times a factor per channel, one for all blocks that residuals join; readers over it."""
-    changed, random, factor = copy.deepcopy(model), np.random.default_rng(seed), None
-    *blocks, last = list(changed.features)[1:]
-    with torch.no_grad():
-        for block in blocks:
-            if factor is not None:
-                block.conv[0][0].weight /= factor.view(1, -1, 1, 1)
-            norm = block.conv[-1]
-            if not block.use_res_connect:
-                factor = factors(random, norm.num_features)
-            norm.weight *= factor
-            norm.bias *= factor
-        last[0].weight /= factor.view(1, -1, 1, 1)
-    return changed
-
-
-def with_relu_and_rescaled_depthwise(model, seed):
-    """ReLU instead of ReLU6, and each depthwise channel times a factor, which the projection takes out again."""
-    changed, random = with_relu(model), np.random.default_rng(seed)
-    with torch.no_grad():
-        for block in list(changed.features)[1:-1]:
-            norm, projection = block.conv[-3][1], block.conv[-2]
-            factor = factors(random, norm.num_features)
-            norm.weight *= factor
-            norm.bias *= factor
-            projection.weight /= factor.view(1, -1, 1, 1)
-    return changed
-
-
-def with_relu(model):
-    changed = copy.deepcopy(model)
-    for module in list(changed.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.ReLU6):
-                setattr(module, name, nn.ReLU())
-    return changed
 
 
 @pytest.fixture(scope="module")
 def digits():
     return data.load(Config())
-
-
-@pytest.fixture(scope="module")
-def trained(default_build):
-    """The model that the default build trained."""
-    (state,) = (default_build.folders["android"].parent / "train").glob("*/state.pt")
-    model = mobilenet_v2.create(10, 0.35)
-    model.load_state_dict(torch.load(state, weights_only=True)["model"])
-    return model.eval().requires_grad_(False)
 
 
 def extremes(seed=0):
@@ -93,10 +38,10 @@ def int8_db(module, images, held_out, expected):
     return parity.snr_db(expected, evaluate_batched(made.module, held_out))
 
 
-@pytest.mark.parametrize("rescaled", [with_rescaled_bottlenecks, with_relu_and_rescaled_depthwise])
-def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(rescaled, trained, digits):
+@pytest.mark.parametrize("change", ["with_rescaled_bottlenecks", "with_relu_and_rescaled_depthwise"])
+def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, hard_models, trained_model, digits):
     for seed in (1, 2):
-        model = rescaled(trained, seed)
+        model = getattr(hard_models, change)(trained_model, seed)
         calibration, held_out = data.rgba(digits.calibration.images[::2]), data.rgba(digits.held_out.images)
         folded = fold.fold(model, CONTRACT)
         expected = evaluate(folded, held_out, 64)
@@ -108,9 +53,9 @@ def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(rescaled, trained, 
         assert after >= 30, f"seed {seed}: {after:.1f} dB with it, {before:.1f} without"
 
 
-def test_the_default_model_loses_nothing(trained, digits):
+def test_the_default_model_loses_nothing(trained_model, digits):
     calibration, held_out = data.rgba(digits.calibration.images), data.rgba(digits.held_out.images)
-    folded = fold.fold(trained, CONTRACT)
+    folded = fold.fold(trained_model, CONTRACT)
     expected = evaluate(folded, held_out, 64)
     even = equalize.equalize(folded, calibration)
     before, after = (int8_db(m, calibration, held_out, expected) for m in (folded, even.module))
@@ -118,11 +63,16 @@ def test_the_default_model_loses_nothing(trained, digits):
     assert len(even.gains_db) < even.groups / 2, even.gains_db
 
 
-def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(trained, digits):
-    folded = fold.fold(with_rescaled_bottlenecks(trained, 3), CONTRACT)
+def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(hard_models, trained_model, digits):
+    folded = fold.fold(hard_models.with_rescaled_bottlenecks(trained_model, 3), CONTRACT)
     even = equalize.equalize(folded, data.rgba(digits.calibration.images[:32]))
     error = parity.max_error(evaluate(folded, extremes()), evaluate(even.module, extremes()))
     assert error <= 1e-5, error
+
+
+def factors(random, count):
+    """Log-uniform in 1..64."""
+    return torch.from_numpy(np.exp(random.uniform(0, np.log(64), count))).float()
 
 
 def small(activation="relu6", scale=None):

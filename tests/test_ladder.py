@@ -19,30 +19,6 @@ CONTRACT = InputContract(resolution=32, mean=MEAN, std=STD, grey=fold.grey_level
 RUNGS = ("equalize", "bias_correction", "reconstruction", "float_layers", "qat")
 
 
-def heavy_tailed(tail=0.6, seed=1):
-    """Random weights; each BatchNorm's scale has a heavy tail, and what reads it is smaller for it."""
-    torch.manual_seed(seed)
-    random, previous = np.random.default_rng(seed), None
-    model = mobilenet_v2.create(10, 0.35)
-
-    def draw(norm):
-        factor = torch.from_numpy(random.pareto(tail, norm.num_features) + 0.05).float()
-        norm.weight *= factor
-        return factor.view(1, -1, 1, 1) ** 0.8
-
-    with torch.no_grad():
-        for block in list(model.features)[1:-1]:
-            *expand, depthwise, projection, norm = block.conv
-            if expand:
-                draw(expand[0][1])
-                expand[0][0].weight /= previous
-            projection.weight /= draw(depthwise[1])
-            previous = draw(norm)
-        for _ in range(5):
-            model(torch.randn(8, 3, 32, 32))
-    return fold.fold(model.eval().requires_grad_(False), CONTRACT)
-
-
 @pytest.fixture(scope="module")
 def few():
     """Digits, few of each set."""
@@ -60,9 +36,9 @@ def few():
 
 
 @pytest.fixture(scope="module")
-def hard(few):
+def hard(few, hard_models):
     """A heavy-tailed model, its int8 reference, and images."""
-    folded, images = heavy_tailed(), data.rgba(few.calibration.images)
+    folded, images = fold.fold(hard_models.heavy_tailed(0.35, 32, 1), CONTRACT), data.rgba(few.calibration.images)
     return folded, quantize.quantize(folded, images, CONTRACT), images
 
 
@@ -252,20 +228,14 @@ def test_a_layer_that_is_not_there_cannot_be_kept_in_float(small_program, few):
         quantize.quantize(small_program.folded, data.rgba(few.calibration.images[:1]), CONTRACT, settings)
 
 
-def test_snr_grows_with_the_calibration_set(hard, few, tmp_path):
-    folded, settings = hard[0], quantize.Settings()
-    # most of them dim: a small set likely holds nothing else
-    dim = few.calibration.images.copy()
-    dim[:-6] //= 32
-    calibrated = data.Split(images=dim, labels=few.calibration.labels)
-    points = calibration.curve(
-        folded, folded, dataclasses.replace(few, calibration=calibrated), CONTRACT, settings, lambda *_: None
-    )
+def test_snr_grows_with_the_calibration_set(trained_model, few, tmp_path):
+    folded, settings = fold.fold(trained_model, CONTRACT), quantize.Settings()
+    points = calibration.curve(folded, folded, few, CONTRACT, settings, lambda *_: None)
     assert [p.images for p in points] == [1, 2, 4, 8, 16, 32, 48]
     assert [len(p.snr_db) for p in points] == [calibration.SUBSETS] * 6 + [1]
     assert points[-1].mean_db > points[0].mean_db + 1, points
     held_out = data.rgba(few.held_out.images)
-    made = quantize.quantize(folded, data.rgba(dim), CONTRACT)
+    made = quantize.quantize(folded, data.rgba(few.calibration.images), CONTRACT)
     whole = parity.snr_db(evaluate(folded, held_out), evaluate_batched(made.module, held_out))
     assert points[-1].snr_db[0] == pytest.approx(whole, abs=1e-3)
     calibration.write(points, tmp_path)

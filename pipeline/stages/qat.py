@@ -25,7 +25,7 @@ from ..data import Split, rgba
 from . import quantize, ranges
 from .train import augmented, batches
 
-STEPS_AT_LEAST = 200
+STEPS_AT_LEAST = 1000
 """Small sets are passed over more often than `quantize.qat_epochs` says, until this many steps are done."""
 
 

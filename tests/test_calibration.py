@@ -1,0 +1,94 @@
+"""Calibration sets: what is wrong with one is said, and held-out images never get into it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from twinkeel.pipeline import calibration, data
+from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load(Config())
+
+
+def with_calibration(digits, images, labels=None):
+    labels = digits.calibration.labels[: len(images)] if labels is None else labels
+    return dataclasses.replace(digits, calibration=data.Split(images=images, labels=labels))
+
+
+def test_the_default_set_is_not_warned_of(digits):
+    assert calibration.warnings(digits) == []
+
+
+def test_a_tiny_set_and_missing_classes_are_named(digits):
+    few = with_calibration(digits, digits.calibration.images[:3], np.array([4, 4, 7]))
+    found = calibration.warnings(few)
+    assert "only 3 calibration images" in found[0]
+    assert any("8 of 10 classes have no calibration image ('0', '1', '2', '3', '5' ...)" in line for line in found)
+
+
+def test_noise_is_told_from_images(digits):
+    noise = np.random.default_rng(0).integers(0, 256, digits.calibration.images.shape, np.uint8)
+    found = calibration.warnings(with_calibration(digits, noise))
+    assert len(found) == 1 and "look like noise: neighbouring pixels correlate by 0.00" in found[0], found
+    assert calibration.neighbour_correlation(digits.calibration.images) > 0.7
+
+
+def test_images_that_are_all_dark_do_not_cover_the_input(digits):
+    found = calibration.warnings(with_calibration(digits, digits.calibration.images // 3))
+    assert len(found) == 1 and "outside 0..85" in found[0], found
+
+
+def test_constant_images_can_be_looked_at(digits):
+    flat = np.full((70, 32, 32, 3), 7, np.uint8)
+    found = calibration.warnings(with_calibration(digits, flat, np.arange(70) % 10))
+    assert any("outside 7..7" in line for line in found), found
+
+
+def save(images, folder):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+def configured(folder, **more):
+    return Config.model_validate({"data": {"calibration_path": str(folder), **more}})
+
+
+def test_a_folder_of_its_own_is_calibrated_on_and_the_rest_is_trained_on(digits, tmp_path):
+    own = 255 - digits.train.images[:20]
+    save(own[:10], tmp_path / "own" / "3")
+    save(own[10:], tmp_path / "own" / "unknown")
+    found = data.load(configured(tmp_path / "own"))
+    assert len(found.calibration.images) == 20
+    assert sorted(found.calibration.labels.tolist()) == [-1] * 10 + [3] * 10
+    assert len(found.train.images) == len(digits.train.images) + len(digits.calibration.images)
+    assert np.array_equal(found.held_out.images, digits.held_out.images)
+    assert len(data.load(configured(tmp_path / "own", calibration=5)).calibration.images) == 5
+
+
+def test_a_held_out_image_cannot_be_calibrated_on(digits, tmp_path):
+    save(digits.held_out.images[:2], tmp_path / "own")
+    with pytest.raises(DataError, match=r"0\.png' is one of the held-out images"):
+        data.load(configured(tmp_path / "own"))
+
+
+def test_a_calibration_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="is no folder with images"):
+        data.load(configured(tmp_path / "nowhere"))
+
+
+def test_warnings_are_printed_and_stand_in_the_manifest(default_build):
+    import json
+
+    manifest = json.loads((default_build.folders["android"] / "manifest.json").read_text())
+    assert manifest["warnings"] == []
+    assert not any(line.startswith("WARNING") for line in default_build.messages)
+    (rung,) = manifest["quantization"]
+    assert rung["name"] == "equalization" and rung["is_met"] and rung["snr_db"] >= 30, rung
