@@ -108,7 +108,7 @@ def with_outliers(model: nn.Module, seed: int, factor: float = 8.0) -> nn.Module
     changed, random = copy.deepcopy(model), np.random.default_rng(seed)
     with torch.no_grad():
         for block in list(changed.features)[1:-1]:
-            for norm in (block.conv[-1], block.conv[-3][1]):
+            for norm in (block.conv[-3][1], block.conv[-1]):
                 count = norm.num_features
                 norm.weight[random.permutation(count)[: max(1, count // 8)]] *= factor
     return changed
