@@ -138,12 +138,12 @@ def climb(
     methods = _methods(wanted)
     for name, when, method in methods:
         if when == "always":
-            best = ladder.measure(name, method(ladder, best), None)
+            best = ladder.measure(name, method(ladder, best) or [best.state], None)
     for name, when, method in methods:
         if best.rung.is_met or not is_gated:
             break
-        if when == "auto":
-            best = ladder.measure(name, method(ladder, best), best)
+        if when == "auto" and (states := method(ladder, best)):
+            best = ladder.measure(name, states, best)
     if not best.rung.is_met and is_gated:
         raise ParityError(ladder.report(best))
     return Climbed(
@@ -203,6 +203,7 @@ class _Ladder:
         """The first of the states that passes, else the best of them and of `before`; adds a line.
 
         Args:
+            states: at least one.
             before: best rung so far; None keeps the new one whatever it is worth.
         """
         tried: list[_Measured] = []
@@ -212,12 +213,10 @@ class _Ladder:
             tried.append(_Measured(state, made, rung))
             if rung.is_met:
                 break
-        if not tried:
-            assert before is not None
-            return before
         best = max(tried, key=lambda one: (one.rung.is_met, one.rung.calibration_db))
         is_kept = before is None or best.rung.is_met or best.rung.calibration_db > before.rung.calibration_db
-        best = replace_rung(best, is_kept=is_kept, seconds=time.perf_counter() - self.started)
+        rung = replace(best.rung, is_kept=is_kept, seconds=time.perf_counter() - self.started)
+        best = replace(best, rung=rung)
         self.started = time.perf_counter()
         self.rungs.append(best.rung)
         self.say(f"quantize: {best.rung}")
@@ -251,7 +250,8 @@ class _Ladder:
         return f"{3 * weights / 1000:+.1f} kB, {100 * share:.1f} % of the multiply-adds in float"
 
     def all_int8(self, state: _State) -> quantize.Quantized:
-        plain = replace(state.settings, float_layers=frozenset())
+        # trained ranges are those of a graph with fewer quantizers
+        plain = replace(state.settings, float_layers=frozenset(), activation_ranges=None)
         return quantize.quantize(state.tuned, self.calibration, self.contract, plain)
 
     def sensitivities(self, measured: _Measured) -> sensitivity.Sensitivity:
@@ -283,10 +283,6 @@ class _Ladder:
                 "the leg 'quantize' with a reason.",
             ]
         )
-
-
-def replace_rung(measured: _Measured, **changes: Any) -> _Measured:
-    return replace(measured, rung=replace(measured.rung, **changes))
 
 
 def _equalized(ladder: _Ladder, best: _Measured) -> list[_State]:

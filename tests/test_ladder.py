@@ -241,3 +241,35 @@ def test_snr_grows_with_the_calibration_set(trained_model, few, tmp_path):
     calibration.write(points, tmp_path)
     assert (tmp_path / "calibration.csv").read_text().startswith("images,subset,snr_db\n1,0,")
     assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_cost_of_layers_in_float_is_measured_and_the_artifact_is_verified(run_cli, small_program, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(small_program.original.model.state_dict(), tmp_path / "w.safetensors")
+    gate = '[[limit]]\nleg = "quantize"\nprecision = "int8"\nreason = "random weights"\n'
+    (tmp_path / "twinkeel.toml").write_text(
+        '[weights]\npath = "w.safetensors"\n[targets]\n"android/litert" = ["int8"]\n'
+        '[quantize]\nfloat_layers = "always"\nmax_float_layers = 2\n'
+        f'{gate}metric = "snr_db"\nvalue = 10.0\n{gate}metric = "accuracy_drop"\nvalue = 1.0\n'
+    )
+    result = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert "layers in float (features." in result.output
+    assert "cost of the layers in float, android/litert: " in result.output, result.output
+
+
+def test_one_scale_for_all_channels_is_refused_where_it_misses_the_gate(hard, few):
+    forbidden = dict.fromkeys(RUNGS, "never")
+    with pytest.raises(ParityError, match="misses its gate"):
+        climb(hard[0], few, config(snr_db=15.0, weights="per-tensor", range_estimator="minmax", **forbidden))
+
+
+def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
+    found = ladder._Ladder(hard[0], few, CONTRACT, config(), lambda *_: None)
+    kept = frozenset({"model.features.1.conv.0.0", "model.features.1.conv.1"})
+    settings = quantize.Settings(float_layers=kept, activation_ranges=((-1.0, 1.0),) * 3)
+    state = ladder._State(floating=hard[0], tuned=hard[0], settings=settings)
+    held_out = data.rgba(few.held_out.images[:4])
+    plain = evaluate_batched(found.all_int8(state).module, held_out)
+    assert np.array_equal(plain, evaluate_batched(hard[1].module, held_out))

@@ -249,26 +249,38 @@ def _candidates(
 ) -> Iterator[tuple[NDArray[np.float64], dict[_Layer, NDArray[np.float64]]]]:
     """Factors ``(channels,)`` and shifts of the producers to choose from."""
     columns = np.sqrt(sum(_columns(layer, np.ones(len(layer.weight))) for layer, _ in group.readers))
-    free = np.all([bounds[node] <= node.args[2] for node in group.clamps], axis=0) if group.clamps else True
     for shifts in _shifts(group, found):
         width = np.zeros(len(columns))
         for point in group.points:
             centre = _shift_of(group, point, shifts)
             width = np.maximum(width, np.maximum(found[point].high - centre, centre - found[point].low))
         is_live = (width > 1e-6 * width.max()) & (columns > 1e-6 * columns.max())
+        if not is_live.any():
+            continue
         for exponent in _EXPONENTS:
             factors = np.ones(len(columns))
             factors[is_live] = width[is_live] ** exponent / columns[is_live] ** (1 - exponent)
-            if group.clamps:
-                # those that reach the bound keep 1, and the others follow them
-                fixed = is_live & ~free
-                factors /= np.exp(np.log(factors[fixed if fixed.any() else is_live]).mean()) if is_live.any() else 1
-                lowest = np.max([bounds[node] / node.args[2] for node in group.clamps], axis=0)
-                factors = np.where(free & is_live, np.maximum(factors, lowest), 1.0)
-            else:
-                factors[is_live] /= np.exp(np.log(factors[is_live]).mean()) if is_live.any() else 1
             # a power of two changes no digit of a float: rows and columns are rescaled without rounding
-            yield np.exp2(np.ceil(np.log2(factors)) if group.clamps else np.rint(np.log2(factors))), shifts
+            if group.clamps:
+                yield np.exp2(np.ceil(np.log2(_within_clamps(factors, is_live, group, bounds)))), shifts
+            else:
+                factors[is_live] /= _geometric_mean(factors[is_live])
+                yield np.exp2(np.rint(np.log2(factors))), shifts
+
+
+def _within_clamps(
+    factors: NDArray[np.float64], is_live: NDArray[np.bool_], group: _Group, bounds: dict[Node, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """1 for channels that can reach the bound; the others follow these, and stay below it."""
+    is_free = np.all([bounds[node] <= node.args[2] for node in group.clamps], axis=0)
+    lowest = np.max([bounds[node] / node.args[2] for node in group.clamps], axis=0)
+    fixed = is_live & ~is_free
+    follow = factors / _geometric_mean(factors[fixed if fixed.any() else is_live])
+    return np.where(is_free & is_live, np.maximum(follow, lowest), 1.0)
+
+
+def _geometric_mean(values: NDArray[np.float64]) -> float:
+    return float(np.exp(np.log(values).mean()))
 
 
 def _shifts(group: _Group, found: dict[Node, _Statistics]) -> list[dict[_Layer, NDArray[np.float64]]]:
