@@ -69,5 +69,6 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Compare the latency of byte input with normalized float input, interleaved."""
-    session.run(shared(session), "benchmarks/input_contract.py", *session.posargs, external=True)
+    """Run a benchmark by its name below benchmarks/, input_contract by default; what follows goes to it."""
+    name, *arguments = session.posargs or ["input_contract"]
+    session.run(shared(session), f"benchmarks/{name}.py", *arguments, external=True)
