@@ -272,6 +272,7 @@ def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
                 axes.axvline(at, color=f"C{number}", linestyle=":")
                 axes.plot(at, value, "x", color=f"C{number}", markersize=12, markeredgewidth=3)
     upper.set(ylabel=f"SNR in dB, {_HIGHEST_DB:g}: all equal")
+    upper.set_ylim(min(0.0, upper.get_ylim()[0]), _HIGHEST_DB + 5)
     figure.legend(loc="outside upper left", fontsize=8)
     lower.set(ylabel="different values in %", xlim=(-1, len(layers)), xticks=np.arange(len(layers)))
     lower.set_yscale("symlog", linthresh=0.01)
