@@ -55,13 +55,7 @@ def correct_biases(
         calibration: ``(N, H, W, 4)`` uint8 RGBA.
     """
     images = _within_memory(quantized, calibration)
-    wanted: dict[str, torch.Tensor] = {}
-
-    def note(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-        wanted[module_path(node)] = _channel_means(_apply(node, x, weight, bias))
-        return weight, bias
-
-    _walk(export(floating, images[:1]), images, note)
+    wanted = _outputs(floating, images, _channel_means)
     corrected: dict[str, torch.Tensor] = {}
 
     def correct(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
@@ -84,13 +78,7 @@ def reconstruct(
         calibration: ``(N, H, W, 4)`` uint8 RGBA.
     """
     images = _within_memory(quantized, calibration)
-    wanted: dict[str, torch.Tensor] = {}
-
-    def note(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-        wanted[module_path(node)] = _sampled(_apply(node, x, weight, bias))
-        return weight, bias
-
-    _walk(export(floating, images[:1]), images, note)
+    wanted = _outputs(floating, images, _sampled)
     weights: dict[str, torch.Tensor] = {}
     biases: dict[str, torch.Tensor] = {}
     scales: dict[str, NDArray[np.float64]] = {}
@@ -110,6 +98,20 @@ def reconstruct(
 
     _walk(quantized, images, solve)
     return Reconstructed(module=_with(tuned, weights, biases), weight_scales=scales)
+
+
+def _outputs(
+    floating: nn.Module, images: NDArray[np.uint8], keep: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """What is kept of each layer's output, by module path."""
+    found: dict[str, torch.Tensor] = {}
+
+    def note(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
+        found[module_path(node)] = keep(_apply(node, x, weight, bias))
+        return weight, bias
+
+    _walk(export(floating, images[:1]), images, note)
+    return found
 
 
 def _walk(graph: GraphModule, images: NDArray[np.uint8], change: Change) -> None:
