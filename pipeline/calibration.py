@@ -112,7 +112,8 @@ def curve(
     say("calibration: ranges of each image")
     per_image = ranges.of_each_image(prepared, images)
     random = np.random.default_rng(0)
-    sizes = sorted({min(2**n, len(images)) for n in range(len(images).bit_length() + 1)})
+    # powers of two, but none so near the whole set that it says nothing more
+    sizes = [2**n for n in range(len(images).bit_length()) if 3 * 2**n <= 2 * len(images)] + [len(images)]
     points = []
     for number, size in enumerate(sizes, 1):
         found = []
