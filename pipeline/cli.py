@@ -19,7 +19,10 @@ from .errors import ConfigError, ParityError, TwinkeelError, VerifyError
 if TYPE_CHECKING:
     from .artifact import Target
     from .config import Config
+    from .data import Dataset
+    from .judge import Say
     from .parity import Check
+    from .program import Program
 
 PLATFORMS = ("android", "ios")
 
@@ -117,15 +120,14 @@ def build(platform: str, path: Path | None, out: Path) -> None:
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Calibration images to use.")
 def sensitivity(path: Path | None, out: Path, images: int) -> None:
     """Measure what each layer loses in int8; writes a table and a picture."""
-    from . import data, report, runner
+    from . import data, report
     from . import sensitivity as stage
 
     _quiet_converters()
     config = _read_config(path)
     console = report.console()
-    loaded = data.load(config)
     with report.progress(console) as say:
-        program, _ = runner.make_program(config, loaded, _model(config), out, say, is_gated=False)
+        program, loaded = _ungated_program(config, out, say)
         found = stage.measure(program, data.rgba(loaded.calibration.images[:images]), say)
     stage.write(found, out)
     report.print_sensitivity(found, console)
@@ -138,14 +140,13 @@ def sensitivity(path: Path | None, out: Path, images: int) -> None:
 def calibration(path: Path | None, out: Path) -> None:
     """Measure how int8 depends on the number of calibration images; writes a table and a picture."""
     from . import calibration as stage
-    from . import data, ladder, report, runner
+    from . import ladder, report
 
     _quiet_converters()
     config = _read_config(path)
     console = report.console()
-    loaded = data.load(config)
     with report.progress(console) as say:
-        program, _ = runner.make_program(config, loaded, _model(config), out, say, is_gated=False)
+        program, loaded = _ungated_program(config, out, say)
         settings = ladder.settings(config)
         points = stage.curve(program.tuned, program.folded, loaded, program.contract, settings, say)
     stage.write(points, out)
@@ -170,10 +171,7 @@ def compare(out: Path) -> None:
     from .compare import compare as compare_folders
 
     _quiet_converters()
-    folders = [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
-    if not folders:
-        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
-    report.print_comparison(compare_folders(folders, _targets()), report.console())
+    report.print_comparison(compare_folders(_platform_folders(out), _targets()), report.console())
 
 
 @cli.command()
@@ -189,9 +187,7 @@ def drift(out: Path) -> None:
 
     _quiet_converters()
     is_platform = (out / manifest.MANIFEST).is_file()
-    folders = [out] if is_platform else [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
-    if not folders:
-        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
+    folders = [out] if is_platform else _platform_folders(out)
     console = report.console()
     with report.progress(console) as say:
         found = stage.measure(folders, _targets(), say)
@@ -334,6 +330,23 @@ def _read_config(path: Path | None) -> Config:
 def _model(config: Config) -> Any:
     create = importlib.import_module(f"twinkeel.model.{config.model.name}").create
     return functools.partial(create, activation=config.model.activation)
+
+
+def _ungated_program(config: Config, out: Path, say: Say) -> tuple[Program, Dataset]:
+    """The program and its images as the configuration asks for them, to be looked at whatever int8 is worth."""
+    from . import data, runner
+
+    loaded = data.load(config)
+    program, _ = runner.make_program(config, loaded, _model(config), out, say, is_gated=False)
+    return program, loaded
+
+
+def _platform_folders(out: Path) -> list[Path]:
+    """The platforms' folders below `out`; a VerifyError where there is none."""
+    folders = [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
+    if not folders:
+        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
+    return folders
 
 
 def _quiet_converters() -> None:

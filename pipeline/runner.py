@@ -121,14 +121,7 @@ def make_program(
     model = create(len(data.labels), config.model.width)
     source = get_weights(model, config, data, out, say)
     model.eval().requires_grad_(False)
-    mean = (config.data.mean[0], config.data.mean[1], config.data.mean[2])
-    std = (config.data.std[0], config.data.std[1], config.data.std[2])
-    contract = InputContract(
-        resolution=config.model.resolution,
-        mean=mean,
-        std=std,
-        grey=fold.grey_level(mean, std),
-    )
+    contract = _contract(config)
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
     say(f"quantize: {len(data.calibration.images)} calibration images")
@@ -137,20 +130,13 @@ def make_program(
         name=config.project.name,
         contract=contract,
         labels=data.labels,
-        original=fold.Normalized(model, mean, std),
+        original=fold.Normalized(model, contract.mean, contract.std),
         folded=folded,
         tuned=climbed.tuned,
         quantized=climbed.quantized.module,
         quantized_unfolded=climbed.quantized.unfolded,
         output_scale=climbed.quantized.output_scale,
-        about=About(
-            author=config.project.author,
-            license=config.project.license,
-            version=config.project.version,
-            description=config.project.description
-            or f"{config.model.name}, width {config.model.width}, {len(data.labels)} classes, "
-            f"{config.model.resolution} x {config.model.resolution} pixels",
-        ),
+        about=_about(config, len(data.labels)),
         minimum_ios=config.ios.version,
     )
     origin = Origin(
@@ -161,6 +147,27 @@ def make_program(
         all_int8=None if climbed.all_int8 is None else _with_quantized(program, climbed.all_int8),
     )
     return program, origin
+
+
+def _contract(config: Config) -> InputContract:
+    from .stages import fold
+
+    mean = (config.data.mean[0], config.data.mean[1], config.data.mean[2])
+    std = (config.data.std[0], config.data.std[1], config.data.std[2])
+    return InputContract(resolution=config.model.resolution, mean=mean, std=std, grey=fold.grey_level(mean, std))
+
+
+def _about(config: Config, classes: int) -> About:
+    made = (
+        f"{config.model.name}, width {config.model.width}, {classes} classes, "
+        f"{config.model.resolution} x {config.model.resolution} pixels"
+    )
+    return About(
+        author=config.project.author,
+        license=config.project.license,
+        version=config.project.version,
+        description=config.project.description or made,
+    )
 
 
 def _with_quantized(program: Program, made: Quantized) -> Program:

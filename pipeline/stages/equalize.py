@@ -55,13 +55,11 @@ class Equalized:
         module: a copy with other weights and biases, the same function.
         groups: number of groups whose channels may be rescaled.
         gains_db: expected noise before over after, by the name of the group's first layer.
-        ratios: widest over narrowest factor of a channel, by the same name.
     """
 
     module: nn.Module
     groups: int
     gains_db: dict[str, float]
-    ratios: dict[str, float]
 
 
 @dataclass(eq=False)
@@ -127,7 +125,7 @@ def equalize(folded: nn.Module, calibration: NDArray[np.uint8]) -> Equalized:
     found = _measure(graph, {point for group in free for point in group.points}, calibration)
     bounds = _upper_bounds(graph, layers)
     readers_of = {layer: group.readers for group in groups for layer in group.producers}
-    gains, ratios = {}, {}
+    gains = {}
     for group in free:
         before = _noise(group, found, readers_of, 1.0, {})
         gain, factors, shifts = max(
@@ -138,9 +136,8 @@ def equalize(folded: nn.Module, calibration: NDArray[np.uint8]) -> Equalized:
         if factors is None or 10 * np.log10(gain) < WORTH_DB:
             continue
         _apply(group, factors, shifts)
-        name = group.producers[0].name
-        gains[name], ratios[name] = 10 * float(np.log10(gain)), float(factors.max() / factors.min())
-    return Equalized(module=_with_weights(folded, layers.values()), groups=len(free), gains_db=gains, ratios=ratios)
+        gains[group.producers[0].name] = 10 * float(np.log10(gain))
+    return Equalized(module=_with_weights(folded, layers.values()), groups=len(free), gains_db=gains)
 
 
 def export(module: nn.Module, example: NDArray[np.uint8]) -> GraphModule:
