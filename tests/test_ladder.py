@@ -260,9 +260,11 @@ def test_the_cost_of_layers_in_float_is_measured_and_the_artifact_is_verified(ru
 
 
 def test_one_scale_for_all_channels_is_refused_where_it_misses_the_gate(hard, few):
-    forbidden = dict.fromkeys(RUNGS, "never")
+    """The gate lies between the two, 15.0 dB and 20.7 dB: how a processor rounds decides neither."""
+    forbidden = dict.fromkeys(RUNGS, "never") | {"range_estimator": "minmax"}
+    climb(hard[0], few, config(snr_db=18.0, weights="per-channel", **forbidden))
     with pytest.raises(ParityError, match="misses its gate"):
-        climb(hard[0], few, config(snr_db=15.0, weights="per-tensor", range_estimator="minmax", **forbidden))
+        climb(hard[0], few, config(snr_db=18.0, weights="per-tensor", **forbidden))
 
 
 def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
