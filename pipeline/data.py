@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .config import Config
 from .errors import DataError
-from .resize import fit
+from .pixels import ORIENTATIONS, fit, on_black, upright
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
@@ -114,24 +118,29 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: naming the file.
     """
-    from PIL import Image, ImageOps
+    from PIL import ExifTags, Image
 
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):
-                return (np.asarray(upright, np.uint16) >> 8).astype(np.uint8)[..., None].repeat(3, -1)
-            if upright.mode in ("P", "LA", "PA", "RGBa") or "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-            if upright.mode == "RGBA":
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
-            return np.asarray(upright.convert("RGB"), np.uint8)
+            stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return upright(_rgb(image), stored if stored in ORIENTATIONS else 1)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
         raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """``(H, W, 3)`` of an open image, as it is stored."""
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image, np.uint16) >> 8).astype(np.uint8)[..., None].repeat(3, -1)
+    if image.mode in ("P", "LA", "PA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode == "RGBA":
+        return on_black(np.asarray(image, np.uint8))
+    return np.asarray(image.convert("RGB"), np.uint8)
 
 
 def _digits(resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:

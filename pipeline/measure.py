@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import parity
 from .artifact import Classify, Run, Target
 from .parity import Check, Logits
+from .ranking import softmax
 
 PROBABILITY_TOLERANCE = 4e-3
 """Between an artifact's probabilities and the softmax of its logits: two roundings of values up to 1 to float16,
@@ -116,10 +117,10 @@ def _label_errors(classify: Classify, images: NDArray[np.uint8], logits: Logits,
     for image, scores in zip(images, logits, strict=True):
         label, probabilities = classify(image[None])
         named = np.array([probabilities.get(name, np.nan) for name in labels])
-        softmax = parity.softmax(scores)
+        expected = softmax(scores)
         is_right = (
             list(probabilities) == labels
-            and bool((np.abs(named - softmax) <= PROBABILITY_TOLERANCE).all())
+            and bool((np.abs(named - expected) <= PROBABILITY_TOLERANCE).all())
             and probabilities.get(label) == named.max()
         )
         errors += not is_right

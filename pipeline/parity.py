@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -285,13 +284,6 @@ def snr_db(reference: Logits, candidate: Logits) -> float:
 def snr_loss_db(floating: Logits, quantized: Logits, candidate: Logits) -> float:
     """How much noisier against float the candidate is than the quantized reference, in dB."""
     return snr_db(floating, quantized) - snr_db(floating, candidate)
-
-
-def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Probabilities of the classes ``(classes,)``."""
-    powers: NDArray[np.float64] = np.exp(scores.astype(np.float64) - scores.max())
-    powers /= powers.sum()
-    return powers
 
 
 def max_error(reference: Logits, candidate: Logits) -> float:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline import parity
 from twinkeel.pipeline.data import read_image, rgba
 from twinkeel.pipeline.errors import DataError, PackageError
-from twinkeel.pipeline.resize import fit, resize
+from twinkeel.pipeline.pixels import fit, resize
+from twinkeel.pipeline.ranking import top
 
 from . import mil_executor
 
@@ -52,9 +52,8 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
     if len(scores) != 1:
         raise PackageError(f"'{path}' is no classifier: its outputs are {sorted(prediction.arrays)}")
     name, values = scores[0][0], scores[0][1].reshape(-1)
-    softmax = parity.softmax(values)
     names = _names(labels, path.parent.parent / "labels.txt", len(values))
-    ranking = sorted(zip(names, softmax.tolist(), strict=True), key=lambda item: -item[1])
+    ranking = [(names[index], probability) for index, probability in top(values, len(values))]
     return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{name}'")
 
 

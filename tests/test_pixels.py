@@ -1,0 +1,74 @@
+"""Orientation, compositing, cropping and resizing are exact integer arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from twinkeel.pipeline.pixels import ORIENTATIONS, fit, model_input, on_black, resize, upright
+
+
+def exact(image, height, width):
+    """The definition, pixel by pixel, in rational numbers."""
+
+    def weights(n, m, i):
+        raw = [max(0, 2 * max(n, m) - abs((2 * j + 1) * m - (2 * i + 1) * n)) for j in range(n)]
+        return [Fraction(w, sum(raw)) for w in raw]
+
+    out = np.zeros((height, width), np.uint8)
+    for y in range(height):
+        rows = weights(image.shape[0], height, y)
+        for x in range(width):
+            columns = weights(image.shape[1], width, x)
+            value = sum(rows[j] * columns[k] * int(image[j, k]) for j in range(len(rows)) for k in range(len(columns)))
+            out[y, x] = int(value + Fraction(1, 2))
+    return out
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (8, 8), (13, 3)], ids=str)
+@pytest.mark.parametrize("out", [(1, 1), (4, 6), (8, 8), (11, 5)], ids=str)
+def test_equals_the_rational_definition(size, out):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 1), np.uint8)
+    assert np.array_equal(resize(image, *out)[..., 0], exact(image[..., 0], *out))
+
+
+def test_a_constant_image_stays_constant():
+    image = np.full((37, 91, 3), 201, np.uint8)
+    assert (fit(image, 32) == 201).all()
+
+
+def test_extreme_sizes_take_the_integer_path():
+    image = np.random.default_rng(0).integers(0, 256, (1, 4000, 1), np.uint8)
+    assert resize(image, 3, 1).shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientations_are_those_that_pillow_knows(orientation):
+    image = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
+    stored = Image.fromarray(image)
+    stored.getexif()[0x0112] = orientation
+    assert np.array_equal(upright(image, orientation), np.asarray(ImageOps.exif_transpose(stored)))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turning_may_come_last(orientation):
+    """Of a square: a crop's odd rest lies right and below of the upright image."""
+    image = np.random.default_rng(0).integers(0, 256, (37, 37, 4), np.uint8)
+    turned_last = upright(model_input(image, 1, 32), orientation)
+    assert np.array_equal(model_input(image, orientation, 32), turned_last)
+
+
+def test_transparent_pixels_lie_on_black():
+    colour, alpha = np.indices((256, 256)).astype(np.uint8)
+    image = np.stack([colour, colour, colour, alpha], axis=-1)
+    expected = np.rint(colour.astype(float) * alpha / 255)
+    assert np.array_equal(on_black(image)[..., 0], expected)
+    pillow = Image.alpha_composite(Image.new("RGBA", (256, 256), (0, 0, 0, 255)), Image.fromarray(image))
+    assert np.array_equal(on_black(image), np.asarray(pillow)[..., :3])
+
+
+def test_sums_beyond_64_bits_are_refused():
+    with pytest.raises(ValueError, match="64-bit"):
+        resize(np.broadcast_to(np.uint8(0), (40_000, 40_000, 1)), 1, 1)
