@@ -147,7 +147,7 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
         }
     )
     create = partial(mobilenet_v2.create, activation=activation)
-    results = runner.build(config, cli._targets(), create, cli.PLATFORMS, out, lambda *_: None)
+    results = runner.build(config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, lambda *_: None)
     images = data.rgba(digits.held_out.images)
     floating = evaluate(_folded(create(10, 0.35), weights), images, 64)
     print(f"{label}: float {100 * parity.accuracy(floating, digits.held_out.labels):.2f} %")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .judge import Say
     from .parity import Check
     from .program import Program
+    from .sdk import Kit
 
 PLATFORMS = ("android", "ios")
 
@@ -100,7 +101,7 @@ def build(platform: str, path: Path | None, out: Path) -> None:
     console = report.console()
     platforms = PLATFORMS if platform == "all" else (platform,)
     with report.progress(console) as say:
-        results = runner.build(config, _targets(), _model(config), platforms, out, say)
+        results = runner.build(config, _targets(), _kits(), _model(config), platforms, out, say)
     for result in results:
         report.print_result(result, console)
     if len(results) > 1:
@@ -155,10 +156,17 @@ def calibration(path: Path | None, out: Path) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def parity(folder: Path) -> None:
-    """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone."""
-    from . import manifest
+@click.option("--device-results", type=click.Path(path_type=Path), help="File that a kit's test on a device wrote.")
+def parity(folder: Path, device_results: Path | None) -> None:
+    """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone.
 
+    With --device-results nothing is run: what a device computed is judged, and recorded as evidence.
+    """
+    from . import device, manifest
+
+    if device_results is not None:
+        _print_checks(folder, device.take_in(folder, device_results))
+        return
     _quiet_converters()
     _print_checks(folder, manifest.replay(folder, _targets()))
 
@@ -305,6 +313,11 @@ def _targets() -> dict[str, Target]:
                 if hasattr(module, "NAME"):  # a tool that lives beside the targets has none
                     found[module.NAME] = cast("Target", module)
     return found
+
+
+def _kits() -> dict[str, Kit]:
+    """The package ``sdk`` of every platform."""
+    return {p: cast("Kit", importlib.import_module(f"twinkeel.targets.{p}.sdk")) for p in PLATFORMS}
 
 
 def _print_checks(folder: Path, results: list[tuple[str, list[Check]]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, nearest
+from .names import JAVA_WORDS, SWIFT_WORDS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -145,10 +146,39 @@ class Quantize(Section):
     )
 
 
+class Android(Section):
+    sdk: Literal["litert", "executorch", "none"] = Field("litert", description="runtime of the Kotlin library")
+    sdk_precision: Literal["fp32", "fp16", "int8"] = Field("int8", description="of the artifact in it")
+    package: str = Field("com.example.classifier", description="namespace, Kotlin package and Maven group")
+    min_sdk: int = Field(24, ge=24, le=99, description="lowest Android API level; both runtimes need 24")
+
+    @field_validator("package")
+    @classmethod
+    def _is_package(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+", value) or len(value) > 200:
+            raise ValueError("must be two or more names with dots between them, as com.example.classifier")
+        taken = [part for part in value.split(".") if part in JAVA_WORDS]
+        if taken:
+            raise ValueError(f"'{taken[0]}' is a word of Java, which the build tools refuse in a namespace")
+        return value
+
+
 class Ios(Section):
+    sdk: Literal["coreml", "executorch", "none"] = Field("coreml", description="runtime of the Swift package")
+    sdk_precision: Literal["fp32", "fp16", "int8", "w8", "w4"] = Field("int8", description="of the artifact in it")
+    module: str = Field("ImageClassifier", description="name of the Swift package and of its module")
     minimum_deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18", "iOS26"] = Field(
         "iOS18", description="lowest iOS that the packages must run on: w8 needs iOS16, int8 iOS17, w4 iOS18"
     )
+
+    @field_validator("module")
+    @classmethod
+    def _is_module(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", value):
+            raise ValueError("must be 1 to 64 letters, digits or _, and start with a letter")
+        if value in SWIFT_WORDS:
+            raise ValueError(f"'{value}' is a word of Swift, or a module or type that the package uses itself")
+        return value
 
     @property
     def version(self) -> int:
@@ -172,7 +202,8 @@ class Config(Section):
     weights: Weights = Field(Weights(), description="given weights; without them the model is trained")
     train: Train = Field(Train(), description="training recipe")
     quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (when the gate is missed) or 'never'")
-    ios: Ios = Field(Ios(), description="iOS packages")
+    android: Android = Field(Android(), description="Kotlin library; sdk = 'none' leaves it out")
+    ios: Ios = Field(Ios(), description="iOS packages and the Swift package; sdk = 'none' leaves it out")
     targets: dict[str, list[str]] = Field(
         default_factory=dict,
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",

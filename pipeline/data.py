@@ -162,6 +162,10 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
         raise DataError(f"'{root}' holds {len(classes)} class folders; at least 2 are needed.")
     images, labels = [], []
     for label, folder in enumerate(classes):
+        try:
+            folder.name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the class folder {folder.name!r} has a name that is no UTF-8 text. Rename it.") from error
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
         if len(files) < 3:
             raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")

@@ -1,4 +1,4 @@
-"""Replay the golden inputs on a Mac, through Core ML itself, and record what it says."""
+"""What a device says of the golden inputs, judged and recorded: a Mac here and now, or results from a phone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import manifest, parity
 from .artifact import Target, digest
 from .errors import DeviceError, VerifyError
 from .measure import broken
 from .parity import Check, Limit, Logits
+
+SCHEMA_VERSION = 1
+"""Of the result files."""
 
 UNITS = ("CPU_ONLY", "ALL")
 """Core ML's names: the CPU alone, and whatever it chooses among CPU, GPU and Neural Engine."""
@@ -30,6 +34,56 @@ DEVICE_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     },
     "int8": (Limit(metric="snr_loss_db", sense="<=", value=3, reason=_UNMEASURED),),
 }
+
+LOGIT_METRICS = ("equal_logits", "max_error", "max_steps", "snr_db", "snr_loss_db")
+"""What can be measured of logits alone; the kits' own tests measure the same."""
+
+MAX_RESULTS_BYTES = 200_000_000
+"""Larger result files are refused before they are read: 100 images of 100,000 classes are 100 MB."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Device(_Strict):
+    """Which machine: ``Android 15`` or ``iOS 18.1``, and its model."""
+
+    system: str = Field(min_length=1, max_length=200)
+    machine: str = Field(min_length=1, max_length=200)
+
+
+class Run(_Strict):
+    """Logits of each golden image by its name; null where one is not finite.
+
+    Attributes:
+        units: what computed: ``CPU`` on Android, one of `UNITS` on iOS.
+    """
+
+    units: str = Field(min_length=1, max_length=50)
+    logits: dict[str, list[float | None]]
+
+
+class Results(_Strict):
+    """The file that a kit's test on a device writes."""
+
+    schema_version: int
+    target: str
+    precision: str
+    artifact_sha256: str
+    device: Device
+    runs: list[Run] = Field(min_length=1, max_length=10)
+
+
+def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """What an artifact's logits on a device are judged by, by its `entry` in the manifest."""
+    if entry["runtime"] == "coreml":
+        return DEVICE_LIMITS[entry["precision"]]
+    return tuple(
+        Limit(metric=check["metric"], sense=check["sense"], value=check["limit"], reason=check["reason"])
+        for check in entry["checks"]
+        if check["metric"] in LOGIT_METRICS and not check["needs_all"]
+    )
 
 
 def check_system(system: str, folder: Path) -> None:
@@ -59,41 +113,132 @@ def replay(
     """
     manifest.verify(folder)
     content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
-    table = manifest.read_json(folder / manifest.PARITY)
-    results = []
+    found = []
     for entry in content["artifacts"]:
         target = targets.get(entry["target"])
         if target is None or target.KERNELS != "coreml":
             continue
-        record: list[dict[str, Any]] = []
-        for unit in UNITS:
-            checks = _checks(folder / entry["path"], entry, golden, predict, unit)
-            results.append((f"{entry['target']} {entry['precision']} {unit}", checks))
-            record.append({"units": unit, **machine, "checks": [manifest.described(check) for check in checks]})
-        is_met = all(check["is_met"] for run in record for check in run["checks"])
-        for described in (entry, _row(table, entry)):
-            described["evidence"], described["device"] = "device", record
-        if not is_met:
-            entry["parity"], content["is_verified"] = "failed", False
-    if not results:
+        runs = {unit: _predicted(folder / entry["path"], entry, golden, content, predict, unit) for unit in UNITS}
+        found.append((entry, runs))
+    if not found:
         raise VerifyError(f"'{folder}' holds no Core ML artifact to replay. `twinkeel build ios` makes them.")
-    _write(folder, content, table)
+    return _record(folder, content, found, machine)
+
+
+def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
+    """Judge the results that a kit's test wrote on a device, and record them; (name, checks) of each run.
+
+    The verdict is formed here, from the logits; a file cannot bring its own.
+
+    Raises:
+        VerifyError: the folder is not what its manifest says, or the file is damaged or of another artifact.
+    """
+    manifest.verify(folder)
+    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+    results = read_results(file)
+    entry = _entry(content, results, file)
+    classes = len(content["labels"])
+    runs = {}
+    for run in results.runs:
+        if set(run.logits) != set(golden.names):
+            apart = sorted(set(run.logits) ^ set(golden.names))[:5]
+            raise VerifyError(f"'{file}': the images of {run.units} are not the golden ones of '{folder}': {apart}")
+        wrong = [name for name, logits in run.logits.items() if len(logits) != classes]
+        if wrong:
+            raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.logits[wrong[0]])} logits, the model {classes}")
+        if run.units in runs:
+            raise VerifyError(f"'{file}': it holds two runs of {run.units}")
+        logits = np.array([run.logits[name] for name in golden.names], np.float32)
+        runs[run.units] = _judged(entry, golden, logits, content["output_scale"])
+    return _record(folder, content, [(entry, runs)], results.device.model_dump())
+
+
+def read_results(file: Path) -> Results:
+    """The result file of a device.
+
+    Raises:
+        VerifyError: it cannot be read, or is no such file.
+    """
+    try:
+        if file.stat().st_size > MAX_RESULTS_BYTES:
+            raise VerifyError(f"'{file}' has {file.stat().st_size:,} bytes; at most {MAX_RESULTS_BYTES:,} are read")
+        results = Results.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise VerifyError(f"cannot read the device results '{file}': {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        raise VerifyError(
+            f"'{file}' holds no device results: {where + ': ' if where else ''}{first['msg']}. "
+            "The test on a device writes the file; the kit's README says where."
+        ) from error
+    if results.schema_version != SCHEMA_VERSION:
+        raise VerifyError(f"'{file}' has schema version {results.schema_version}, this is {SCHEMA_VERSION}")
     return results
 
 
-def _checks(path: Path, entry: Mapping[str, Any], golden: manifest.Golden, predict: Predict, unit: str) -> list[Check]:
-    floating, reference = golden.expected["fp32"], golden.expected[entry["reference"]]
+def _entry(content: Mapping[str, Any], results: Results, file: Path) -> dict[str, Any]:
+    for entry in content["artifacts"]:
+        if (entry["target"], entry["precision"]) == (results.target, results.precision):
+            if entry["sha256"] != results.artifact_sha256:
+                raise VerifyError(
+                    f"'{file}' is of another {results.target} {results.precision}: SHA-256 "
+                    f"{results.artifact_sha256[:64]}, this one has {entry['sha256']}. Run the test on this build's kit."
+                )
+            found: dict[str, Any] = entry
+            return found
+    raise VerifyError(f"'{file}' is of {results.target} {results.precision}, which this folder does not hold")
+
+
+def _predicted(
+    path: Path,
+    entry: Mapping[str, Any],
+    golden: manifest.Golden,
+    content: Mapping[str, Any],
+    predict: Predict,
+    unit: str,
+) -> list[Check]:
     try:
         logits = predict(path, golden.inputs, unit)
-        if logits.shape != reference.shape:
-            raise ValueError(f"{logits.shape} logits where {reference.shape} were expected")
+        if logits.shape != golden.expected[entry["reference"]].shape:
+            raise ValueError(f"{logits.shape} logits where one of each class and image was expected")
     except Exception as error:  # Core ML raises its own errors; the others still deserve their turn
         return [broken(error)]
-    metrics = {
-        "snr_db": parity.snr_db(reference, logits),
-        "snr_loss_db": parity.snr_loss_db(floating, golden.expected["int8"], logits),
-    }
-    return parity.judge("device", DEVICE_LIMITS[entry["precision"]], metrics)
+    return _judged(entry, golden, logits, content["output_scale"])
+
+
+def _judged(entry: Mapping[str, Any], golden: manifest.Golden, logits: Logits, output_scale: float) -> list[Check]:
+    reference = golden.expected[entry["reference"]]
+    metrics = {"snr_db": parity.snr_db(reference, logits), "max_error": parity.max_error(reference, logits)}
+    if entry["precision"] == "int8":
+        metrics |= parity.step_metrics(reference, logits, output_scale)
+        metrics["snr_loss_db"] = parity.snr_loss_db(golden.expected["fp32"], golden.expected["int8"], logits)
+    return parity.judge("device", limits(entry), metrics)
+
+
+def _record(
+    folder: Path,
+    content: dict[str, Any],
+    found: list[tuple[dict[str, Any], dict[str, list[Check]]]],
+    machine: Mapping[str, str],
+) -> list[tuple[str, list[Check]]]:
+    """Write the checks of each (entry, units -> checks) as evidence ``device`` into both files; (name, checks)."""
+    table = manifest.read_json(folder / manifest.PARITY)
+    for entry, runs in found:
+        record = [
+            {"units": unit, **machine, "checks": [manifest.described(check) for check in checks]}
+            for unit, checks in runs.items()
+        ]
+        for described in (entry, _row(table, entry)):
+            described["evidence"], described["device"] = "device", record
+        if not all(check.is_met for checks in runs.values() for check in checks):
+            entry["parity"], content["is_verified"] = "failed", False
+    _write(folder, content, table)
+    return [
+        (f"{entry['target']} {entry['precision']} {unit}", checks)
+        for entry, runs in found
+        for unit, checks in runs.items()
+    ]
 
 
 def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:

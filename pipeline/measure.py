@@ -87,12 +87,8 @@ def measure(
             _label_errors(loaded.classify, images[chosen], logits[chosen], list(expected.labels))
         )
     if precision == "int8" and expected.quantized is not None:
-        apart = parity.steps(expected.reference, logits, expected.output_scale)
-        metrics |= {
-            "max_steps": float(apart.max()),
-            "equal_logits": float((apart == 0).mean()),
-            "snr_loss_db": parity.snr_loss_db(expected.floating, expected.quantized, logits),
-        }
+        metrics |= parity.step_metrics(expected.reference, logits, expected.output_scale)
+        metrics["snr_loss_db"] = parity.snr_loss_db(expected.floating, expected.quantized, logits)
     if twin is not None and expected.quantized is not None:
         run = target.load(twin).exact
         if run is not None:

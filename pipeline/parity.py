@@ -305,3 +305,9 @@ def steps(reference: Logits, candidate: Logits, scale: float) -> NDArray[np.floa
     """Differences in whole steps of the int8 logits."""
     apart: NDArray[np.float64] = np.abs(np.rint((reference.astype(np.float64) - candidate) / scale))
     return apart
+
+
+def step_metrics(reference: Logits, candidate: Logits, scale: float) -> dict[str, float]:
+    """``max_steps``, the largest difference in steps, and ``equal_logits``, the share 0..1 of those without one."""
+    apart = steps(reference, candidate, scale)
+    return {"max_steps": float(apart.max()), "equal_logits": float((apart == 0).mean())}

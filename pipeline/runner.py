@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import data as data_module
-from . import layers, manifest, parity
+from . import layers, manifest, parity, sdk
 from .artifact import Target, seal
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
 from .judge import Judge, Lowered, Outputs, Row, Say, latencies, reference_outputs
 from .program import UNROUNDED, About, InputContract, Program, is_quantized
+from .sdk import Kit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,6 +203,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
 def build(
     config: Config,
     targets: Mapping[str, Target],
+    kits: Mapping[str, Kit],
     create: Callable[[int, float], nn.Module],
     platforms: Sequence[str],
     out: Path,
@@ -216,6 +218,7 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
     plans = {platform: plan(config, targets, platform) for platform in platforms}
+    shipped = {platform: sdk.chosen(config, platform, pairs) for platform, pairs in plans.items() if pairs}
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     for leg, precision in (("fold", "float"), ("quantize", "int8")):
@@ -246,7 +249,7 @@ def build(
             )
             if origin.all_int8 is not None:
                 _say_cost_of_float(origin.all_int8, plans[platform], built, staging, judge.outputs.images[:1], say)
-            _write_folder(result, judge, data, staging, origin)
+            _write_folder(result, judge, data, staging, origin, shipped[platform], kits[platform], say)
             _swap(staging, out / platform)
             results.append(result)
     finally:
@@ -324,7 +327,16 @@ def _remove(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_folder(result: Result, judge: Judge, data: data_module.Dataset, staging: Path, origin: Origin) -> None:
+def _write_folder(
+    result: Result,
+    judge: Judge,
+    data: data_module.Dataset,
+    staging: Path,
+    origin: Origin,
+    shipped: tuple[str, str] | None,
+    kit: Kit,
+    say: Say,
+) -> None:
     program, config, targets = judge.program, judge.config, judge.targets
     (staging / "labels.txt").write_text("\n".join(program.labels) + "\n", encoding="utf-8")
     golden = _golden(data, judge.outputs, result.rows)
@@ -364,8 +376,15 @@ def _write_folder(result: Result, judge: Judge, data: data_module.Dataset, stagi
         ],
         "errors": result.errors,
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "files": manifest.hash_files(staging),
     }
+    if shipped is None:
+        say(f"sdk: none for {result.folder.name}")
+    elif shipped not in [(row.artifact.target, row.artifact.precision) for row in result.rows]:
+        say(f"sdk: none for {result.folder.name}, since {shipped[0]} {shipped[1]} could not be built")
+    else:
+        say(f"sdk: {shipped[0]} {shipped[1]}")
+        kit.write(sdk.contents(config, content, golden, staging, shipped), staging / "sdk")
+    content["files"] = manifest.hash_files(staging)
     manifest.write_json(content, staging / manifest.MANIFEST)
 
 

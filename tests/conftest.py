@@ -100,11 +100,16 @@ def default_build(tmp_path_factory):
     from twinkeel.pipeline import cli, runner
     from twinkeel.pipeline.config import Config
 
-    # DEV
     out: Path = tmp_path_factory.mktemp("default")
     messages: list[str] = []
     results = runner.build(
-        Config(), cli._targets(), mobilenet_v2.create, cli.PLATFORMS, out, lambda line, *_: messages.append(line)
+        Config(),
+        cli._targets(),
+        cli._kits(),
+        mobilenet_v2.create,
+        cli.PLATFORMS,
+        out,
+        lambda line, *_: messages.append(line),
     )
     by_platform = {result.folder.name: result for result in results}
     return Build({name: result.folder for name, result in by_platform.items()}, by_platform, messages)
