@@ -218,7 +218,7 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
     plans = {platform: plan(config, targets, platform) for platform in platforms}
-    shipped = {platform: sdk.chosen(config, platform, pairs) for platform, pairs in plans.items() if pairs}
+    shipped = {platform: sdk.chosen(config, platform, pairs, say) for platform, pairs in plans.items() if pairs}
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     for leg, precision in (("fold", "float"), ("quantize", "int8")):
@@ -377,15 +377,30 @@ def _write_folder(
         "errors": result.errors,
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
-    if shipped is None:
-        say(f"sdk: none for {result.folder.name}")
-    elif shipped not in [(row.artifact.target, row.artifact.precision) for row in result.rows]:
-        say(f"sdk: none for {result.folder.name}, since {shipped[0]} {shipped[1]} could not be built")
-    else:
-        say(f"sdk: {shipped[0]} {shipped[1]}")
-        kit.write(sdk.contents(config, content, golden, staging, shipped), staging / "sdk")
+    _write_kit(config, content, golden, staging, shipped, kit, say)
     content["files"] = manifest.hash_files(staging)
     manifest.write_json(content, staging / manifest.MANIFEST)
+
+
+def _write_kit(
+    config: Config,
+    content: dict[str, Any],
+    golden: manifest.Golden,
+    staging: Path,
+    shipped: tuple[str, str] | None,
+    kit: Kit,
+    say: Say,
+) -> None:
+    """The kit with its artifact, if that is verified: no app shall be given another."""
+    if shipped is None:
+        return
+    name = " ".join(shipped)
+    states = {(entry["target"], entry["precision"]): entry["parity"] for entry in content["artifacts"]}
+    if states.get(shipped) != "verified":
+        say(f"sdk: none, since {name} is not verified")
+        return
+    say(f"sdk: {name}")
+    kit.write(sdk.contents(config, content, golden, staging, shipped), staging / "sdk")
 
 
 def _rung(rung: Rung) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .artifact import Target
 from .config import Android, Config, Ios, Project
 from .device import limits
 from .errors import ConfigError
+from .judge import Say
 from .manifest import Golden
 from .parity import Limit
 from .pixels import model_input
@@ -98,8 +99,10 @@ class Kit(Protocol):
         """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
 
 
-def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]]) -> tuple[str, str] | None:
+def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]], say: Say) -> tuple[str, str] | None:
     """(target, precision) of the artifact that a platform's kit ships; None where none is wanted.
+
+    Who builds other artifacts alone, and did not ask for a kit, gets none and is told.
 
     Args:
         wanted: artifacts that the build makes.
@@ -115,7 +118,8 @@ def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]]) -> t
     if pair in built:
         return pair
     if not {"sdk", "sdk_precision"} & settings.model_fields_set:
-        return None  # nobody asked for it: the build of other artifacts alone is a build without a kit
+        say(f"sdk: none for {platform}: {' '.join(pair)} is not among [targets]; [{platform}] sdk chooses another")
+        return None
     raise ConfigError(
         f"{platform}.sdk asks for a kit with {pair[0]} {pair[1]}, which is not built; "
         f"what is: {', '.join(f'{name} {precision}' for name, precision in built)}. "

@@ -124,3 +124,100 @@ def test_every_core_ml_precision_has_a_device_limit():
     for target in cli._targets().values():
         if target.KERNELS == "coreml":
             assert set(target.PRECISIONS) <= set(device.DEVICE_LIMITS)
+
+
+@pytest.fixture
+def android(default_build, tmp_path):
+    return shutil.copytree(default_build.folders["android"], tmp_path / "android")
+
+
+def results_of(folder, target="android/litert", precision="int8", units=("CPU",)):
+    """What a kit's test on a device would write, from the artifact on this machine."""
+    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+    entry = next(e for e in content["artifacts"] if (e["target"], e["precision"]) == (target, precision))
+    run = cli._targets()[target].load(folder / entry["path"]).run
+    logits = {n: run(i[None])[0].tolist() for n, i in zip(golden.names, golden.inputs, strict=True)}
+    return {
+        "schema_version": 1,
+        "target": target,
+        "precision": precision,
+        "artifact_sha256": entry["sha256"],
+        "device": {"system": "Android 15", "machine": "Google Pixel 9"},
+        "runs": [{"units": unit, "logits": dict(logits)} for unit in units],
+    }
+
+
+def take_in(run_cli, folder, content):
+    file = folder.parent / "results.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return run_cli("parity", folder, "--device-results", file)
+
+
+def test_results_of_a_device_become_evidence(android, run_cli):
+    result = take_in(run_cli, android, results_of(android))
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert "ok     android/litert int8 CPU: device: equal_logits is 1" in result.output
+    manifest.verify(android)
+    for name in ("parity.json", "manifest.json"):
+        rows = {(r["target"], r["precision"]): r for r in json.loads((android / name).read_text())["artifacts"]}
+        row = rows.pop(("android/litert", "int8"))
+        assert row["evidence"] == "device" and row["device"][0]["machine"] == "Google Pixel 9"
+        assert [check["metric"] for check in row["device"][0]["checks"]]
+        assert all(other["evidence"] == "runtime" for other in rows.values())
+    assert json.loads((android / "manifest.json").read_text())["is_verified"] is True
+
+
+def test_core_ml_on_a_device_is_judged_on_each_unit(folder, run_cli):
+    result = take_in(run_cli, folder, results_of(folder, "ios/coreml", "int8", ("CPU_ONLY", "ALL")))
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert [line.split(": device")[0] for line in result.output.splitlines()] == [
+        "ok     ios/coreml int8 CPU_ONLY",
+        "ok     ios/coreml int8 ALL",
+    ]
+
+
+@pytest.mark.parametrize("spoil", ["one logit", "not finite"])
+def test_a_device_that_computes_something_else_fails_the_folder(android, run_cli, spoil):
+    content = results_of(android)
+    first = content["runs"][0]["logits"]["held-out-00"]
+    first[0] = None if spoil == "not finite" else first[0] + 1
+    result = take_in(run_cli, android, content)
+    assert result.exit_code != 0 and "FAILED android/litert int8 CPU: device: max_steps" in result.output
+    assert json.loads((android / "manifest.json").read_text())["is_verified"] is False
+    manifest.verify(android)
+
+
+def change(**changes):
+    return lambda content: {**content, **changes}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda _: "{", "holds no device results"),
+        (lambda _: "[" * 100_000, "holds no device results"),
+        (lambda _: "\0", "holds no device results"),
+        (change(artifact_sha256="0" * 64), "is of another android/litert int8"),
+        (change(target="android/tvm"), "which this folder does not hold"),
+        (change(schema_version=2), "schema version 2"),
+        (change(verdict="verified"), "verdict: Extra inputs"),
+        (change(runs=[]), "runs: "),
+        (change(runs=[{"units": "CPU", "logits": {}}]), "are not the golden ones"),
+        (lambda c: {**c, "runs": c["runs"] * 2}, "two runs of CPU"),
+        (lambda c: {**c, "runs": [{"units": "CPU", "logits": {k: v[:-1] for k, v in c["runs"][0]["logits"].items()}}]},
+         "has 9 logits, the model 10"),
+        (lambda c: {**c, "runs": [{"units": "CPU", "logits": {k: ["1"] * 10 for k in c["runs"][0]["logits"]}}]},
+         "valid number"),
+    ],
+)  # fmt: skip
+def test_results_that_are_none_change_nothing(android, run_cli, spoil, message):
+    before = manifest.hash_files(android)
+    result = take_in(run_cli, android, spoil(results_of(android)))
+    assert isinstance(result.exception, VerifyError) and message in str(result.exception), repr(result.exception)
+    assert len(str(result.exception)) < 1000
+    assert manifest.hash_files(android) == before
+
+
+def test_a_missing_file_of_results_is_named(android, run_cli):
+    result = run_cli("parity", android, "--device-results", android / "none.json")
+    assert isinstance(result.exception, VerifyError) and "none.json" in str(result.exception)

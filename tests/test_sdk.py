@@ -1,0 +1,109 @@
+"""Which artifact a kit ships, what its templates read, and which names are refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import cli, manifest, runner, sdk
+from twinkeel.pipeline.config import Config, load
+from twinkeel.pipeline.errors import ConfigError
+from twinkeel.pipeline.pixels import model_input
+from twinkeel.pipeline.ranking import softmax, top
+from twinkeel.targets._sdk import one_line
+
+
+def choice(platform, text, tmp_path):
+    """(pair, lines) for a configuration."""
+    (tmp_path / "twinkeel.toml").write_text(text)
+    config, lines = load(tmp_path / "twinkeel.toml"), []
+    pairs = runner.plan(config, cli._targets(), platform)
+    return sdk.chosen(config, platform, pairs, lambda line, *_: lines.append(line)), lines
+
+
+def test_the_first_runtime_of_each_platform_is_the_default(tmp_path):
+    assert choice("android", "", tmp_path) == (("android/litert", "int8"), [])
+    assert choice("ios", "", tmp_path) == (("ios/coreml", "int8"), [])
+
+
+def test_the_other_runtime_and_none_can_be_chosen(tmp_path):
+    assert choice("android", '[android]\nsdk = "executorch"\nsdk_precision = "fp32"\n', tmp_path) == (
+        ("android/executorch", "fp32"),
+        [],
+    )
+    assert choice("ios", '[ios]\nsdk = "none"\n', tmp_path) == (None, [])
+
+
+def test_other_artifacts_alone_are_built_without_a_kit_and_it_is_said(tmp_path):
+    found, lines = choice("android", '[targets]\n"android/onnx" = ["int8"]\n', tmp_path)
+    assert found is None
+    assert lines == ["sdk: none for android: android/litert int8 is not among [targets]; [android] sdk chooses another"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[android]\nsdk_precision = "int8"\n[targets]\n"android/onnx" = ["int8"]\n',
+     '[android]\nsdk = "executorch"\nsdk_precision = "fp16"\n'],
+)  # fmt: skip
+def test_a_kit_that_is_asked_for_needs_its_artifact(text, tmp_path):
+    with pytest.raises(ConfigError, match=r"which is not built; what is: android/"):
+        choice("android", text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("android", "package", "classifier", "two or more names"),
+        ("android", "package", "com.example.int", "'int' is a word of Java"),
+        ("android", "package", 'com.example";evil', "two or more names"),
+        ("android", "min_sdk", 21, "greater than or equal to 24"),
+        ("ios", "module", "class", "'class' is a word of Swift"),
+        ("ios", "module", "CoreML", "module or type that the package uses"),
+        ("ios", "module", "1st", "start with a letter"),
+        ("ios", "module", "a.b", "letters, digits or _"),
+    ],
+)
+def test_names_that_code_cannot_bear_are_refused(section, key, value, message, tmp_path):
+    (tmp_path / "twinkeel.toml").write_text(f"[{section}]\n{key} = {json.dumps(value)}\n")
+    with pytest.raises(ConfigError, match=f":2: {section}.{key}: .*{message}"):
+        load(tmp_path / "twinkeel.toml")
+
+
+def test_vectors_hold_every_orientation_and_what_becomes_of_them():
+    cases = sdk.pixel_cases(64)
+    assert {case.orientation for case in cases} == set(range(1, 9))
+    assert any((case.source[..., 3] < 255).any() for case in cases)
+    for case in cases:
+        assert np.array_equal(case.expected, model_input(case.source, case.orientation, 64))
+
+
+def test_categories_are_ordered_by_logit_and_equal_ones_by_class():
+    logits = np.array([0.5, 2.0, 2.0, -1.0], np.float32)
+    ranked = top(logits, 3)
+    assert [index for index, _ in ranked] == [1, 2, 0]
+    assert [probability for _, probability in ranked] == [softmax(logits)[index] for index in (1, 2, 0)]
+
+
+def test_comments_cannot_be_left():
+    assert one_line("a\n */ evil() /* \u202eb\0") == "a * / evil() / * b"
+
+
+def test_the_default_build_has_kits_that_its_manifest_knows(default_build):
+    for platform, name in (("android", "mobilenet_v2-int8.tflite"), ("ios", "mobilenet_v2-int8.mlpackage")):
+        folder = default_build.folders[platform]
+        files = manifest.read_manifest(folder)["files"]
+        assert any(file.startswith("sdk/") and name in file for file in files), list(files)
+        assert "sdk/README.md" in files
+        assert f"sdk: {'android/litert' if platform == 'android' else 'ios/coreml'} int8" in default_build.messages
+
+
+def test_an_artifact_that_is_not_verified_gets_no_kit(default_build, tmp_path):
+    folder = default_build.folders["android"]
+    content, golden, lines = manifest.read_manifest(folder), manifest.read_golden(folder / "golden"), []
+    for entry in content["artifacts"]:
+        entry["parity"] = "failed"
+    pair = ("android/litert", "int8")
+    runner._write_kit(Config(), content, golden, tmp_path, pair, cli._kits()["android"], lines.append)
+    assert lines == ["sdk: none, since android/litert int8 is not verified"]
+    assert not list(tmp_path.iterdir())
