@@ -51,6 +51,12 @@ def tests(session: nox.Session) -> None:
     session.run(shared(session, "test"), "-m", "pytest", *session.posargs, external=True)
 
 
+@nox.session(venv_backend="none", default=False)
+def sdk(session: nox.Session) -> None:
+    """Compile the kits and run their tests with kotlinc and swift, from the PATH or TWINKEEL_KOTLINC and TWINKEEL_SWIFT."""
+    session.run(shared(session, "test"), "-m", "pytest", "-rs", "tests/sdk", *session.posargs, external=True)
+
+
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """Check types of the installed package, strictly."""
