@@ -245,11 +245,25 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def verify(folder: Path) -> None:
-    """Check the hashes of a finished folder."""
-    from . import manifest
+@click.option("--key", type=click.Path(path_type=Path), required=True, help="Private Ed25519 key, a PEM file.")
+def sign(folder: Path, key: Path) -> None:
+    """Check the hashes of a finished folder and sign its manifest."""
+    from . import signature
 
-    click.echo(f"{manifest.verify(folder)} files are as the manifest says")
+    click.echo(f"wrote {signature.sign(folder, key)}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key, a PEM file: check the signature too.")
+def verify(folder: Path, key: Path | None) -> None:
+    """Check the hashes of a finished folder, and with --key who signed it."""
+    from . import manifest, signature
+
+    count = manifest.verify(folder)
+    if key is not None:
+        signature.check(folder, key)
+    click.echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
 
 
 @cli.command()

@@ -249,11 +249,12 @@ def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> None:
-    """Both files, each by a rename: the table first, then the manifest, which holds its hash."""
+    """Both files, each by a rename: the table first, then the manifest, which holds its hash. A signature goes."""
     partial = folder / f".{manifest.PARITY}.partial"
     manifest.write_json(table, partial)
     content["files"][manifest.PARITY] = digest(partial)
     next_manifest = folder / f".{manifest.MANIFEST}.partial"
-    manifest.write_json(content, next_manifest)
+    manifest.write(content, next_manifest)
+    (folder / manifest.SIGNATURE).unlink(missing_ok=True)
     partial.replace(folder / manifest.PARITY)
     next_manifest.replace(folder / manifest.MANIFEST)

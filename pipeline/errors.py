@@ -60,6 +60,12 @@ class DeviceError(TwinkeelError):
     exit_code = 9
 
 
+class SignatureError(TwinkeelError):
+    """A key cannot be used, or a folder is not signed with it."""
+
+    exit_code = 10
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that lists the known names and the one most like `name`."""
     names = sorted(known)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from .program import UNROUNDED, describe_reference
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
-_UNLISTED = (MANIFEST,)
+SIGNATURE = "manifest.json.sig"
+_UNLISTED = (MANIFEST, SIGNATURE)
+_SELF = "manifest_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,8 @@ def read_golden(folder: Path) -> Golden:
     try:
         described = json.loads((folder / "golden.json").read_text())
         shape, names = described["input_shape"], tuple(described["names"])
+        for name in (*names, *described["references"]):
+            _check_inside(name)
         inputs = [np.frombuffer((folder / f"{n}.rgba").read_bytes(), np.uint8).reshape(shape[1:]) for n in names]
         expected = {
             key: np.frombuffer((folder / f"expected-{key}.f32").read_bytes(), "<f4").reshape(
@@ -74,7 +79,21 @@ def read_golden(folder: Path) -> Golden:
 
 def write_json(content: object, path: Path) -> None:
     """Sorted keys and no time or path, so that equal builds give equal files."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(_rendered(content))
+
+
+def _rendered(content: object) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """A manifest with the hash of all else in it, so that a change of the manifest itself shows."""
+    write_json(_sealed(content), path)
+
+
+def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    bare = {key: value for key, value in content.items() if key != _SELF}
+    return bare | {_SELF: hashlib.sha256(_rendered(bare)).hexdigest()}
 
 
 def read_json(path: Path) -> Any:
@@ -96,7 +115,11 @@ def finite(value: float) -> float | str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished folder."""
+    """The manifest of a finished folder.
+
+    Raises:
+        VerifyError: there is none, it is damaged, or it names a file outside of the folder.
+    """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -104,6 +127,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise VerifyError(f"'{path}' has schema version {manifest['schema_version']}, this is {SCHEMA_VERSION}")
         if not isinstance(manifest["files"], dict) or not isinstance(manifest["artifacts"], list):
             raise TypeError("'files' or 'artifacts' has the wrong type")
+        for name in [e[key] for e in manifest["artifacts"] for key in ("path", "twin") if e[key]]:
+            _check_inside(name)
     except OSError as error:
         raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -113,28 +138,44 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` but the manifest itself."""
+    """SHA-256 of every file below `folder` but the manifest and its signature."""
     return {
-        path.relative_to(folder).as_posix(): digest(path)
+        name: digest(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).as_posix() not in _UNLISTED
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in _UNLISTED
     }
 
 
 def verify(folder: Path) -> int:
-    """Check every hash of a finished folder and return the number of files.
+    """Check every hash of a finished folder, the manifest's own among them, and return the number of files.
 
     Raises:
-        VerifyError: naming each file that is changed, missing or unknown to the manifest.
+        VerifyError: naming each file that is changed, missing or unknown to the manifest, and each link.
     """
-    listed = read_manifest(folder)["files"]
-    found = hash_files(folder)
+    content = read_manifest(folder)
+    links = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain(path)]
+    if links:
+        raise VerifyError(f"'{folder}' holds what is neither file nor folder: {', '.join(links[:20])}")
+    listed, found = content["files"], hash_files(folder)
     problems = [f"changed: {name}" for name in listed if name in found and found[name] != listed[name]]
     problems += [f"missing: {name}" for name in sorted(listed.keys() - found.keys())]
     problems += [f"unknown: {name}" for name in sorted(found.keys() - listed.keys())]
+    if (folder / MANIFEST).read_bytes() != _rendered(_sealed(content)):
+        problems.append(f"changed: {MANIFEST}")
     if problems:
         raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems))
     return len(found)
+
+
+def _is_plain(path: Path) -> bool:
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
+
+
+def _check_inside(name: str) -> None:
+    """Raise a VerifyError where a name that a file gives leads out of the file's folder."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
+        raise VerifyError(f"{name[:200]!r} is no name of a file inside the folder. Build again.")
 
 
 def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[Check]]]:

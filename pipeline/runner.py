@@ -379,7 +379,7 @@ def _write_folder(
     }
     _write_kit(config, content, golden, staging, shipped, kit, say)
     content["files"] = manifest.hash_files(staging)
-    manifest.write_json(content, staging / manifest.MANIFEST)
+    manifest.write(content, staging / manifest.MANIFEST)
 
 
 def _write_kit(

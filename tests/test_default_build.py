@@ -102,7 +102,7 @@ def test_one_artifact_is_not_compared_with_the_references_alone(default_build, t
     copy = shutil.copytree(default_build.folders["android"], tmp_path / "android")
     listed = json.loads((copy / "manifest.json").read_text())
     listed["artifacts"] = [a for a in listed["artifacts"] if a["target"] == "android/litert"]
-    manifest.write_json(listed, copy / "manifest.json")
+    manifest.write(listed, copy / "manifest.json")
     with pytest.raises(VerifyError, match="fewer than two"):
         compare.compare([copy], cli._targets())
 
@@ -133,7 +133,7 @@ def test_an_artifact_that_computes_something_else_fails_parity(default_build, tm
         expected.write_bytes(np.roll(logits, 1, axis=1).astype("<f4").tobytes())
     listed = json.loads((copy / "manifest.json").read_text())
     listed["files"] = manifest.hash_files(copy)
-    manifest.write_json(listed, copy / "manifest.json")
+    manifest.write(listed, copy / "manifest.json")
     failed = {n for n, checks in manifest.replay(copy, cli._targets()) if not all(c.is_met for c in checks)}
     assert failed == {"android/litert int8", "android/executorch int8", "android/onnx int8"}
 

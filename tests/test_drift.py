@@ -501,7 +501,7 @@ def _seal(folder, artifacts=None):
     """Hash a changed folder again, as someone who cheats would."""
     listed = json.loads((folder / "manifest.json").read_text())
     listed["artifacts"] = artifacts if artifacts is not None else listed["artifacts"]
-    manifest.write_json(listed | {"files": manifest.hash_files(folder)}, folder / "manifest.json")
+    manifest.write(listed | {"files": manifest.hash_files(folder)}, folder / "manifest.json")
 
 
 def test_the_command_writes_a_table_and_a_picture(default_build, run_cli, tmp_path):
