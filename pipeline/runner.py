@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import data as data_module
-from . import layers, manifest, parity, sdk
+from . import layers, manifest, parity, sbom, sdk
 from .artifact import Target, seal
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
@@ -343,7 +343,7 @@ def _write_folder(
     manifest.write_golden(golden, staging / "golden")
     layers.write(judge.outputs.layers, staging / "golden", sorted(filter(is_quantized, golden.expected)))
     manifest.write_json(_parity_table(result), staging / manifest.PARITY)
-    packages = sorted({name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
+    packages = sorted({"twinkeel"} | {name for row in result.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
         "schema_version": manifest.SCHEMA_VERSION,
         "model": {
@@ -378,6 +378,7 @@ def _write_folder(
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
     _write_kit(config, content, golden, staging, shipped, kit, say)
+    sbom.write(content, config.project, staging)
     content["files"] = manifest.hash_files(staging)
     manifest.write(content, staging / manifest.MANIFEST)
 

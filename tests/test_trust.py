@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twinkeel.pipeline import manifest, signature
+from twinkeel.pipeline import manifest, sbom, signature
 from twinkeel.pipeline.errors import SignatureError, TwinkeelError, VerifyError
 
 FLIPS = 1000
@@ -72,6 +73,21 @@ def test_without_a_key_a_changed_manifest_is_found_too(folder):
     path.write_text(path.read_text().replace('"is_verified": true', '"is_verified":  true'))
     with pytest.raises(VerifyError, match=r"changed: manifest\.json"):
         manifest.verify(folder)
+
+
+@pytest.mark.parametrize("platform", ["android", "ios"])
+def test_the_bill_of_materials_is_valid_and_holds_every_artifact(platform, default_build):
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    folder = default_build.folders[platform]
+    text, content = (folder / sbom.FILE).read_text(), manifest.read_manifest(folder)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    hashes = {part["name"]: part["hashes"][0]["content"] for part in bill["components"]}
+    assert hashes == {entry["path"]: entry["sha256"] for entry in content["artifacts"]}
+    tools = {tool["name"]: tool["version"] for tool in bill["metadata"]["tools"]["components"]}
+    assert tools == content["versions"] and "timestamp" not in bill["metadata"]
 
 
 @pytest.mark.parametrize("name", ["more.txt", ".hidden", "sdk/Extra.kt"])
