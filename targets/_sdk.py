@@ -34,7 +34,7 @@ def render(
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
-        autoescape=lambda name: bool(name) and name.endswith((".xml.j2", ".xcprivacy.j2", ".plist.j2")),
+        autoescape=lambda name: (name or "").endswith((".xml.j2", ".xcprivacy.j2", ".plist.j2")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
