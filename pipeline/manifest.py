@@ -132,7 +132,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise VerifyError(f"'{path}' is damaged: {error!r}. Build again.") from error
+        raise VerifyError(f"'{path}' is damaged: {type(error).__name__}: {str(error)[:300]}. Build again.") from error
     result: dict[str, Any] = manifest
     return result
 

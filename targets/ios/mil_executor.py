@@ -194,6 +194,8 @@ class Model:
         from ._mil_ops import CONSTANT_OPS
 
         if op.type == "const":
+            if not op.outputs:
+                raise PackageError("a constant has no name")
             self._constants[op.outputs[0].name] = self._value(op.attributes["val"], op.outputs[0].name)
             return True
         if op.type in CONSTANT_OPS:
@@ -221,8 +223,16 @@ class Model:
             results = function(**arguments)
         except PackageError:
             raise
-        except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
-            raise PackageError(f"{label}: {error}") from error
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise PackageError(f"{label}: {error}") from error  # a damaged program gives functions anything
         results = results if isinstance(results, list) else [results]
         if len(results) != len(op.outputs):
             raise PackageError(f"{label} gives {len(results)} values, the package declares {len(op.outputs)}")
@@ -258,6 +268,8 @@ class Model:
         kind, shape = _type_name(value.type), _declared_shape(value.type)
         if kind == "STRING":
             strings = list(value.immediateValue.tensor.strings.values)
+            if not shape and not strings:
+                raise PackageError(f"'{owner}' is a string without a value")
             return strings[0] if not shape else strings
         if kind not in _TYPES:
             raise PackageError(f"'{owner}' holds values of type {kind}, which is not known")
@@ -411,7 +423,9 @@ def _unpacked(raw: bytes, kind: str, count: int) -> NDArray[Any]:
 
 
 def _type_name(kind: Any) -> str:
-    return str(type(kind.tensorType).DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number[kind.tensorType.dataType].name)  # fmt: skip
+    known = type(kind.tensorType).DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number
+    number = kind.tensorType.dataType
+    return str(known[number].name) if number in known else f"number {number}"
 
 
 def _declared_shape(kind: Any) -> list[int] | None:
