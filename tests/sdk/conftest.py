@@ -1,0 +1,52 @@
+"""Compilers, kits and the modules that the tests of both platforms share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def kit_contents():  # replaced by the lead
+    """Contents of a platform's kit, of a small build: (platform, **sections of the configuration)."""
+    from twinkeel.pipeline import manifest, sdk
+    from twinkeel.pipeline.config import Config
+
+    def make(platform, **sections):
+        config, folder = Config.model_validate(sections), Path(os.environ["TWINKEEL_TEST_BUILD"]) / platform
+        settings = config.android if platform == "android" else config.ios
+        pair = f"{platform}/{settings.sdk}", settings.sdk_precision
+        golden = manifest.read_golden(folder / "golden")
+        return sdk.contents(config, manifest.read_manifest(folder), golden, folder, pair)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def resizing():
+    """The module `resizing.py` beside this file."""
+    path = Path(__file__).with_name("resizing.py")
+    spec = importlib.util.spec_from_file_location("resizing", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compiler(variable, name):
+    """Path of a compiler; without one the test is skipped, and fails where all compilers must be there."""
+    found = os.environ.get(variable) or shutil.which(name)
+    if found:
+        return Path(found)
+    if os.environ.get("CI"):
+        pytest.fail(f"no {name}: put it on PATH or set {variable}")
+    return pytest.skip(f"no {name}: put it on PATH or set {variable}")
+
+
+@pytest.fixture(scope="session")
+def kotlinc():
+    return compiler("TWINKEEL_KOTLINC", "kotlinc")
