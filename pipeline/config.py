@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, nearest
-from .names import JAVA_WORDS, SWIFT_WORDS
+from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -160,6 +160,8 @@ class Android(Section):
         taken = [part for part in value.split(".") if part in JAVA_WORDS]
         if taken:
             raise ValueError(f"'{taken[0]}' is a word of Java, which the build tools refuse in a namespace")
+        if value.split(".")[0] in PLATFORM_PACKAGES:
+            raise ValueError(f"packages below '{value.split('.')[0]}' belong to the platform")
         return value
 
 

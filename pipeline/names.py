@@ -20,5 +20,8 @@ Testing UIKit UniformTypeIdentifiers XCTest
 JAVA_WORDS = frozenset(_JAVA.split())
 """Java's keywords and literals: Android's build tools refuse them in a namespace."""
 
+PLATFORM_PACKAGES = frozenset(("android", "androidx", "java", "javax", "kotlin", "kotlinx"))
+"""First parts of packages that are not an app's."""
+
 SWIFT_WORDS = frozenset((_SWIFT + _USED_IN_SWIFT).split())
 """Swift's keywords, and the modules and types that a kit uses: no name for its module."""

@@ -57,6 +57,7 @@ def test_a_kit_that_is_asked_for_needs_its_artifact(text, tmp_path):
         ("android", "package", "classifier", "two or more names"),
         ("android", "package", "com.example.int", "'int' is a word of Java"),
         ("android", "package", 'com.example";evil', "two or more names"),
+        ("android", "package", "kotlin.classifier", "packages below 'kotlin'"),
         ("android", "min_sdk", 21, "greater than or equal to 24"),
         ("ios", "module", "class", "'class' is a word of Swift"),
         ("ios", "module", "CoreML", "module or type that the package uses"),

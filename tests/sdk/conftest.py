@@ -1,6 +1,11 @@
-"""Contents of kits, and the compilers that check what is generated from them."""
+"""Compilers, kits and the modules that the tests of both platforms share."""
 
 from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +24,29 @@ def kit_contents(default_build):
         return sdk.contents(config, content, golden, folder, pair)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def resizing():
+    """The module `resizing.py` beside this file."""
+    path = Path(__file__).with_name("resizing.py")
+    spec = importlib.util.spec_from_file_location("resizing", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compiler(variable, name):
+    """Path of a compiler; without one the test is skipped, and fails where all compilers must be there."""
+    found = os.environ.get(variable) or shutil.which(name)
+    if found:
+        return Path(found)
+    if os.environ.get("CI"):
+        pytest.fail(f"no {name}: put it on PATH or set {variable}")
+    return pytest.skip(f"no {name}: put it on PATH or set {variable}")
+
+
+@pytest.fixture(scope="session")
+def kotlinc():
+    return compiler("TWINKEEL_KOTLINC", "kotlinc")

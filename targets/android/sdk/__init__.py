@@ -2,11 +2,71 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from twinkeel.pipeline.sdk import Contents
+from twinkeel.pipeline.config import Android
+from twinkeel.pipeline.sdk import Contents, write_vectors
+from twinkeel.targets._sdk import copy_artifact, escape, render
+
+_HARD_KEYWORDS = """
+as break class continue do else false for fun if in interface is null object package return super this throw true try
+typealias typeof val var when while
+"""
+_KOTLIN_WORDS = frozenset(_HARD_KEYWORDS.split())
+"""Kotlin's hard keywords: part of a package's name only in backticks."""
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_LITERAL = 8_000
+"""Most characters of a literal: a constant of the JVM holds 65,535 bytes, and a character takes up to six."""
 
 
 def write(contents: Contents, out: Path) -> None:
     """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
-    out.mkdir()
+    settings = contents.settings
+    assert isinstance(settings, Android)
+    module = out / "classifier"
+    copy_artifact(contents, module / "src" / "main" / "assets" / settings.package)
+    write_vectors(contents, module / "src" / "golden")
+    render(
+        Path(__file__).parent / "templates",
+        out,
+        contents,
+        names={"__package__": settings.package.replace(".", "/"), "__dot__": "."},
+        filters={
+            "kotlin": kotlin,
+            "package_name": package_name,
+            "label_digest": label_digest,
+            "double": lambda number: repr(float(number)),
+            "kib": lambda path: f"{path.stat().st_size / 1024:,.0f}",
+        },
+    )
+
+
+def kotlin(text: str) -> str:
+    """A Kotlin expression for any text: a string literal, or several where one would be too long."""
+    pieces = [text[start : start + _LITERAL] for start in range(0, len(text), _LITERAL)] or [""]
+    literals = [f'"{escape(piece, _ESCAPES, _utf16)}"' for piece in pieces]
+    # constants that are added are one constant again, so long text is put together at run time
+    return literals[0] if len(literals) == 1 else f'listOf({", ".join(literals)}).joinToString("")'
+
+
+def package_name(name: str) -> str:
+    """A package as Kotlin writes it: keywords in backticks."""
+    return ".".join(f"`{part}`" if part in _KOTLIN_WORDS else part for part in name.split("."))
+
+
+def label_digest(labels: Sequence[str]) -> str:
+    """SHA-256 of all labels in big-endian UTF-16, each after the number of its units in four bytes."""
+    digest = hashlib.sha256()
+    for label in labels:
+        units = label.encode("utf-16-be", "surrogatepass")
+        digest.update((len(units) // 2).to_bytes(4, "big") + units)
+    return digest.hexdigest()
+
+
+def _utf16(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

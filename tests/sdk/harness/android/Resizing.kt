@@ -1,0 +1,32 @@
+// Makes the images of tests/sdk/resizing.py and writes what each becomes.
+package com.example.classifier
+
+import java.io.File
+import java.nio.ByteBuffer
+
+/** Arguments: the list of the cases, and the file to write. */
+fun main(arguments: Array<String>) {
+    File(arguments[1]).outputStream().buffered().use { file ->
+        for (line in File(arguments[0]).readLines()) {
+            val (width, height, orientation, resolution, seed) = line.split(" ").map { it.toInt() }
+            val rows = RowSource { y, left, row ->
+                for (x in row.indices) row[x] = argb(4 * (y * width + left + x), seed)
+            }
+            val output = ByteBuffer.allocate(resolution * resolution * 4)
+            writeModelInput(rows, width, height, Orientation.ofExif(orientation), resolution, output)
+            file.write(output.array())
+        }
+    }
+}
+
+private fun argb(offset: Int, seed: Int): Int {
+    val alpha = if (seed % 2 == 1) 255 else byte(offset + 3, seed)
+    return (alpha shl 24) or (byte(offset, seed) shl 16) or (byte(offset + 1, seed) shl 8) or byte(offset + 2, seed)
+}
+
+private fun byte(offset: Int, seed: Int): Int {
+    var hash = offset.toUInt() * 0x9E3779B1u + seed.toUInt() * 0x85EBCA77u
+    hash = (hash xor (hash shr 15)) * 0x2C1B3C6Du
+    hash = (hash xor (hash shr 12)) * 0x297A2D39u
+    return (hash xor (hash shr 15)).toInt() and 0xFF
+}

@@ -1,0 +1,57 @@
+// Stubs of org.pytorch.executorch, the members that kits use. Source: ExecuTorch 1.4,
+// extension/android/executorch_android/src/main/java/org/pytorch/executorch of github.com/pytorch/executorch.
+// Behind the API: a module takes the input to `Fakes` and gives the floats that lie there.
+package org.pytorch.executorch
+
+import fakes.Fakes
+import java.io.Closeable
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+abstract class Tensor internal constructor(internal val data: ByteBuffer) {
+    open val dataAsFloatArray: FloatArray
+        get() = FloatArray(data.capacity() / 4).also { data.order(ByteOrder.nativeOrder()).asFloatBuffer().get(it) }
+
+    companion object {
+        @JvmStatic
+        fun fromBlobUnsigned(data: ByteBuffer, shape: LongArray): Tensor {
+            require(data.isDirect && data.order() == ByteOrder.nativeOrder())
+            require(shape.reduce { a, b -> a * b } == data.capacity().toLong())
+            return object : Tensor(data) {}
+        }
+    }
+}
+
+class EValue private constructor(private val tensor: Tensor) {
+    fun toTensor(): Tensor = tensor
+
+    companion object {
+        @JvmStatic
+        fun from(tensor: Tensor): EValue = EValue(tensor)
+    }
+}
+
+open class Module private constructor() : Closeable {
+    open fun forward(vararg inputs: EValue): Array<EValue> {
+        val output = Fakes.run(inputs.single().toTensor().data.duplicate().apply { rewind() }) // wherever its position is
+        return arrayOf(EValue.from(object : Tensor(ByteBuffer.wrap(output)) {}))
+    }
+
+    open fun destroy() = Fakes.close()
+
+    override fun close() = destroy()
+
+    companion object {
+        const val LOAD_MODE_FILE = 0
+        const val LOAD_MODE_MMAP = 1
+
+        @JvmStatic
+        @JvmOverloads
+        fun load(modelPath: String?, loadMode: Int = LOAD_MODE_FILE, numThreads: Int = 0): Module {
+            require(File(modelPath!!).length() > 0 && loadMode in 0..3 && numThreads >= 0)
+            Fakes.isOpen = true
+            return Module()
+        }
+    }
+}

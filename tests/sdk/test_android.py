@@ -1,0 +1,382 @@
+"""The Android kit: compiled against stubs, its own tests run on the JVM, and the same bytes as the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STUBS = Path(__file__).parent / "stubs" / "android"
+HARNESS = Path(__file__).parent / "harness" / "android"
+PACKAGE = "com.example.classifier"  # of the harness
+
+BACKENDS = {
+    "litert-int8": {},
+    "litert-fp32": {"sdk_precision": "fp32"},
+    "executorch-int8": {"sdk": "executorch"},
+}
+HOSTILE = (
+    'double "quotes"',
+    "a single ' quote",
+    '"""',
+    '""")\nfun injected() = Unit //',
+    "$dollar and ${template} and ${'$'}",
+    "ends in a dollar $",
+    "back\\slash \\u0041 \\n \\",
+    "two\nlines\r\nand a return\r",
+    "tab\tbell\a vertical\v",
+    "null \0 character",
+    "family 👩‍👩‍👧‍👦 of joiners",
+    "right \u202eto left\u202c, isolates \u2066\u2069",
+    "line \u2028 and paragraph \u2029 separators",
+    "byte order mark \ufeff, soft hyphen \u00ad",
+    "a lone surrogate \ud800",
+    "*/ end of a comment /* and another",
+    "`in` {{ braces }} {% statement %} {# comment #}",
+    "<tag attribute='&amp;'>",
+    "",
+    "long " * 20_000,
+    "Ж 漢字 العربية e\u0301",
+    "fun",
+)
+
+
+class Kotlin:
+    """The compiler, the libraries that come with it, and the stubs, compiled once."""
+
+    def __init__(self, kotlinc, folder):
+        self.kotlinc, self.stubs = kotlinc, folder
+        libraries = kotlinc.resolve().parent.parent / "lib"
+        names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
+        self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
+        java = [str(path) for path in sorted((STUBS / "java").rglob("*.java"))]
+        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(folder), *java], check=True)
+        self.check(self.compile(folder, [STUBS / "kotlin"], [folder]))
+
+    def compile(self, out, sources, classpath, *options):
+        """Compile `sources` with warnings as errors; the finished process."""
+        path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
+        return subprocess.run(
+            [
+                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
+                *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
+            ],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
+        )
+
+    def library(self, kit, out):
+        """Compile a kit's library, as its own build does."""
+        sources = [kit / "classifier" / "src" / "main" / "kotlin"]
+        return self.compile(out, sources, [self.stubs], "-module-name", "classifier", "-Xexplicit-api=strict")
+
+    def tests(self, kit, library, out, *others):
+        """Compile a kit's own tests, which see what is internal to the library, and `others` with them."""
+        sources = [kit / "classifier" / "src" / tests / "kotlin" for tests in ("sharedTest", "test", "androidTest")]
+        classpath = [self.stubs, library, self.test, self.junit]
+        options = ("-module-name", "classifier", f"-Xfriend-paths={library}")
+        return self.compile(out, [*sources, *others], classpath, *options)
+
+    def sample(self, kit, library, out):
+        return self.compile(out, [kit / "sample" / "src" / "main" / "kotlin"], [self.stubs, library])
+
+    def run(self, classpath, main, *arguments, **properties):
+        """What a program prints."""
+        path = os.pathsep.join(map(str, [*classpath, self.stubs, self.stdlib, self.test, self.coroutines]))
+        given = [f"-Dfakes.{name}={value}" for name, value in properties.items()]
+        command = ["java", "-Dfile.encoding=UTF-8", *given, "-cp", path, main, *map(str, arguments)]
+        finished = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+        self.check(finished)
+        return finished.stdout
+
+    @staticmethod
+    def check(finished):
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        assert "warning:" not in finished.stderr, finished.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    contents: object
+    kit: Path
+    library: Path
+    tests: Path
+
+    @property
+    def module(self):
+        return self.kit / "classifier"
+
+    @property
+    def classpath(self):
+        return [self.library, self.tests, self.module / "src" / "golden"]
+
+
+@pytest.fixture(scope="module")
+def kotlin(kotlinc, tmp_path_factory):
+    if not shutil.which("javac"):
+        pytest.fail("no javac beside kotlinc: install a JDK of version 17 or later")
+    return Kotlin(kotlinc, tmp_path_factory.mktemp("stubs"))
+
+
+@pytest.fixture(scope="module")
+def build(kotlin, kit_contents, tmp_path_factory):
+    """A backend's kit with its library, its tests and the harness compiled, made once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            contents = kit_contents("android", android=BACKENDS[name])
+            built = Built(contents, folder / "kit", folder / "library", folder / "tests")
+            write(contents, built.kit)
+            kotlin.check(kotlin.library(built.kit, built.library))
+            kotlin.check(kotlin.tests(built.kit, built.library, built.tests, *sorted(HARNESS.glob("*.kt"))))
+            made[name] = built
+        return made[name]
+
+    return make
+
+
+def write(contents, out):
+    from twinkeel.targets.android import sdk
+
+    sdk.write(contents, out)
+
+
+def with_labels(contents, labels):
+    """The contents of a model with other classes: the logits are repeated."""
+    from twinkeel.pipeline.ranking import top
+
+    repeats = -(-len(labels) // len(contents.labels))
+    expected = {
+        key: np.tile(logits, (1, repeats))[:, : len(labels)] for key, logits in contents.golden.expected.items()
+    }
+    return dataclasses.replace(
+        contents,
+        labels=tuple(labels),
+        golden=dataclasses.replace(contents.golden, expected=expected),
+        categories=tuple(tuple(top(logits, 5)) for logits in expected[contents.reference]),
+    )
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def number_run(printed):
+    found = re.search(r"(\d+) tests run, 0 failed", printed)
+    assert found, printed
+    return int(found[1])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_kit_passes_its_own_tests(name, kotlin, build):
+    built = build(name)
+    classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "RankingTest")]
+    count = number_run(kotlin.run(built.classpath, "fakes.TestRunner", *classes))
+    print(f"{name}: compiled without warnings, {count} tests run on the JVM")
+    assert count == 9
+
+
+def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
+    built = build("litert-int8")
+    kotlin.check(kotlin.sample(built.kit, built.library, tmp_path))
+    for name in BACKENDS:
+        assert files(build(name).kit / "sample") == files(built.kit / "sample")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, build, tmp_path):
+    built = build(name)
+    output = "int8" if name == "litert-int8" else "float32"
+    printed = kotlin.run(
+        built.classpath,
+        "fakes.TestRunner",
+        f"{PACKAGE}.EndToEnd",
+        assets=built.module / "src" / "main" / "assets",
+        files=tmp_path / "files",
+        output=output,
+    )
+    print(f"{name}: {number_run(printed)} tests of the classifier run with a runtime that is a stub")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_path):
+    from twinkeel.pipeline import device
+
+    built = build(name)
+    contents = built.contents
+    step = [contents.output_scale] if name == "litert-int8" else []
+    assert number_run(kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, *step)) == 3
+    results = device.read_results(tmp_path / "device-results.json")
+    assert (results.target, results.precision) == (contents.target, contents.precision)
+    assert results.artifact_sha256 == contents.sha256
+    (run,) = results.runs
+    logits = np.array([run.logits[image] for image in contents.golden.names], np.float32)
+    np.testing.assert_allclose(logits, contents.golden.expected[contents.reference], rtol=0, atol=1e-5)
+
+
+def test_device_test_fails_on_other_logits(kotlin, build, tmp_path):
+    built = build("litert-int8")
+    step = 2 * built.contents.output_scale
+    with pytest.raises(AssertionError, match="equal_logits is 0"):
+        kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, step)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "right", "wrong"),
+    [
+        ("litert-int8", "LiteRtModel.kt", "getOutputTensor(", "getOutputTensors("),
+        ("executorch-int8", "ExecuTorchModel.kt", "module.forward(", "module.forwards("),
+        ("litert-fp32", "BitmapInput.kt", "getPixels(", "getPixel5("),
+    ],
+)
+def test_wrong_method_name_is_caught(name, file, right, wrong, kotlin, build, tmp_path):
+    kit = shutil.copytree(build(name).kit, tmp_path / "kit")
+    (path,) = (kit / "classifier" / "src" / "main").rglob(file)
+    text = path.read_text("utf-8")
+    assert right in text
+    path.write_text(text.replace(right, wrong), "utf-8")
+    finished = kotlin.library(kit, tmp_path / "out")
+    assert finished.returncode != 0
+    assert f"unresolved reference '{wrong.split('.')[-1].rstrip('(')}'" in finished.stderr
+
+
+def test_hostile_names_stay_as_they_are(kotlin, kit_contents, tmp_path):
+    everything = "".join(text for text in HOSTILE if "\ud800" not in text)[:900]
+    contents = with_labels(
+        kit_contents(
+            "android",
+            android={"package": "com.example.in.fun.when"},
+            project={
+                "version": everything[:100],
+                "author": everything,
+                "license": everything,
+                "description": everything,
+            },
+        ),
+        HOSTILE,
+    )
+    kit, library, tests = tmp_path / "kit", tmp_path / "library", tmp_path / "tests"
+    write(contents, kit)
+    assert no_errors(kit) >= 15
+    kotlin.check(kotlin.library(kit, library))
+    printer = tmp_path / "Printer.kt"
+    lines = ["package com.example.`in`.`fun`.`when`", "fun main() = Classifier.labels.forEach { label ->"]
+    printer.write_text(
+        "\n".join([*lines, '    println(label.map { "%04x".format(it.code) }.joinToString(""))', "}", ""])
+    )
+    kotlin.check(kotlin.tests(kit, library, tests, printer))
+    kotlin.check(kotlin.sample(kit, library, tmp_path / "sample"))
+    classpath = [library, tests, kit / "classifier" / "src" / "golden"]
+    printed = kotlin.run(classpath, "com.example.in.fun.when.PrinterKt").splitlines()
+    assert [bytes.fromhex(line).decode("utf-16-be", "surrogatepass") for line in printed] == list(HOSTILE)
+    assert number_run(kotlin.run(classpath, "fakes.TestRunner", "com.example.in.fun.when.RankingTest")) == 5
+
+
+def no_errors(kit):
+    """Parse every Kotlin file and Gradle script of a kit; how many there were."""
+    parsed = {path: parse(path.read_bytes()) for path in kit.rglob("*") if path.suffix in (".kt", ".kts")}
+    assert not [str(path) for path, tree in parsed.items() if tree.root_node.has_error]
+    return len(parsed)
+
+
+def parse(source):
+    load = importlib.import_module if os.environ.get("CI") else pytest.importorskip
+    tree_sitter, grammar = load("tree_sitter"), load("tree_sitter_kotlin")
+    return tree_sitter.Parser(tree_sitter.Language(grammar.language())).parse(source)
+
+
+def test_unescaped_quote_in_a_gradle_script_is_caught(kit_contents, tmp_path):
+    write(kit_contents("android", project={"author": 'one " quote'}), tmp_path / "kit")
+    script = (tmp_path / "kit" / "classifier" / "build.gradle.kts").read_bytes()
+    assert not parse(script).root_node.has_error
+    assert parse(script.replace(b'one \\" quote', b'one " quote')).root_node.has_error
+
+
+def test_many_labels_compile(kotlin, kit_contents, tmp_path):
+    labels = [f"class number {number} of a great many" for number in range(25_000)]
+    contents = with_labels(kit_contents("android"), labels)
+    kit, library, tests = tmp_path / "kit", tmp_path / "library", tmp_path / "tests"
+    write(contents, kit)
+    kotlin.check(kotlin.library(kit, library))
+    kotlin.check(kotlin.tests(kit, library, tests))
+    classpath = [library, tests, kit / "classifier" / "src" / "golden"]
+    assert number_run(kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.RankingTest")) == 5
+
+
+def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
+    built = build("litert-int8")
+    kit = shutil.copytree(built.kit, tmp_path / "kit")
+    (path,) = (kit / "classifier" / "src" / "main").rglob("Pixels.kt")
+    text = path.read_text("utf-8")
+    assert "+ total) / (2 * total)" in text
+    path.write_text(text.replace("+ total) / (2 * total)", ") / (2 * total)"), "utf-8")
+    kotlin.check(kotlin.library(kit, tmp_path / "library"))
+    classpath = [tmp_path / "library", *built.classpath[1:]]
+    with pytest.raises(AssertionError, match="imagesOfAnyShapeBecomeTheReferencesBytes"):
+        kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.PixelsTest")
+
+
+def test_200_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):
+    (tmp_path / "cases.txt").write_text(resizing.case_list())
+    kotlin.run(build("litert-int8").classpath, f"{PACKAGE}.ResizingKt", tmp_path / "cases.txt", tmp_path / "inputs")
+    found = resizing.differences(tmp_path / "inputs")
+    size = (tmp_path / "inputs").stat().st_size
+    print(f"{len(resizing.cases()) - len(found)} of {len(resizing.cases())} images equal in Kotlin, {size:,} bytes")
+    assert not found
+
+
+def test_two_kits_are_the_same_bytes(kit_contents, tmp_path):
+    for name in BACKENDS:
+        write(kit_contents("android", android=BACKENDS[name]), tmp_path / name / "one")
+        write(kit_contents("android", android=BACKENDS[name]), tmp_path / name / "two")
+        assert files(tmp_path / name / "one") == files(tmp_path / name / "two")
+
+
+def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
+    first = kit_contents("android")
+    artifact = tmp_path / "other-int8.tflite"
+    artifact.write_bytes(b"other")
+    second = dataclasses.replace(
+        with_labels(first, [f"class {number}" for number in range(12)]),
+        project=first.project.model_copy(update={"name": "other", "version": "2"}),
+        artifact=artifact,
+        sha256="0" * 64,
+        output_scale=0.5,
+    )
+    write(first, tmp_path / "first")
+    write(second, tmp_path / "second")
+    one, two = files(tmp_path / "first"), files(tmp_path / "second")
+    apart = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+    print("\n".join(apart))
+    source = "classifier/src/{}/kotlin/com/example/classifier/{}.kt"
+    assert apart == sorted(
+        [
+            "README.md",
+            "settings.gradle.kts",
+            "sample/src/main/AndroidManifest.xml",
+            "classifier/build.gradle.kts",
+            *(source.format("main", name) for name in ("Labels", "ModelInfo")),
+            source.format("sharedTest", "Vectors"),
+            source.format("androidTest", "GoldenTest"),
+            *(f"classifier/src/main/assets/{PACKAGE}/{path.name}" for path in (first.artifact, artifact)),
+            *(f"classifier/src/golden/golden/{key}.f32" for key in ("fp32", "int8", "int8-xnnpack")),
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_kit_holds_the_chosen_runtime_alone(name, kit_contents, tmp_path):
+    write(kit_contents("android", android=BACKENDS[name]), tmp_path / "kit")
+    text = b"".join(content for path, content in files(tmp_path / "kit").items() if "/assets/" not in path).lower()
+    other = b"litert" if name.startswith("executorch") else b"executorch"
+    assert other not in text
