@@ -62,28 +62,28 @@ final class CoreMLModel {
 
 /// Finds the model in the package's resources; compiles it once where the build did not, and keeps the result.
 enum CompiledModel {
+    /// Classifiers that are made at once compile one after another: the second finds what the first has kept.
+    private static let lock = NSLock()
+
     static func load(computeUnits: MLComputeUnits) throws -> MLModel {
         let configuration = MLModelConfiguration()
         configuration.computeUnits = computeUnits
-        do {
-            if let built = Bundle.module.url(forResource: ModelInfo.name, withExtension: "mlmodelc") {
-                return try MLModel(contentsOf: built, configuration: configuration)
+        if let built = Bundle.module.url(forResource: ModelInfo.name, withExtension: "mlmodelc") {
+            return try usable { try MLModel(contentsOf: built, configuration: configuration) }
+        }
+        guard let package = Bundle.module.url(forResource: ModelInfo.name, withExtension: "mlpackage") else {
+            throw ClassifierError.modelMissing(ModelInfo.name)
+        }
+        return try usable {
+            try lock.withLock {
+                let kept = try keptLocation()
+                // what an older version of the system has compiled may not load any more
+                if let model = try? MLModel(contentsOf: kept, configuration: configuration) {
+                    return model
+                }
+                try compile(package, to: kept)
+                return try MLModel(contentsOf: kept, configuration: configuration)
             }
-            guard let package = Bundle.module.url(forResource: ModelInfo.name, withExtension: "mlpackage") else {
-                throw ClassifierError.modelMissing(ModelInfo.name)
-            }
-            let kept = try keptLocation()
-            // what another version of the system has compiled may not load; then it is compiled anew
-            if FileManager.default.fileExists(atPath: kept.path),
-                let model = try? MLModel(contentsOf: kept, configuration: configuration) {
-                return model
-            }
-            try compile(package, to: kept)
-            return try MLModel(contentsOf: kept, configuration: configuration)
-        } catch let error as ClassifierError {
-            throw error
-        } catch {
-            throw ClassifierError.modelUnusable(reason: error.localizedDescription)
         }
     }
 
@@ -94,18 +94,23 @@ enum CompiledModel {
             .appendingPathComponent("\(ModelInfo.sha256).mlmodelc", isDirectory: true)
     }
 
-    /// Compiles aside and moves the result, so that nobody ever sees half a model.
+    /// Compiles aside and moves the whole result, so that half a model is never found.
     private static func compile(_ package: URL, to kept: URL) throws {
         let compiled = try MLModel.compileModel(at: package)
-        defer { try? FileManager.default.removeItem(at: compiled) }
-        if FileManager.default.fileExists(atPath: kept.path) {
-            _ = try FileManager.default.replaceItemAt(kept, withItemAt: compiled)
-            return
-        }
+        try? FileManager.default.removeItem(at: kept)
         do {
             try FileManager.default.moveItem(at: compiled, to: kept)
         } catch where FileManager.default.fileExists(atPath: kept.path) {
-            // another classifier was faster; its model is the same
+            // another process was faster; its model is the same
+            try? FileManager.default.removeItem(at: compiled)
+        }
+    }
+
+    private static func usable(_ load: () throws -> MLModel) throws -> MLModel {
+        do {
+            return try load()
+        } catch {
+            throw ClassifierError.modelUnusable(reason: error.localizedDescription)
         }
     }
 }
