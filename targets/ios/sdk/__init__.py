@@ -29,7 +29,7 @@ def write(contents: Contents, out: Path) -> None:
         out,
         contents,
         names={"__module__Tests": f"{module}Tests", "__module__": module},
-        filters={"swift": swift_string, "literals": _literals, "macos": _macos},
+        filters={"swift": swift_string, "literals": _literals, "macos": _macos, "megabytes": _megabytes},
     )
     copy_artifact(contents, out / "Sources" / module / "Resources")
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
@@ -49,6 +49,11 @@ def _literals(labels: Sequence[str]) -> list[Sequence[str]]:
 
 def _macos(version: int) -> str:
     return f"{_MACOS[version]}.0"
+
+
+def _megabytes(artifact: Path) -> str:
+    files = [p for p in artifact.rglob("*") if p.is_file()] if artifact.is_dir() else [artifact]
+    return f"{sum(p.stat().st_size for p in files) / 1e6:.1f}"
 
 
 def _vectors(contents: Contents) -> str:

@@ -4,6 +4,7 @@ import CoreGraphics
 import Foundation
 import ImageIO
 import StubRuntime
+import UIKit
 import XCTest
 
 @testable import __module__
@@ -32,6 +33,23 @@ final class StubTests: XCTestCase {
             orientations.insert(image.orientation)
         }
         XCTAssertEqual(orientations, Set(1...8))
+    }
+
+    func testAnImageOfUIKitIsTurned() async throws {
+        let turns: [(UIImage.Orientation, UInt32)] = [
+            (.up, 1), (.upMirrored, 2), (.down, 3), (.downMirrored, 4), (.leftMirrored, 5), (.right, 6),
+            (.rightMirrored, 7), (.left, 8),
+        ]
+        let classifier = try await Classifier()
+        let rgba = Data((0..<4 * 40 * 50).map { UInt8(truncatingIfNeeded: $0 * $0 / 7) })
+        let image = try CGImage.make(from: rgba, width: 40, height: 50)
+        for (orientation, number) in turns {
+            _ = try await classifier.classify(UIImage(cgImage: image, scale: 1, orientation: orientation))
+            let found = StubRuntime.lastInput
+            let turned = try XCTUnwrap(CGImagePropertyOrientation(rawValue: number))
+            _ = try await classifier.classify(image, orientation: turned)
+            XCTAssertEqual(StubRuntime.lastInput, found)
+        }
     }
 
     func testTopKIsChecked() async throws {

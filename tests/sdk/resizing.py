@@ -1,0 +1,106 @@
+"""200 images that every platform makes by itself, and what `pipeline.pixels.model_input` turns each into.
+
+An image is never stored: its bytes follow from its seed, so a harness in any language makes the same ones. The byte at
+offset ``k`` of an image's RGBA rows (``k = 4 (y width + x) + channel``, row after row, no padding) is, with every
+operation on unsigned 32-bit integers that wrap around::
+
+    h = k * 0x9E3779B1 + seed * 0x85EBCA77
+    h = (h ^ (h >> 15)) * 0x2C1B3C6D
+    h = (h ^ (h >> 12)) * 0x297A2D39
+    byte = (h ^ (h >> 15)) & 0xFF
+
+In an image of an odd seed every alpha (``channel == 3``) is 255 instead.
+
+A harness reads the cases as text, one a line, ``width height orientation resolution seed``, and writes the inputs
+``(resolution, resolution, 4)`` uint8 one after another into one file, which `differences` compares.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.pixels import model_input
+
+COUNT = 200
+RESOLUTIONS = (32, 96, 224)
+
+_LARGE = ((4000, 3000, 6), (3000, 4000, 1), (4000, 2250, 8))  # (width, height, orientation)
+_EXTREME = ((1, 1), (1, 2), (2, 1), (1, 3000), (3000, 1), (2, 1999), (1999, 3), (31, 33), (97, 4000), (4000, 95))
+
+
+class Case(NamedTuple):
+    """An image as it is stored, its EXIF orientation, and the side of the input."""
+
+    width: int
+    height: int
+    orientation: int
+    resolution: int
+    seed: int
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """The `COUNT` cases: photos, extreme ratios, every resolution's own size and its neighbours, and odd ones."""
+    sizes = [(width, height, orientation) for width, height, orientation in _LARGE]
+    sizes += [(width, height, 1 + n % 8) for n, (width, height) in enumerate(_EXTREME)]
+    sizes += [(r + d, r, 1 + n % 8) for n, (r, d) in enumerate((r, d) for r in RESOLUTIONS for d in (-1, 0, 1, 2))]
+    sizes += [(r, r, 1) for r in RESOLUTIONS]  # nothing to do but the compositing
+    draw = random.Random(0)
+    while len(sizes) < COUNT:
+        longest = 700 if len(sizes) % 10 else 1600
+        # the logarithm is uniform: as many tiny images as large ones
+        sizes.append((int(longest ** draw.random()), int(longest ** draw.random()), 1 + len(sizes) % 8))
+    # the images that have a resolution's own size get that resolution; the others take turns
+    return tuple(
+        Case(width, height, orientation, height if height in RESOLUTIONS else RESOLUTIONS[n % 3], n)
+        for n, (width, height, orientation) in enumerate(sizes)
+    )
+
+
+def case_list() -> str:
+    """The cases as a harness reads them."""
+    return "".join(" ".join(map(str, case)) + "\n" for case in cases())
+
+
+def image(case: Case) -> NDArray[np.uint8]:
+    """``(height, width, 4)`` RGBA with straight alpha."""
+    h = np.arange(case.width * case.height * 4, dtype=np.uint32)
+    h *= np.uint32(0x9E3779B1)
+    h += np.uint32(case.seed * 0x85EBCA77 & 0xFFFFFFFF)
+    h = (h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
+    h = (h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
+    pixels: NDArray[np.uint8] = (h ^ (h >> np.uint32(15))).astype(np.uint8).reshape(case.height, case.width, 4)
+    if case.seed % 2:
+        pixels[..., 3] = 255
+    return pixels
+
+
+@cache
+def expected() -> tuple[bytes, ...]:
+    """The inputs of all cases, by the reference."""
+    return tuple(model_input(image(case), case.orientation, case.resolution).tobytes() for case in cases())
+
+
+def differences(file: Path) -> list[str]:
+    """What a harness wrote against `expected`: a line for each case that differs, and none where all are equal."""
+    found = file.read_bytes()
+    whole = sum(map(len, expected()))
+    if len(found) != whole:
+        return [f"{len(found):,} bytes where {whole:,} were expected"]
+    return list(_different(found))
+
+
+def _different(found: bytes) -> Iterator[str]:
+    start = 0
+    for case, wanted in zip(cases(), expected(), strict=True):
+        got = np.frombuffer(found, np.uint8, len(wanted), start).astype(int)
+        apart = np.abs(got - np.frombuffer(wanted, np.uint8))
+        if apart.any():
+            yield f"{case}: {np.count_nonzero(apart):,} of {len(wanted):,} bytes differ, by up to {apart.max()}"
+        start += len(wanted)

@@ -1,0 +1,323 @@
+"""The Swift package compiles without a warning, replays its vectors and calls what the frameworks have."""
+
+from __future__ import annotations
+
+import filecmp
+import importlib.util
+import json
+import plistlib
+import re
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import device
+from twinkeel.pipeline.ranking import top
+from twinkeel.targets.ios import sdk
+
+HERE = Path(__file__).parent
+STUBS = HERE / "stubs" / "ios"
+STRICT = ("-Xswiftc", "-warnings-as-errors")
+KITS = (("coreml", "int8"), ("coreml", "fp16"), ("executorch", "int8"))
+VECTOR_TESTS = 8
+"""Of the kit itself, those that need no framework."""
+STUB_TESTS = {"coreml": VECTOR_TESTS + 9, "executorch": VECTOR_TESTS + 7}
+"""All of the kit, and those of `StubTests.swift`."""
+
+HOSTILE = (
+    'a "quoted" word',
+    '"""',
+    '"#, print("out"), #"',
+    r"\(fatalError())",
+    r"\u{41} \n \\",
+    "ends with a backslash \\",
+    "two\nlines",
+    "carriage\rreturn, tab\tand\r\nboth",
+    "null\0inside",
+    "a zero after it \x000",
+    "*/ fatalError() /*",
+    "// no comment",
+    "👩‍👩‍👧‍👦 and 🇨🇭",
+    "right to left: \u202egnp.exe\u202c and עברית",
+    "\u0301 begins with a combining accent",
+    "e\u0301 is not \u00e9",
+    "\ufeffbyte order mark, \u200bzero width, \u2028line\u2029paragraph",
+    "{{ sdk.labels }} {% raw %} $0 ${x} #{y} %s",
+    "",
+    "long " * 2000,
+)
+
+
+def write(contents, out):
+    sdk.write(contents, out)
+    return out
+
+
+def kit(kit_contents, runtime="coreml", precision="int8", **settings):
+    settings = {"sdk": runtime, "sdk_precision": precision, "minimum_deployment_target": "iOS17"} | settings
+    return kit_contents("ios", ios=settings)
+
+
+def with_labels(contents, labels):
+    """The same kit of a model of other classes, whose logits are drawn."""
+    logits = np.random.default_rng(0).normal(size=(len(contents.golden.names), len(labels))).astype(np.float32)
+    golden = replace(contents.golden, expected=dict.fromkeys(contents.golden.expected, logits))
+    categories = tuple(tuple(top(row, 5)) for row in logits)
+    return replace(contents, labels=tuple(labels), golden=golden, categories=categories)
+
+
+def tests_run(output):
+    """How many tests XCTest says that it ran; none of them failed."""
+    found = re.findall(r"Executed (\d+) tests?, with 0 failures", output)
+    return int(found[-1]) if found else 0
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+# without the frameworks
+
+
+@pytest.mark.parametrize(("runtime", "precision"), KITS)
+def test_compiles_without_warnings_and_passes_its_own_tests(runtime, precision, kit_contents, swift, tmp_path):
+    folder = write(kit(kit_contents, runtime, precision), tmp_path / "sdk")
+    result = swift(folder, "test", *STRICT)
+    assert result.returncode == 0, result.stdout
+    print(f"{runtime} {precision}: {tests_run(result.stdout)} tests passed")
+    assert tests_run(result.stdout) == VECTOR_TESTS
+
+
+def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kit_contents, swift, tmp_path):
+    folder = write(kit(kit_contents), tmp_path / "sdk")
+    expected = folder / "Tests/ImageClassifierTests/Vectors/pixels/turned-6.expected.rgba"
+    content = bytearray(expected.read_bytes())
+    content[100] ^= 1
+    expected.write_bytes(content)
+    labels = folder / "Sources/ImageClassifier/Labels.swift"
+    labels.write_text(labels.read_text().replace('"7"', '"seven"'))
+    result = swift(folder, "test", *STRICT)
+    failed = set(re.findall(r"Test Case 'VectorTests.(\w+)' failed", result.stdout))
+    assert failed == {"testImagesBecomeTheExpectedBytes", "testLabelsAreThoseOfTheModel"}, result.stdout
+
+
+def test_hostile_labels_and_names_stay_text(kit_contents, swift, tmp_path):
+    hostile = " | ".join(HOSTILE)[:900]
+    contents = with_labels(kit(kit_contents, module="Labels"), HOSTILE)
+    project = contents.project.model_copy(
+        update={"author": hostile, "license": hostile, "version": hostile[:100], "description": hostile}
+    )
+    folder = write(replace(contents, project=project), tmp_path / "sdk")
+    (folder / "Tests/LabelsTests/PrintTests.swift").write_text(
+        "import XCTest\n@testable import Labels\n\nfinal class PrintTests: XCTestCase {\n"
+        '    func testPrint() { for label in Labels.all { print("LABEL", Array(label.utf8)) } }\n}\n'
+    )
+    result = swift(folder, "test", *STRICT)
+    assert result.returncode == 0, result.stdout
+    found = [bytes(json.loads(line)).decode() for line in re.findall(r"^LABEL (\[.*\])$", result.stdout, re.MULTILINE)]
+    assert tuple(found) == HOSTILE
+    assert tests_run(result.stdout) == VECTOR_TESTS + 1
+
+
+def test_25_000_labels_compile_in_reasonable_time(kit_contents, swift, tmp_path):
+    labels = [f"class number {number}, with some words" for number in range(25_000)]
+    folder = write(with_labels(kit(kit_contents), labels), tmp_path / "sdk")
+    start = time.monotonic()
+    result = swift(folder, "build", *STRICT)
+    elapsed = time.monotonic() - start
+    assert result.returncode == 0, result.stdout
+    print(f"25,000 labels: {elapsed:.1f} s")
+    assert elapsed < 60  # 54 s more if all of them stood in one literal
+
+
+def test_200_images_become_the_same_bytes_as_in_python(kit_contents, swift, tmp_path):
+    resizing = _load(HERE / "resizing.py")
+    sources = write(kit(kit_contents), tmp_path / "sdk") / "Sources/ImageClassifier"
+    package = tmp_path / "harness"
+    target = package / "Sources" / "harness"
+    target.mkdir(parents=True)
+    for source in (HERE / "harness/ios/main.swift", sources / "Pixels.swift", sources / "ClassifierError.swift"):
+        shutil.copy(source, target)
+    (package / "Package.swift").write_text(
+        "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
+        'let package = Package(name: "harness", targets: [.executableTarget(name: "harness")])\n'
+    )
+    (package / "cases.txt").write_text(resizing.case_list())
+    result = swift(package, "run", "-c", "release", *STRICT, "harness", "cases.txt", "inputs.bin")
+    assert result.returncode == 0, result.stdout
+    print(f"{len(resizing.cases())} images; {result.stdout.splitlines()[-1]}")
+    assert resizing.differences(package / "inputs.bin") == []
+
+
+# with stubs of the frameworks
+
+
+def with_stubs(contents, folder):
+    """The kit and its sample app in one package with stubs of the frameworks that they import."""
+    write(contents, folder)
+    module = contents.settings.module
+    framework = {"coreml": "CoreML", "executorch": "ExecuTorch"}[contents.runtime]
+    stubs = {
+        "StubRuntime": [],
+        "CoreGraphics": [],
+        "ImageIO": ["CoreGraphics"],
+        "CoreVideo": ["CoreGraphics"],
+        "UIKit": ["CoreGraphics"],
+        "SwiftUI": [],
+        "PhotosUI": ["SwiftUI"],
+        framework: ["CoreVideo", "StubRuntime"],
+    }
+    for name in stubs:
+        (folder / "Stubs" / name).mkdir(parents=True)
+        shutil.copy(STUBS / f"{name}.swift", folder / "Stubs" / name)
+    tests = folder / "Tests" / f"{module}Tests"
+    for name in ("StubTests", "XCTAttachment"):
+        (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
+    targets = [f'.target(name: "{n}", dependencies: {json.dumps(d)}, path: "Stubs/{n}")' for n, d in stubs.items()]
+    targets += [
+        f'.target(name: "{module}", dependencies: {json.dumps([framework, "ImageIO", "UIKit"])}, resources: ['
+        f'.copy("Resources/{contents.artifact.name}"), .copy("Resources/PrivacyInfo.xcprivacy")])',
+        f'.testTarget(name: "{module}Tests", dependencies: ["{module}", "StubRuntime"], resources: [.copy("Vectors")])',
+        f'.executableTarget(name: "Sample", dependencies: ["{module}", "ImageIO", "PhotosUI", "SwiftUI"], '
+        'path: "Sample.swiftpm", exclude: ["Package.swift"])',
+    ]
+    (folder / "Package.swift").write_text(
+        "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
+        f'let package = Package(name: "{module}", targets: [\n    ' + ",\n    ".join(targets) + "\n])\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("runtime", "call", "wrong"),
+    [("coreml", "prediction(from:", "predictions(from:"), ("executorch", "module.forward(", "module.forwards(")],
+)
+def test_framework_bound_code_runs_on_stubs(runtime, call, wrong, kit_contents, swift, tmp_path):
+    contents = kit(kit_contents, runtime)
+    folder = with_stubs(contents, tmp_path / "sdk")
+    environment = {"STUB_VECTORS": "Tests/ImageClassifierTests/Vectors", "STUB_REFERENCE": contents.reference}
+    result = swift(folder, "test", *STRICT, environment=environment)
+    assert result.returncode == 0, result.stdout
+    print(f"{runtime} on stubs: {tests_run(result.stdout)} tests passed")
+    assert tests_run(result.stdout) == STUB_TESTS[runtime]
+
+    results = device.read_results(folder / "device-results.json")
+    assert (results.target, results.precision) == (contents.target, contents.precision)
+    assert results.artifact_sha256 == contents.sha256
+    assert [run.units for run in results.runs] == (list(device.UNITS) if runtime == "coreml" else ["CPU"])
+    for run in results.runs:
+        logits = np.array([run.logits[name] for name in contents.golden.names], np.float32)
+        assert np.array_equal(logits, contents.golden.expected[contents.reference])
+
+    # and a method that the framework does not have does not compile
+    source = next(p for p in folder.glob("Sources/*/*Model.swift") if call in p.read_text())
+    source.write_text(source.read_text().replace(call, wrong))
+    result = swift(folder, "build", *STRICT)
+    assert result.returncode != 0
+    assert re.search(rf"{source.name}:\d+:\d+: error: .*has no (dynamic )?member '{re.split('[.(]', wrong)[-2]}", result.stdout) or re.search(  # noqa: E501
+        rf"error: .*'{wrong.removeprefix('module.').split('(')[0]}'", result.stdout
+    ), result.stdout
+
+
+def test_the_device_test_fails_beyond_a_limit(kit_contents, swift, tmp_path):
+    folder = with_stubs(kit(kit_contents, "executorch"), tmp_path / "sdk")
+    environment = {"STUB_VECTORS": "Tests/ImageClassifierTests/Vectors", "STUB_REFERENCE": "fp32"}
+    result = swift(folder, "test", "--filter", "DeviceTests", *STRICT, environment=environment)
+    assert result.returncode != 0
+    assert "CPU: equal_logits is" in result.stdout
+    assert (folder / "device-results.json").exists()
+
+
+def test_sample_finds_the_package(kit_contents, swift, tmp_path):
+    """Its manifest without the product that only Xcode knows."""
+    folder = write(kit(kit_contents), tmp_path / "sdk")
+    manifest = folder / "Sample.swiftpm" / "Package.swift"
+    text = manifest.read_text().replace("import AppleProductTypes\n", "")
+    manifest.write_text(re.sub(r"\n        \.iOSApplication\(.*?\n        \)\n    \]", "]", text, flags=re.DOTALL))
+    result = swift(folder, "package", "--package-path", "Sample.swiftpm", "show-dependencies", "--format", "json")
+    assert result.returncode == 0, result.stdout
+    assert '"ImageClassifier"' in result.stdout
+
+
+# what is written
+
+
+@pytest.mark.parametrize(("runtime", "precision"), KITS)
+def test_two_kits_are_equal_to_the_byte(runtime, precision, kit_contents, tmp_path):
+    contents = kit(kit_contents, runtime, precision)
+    first, second = (write(contents, tmp_path / name) for name in ("first", "second"))
+    assert files(first) == files(second)
+    assert filecmp.cmpfiles(first, second, files(first), shallow=False)[1:] == ([], [])
+    modes = {p.stat().st_mode & 0o777 for p in first.rglob("*") if p.is_file()}
+    assert modes == {0o644}
+
+
+def test_kits_of_two_models_differ_only_where_the_models_do(kit_contents, tmp_path):
+    first = write(kit(kit_contents, precision="int8"), tmp_path / "first")
+    second = write(kit(kit_contents, precision="fp16"), tmp_path / "second")
+    different = filecmp.cmpfiles(first, second, set(files(first)) & set(files(second)), shallow=False)[1]
+    assert {name for name in different if "Vectors/" not in name} == {
+        "Package.swift",
+        "README.md",
+        "Sources/ImageClassifier/ModelInfo.swift",
+        "Tests/ImageClassifierTests/DeviceTests.swift",
+        "Tests/ImageClassifierTests/Limits.swift",
+        "Tests/ImageClassifierTests/VectorTests.swift",
+    }
+    assert {name for name in set(files(first)) ^ set(files(second)) if ".mlpackage/" not in name} == {
+        f"Tests/ImageClassifierTests/Vectors/golden/{key}.f32" for key in ("int8-fp16", "fp16-all")
+    }
+
+
+def test_only_the_chosen_runtime_is_in_a_kit(kit_contents, tmp_path):
+    for runtime, other in (("coreml", "executorch"), ("executorch", "coreml")):
+        folder = write(kit(kit_contents, runtime), tmp_path / runtime)
+        text = "".join(p.read_text() for p in folder.rglob("*") if p.suffix in (".swift", ".md")).lower()
+        assert other not in text.replace(" ", "").replace("coregraphics", "")
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "executorch"])
+def test_privacy_manifest_says_that_nothing_is_collected(runtime, kit_contents, tmp_path):
+    folder = write(kit(kit_contents, runtime), tmp_path / "sdk")
+    privacy = plistlib.loads((folder / "Sources/ImageClassifier/Resources/PrivacyInfo.xcprivacy").read_bytes())
+    assert privacy["NSPrivacyTracking"] is False
+    assert privacy["NSPrivacyCollectedDataTypes"] == privacy["NSPrivacyTrackingDomains"] == []
+    assert len(privacy["NSPrivacyAccessedAPITypes"]) == (runtime == "executorch")
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "executorch"])
+def test_manifests_parse(runtime, kit_contents, tmp_path):
+    tree_sitter, swift_grammar = pytest.importorskip("tree_sitter"), pytest.importorskip("tree_sitter_swift")
+    parser = tree_sitter.Parser(tree_sitter.Language(swift_grammar.language()))
+    folder = write(kit(kit_contents, runtime), tmp_path / "sdk")
+    for manifest in (folder / "Package.swift", folder / "Sample.swiftpm" / "Package.swift"):
+        assert not parser.parse(manifest.read_bytes()).root_node.has_error, manifest
+
+
+def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, tmp_path):
+    built = re.search(r'"executorch==([\d.]+)"', (HERE.parents[1] / "pyproject.toml").read_text())
+    assert built
+    folder = write(kit(kit_contents, "executorch"), tmp_path / "sdk")
+    assert f'branch: "swiftpm-{built[1]}"' in (folder / "Package.swift").read_text()
+
+
+def test_readme_classifies_in_five_lines(kit_contents, tmp_path):
+    readme = (write(kit(kit_contents), tmp_path / "sdk") / "README.md").read_text()
+    code = re.search(r"```swift\n(.*?)```", readme, re.DOTALL)
+    assert code
+    lines = [line for line in code[1].splitlines() if line.strip()]
+    assert len(lines) == 5
+    assert "try await Classifier()" in code[1]
+    assert "try await classifier.classify(cgImage, topK: 5)" in code[1]
+    assert len(readme.splitlines()) <= 60
+
+
+def _load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
