@@ -64,12 +64,13 @@ def kit(kit_contents, runtime="coreml", precision="int8", **settings):
 def with_labels(contents, labels):
     """The same kit of a model of other classes, whose logits are drawn."""
     logits = np.random.default_rng(0).normal(size=(len(contents.golden.names), len(labels))).astype(np.float32)
-    golden = replace(contents.golden, expected=dict.fromkeys(contents.golden.expected, logits))
+    expected = dict.fromkeys(contents.golden.expected, logits) | {"fp32": logits * np.float32(1.01)}
+    golden = replace(contents.golden, expected=expected)
     categories = tuple(tuple(top(row, 5)) for row in logits)
     return replace(contents, labels=tuple(labels), golden=golden, categories=categories)
 
 
-def tests_run(output):
+def passed(output):
     """How many tests XCTest says that it ran; none of them failed."""
     found = re.findall(r"Executed (\d+) tests?, with 0 failures", output)
     return int(found[-1]) if found else 0
@@ -87,8 +88,8 @@ def test_compiles_without_warnings_and_passes_its_own_tests(runtime, precision, 
     folder = write(kit(kit_contents, runtime, precision), tmp_path / "sdk")
     result = swift(folder, "test", *STRICT)
     assert result.returncode == 0, result.stdout
-    print(f"{runtime} {precision}: {tests_run(result.stdout)} tests passed")
-    assert tests_run(result.stdout) == VECTOR_TESTS
+    print(f"{runtime} {precision}: {passed(result.stdout)} tests passed")
+    assert passed(result.stdout) == VECTOR_TESTS
 
 
 def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kit_contents, swift, tmp_path):
@@ -119,7 +120,7 @@ def test_hostile_labels_and_names_stay_text(kit_contents, swift, tmp_path):
     assert result.returncode == 0, result.stdout
     found = [bytes(json.loads(line)).decode() for line in re.findall(r"^LABEL (\[.*\])$", result.stdout, re.MULTILINE)]
     assert tuple(found) == HOSTILE
-    assert tests_run(result.stdout) == VECTOR_TESTS + 1
+    assert passed(result.stdout) == VECTOR_TESTS + 1
 
 
 def test_25_000_labels_compile_in_reasonable_time(kit_contents, swift, tmp_path):
@@ -191,44 +192,61 @@ def with_stubs(contents, folder):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("runtime", "call", "wrong"),
-    [("coreml", "prediction(from:", "predictions(from:"), ("executorch", "module.forward(", "module.forwards(")],
-)
-def test_framework_bound_code_runs_on_stubs(runtime, call, wrong, kit_contents, swift, tmp_path):
-    contents = kit(kit_contents, runtime)
-    folder = with_stubs(contents, tmp_path / "sdk")
-    environment = {"STUB_VECTORS": "Tests/ImageClassifierTests/Vectors", "STUB_REFERENCE": contents.reference}
-    result = swift(folder, "test", *STRICT, environment=environment)
+@pytest.fixture(scope="module", params=["coreml", "executorch"])
+def stubbed(request, kit_contents, tmp_path_factory):
+    """(contents, folder) of a kit with stubs; its tests share what is built."""
+    contents = kit(kit_contents, request.param)
+    return contents, with_stubs(contents, tmp_path_factory.mktemp("stubbed") / "sdk")
+
+
+def run_on_stubs(swift, stubbed, reference):
+    """The kit's tests, where the runtime computes the logits of the `reference`."""
+    environment = {"STUB_VECTORS": "Tests/ImageClassifierTests/Vectors", "STUB_REFERENCE": reference}
+    return swift(stubbed[1], "test", *STRICT, environment=environment)
+
+
+def test_framework_bound_code_runs_on_stubs(stubbed, swift):
+    contents, folder = stubbed
+    result = run_on_stubs(swift, stubbed, contents.reference)
     assert result.returncode == 0, result.stdout
-    print(f"{runtime} on stubs: {tests_run(result.stdout)} tests passed")
-    assert tests_run(result.stdout) == STUB_TESTS[runtime]
+    print(f"{contents.runtime} on stubs: {passed(result.stdout)} tests passed")
+    assert passed(result.stdout) == STUB_TESTS[contents.runtime]
 
     results = device.read_results(folder / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
-    assert [run.units for run in results.runs] == (list(device.UNITS) if runtime == "coreml" else ["CPU"])
+    assert [run.units for run in results.runs] == (list(device.UNITS) if contents.runtime == "coreml" else ["CPU"])
     for run in results.runs:
         logits = np.array([run.logits[name] for name in contents.golden.names], np.float32)
         assert np.array_equal(logits, contents.golden.expected[contents.reference])
 
-    # and a method that the framework does not have does not compile
-    source = next(p for p in folder.glob("Sources/*/*Model.swift") if call in p.read_text())
-    source.write_text(source.read_text().replace(call, wrong))
+
+def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swift):
+    contents, folder = stubbed
+    (folder / "device-results.json").unlink(missing_ok=True)
+    result = run_on_stubs(swift, stubbed, "reversed")
+    failed = set(re.findall(r"Test Case 'DeviceTests.(\w+)' failed", result.stdout))
+    assert failed == {"testLogitsAreWithinTheLimits", "testClassifierGivesTheExpectedClass"}, result.stdout
+    for limit in contents.limits:
+        assert f": {limit.metric} is" in result.stdout
+    assert len(device.read_results(folder / "device-results.json").runs) == 2 - (contents.runtime == "executorch")
+
+
+def test_a_wrong_method_name_does_not_compile(stubbed, swift):
+    contents, folder = stubbed
+    name, call, wrong = {
+        "coreml": ("CoreMLModel", "model.prediction(from:", "model.predictions(from:"),
+        "executorch": ("ExecuTorchModel", "module.forward(", "module.forwards("),
+    }[contents.runtime]
+    source = folder / "Sources" / "ImageClassifier" / f"{name}.swift"
+    right = source.read_text()
+    assert call in right
+    source.write_text(right.replace(call, wrong))
     result = swift(folder, "build", *STRICT)
+    source.write_text(right)
     assert result.returncode != 0
-    assert re.search(rf"{source.name}:\d+:\d+: error: .*has no (dynamic )?member '{re.split('[.(]', wrong)[-2]}", result.stdout) or re.search(  # noqa: E501
-        rf"error: .*'{wrong.removeprefix('module.').split('(')[0]}'", result.stdout
-    ), result.stdout
-
-
-def test_the_device_test_fails_beyond_a_limit(kit_contents, swift, tmp_path):
-    folder = with_stubs(kit(kit_contents, "executorch"), tmp_path / "sdk")
-    environment = {"STUB_VECTORS": "Tests/ImageClassifierTests/Vectors", "STUB_REFERENCE": "fp32"}
-    result = swift(folder, "test", "--filter", "DeviceTests", *STRICT, environment=environment)
-    assert result.returncode != 0
-    assert "CPU: equal_logits is" in result.stdout
-    assert (folder / "device-results.json").exists()
+    member = wrong.split("(")[0].split(".")[1]
+    assert re.search(rf"{name}.swift:\d+:\d+: error: .* has no member '{member}'", result.stdout), result.stdout
 
 
 def test_sample_finds_the_package(kit_contents, swift, tmp_path):
@@ -302,6 +320,16 @@ def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, tmp
     assert built
     folder = write(kit(kit_contents, "executorch"), tmp_path / "sdk")
     assert f'branch: "swiftpm-{built[1]}"' in (folder / "Package.swift").read_text()
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "executorch"])
+def test_sources_are_formatted(runtime, kit_contents, swift, tmp_path):
+    folder = write(kit(kit_contents, runtime), tmp_path / "sdk")
+    style = {"version": 1, "lineLength": 120, "indentation": {"spaces": 4}, "indentConditionalCompilationBlocks": False}
+    (folder / "style.json").write_text(json.dumps(style))
+    sources = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.swift"))
+    result = swift(folder, "format", "lint", "--strict", "--configuration", "style.json", *sources)
+    assert result.returncode == 0, result.stdout
 
 
 def test_readme_classifies_in_five_lines(kit_contents, tmp_path):

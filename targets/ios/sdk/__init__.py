@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from twinkeel.pipeline.config import Ios
 from twinkeel.pipeline.sdk import Contents, write_vectors
 
 from ..._sdk import copy_artifact, escape, render
-
-LABELS_IN_A_LITERAL = 500
-"""The compiler needs 5 s for 25,000 labels in literals of this size, 54 s in a single one (Swift 6.0)."""
 
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26}
@@ -29,7 +25,7 @@ def write(contents: Contents, out: Path) -> None:
         out,
         contents,
         names={"__module__Tests": f"{module}Tests", "__module__": module},
-        filters={"swift": swift_string, "literals": _literals, "macos": _macos, "megabytes": _megabytes},
+        filters={"swift": swift_string, "macos": _macos, "megabytes": _megabytes},
     )
     copy_artifact(contents, out / "Sources" / module / "Resources")
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
@@ -41,10 +37,6 @@ def swift_string(text: str) -> str:
     """A Swift string literal, with its quotes, that is exactly `text`."""
     inside = escape(text, _SPECIAL, lambda character: f"\\u{{{ord(character):X}}}")
     return f'"{inside}"'
-
-
-def _literals(labels: Sequence[str]) -> list[Sequence[str]]:
-    return [labels[i : i + LABELS_IN_A_LITERAL] for i in range(0, len(labels), LABELS_IN_A_LITERAL)]
 
 
 def _macos(version: int) -> str:

@@ -1,7 +1,8 @@
 // What the stubs of Core ML and ExecuTorch compute with; no framework of Apple's has such a module.
 //
 // It knows the golden images of a kit's vectors and gives the reference's logits for them, 0 for any other image. The
-// folder of the vectors and the reference's key come from the environment: STUB_VECTORS and STUB_REFERENCE.
+// folder of the vectors and the reference's key come from the environment: STUB_VECTORS and STUB_REFERENCE, which may
+// be "reversed" for logits that are wrong.
 
 import Foundation
 
@@ -17,14 +18,17 @@ public enum StubRuntime {
         struct Vectors: Decodable { let golden: [Golden] }
         let json = try! Data(contentsOf: vectors.appendingPathComponent("vectors.json"))
         let names = try! JSONDecoder().decode(Vectors.self, from: json).golden.map(\.name)
-        let values = try! Data(contentsOf: vectors.appendingPathComponent("golden/\(reference).f32")).withUnsafeBytes {
+        let isReversed = reference == "reversed"
+        let file = vectors.appendingPathComponent("golden/\(isReversed ? "fp32" : reference).f32")
+        let values = try! Data(contentsOf: file).withUnsafeBytes {
             Array($0.bindMemory(to: Float.self))
         }
         let classes = values.count / names.count
         for (number, name) in names.enumerated() {
             let image = try! Data(contentsOf: vectors.appendingPathComponent("golden/\(name).rgba"))
             if image.elementsEqual(rgba) {
-                return Array(values[number * classes..<(number + 1) * classes])
+                let logits = Array(values[number * classes..<(number + 1) * classes])
+                return isReversed ? logits.reversed() : logits
             }
         }
         return [Float](repeating: 0, count: classes)

@@ -108,7 +108,9 @@ enum Pixels {
                         while next < window.upperBound {
                             readRow(square.top + next, from: square.left, of: source, into: line)
                             let place = next % axis.longest * width
-                            axis.apply(to: line, into: UnsafeMutableBufferPointer(rebasing: rows[place..<place + width]))
+                            axis.apply(
+                                to: line, into: UnsafeMutableBufferPointer(rebasing: rows[place..<place + width])
+                            )
                             next += 1
                         }
                         sums.update(repeating: 0)
@@ -142,7 +144,8 @@ enum Pixels {
 
     /// Rounds the sums `(resolution, 3)` of an output row and puts each pixel where it lies in the upright image.
     private static func writeRow(
-        _ row: Int, sums: UnsafeMutableBufferPointer<Int>, axis: Axis, orientation: Orientation, into target: PixelTarget
+        _ row: Int, sums: UnsafeMutableBufferPointer<Int>, axis: Axis, orientation: Orientation,
+        into target: PixelTarget
     ) {
         let last = target.resolution - 1
         let down = orientation.reversesRows ? last - row : row

@@ -100,9 +100,12 @@ enum CompiledModel {
         try? FileManager.default.removeItem(at: kept)
         do {
             try FileManager.default.moveItem(at: compiled, to: kept)
-        } catch where FileManager.default.fileExists(atPath: kept.path) {
-            // another process was faster; its model is the same
+        } catch {
             try? FileManager.default.removeItem(at: compiled)
+            // where another process was faster, its model is the same
+            guard FileManager.default.fileExists(atPath: kept.path) else {
+                throw error
+            }
         }
     }
 
