@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import importlib.util
 import json
+import os
 import plistlib
 import re
 import shutil
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import device
+from twinkeel.pipeline import device, parity
+from twinkeel.pipeline.parity import Limit
 from twinkeel.pipeline.ranking import top
 from twinkeel.targets.ios import sdk
 
@@ -26,6 +28,14 @@ VECTOR_TESTS = 8
 """Of the kit itself, those that need no framework."""
 STUB_TESTS = {"coreml": VECTOR_TESTS + 9, "executorch": VECTOR_TESTS + 7}
 """All of the kit, and those of `StubTests.swift`."""
+
+EVERY_METRIC = (  # the reference itself keeps to all
+    Limit(metric="equal_logits", sense=">=", value=1, reason=""),
+    Limit(metric="max_error", sense="<=", value=0, reason=""),
+    Limit(metric="max_steps", sense="<=", value=0, reason=""),
+    Limit(metric="snr_db", sense=">=", value=100, reason=""),
+    Limit(metric="snr_loss_db", sense="<=", value=3, reason=""),
+)
 
 HOSTILE = (
     'a "quoted" word',
@@ -111,7 +121,8 @@ def test_hostile_labels_and_names_stay_text(kit_contents, swift, tmp_path):
     project = contents.project.model_copy(
         update={"author": hostile, "license": hostile, "version": hostile[:100], "description": hostile}
     )
-    folder = write(replace(contents, project=project), tmp_path / "sdk")
+    limits = tuple(replace(limit, reason=hostile) for limit in contents.limits)
+    folder = write(replace(contents, project=project, limits=limits), tmp_path / "sdk")
     (folder / "Tests/LabelsTests/PrintTests.swift").write_text(
         "import XCTest\n@testable import Labels\n\nfinal class PrintTests: XCTestCase {\n"
         '    func testPrint() { for label in Labels.all { print("LABEL", Array(label.utf8)) } }\n}\n'
@@ -195,7 +206,7 @@ def with_stubs(contents, folder):
 @pytest.fixture(scope="module", params=["coreml", "executorch"])
 def stubbed(request, kit_contents, tmp_path_factory):
     """(contents, folder) of a kit with stubs; its tests share what is built."""
-    contents = kit(kit_contents, request.param)
+    contents = replace(kit(kit_contents, request.param), limits=EVERY_METRIC)
     return contents, with_stubs(contents, tmp_path_factory.mktemp("stubbed") / "sdk")
 
 
@@ -227,8 +238,16 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
     result = run_on_stubs(swift, stubbed, "reversed")
     failed = set(re.findall(r"Test Case 'DeviceTests.(\w+)' failed", result.stdout))
     assert failed == {"testLogitsAreWithinTheLimits", "testClassifierGivesTheExpectedClass"}, result.stdout
-    for limit in contents.limits:
-        assert f": {limit.metric} is" in result.stdout
+    expected = contents.golden.expected
+    reference, logits = expected[contents.reference], expected["fp32"][:, ::-1]
+    wanted = {
+        "snr_db": parity.snr_db(reference, logits),
+        "snr_loss_db": parity.snr_loss_db(expected["fp32"], expected["int8"], logits),
+        "max_error": parity.max_error(reference, logits),
+        **parity.step_metrics(reference, logits, contents.output_scale),
+    }
+    found = {name: float(value) for name, value in re.findall(r" - \w+: (\w+) is (\S+)$", result.stdout, re.MULTILINE)}
+    assert found == pytest.approx(wanted, rel=1e-7)
     assert len(device.read_results(folder / "device-results.json").runs) == 2 - (contents.runtime == "executorch")
 
 
@@ -258,6 +277,7 @@ def test_sample_finds_the_package(kit_contents, swift, tmp_path):
     result = swift(folder, "package", "--package-path", "Sample.swiftpm", "show-dependencies", "--format", "json")
     assert result.returncode == 0, result.stdout
     assert '"ImageClassifier"' in result.stdout
+    assert "warning" not in result.stdout
 
 
 # what is written
@@ -266,11 +286,16 @@ def test_sample_finds_the_package(kit_contents, swift, tmp_path):
 @pytest.mark.parametrize(("runtime", "precision"), KITS)
 def test_two_kits_are_equal_to_the_byte(runtime, precision, kit_contents, tmp_path):
     contents = kit(kit_contents, runtime, precision)
-    first, second = (write(contents, tmp_path / name) for name in ("first", "second"))
+    first = write(contents, tmp_path / "first")
+    umask = os.umask(0o077)
+    try:
+        second = write(contents, tmp_path / "second")
+    finally:
+        os.umask(umask)
     assert files(first) == files(second)
     assert filecmp.cmpfiles(first, second, files(first), shallow=False)[1:] == ([], [])
-    modes = {p.stat().st_mode & 0o777 for p in first.rglob("*") if p.is_file()}
-    assert modes == {0o644}
+    for folder in (first, second):
+        assert {p.stat().st_mode & 0o777 for p in folder.rglob("*") if p.is_file()} == {0o644}
 
 
 def test_kits_of_two_models_differ_only_where_the_models_do(kit_contents, tmp_path):
@@ -315,11 +340,22 @@ def test_manifests_parse(runtime, kit_contents, tmp_path):
         assert not parser.parse(manifest.read_bytes()).root_node.has_error, manifest
 
 
-def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, tmp_path):
+def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, swift, tmp_path):
+    """Its manifest as a Mac reads it."""
     built = re.search(r'"executorch==([\d.]+)"', (HERE.parents[1] / "pyproject.toml").read_text())
     assert built
     folder = write(kit(kit_contents, "executorch"), tmp_path / "sdk")
-    assert f'branch: "swiftpm-{built[1]}"' in (folder / "Package.swift").read_text()
+    manifest = folder / "Package.swift"
+    manifest.write_text(manifest.read_text().replace("#if os(macOS)", "#if true"))
+    result = swift(folder, "package", "dump-package")
+    assert result.returncode == 0, result.stdout
+    package = json.loads(result.stdout[result.stdout.index("{") :])
+    (dependency,) = package["dependencies"]
+    assert dependency["sourceControl"][0]["requirement"] == {"branch": [f"swiftpm-{built[1]}"]}
+    target = next(target for target in package["targets"] if target["type"] == "regular")
+    products = [dependency["product"][0] for dependency in target["dependencies"]]
+    assert products == ["executorch", "backend_xnnpack", "kernels_optimized"]
+    assert "-all_load" in json.dumps(target["settings"])
 
 
 @pytest.mark.parametrize("runtime", ["coreml", "executorch"])

@@ -31,6 +31,8 @@ def write(contents: Contents, out: Path) -> None:
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
     write_vectors(contents, vectors)
     (vectors / "vectors.json").write_text(_vectors(contents), encoding="utf-8", newline="\n")
+    for path in (out, *out.rglob("*")):  # whatever the umask, and the artifact's own mode
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def swift_string(text: str) -> str:
