@@ -1,5 +1,5 @@
 // CoreGraphics, the part that the kit uses, with bodies for images in memory.
-// Source: Apple's documentation of Core Graphics and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of Core Graphics, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 // There is no bridging to Core Foundation on Linux, so its types are Foundation's here.
 
 @_exported import struct Foundation.CGFloat

@@ -1,5 +1,5 @@
 // CoreML, the part that the kit uses. A model is a folder, compiling copies it, and a prediction is StubRuntime's.
-// Source: Apple's documentation of Core ML and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of Core ML, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 @_exported import CoreVideo
 @_exported import Foundation

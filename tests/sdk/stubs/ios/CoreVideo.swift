@@ -1,5 +1,5 @@
 // CoreVideo, the part that the kit uses, with bodies for buffers in memory.
-// Source: Apple's documentation of Core Video and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of Core Video, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 @_exported import CoreGraphics
 import Foundation

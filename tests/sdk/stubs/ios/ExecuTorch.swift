@@ -1,7 +1,8 @@
 // ExecuTorch, the part of its Swift interface that the kit uses and the overloads beside it; a prediction is
 // StubRuntime's.
-// Source: extension/apple/ExecuTorch/Exported of github.com/pytorch/executorch, version 1.4: ExecuTorchModule.h,
-// ExecuTorch+Module.swift, ExecuTorch+Tensor.swift and ExecuTorch+Value.swift.
+// Source: extension/apple/ExecuTorch/Exported of github.com/pytorch/executorch, at these commits of its main branch:
+// ExecuTorchModule.h f74026a, ExecuTorch+Module.swift b6a572d, ExecuTorch+Tensor.swift 885c7cb, ExecuTorch+Value.swift
+// 3a4d3d5.
 
 import Foundation
 import StubRuntime

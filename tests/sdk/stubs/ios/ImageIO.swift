@@ -1,5 +1,5 @@
 // ImageIO, the part that the kit and the sample use; nothing is decoded.
-// Source: Apple's documentation of Image I/O and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of Image I/O, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 @_exported import CoreGraphics
 import Foundation

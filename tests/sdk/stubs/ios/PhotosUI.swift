@@ -1,5 +1,5 @@
 // PhotosUI, the part that the sample uses; nothing is picked.
-// Source: Apple's documentation of PhotosUI and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of PhotosUI, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 import Foundation
 import SwiftUI

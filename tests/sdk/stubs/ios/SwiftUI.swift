@@ -1,5 +1,5 @@
 // SwiftUI, the part that the sample uses; nothing is shown.
-// Source: Apple's documentation of SwiftUI and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of SwiftUI, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 @_exported import Foundation
 

@@ -1,5 +1,5 @@
 // UIKit, the part that the kit uses.
-// Source: Apple's documentation of UIKit and the Swift interface of the iOS 18 SDK (Xcode 16).
+// Written after Apple's public documentation of UIKit, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 @_exported import CoreGraphics
 @_exported import Foundation

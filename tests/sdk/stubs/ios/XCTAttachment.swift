@@ -1,5 +1,5 @@
 // XCTest's attachments, which the XCTest of Linux does not have; an attached file is copied into the working folder.
-// Source: Apple's documentation of XCTest, Xcode 16.
+// Written after Apple's public documentation of XCTest, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 import Foundation
 import XCTest
