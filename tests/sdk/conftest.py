@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,22 @@ def compiler(variable, name):
 @pytest.fixture(scope="session")
 def kotlinc():
     return compiler("TWINKEEL_KOTLINC", "kotlinc")
+
+
+@pytest.fixture(scope="session")
+def swift():
+    """Run ``swift ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
+    program = compiler("TWINKEEL_SWIFT", "swift")
+
+    def run(package, *arguments, environment=None):
+        return subprocess.run(
+            [program, *arguments],
+            cwd=package,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    return run

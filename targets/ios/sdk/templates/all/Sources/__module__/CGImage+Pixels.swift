@@ -1,0 +1,39 @@
+#if canImport(CoreGraphics)
+import CoreGraphics
+
+extension CGImage {
+    /// Writes the model's input.
+    ///
+    /// Core Graphics decodes the centred square and converts its colours to sRGB straight into a buffer of 8-bit
+    /// premultiplied RGBA, at the size in which it is stored; the resizer reads that buffer and writes the model's.
+    /// No other copy is made. A premultiplied colour is what is seen before black, so alpha is not applied again;
+    /// the bytes of opaque sRGB images are exactly those of the file.
+    func writePixels(orientation: Orientation, into target: PixelTarget) throws {
+        let square = Pixels.centeredSquare(width: width, height: height, orientation: orientation)
+        let side = square.side
+        guard
+            let cropped = cropping(to: CGRect(x: square.left, y: square.top, width: side, height: side)),
+            let space = CGColorSpace(name: CGColorSpace.sRGB),
+            let context = CGContext(
+                data: nil, width: side, height: side, bitsPerComponent: 8, bytesPerRow: 0, space: space,
+                bitmapInfo: CGImageAlphaInfo.premultipliedLast.rawValue
+            )
+        else {
+            throw ClassifierError.imageUnreadable
+        }
+        context.setBlendMode(.copy)
+        context.interpolationQuality = .none
+        context.draw(cropped, in: CGRect(x: 0, y: 0, width: side, height: side))
+        guard let data = context.data else {
+            throw ClassifierError.imageUnreadable
+        }
+        try withExtendedLifetime(context) {
+            let rows = PixelRows(
+                bytes: UnsafeRawBufferPointer(start: data, count: context.bytesPerRow * side),
+                width: side, height: side, bytesPerRow: context.bytesPerRow, alpha: .premultiplied
+            )
+            try Pixels.fit(rows, orientation: orientation, into: target)
+        }
+    }
+}
+#endif

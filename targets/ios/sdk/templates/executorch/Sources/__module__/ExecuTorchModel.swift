@@ -1,0 +1,48 @@
+#if canImport(ExecuTorch)
+import ExecuTorch
+import Foundation
+
+/// The ExecuTorch program and the memory of its input, for one caller at a time.
+final class ExecuTorchModel {
+    private let module: Module
+    private let pixels: UnsafeMutableRawBufferPointer
+    /// `(1, resolution, resolution, 4)` bytes of RGBA: a view of `pixels`.
+    private let input: Tensor<UInt8>
+
+    init() throws {
+        guard let path = Bundle.module.path(forResource: ModelInfo.name, ofType: "pte") else {
+            throw ClassifierError.modelMissing(ModelInfo.name)
+        }
+        module = Module(filePath: path)
+        do {
+            try module.load("forward")
+        } catch {
+            throw ClassifierError.modelUnusable(reason: error.localizedDescription)
+        }
+        let resolution = ModelInfo.resolution
+        pixels = .allocate(byteCount: 4 * resolution * resolution, alignment: 16)
+        pixels.initializeMemory(as: UInt8.self, repeating: 0)
+        input = Tensor<UInt8>(bytesNoCopy: pixels.baseAddress!, shape: [1, resolution, resolution, 4])
+    }
+
+    deinit {
+        pixels.deallocate()
+    }
+
+    /// The scores `(classes)` of the pixels that `write` puts into the model's input.
+    func logits(write: (PixelTarget) throws -> Void) throws -> [Float] {
+        let resolution = ModelInfo.resolution
+        try write(PixelTarget(bytes: pixels, resolution: resolution, bytesPerRow: 4 * resolution, order: .rgba))
+        let outputs: [Value]
+        do {
+            outputs = try module.forward([input])
+        } catch {
+            throw ClassifierError.predictionFailed(reason: error.localizedDescription)
+        }
+        guard let logits: Tensor<Float> = outputs.first?.tensor() else {
+            throw ClassifierError.predictionFailed(reason: "the model's output is no tensor of floats")
+        }
+        return logits.scalars()
+    }
+}
+#endif

@@ -1,0 +1,113 @@
+// CoreML, the part that the kit uses. A model is a folder, compiling copies it, and a prediction is StubRuntime's.
+// Written after Apple's public documentation of Core ML, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
+
+@_exported import CoreVideo
+@_exported import Foundation
+import StubRuntime
+
+public enum MLComputeUnits: Int, Sendable {
+    case cpuOnly = 0
+    case cpuAndGPU, all, cpuAndNeuralEngine
+}
+
+open class MLModelConfiguration: NSObject {
+    open var computeUnits = MLComputeUnits.all
+}
+
+public protocol MLFeatureProvider {
+    var featureNames: Set<String> { get }
+    func featureValue(for featureName: String) -> MLFeatureValue?
+}
+
+open class MLFeatureValue: NSObject {
+    let pixelBuffer: CVPixelBuffer?
+    open private(set) var multiArrayValue: MLMultiArray?
+
+    public init(pixelBuffer value: CVPixelBuffer) {
+        pixelBuffer = value
+    }
+
+    public init(multiArray value: MLMultiArray) {
+        pixelBuffer = nil
+        multiArrayValue = value
+    }
+}
+
+open class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
+    private let dictionary: [String: Any]
+
+    public init(dictionary: [String: Any]) throws {
+        self.dictionary = dictionary
+    }
+
+    open var featureNames: Set<String> { Set(dictionary.keys) }
+    open func featureValue(for featureName: String) -> MLFeatureValue? { dictionary[featureName] as? MLFeatureValue }
+}
+
+open class MLMultiArray: NSObject {
+    let values: [Float]
+
+    init(values: [Float]) {
+        self.values = values
+    }
+}
+
+public protocol MLShapedArrayScalar {
+    static func make(_ value: Float) -> Self
+}
+
+extension Float: MLShapedArrayScalar {
+    public static func make(_ value: Float) -> Float { value }
+}
+
+public struct MLShapedArray<Scalar: MLShapedArrayScalar> {
+    public let scalars: [Scalar]
+
+    public init(converting multiArray: MLMultiArray) {
+        scalars = multiArray.values.map(Scalar.make)
+    }
+}
+
+open class MLModel: NSObject {
+    /// Of the stub: how often a model was compiled.
+    public nonisolated(unsafe) static var compilations = 0
+    private static let lock = NSLock()
+
+    public convenience init(contentsOf url: URL, configuration: MLModelConfiguration) throws {
+        guard FileManager.default.fileExists(atPath: url.appendingPathComponent("Manifest.json").path) else {
+            throw CocoaError(.fileReadCorruptFile)
+        }
+        self.init()
+    }
+
+    open class func compileModel(at modelURL: URL) throws -> URL {
+        lock.withLock { compilations += 1 }
+        let compiled = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mlmodelc")
+        try FileManager.default.copyItem(at: modelURL, to: compiled)
+        return compiled
+    }
+
+    open class func compileModel(at modelURL: URL) async throws -> URL {
+        fatalError("the kit compiles synchronously")
+    }
+
+    open func prediction(from input: MLFeatureProvider) throws -> MLFeatureProvider {
+        guard let buffer = input.featureValue(for: "image")?.pixelBuffer else {
+            throw CocoaError(.featureUnsupported)
+        }
+        var rgba: [UInt8] = []
+        for y in 0..<buffer.height {
+            for x in 0..<buffer.width {
+                for channel in [2, 1, 0, 3] {
+                    rgba.append(buffer.bytes.load(fromByteOffset: y * buffer.bytesPerRow + 4 * x + channel, as: UInt8.self))
+                }
+            }
+        }
+        let logits = MLMultiArray(values: StubRuntime.logits(of: rgba))
+        return try MLDictionaryFeatureProvider(dictionary: ["logits": MLFeatureValue(multiArray: logits)])
+    }
+
+    open func prediction(from input: MLFeatureProvider) async throws -> MLFeatureProvider {
+        fatalError("the kit predicts synchronously")
+    }
+}
