@@ -12,9 +12,10 @@ macro nil nonisolated open operator precedencegroup private protocol public repe
 struct subscript super switch throw throws true try typealias var where while
 """
 _USED_IN_SWIFT = """
-Accelerate AppleProductTypes Category Classifier ClassifierError CoreGraphics CoreImage CoreML CoreVideo CryptoKit
-Darwin Dispatch ExecuTorch Foundation Glibc ImageIO Observation PackageDescription Photos PhotosUI Sample Swift SwiftUI
-Testing UIKit UniformTypeIdentifiers XCTest
+Accelerate AppleProductTypes Category Classification Classifier ClassifierError Combine CoreFoundation CoreGraphics
+CoreImage CoreML CoreTransferable CoreVideo CryptoKit Darwin Dispatch ExecuTorch Foundation Glibc ImageIO ObjectiveC
+Observation PackageDescription Photos PhotosUI Sample Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
+executorch
 """
 
 JAVA_WORDS = frozenset(_JAVA.split())

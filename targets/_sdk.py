@@ -24,7 +24,7 @@ def render(
     """Write every file below `templates`, ``all/`` first and the artifact's runtime after it, into `out`.
 
     A file that ends in ``.j2`` is a Jinja template, which reads `contents` as ``sdk``, and loses the suffix; the
-    others are copied. Every file is UTF-8 with mode 644, whatever the umask.
+    others are copied.
 
     Args:
         names: what stands for a path's part, ``__package__`` for example.
@@ -53,6 +53,12 @@ def render(
                 path.with_suffix("").write_text(template.render(sdk=contents), encoding="utf-8", newline="\n")
             else:
                 shutil.copyfile(source, path)
+
+
+def settle(out: Path) -> None:
+    """Modes 755 and 644 below a finished kit, whatever the umask and the artifact's own: equal kits are equal files."""
+    for path in (out, *out.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def copy_artifact(contents: Contents, folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twinkeel.pipeline.config import Android
 from twinkeel.pipeline.sdk import Contents, write_vectors
-from twinkeel.targets._sdk import copy_artifact, escape, render
+from twinkeel.targets._sdk import copy_artifact, escape, render, settle
 
 _HARD_KEYWORDS = """
 as break class continue do else false for fun if in interface is null object package return super this throw true try
@@ -43,6 +43,7 @@ def write(contents: Contents, out: Path) -> None:
             "kib": lambda path: f"{path.stat().st_size / 1024:,.0f}",
         },
     )
+    settle(out)
 
 
 def kotlin(text: str) -> str:

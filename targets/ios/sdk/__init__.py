@@ -8,7 +8,7 @@ from pathlib import Path
 from twinkeel.pipeline.config import Ios
 from twinkeel.pipeline.sdk import Contents, write_vectors
 
-from ..._sdk import copy_artifact, escape, render
+from ..._sdk import copy_artifact, escape, render, settle
 
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26}
@@ -31,8 +31,7 @@ def write(contents: Contents, out: Path) -> None:
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
     write_vectors(contents, vectors)
     (vectors / "vectors.json").write_text(_vectors(contents), encoding="utf-8", newline="\n")
-    for path in (out, *out.rglob("*")):  # whatever the umask, and the artifact's own mode
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    settle(out)
 
 
 def swift_string(text: str) -> str:
