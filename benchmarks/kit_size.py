@@ -1,0 +1,47 @@
+"""What a kit adds to an app, for every runtime and precision of a finished build of all.
+
+kit_size.py [OUT]    the folder that `twinkeel build all -o OUT` wrote; `out` by default
+
+Measured: the model's file as it lies in the app, and deflated, which is what a store sends. Not measured: the runtime's
+library, which an app's own build fetches. Core ML is part of iOS and adds nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from pathlib import Path
+
+from rich.table import Table
+from twinkeel.pipeline import manifest, report
+from twinkeel.pipeline.cli import PLATFORMS
+from twinkeel.pipeline.config import Android, Ios
+
+
+def runtimes(platform: str) -> list[str]:
+    """Those that a platform's kit can have, as the configuration names them."""
+    section = Android if platform == "android" else Ios
+    return [name for name in section.model_fields["sdk"].annotation.__args__ if name != "none"]
+
+
+def deflated(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder, each deflated."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return sum(len(zlib.compress(file.read_bytes(), 9)) for file in files)
+
+
+def main(out: Path) -> None:
+    table = Table(title=f"model files below {out}")
+    for heading in ("kit", "precision", "bytes in the app", "bytes deflated"):
+        table.add_column(heading, justify="right" if "bytes" in heading else "left")
+    for platform in PLATFORMS:
+        known = [f"{platform}/{runtime}" for runtime in runtimes(platform)]
+        for entry in manifest.read_manifest(out / platform)["artifacts"]:
+            if entry["target"] in known:
+                path = out / platform / entry["path"]
+                table.add_row(entry["target"], entry["precision"], f"{entry['bytes']:,}", f"{deflated(path):,}")
+    report.console().print(table)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out"))
