@@ -193,6 +193,19 @@ def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
         assert files(build(name).kit / "sample") == files(built.kit / "sample")
 
 
+def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
+    built = build("litert-int8")
+    code = re.findall(r"```kotlin\n(.*?)```", (built.kit / "README.md").read_text(), re.DOTALL)[0]
+    imported, lines = code.split("\n\n")
+    assert len(lines.strip().splitlines()) == 5
+    source = tmp_path / "Readme.kt"
+    source.write_text(
+        f"import android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
+        f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
+    )
+    kotlin.check(kotlin.compile(tmp_path / "out", [source], [kotlin.stubs, built.library]))
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, build, tmp_path):
     built = build(name)

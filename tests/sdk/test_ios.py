@@ -164,8 +164,12 @@ def test_200_images_become_the_same_bytes_as_in_python(kit_contents, swift, resi
 # with stubs of the frameworks
 
 
+def _first_code(readme):
+    return re.findall(r"```swift\n(.*?)```", readme.read_text(), re.DOTALL)[0]
+
+
 def with_stubs(contents, folder):
-    """The kit and its sample app in one package with stubs of the frameworks that they import."""
+    """The kit, its sample app and its README's code in one package with stubs of the frameworks that they import."""
     write(contents, folder)
     module = contents.settings.module
     framework = {"coreml": "CoreML", "executorch": "ExecuTorch"}[contents.runtime]
@@ -182,6 +186,11 @@ def with_stubs(contents, folder):
     for name in stubs:
         (folder / "Stubs" / name).mkdir(parents=True)
         shutil.copy(STUBS / f"{name}.swift", folder / "Stubs" / name)
+    imported, *lines = _first_code(folder / "README.md").strip().splitlines()
+    snippet = "\n".join(lines)
+    (folder / "Sample.swiftpm" / "Readme.swift").write_text(
+        f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
+    )
     tests = folder / "Tests" / f"{module}Tests"
     for name in ("StubTests", "XCTAttachment"):
         (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
