@@ -110,7 +110,7 @@ def test_one_artifact_is_not_compared_with_the_references_alone(default_build, t
 def test_folders_of_two_builds_are_not_compared(default_build, tmp_path):
     copy = shutil.copytree(default_build.folders["ios"], tmp_path / "ios")
     listed = json.loads((copy / "manifest.json").read_text())
-    manifest.write_json(listed | {"output_scale": listed["output_scale"] * 2}, copy / "manifest.json")
+    manifest.write(listed | {"output_scale": listed["output_scale"] * 2}, copy / "manifest.json")
     with pytest.raises(VerifyError, match="different models or images"):
         compare.compare([default_build.folders["android"], copy], cli._targets())
 
