@@ -18,6 +18,7 @@ from .config import Config
 from .layers import Recording, record
 from .measure import Expected, Measurement, broken, measure
 from .program import UNROUNDED, Program, evaluate, is_quantized
+from .ranking import Answers, answers
 
 LATENCY_RUNS = 30
 GOLDEN_IMAGES = 8
@@ -39,7 +40,11 @@ class Lowered:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: an artifact and everything measured of it."""
+    """One line of the table: an artifact and everything measured of it.
+
+    Attributes:
+        answers: on the held-out images; None where it does not run.
+    """
 
     artifact: Artifact
     checks: list[parity.Check]
@@ -50,6 +55,7 @@ class Row:
     evidence: str
     reference: str
     twin: str | None
+    answers: Answers | None
 
     @property
     def is_verified(self) -> bool:
@@ -117,6 +123,12 @@ class Judge:
             "float": parity.accuracy(references["original"][:count], self.outputs.labels),
             "int8": parity.accuracy(references["int8"][:count], self.outputs.labels),
         }
+
+    @property
+    def answers(self) -> dict[str, Answers]:
+        """What the float and the int8 reference say of the held-out images."""
+        count, references = self.outputs.held_out, self.outputs.references
+        return {"float": answers(references["original"][:count]), "int8": answers(references["int8"][:count])}
 
     def program_checks(self, *, has_int8: bool) -> list[parity.Check]:
         """The fold leg on all images, the quantize leg on the held-out ones: the others were not calibrated for.
@@ -202,6 +214,7 @@ class Judge:
             evidence=target.EVIDENCE,
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
+            answers=answers(found.logits[:count]),
         )
 
     def _broken_row(self, item: Lowered, error: Exception) -> Row:
@@ -216,6 +229,7 @@ class Judge:
             evidence="none",
             reference=self.targets[item.artifact.target].REFERENCES[item.artifact.precision],
             twin=item.twin,
+            answers=None,
         )
 
     def _limits(
