@@ -45,7 +45,8 @@ class Scale:
         """Round numbers inside: steps of 1, 2 or 5; on a logarithmic scale these of each decade."""
         if self.is_log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            parts = (1, 2, 5) if self.high / self.low < 100 else (1,)
+            ratio = self.high / self.low
+            parts = (1, 1.5, 2, 3, 5, 7) if ratio < 10 else (1, 2, 5) if ratio < 100 else (1,)
             return [v for d in decades for p in parts if self.low <= (v := p * 10.0**d) <= self.high]
         raw = (self.high - self.low) / count
         unit = 10.0 ** math.floor(math.log10(raw))
@@ -186,7 +187,7 @@ class Frame:
             right=x.end,
             bottom=y.start,
             x_ticks=tuple(Tick(at=x(v), text=f"{v:g}") for v in x.ticks()),
-            y_ticks=tuple(Tick(at=y(v), text=f"{v:.6g}") for v in y.ticks(4)),
+            y_ticks=tuple(Tick(at=y(v), text=f"{v:.6g}") for v in y.ticks(6)),
             lines=tuple(lines),
             marks=tuple(marks),
             bars=tuple(bars),

@@ -24,7 +24,7 @@ from . import charts, drift, layers, manifest, report
 from .artifact import Target
 from .errors import TwinkeelError
 from .judge import Row, Say
-from .program import describe_reference, is_quantized
+from .program import REFERENCES, describe_reference, is_quantized
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -162,32 +162,32 @@ def save(text: str, path: Path) -> Path:
         partial.chmod(0o644)
         partial.replace(path)
     except OSError as error:
+        raise TwinkeelError(f"cannot write '{path}': {error}. Choose another folder with --out.") from error
+    finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        raise TwinkeelError(f"cannot write '{path}': {error}. Choose another folder with --out.") from error
     return path
 
 
-def page(
-    name: str, results: Sequence[Result], manifests: Sequence[Mapping[str, Any]], insight: Insight
-) -> str:
+def page(name: str, results: Sequence[Result], manifests: Sequence[Mapping[str, Any]], insight: Insight) -> str:
     """The page of a project: of results and the manifests of their folders, in the same order."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_clean,  # whatever is printed, were it forgotten to say `shown`
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": shown, "percent": percent, "size": size, "number": number}
     first, rows = results[0], [row for result in results for row in result.rows]
+    ran = [row for row in rows if row.answers is not None]
     truth = first.held_out.labels
-    names = [name_of(row) for row in rows]
     models = {"float model": first.reference_answers["float"]}
-    models |= {name: row.answers for name, row in zip(names, rows, strict=True) if row.answers is not None}
-    return environment.get_template("report.html.j2").render(
+    models |= {name_of(row): row.answers for row in ran if row.answers is not None}
+    text = environment.get_template("report.html.j2").render(
         name=name,
         labels=manifests[0]["labels"],
         is_verified=all(result.is_verified for result in results),
@@ -195,28 +195,29 @@ def page(
         results=results,
         manifests=manifests,
         rows=rows,
-        worst_row=worst_row(rows),
+        worst_row=worst_row(ran),
         held_out=len(truth),
         interval=interval(first.reference_accuracy["float"], len(truth)),
         matrix=support_matrix(results),
         precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
         name_of=name_of,
-        references={row.reference: describe_reference(row.reference) for row in rows},
-        trade=trade_off(rows, first.reference_accuracy["float"], len(truth)),
-        legend=legend(rows),
+        references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
+        trade=trade_off(ran, first.reference_accuracy["float"], len(truth)),
+        legend=legend(ran),
         insight=insight,
         drift_chart=drift_chart(insight.drift),
         drift_cells=[drift_cells(runtime) for runtime in insight.drift],
         drift_worst=drift_worst(insight.drift),
         sensitivity_chart=sensitivity_chart(insight.sensitivity),
         sensitive=sorted(insight.sensitivity, key=lambda layer: layer.alone_db)[:10],
-        confusions=confusions(models, truth, worst_row(rows), len(manifests[0]["labels"])),
+        confusions=confusions(models, truth, worst_row(ran), len(manifests[0]["labels"])),
         worst=worst_images(models, truth, first.held_out.images),
         models=len(models),
         curves=training(first),
         has_int8=is_any_quantized(rows),
         versions=versions(manifests),
     )
+    return text.strip() + "\n"
 
 
 def name_of(row: Row) -> str:
@@ -230,10 +231,9 @@ def is_any_quantized(rows: Iterable[Row]) -> bool:
 
 
 def worst_row(rows: Sequence[Row]) -> Row | None:
-    """The artifact that answers worst; None where all that run answer as the float model on every image."""
-    found = [row for row in rows if row.answers is not None]
-    worst = min(found, key=lambda row: (row.accuracy, row.agreement), default=None)
-    return None if worst is None or all(row.agreement == 1 for row in found) else worst
+    """Of artifacts that run the one that answers worst; None where all answer as the float model on every image."""
+    worst = min(rows, key=lambda row: (row.accuracy, row.agreement), default=None)
+    return None if all(row.agreement == 1 for row in rows) else worst
 
 
 def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -256,8 +256,8 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
 
 
 def trade_off(rows: Sequence[Row], floating: float, count: int) -> list[charts.Chart]:
-    """Accuracy over size, and over latency for those that a runtime ran."""
-    sized = [(row, row.artifact.bytes / 1e6) for row in rows if row.answers is not None]
+    """Of artifacts that run: accuracy over size, and over latency for those that a runtime ran."""
+    sized = [(row, row.artifact.bytes / 1e6) for row in rows]
     timed = [(row, row.latency_ms) for row, _ in sized if row.evidence == "runtime" and row.latency_ms > 0]
     low, high = (100 * share for share in interval(floating, count))
     found = []
@@ -493,8 +493,7 @@ def versions(manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 def shown(text: str, most: int = 200) -> str:
     """Text on one line and of bearable length; controls and broken characters as the sign for them."""
-    lone = "".join("�" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r" else c for c in str(text))
-    line = " ".join(lone.split())
+    line = str(_clean(text))
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
@@ -512,6 +511,13 @@ def number(value: float | str) -> str:
     """A measured value, finite or not."""
     value = float(value)
     return "–" if math.isnan(value) else "∞" if value == math.inf else f"{value:.4g}"
+
+
+def _clean(value: object) -> object:
+    """Text on one line and without what no page can hold: controls, lone surrogates; all else as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):  # the template's own
+        return value
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in " ".join(value.split()))
 
 
 def _capped(snr_db: float) -> float:
