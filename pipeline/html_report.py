@@ -493,7 +493,7 @@ def versions(manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 def shown(text: str, most: int = 200) -> str:
     """Text on one line and of bearable length; controls and broken characters as the sign for them."""
-    line = str(_clean(text))
+    line = " ".join(str(_clean(text)).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
@@ -514,10 +514,11 @@ def number(value: float | str) -> str:
 
 
 def _clean(value: object) -> object:
-    """Text on one line and without what no page can hold: controls, lone surrogates; all else as it is."""
+    """Text without what no page can hold, controls and lone surrogates, and without ends of lines; all else as it is."""
     if not isinstance(value, str) or hasattr(value, "__html__"):  # the template's own
         return value
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in " ".join(value.split()))
+    line = value.translate(dict.fromkeys(map(ord, "\t\n\r"), " "))
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in line)
 
 
 def _capped(snr_db: float) -> float:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import charts, html_report, parity
+from twinkeel.pipeline import charts, html_report, manifest, parity, runner
 from twinkeel.pipeline.artifact import Artifact
 from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
-from twinkeel.pipeline.errors import TwinkeelError, VerifyError
+from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
 from twinkeel.pipeline.html_report import Insight
 from twinkeel.pipeline.judge import Row
 from twinkeel.pipeline.ladder import Rung
@@ -223,6 +223,20 @@ def test_a_failed_build_says_so_on_top():
     assert "✗ not built" in page.text and "android/executorch" in page.text and "nan" not in page.text
 
 
+def test_the_command_writes_the_report_of_a_failed_build(run_cli, monkeypatch, tmp_path):
+    result, content = made_up()
+    folder = tmp_path / "out" / "android"
+    folder.mkdir(parents=True)
+    manifest.write(content | {"schema_version": 1, "files": {}, "artifacts": []}, folder / manifest.MANIFEST)
+    failed = replace(result, folder=folder, errors=["android/onnx fp32: it broke"])
+    monkeypatch.setattr(runner, "build", lambda *_: [failed])
+    ended = run_cli("build", "android", "-o", tmp_path / "out")
+    assert isinstance(ended.exception, ParityError)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "checks failed" in text and "it broke" in text
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["android", "report.html"]
+
+
 def test_a_build_of_nothing_that_runs_has_a_page():
     result, content = made_up(curve=False)
     result.rows[:] = [replace(row, answers=None, accuracy=math.nan, agreement=math.nan) for row in result.rows]
@@ -295,7 +309,7 @@ def test_a_table_of_the_sensitivity_is_read_back(tmp_path):
 
 
 def test_the_default_build_has_a_report(default_build, tmp_path):
-    from twinkeel.pipeline import cli, manifest
+    from twinkeel.pipeline import cli
 
     (tmp_path / "sensitivity.csv").write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
     results = list(default_build.results.values())
