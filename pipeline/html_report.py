@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from . import charts, drift, layers, manifest, report
 from .artifact import Target
-from .errors import TwinkeelError
+from .errors import TwinkeelError, VerifyError
 from .judge import Row, Say
 from .program import REFERENCES, describe_reference, is_quantized
 from .runner import Result
@@ -123,28 +123,33 @@ def write(name: str, results: Sequence[Result], targets: Mapping[str, Target], o
 
 def look(results: Sequence[Result], targets: Mapping[str, Target], out: Path) -> Insight:
     """Measure the drift of finished folders, and read what `twinkeel sensitivity` left in `out`."""
+    runtimes: tuple[RuntimeDrift, ...] = ()
+    sensitive: tuple[SensitiveLayer, ...] = ()
+    drift_error = sensitivity_error = ""
+    try:
+        if any(row.artifact.precision == "int8" for result in results for row in result.rows):
+            runtimes = drift.measure([result.folder for result in results], targets, lambda line, done=None: None)
+    except TwinkeelError as error:
+        drift_error = str(error)
+    try:
+        sensitive = _sensitivity(results[0].folder, out)
+    except TwinkeelError as error:
+        sensitivity_error = str(error)
+    return Insight(drift=runtimes, drift_error=drift_error, sensitivity=sensitive, sensitivity_error=sensitivity_error)
+
+
+def _sensitivity(folder: Path, out: Path) -> tuple[SensitiveLayer, ...]:
+    """What lies in `out`; nothing where there is none, a VerifyError where it does not have the folder's layers."""
     from . import sensitivity
 
-    runtimes: tuple[RuntimeDrift, ...] = ()
-    drift_error = sensitivity_error = ""
-    if any(row.artifact.precision == "int8" for result in results for row in result.rows):
-        try:
-            runtimes = drift.measure([result.folder for result in results], targets, lambda line, done=None: None)
-        except TwinkeelError as error:
-            drift_error = str(error)
     table = out / sensitivity.TABLE
-    found: tuple[SensitiveLayer, ...] = ()
-    if table.is_file():
-        try:
-            found = sensitivity.read(table)
-        except TwinkeelError as error:
-            sensitivity_error = str(error)
-        names = {layer["name"] for layer in manifest.read_json(results[0].folder / "golden" / layers.INDEX)["layers"]}
-        if found and not names <= {layer.name for layer in found}:
-            found, sensitivity_error = (), f"{sensitivity.TABLE} is of another model."
-    return Insight(
-        drift=runtimes, drift_error=drift_error, sensitivity=found, sensitivity_error=sensitivity_error
-    )  # fmt: skip
+    if not table.is_file():
+        return ()
+    found = sensitivity.read(table)
+    names = {layer["name"] for layer in manifest.read_json(folder / "golden" / layers.INDEX)["layers"]}
+    if not names <= {layer.name for layer in found}:
+        raise VerifyError(f"{sensitivity.TABLE} is of another model.")
+    return found
 
 
 def save(text: str, path: Path) -> Path:
@@ -334,9 +339,7 @@ def drift_chart(runtimes: Sequence[RuntimeDrift]) -> charts.Chart | None:
     for n, runtime in shown_ones:
         numbers = list(range(1, count + 1))
         dashes = ("", "7 3", "2 3")[n % 3]
-        lines.append(
-            charts.Line(path=frame.path(numbers, heights[n]), colour=n % charts.COLOURS, dashes=dashes)
-        )  # fmt: skip
+        lines.append(charts.Line(path=frame.path(numbers, heights[n]), colour=n % charts.COLOURS, dashes=dashes))
         if runtime.first is not None:
             at = runtime.layers.index(runtime.first)
             marks.append(frame.mark(at + 1, heights[n][at], colour=n, shape=3, text=runtime.verdict))
@@ -477,8 +480,8 @@ def training(result: Result) -> list[charts.Chart]:
             x_label="epoch",
             y_label=label,
             x_range=(0, max(epochs) + 0.5),
-            y_range=charts.spread([*values, 0.0], least=least)
-        )  # fmt: skip
+            y_range=charts.spread([*values, 0.0], least=least),
+        )
         found.append(frame.chart(lines=[charts.Line(path=frame.path(epochs, values), colour=0)]))
     return found
 

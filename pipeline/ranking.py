@@ -33,8 +33,6 @@ def top(scores: NDArray[np.floating[Any]], count: int) -> list[tuple[int, float]
 
 def answers(logits: NDArray[np.floating[Any]]) -> Answers:
     """The answers in logits ``(N, classes)``; of equal ones the first class."""
-    found = [top(scores, 1)[0] for scores in logits]
-    return Answers(
-        classes=np.array([index for index, _ in found], np.int64),
-        probabilities=np.array([probability for _, probability in found], np.float64),
-    )
+    scores = logits.astype(np.float64)
+    scores -= scores.max(1, keepdims=True)  # the largest is 0, and its power 1
+    return Answers(classes=scores.argmax(1), probabilities=1 / np.exp(scores).sum(1))

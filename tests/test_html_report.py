@@ -18,7 +18,7 @@ from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
 from twinkeel.pipeline.html_report import Insight
 from twinkeel.pipeline.judge import Row
 from twinkeel.pipeline.ladder import Rung
-from twinkeel.pipeline.ranking import answers
+from twinkeel.pipeline.ranking import answers, top
 from twinkeel.pipeline.runner import Result
 from twinkeel.pipeline.sensitivity import Layer, read
 from twinkeel.pipeline.stages.train import Epoch
@@ -275,6 +275,15 @@ def test_the_worst_images_come_first_with_every_answer():
         (1, ("float model", "a/x fp32")),
         (0, ("a/x int8",)),
     ]
+
+
+def test_answers_are_those_of_the_ranking():
+    logits = np.random.default_rng(0).normal(0, 20, (50, 7)).astype(np.float32)
+    logits[0] = 1.0  # all equal: the first class
+    found = answers(logits)
+    expected = [top(scores, 1)[0] for scores in logits]
+    assert found.classes.tolist() == [index for index, _ in expected]
+    assert found.probabilities == pytest.approx([probability for _, probability in expected])
 
 
 def test_the_interval_of_an_accuracy():
