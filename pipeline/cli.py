@@ -94,7 +94,7 @@ def train(path: Path | None, out: Path) -> None:
 @_out_option
 def build(platform: str, path: Path | None, out: Path) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
-    from . import report, runner
+    from . import html_report, report, runner
 
     _quiet_converters()
     config = _read_config(path)
@@ -102,12 +102,14 @@ def build(platform: str, path: Path | None, out: Path) -> None:
     platforms = PLATFORMS if platform == "all" else (platform,)
     with report.progress(console) as say:
         results = runner.build(config, _targets(), _kits(), _model(config), platforms, out, say)
+        written = html_report.write(config.project.name, results, _targets(), out, say)
     for result in results:
         report.print_result(result, console)
     if len(results) > 1:
         from .compare import compare as compare_folders
 
         report.print_comparison(compare_folders([r.folder for r in results], _targets()), console)
+    console.print(f"wrote {written}", markup=False)
     failed = [f"'{r.folder}': {len(report.failures(r))}" for r in results if not r.is_verified]
     if failed:
         raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")

@@ -18,6 +18,7 @@ from .config import Config
 from .layers import Recording, record
 from .measure import Expected, Measurement, broken, measure
 from .program import UNROUNDED, Program, evaluate, is_quantized
+from .ranking import Answers, answers
 
 LATENCY_RUNS = 30
 GOLDEN_IMAGES = 8
@@ -39,7 +40,11 @@ class Lowered:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: an artifact and everything measured of it."""
+    """One line of the table: an artifact and everything measured of it.
+
+    Attributes:
+        answers: on the held-out images; None where it does not run.
+    """
 
     artifact: Artifact
     checks: list[parity.Check]
@@ -50,6 +55,7 @@ class Row:
     evidence: str
     reference: str
     twin: str | None
+    answers: Answers | None
 
     @property
     def is_verified(self) -> bool:
@@ -118,6 +124,12 @@ class Judge:
             "int8": parity.accuracy(references["int8"][:count], self.outputs.labels),
         }
 
+    @property
+    def answers(self) -> dict[str, Answers]:
+        """What the float and the int8 reference say of the held-out images."""
+        count, references = self.outputs.held_out, self.outputs.references
+        return {"float": answers(references["original"][:count]), "int8": answers(references["int8"][:count])}
+
     def program_checks(self, *, has_int8: bool) -> list[parity.Check]:
         """The fold leg on all images, the quantize leg on the held-out ones: the others were not calibrated for.
 
@@ -141,8 +153,7 @@ class Judge:
                 found[item.artifact.path] = self._measure(item, folder)
             except Exception as error:  # each runtime has errors of its own; the row says which
                 found[item.artifact.path] = error
-        runs = {path: measured.run for path, measured in found.items() if isinstance(measured, Measurement)}
-        latency = latencies(runs, self.outputs.images[:1])
+        latency = self._latencies(lowered, found)
         rows = []
         for item in lowered:
             measurement = found[item.artifact.path]
@@ -156,6 +167,19 @@ class Judge:
             ]
             rows.append(self._row(item, measurement, peers, latency[item.artifact.path], folder))
         return rows
+
+    def _latencies(self, lowered: Sequence[Lowered], found: Mapping[str, Measurement | Exception]) -> dict[str, float]:
+        """Milliseconds of those that run, what a runtime runs apart from what an executor does.
+
+        An executor's milliseconds of numpy between two runs of a runtime make that up to 30 times slower.
+        """
+        runs: dict[str, dict[str, Run]] = {}
+        for item in lowered:
+            measured = found[item.artifact.path]
+            if isinstance(measured, Measurement):
+                evidence = self.targets[item.artifact.target].EVIDENCE
+                runs.setdefault(evidence, {})[item.artifact.path] = measured.run
+        return {p: t for group in runs.values() for p, t in latencies(group, self.outputs.images[:1]).items()}
 
     def _measure(self, item: Lowered, folder: Path) -> Measurement:
         artifact, references = item.artifact, self.outputs.references
@@ -202,6 +226,7 @@ class Judge:
             evidence=target.EVIDENCE,
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
+            answers=answers(found.logits[:count]),
         )
 
     def _broken_row(self, item: Lowered, error: Exception) -> Row:
@@ -216,6 +241,7 @@ class Judge:
             evidence="none",
             reference=self.targets[item.artifact.target].REFERENCES[item.artifact.precision],
             twin=item.twin,
+            answers=None,
         )
 
     def _limits(

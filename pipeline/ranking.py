@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """The top class of each image ``(N,)`` int64, and its probability ``(N,)`` in 0..1."""
+
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
 
 
 def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -20,3 +29,10 @@ def top(scores: NDArray[np.floating[Any]], count: int) -> list[tuple[int, float]
     probabilities = softmax(scores)
     order = np.argsort(-scores.astype(np.float64), kind="stable")[:count]
     return [(int(index), float(probabilities[index])) for index in order]
+
+
+def answers(logits: NDArray[np.floating[Any]]) -> Answers:
+    """The answers in logits ``(N, classes)``; of equal ones the first class."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max(1, keepdims=True)  # the largest is 0, and its power 1
+    return Answers(classes=scores.argmax(1), probabilities=1 / np.exp(scores).sum(1))

@@ -27,12 +27,21 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .ladder import Rung
+    from .ranking import Answers
     from .stages.quantize import Quantized
+    from .stages.train import Epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a build gave."""
+    """What a build gave.
+
+    Attributes:
+        reference_accuracy: top-1 of the references ``float`` and ``int8``, 0..1.
+        reference_answers: what they say of the held-out images.
+        held_out: these images and their labels.
+        curve: of the training; empty where weights were given.
+    """
 
     folder: Path
     program_checks: list[parity.Check]
@@ -40,6 +49,9 @@ class Result:
     rows: list[Row]
     errors: list[str]
     rungs: tuple[Rung, ...]
+    reference_answers: dict[str, Answers]
+    held_out: data_module.Split
+    curve: tuple[Epoch, ...]
 
     @property
     def is_verified(self) -> bool:
@@ -47,32 +59,40 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where a model's weights came from, and the curve of the training; empty where they were given."""
+
+    source: str
+    curve: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where a program came from.
 
     Attributes:
-        source: of the weights.
+        weights: where they came from.
         weights_sha256: of their values.
         rungs: of the quantization.
         warnings: what is doubtful in the calibration set.
         all_int8: the program without layers in float; None where it has none.
     """
 
-    source: str
+    weights: Weights
     weights_sha256: str
     rungs: tuple[Rung, ...]
     warnings: tuple[str, ...]
     all_int8: Program | None
 
 
-def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out: Path, say: Say) -> str:
-    """Give `model` its weights, loaded or trained; where they came from."""
+def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out: Path, say: Say) -> Weights:
+    """Give `model` its weights, loaded or trained."""
     from .stages import train, weights
 
     if config.weights.is_given:
         path = weights.locate(config.weights, out / "weights")
         weights.load_into(model, path)
-        return f"checkpoint, SHA-256 {weights.file_digest(path)}"
+        return Weights(source=f"checkpoint, SHA-256 {weights.file_digest(path)}", curve=())
     key = json.dumps(
         [
             config.model.model_dump(),
@@ -83,7 +103,7 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
         sort_keys=True,
     )
     folder = out / "train" / hashlib.sha256(key.encode()).hexdigest()[:12]
-    train.train(
+    curve = train.train(
         model,
         data,
         config,
@@ -92,7 +112,7 @@ def get_weights(model: nn.Module, config: Config, data: data_module.Dataset, out
             f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %", (e.epoch, n)
         ),
     )
-    return f"trained on {config.data.source}"
+    return Weights(source=f"trained on {config.data.source}", curve=tuple(curve))
 
 
 def make_program(
@@ -120,7 +140,7 @@ def make_program(
 
     torch.manual_seed(config.train.seed)
     model = create(len(data.labels), config.model.width)
-    source = get_weights(model, config, data, out, say)
+    weights = get_weights(model, config, data, out, say)
     model.eval().requires_grad_(False)
     contract = _contract(config)
     say("fold: BatchNorm and normalization into the convolutions")
@@ -141,7 +161,7 @@ def make_program(
         minimum_ios=config.ios.version,
     )
     origin = Origin(
-        source=source,
+        weights=weights,
         weights_sha256=_digest(model),
         rungs=climbed.rungs,
         warnings=warnings,
@@ -246,6 +266,9 @@ def build(
                 rows=judge.rows(built, staging, say),
                 errors=errors,
                 reference_accuracy=judge.accuracies,
+                reference_answers=judge.answers,
+                held_out=data.held_out,
+                curve=origin.weights.curve,
             )
             if origin.all_int8 is not None:
                 _say_cost_of_float(origin.all_int8, plans[platform], built, staging, judge.outputs.images[:1], say)
@@ -349,7 +372,7 @@ def _write_folder(
         "model": {
             "name": config.model.name,
             "width": config.model.width,
-            "weights": origin.source,
+            "weights": origin.weights.source,
             "weights_sha256": origin.weights_sha256,
         },
         "input": asdict(program.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},

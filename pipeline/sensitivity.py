@@ -21,6 +21,7 @@ from torch.fx import Interpreter, Node
 
 from . import layers as layers_module
 from . import parity
+from .errors import VerifyError
 from .judge import Say
 from .program import Program
 from .stages.quantize import module_path
@@ -112,6 +113,22 @@ def write(found: Sensitivity, folder: Path) -> None:
     right.set(xlabel=f"only this layer in float: gain over {found.all_db:.1f} dB")
     left.invert_yaxis()
     figure.savefig(folder / PICTURE, dpi=120, metadata={"Software": None})
+
+
+def read(table: Path) -> tuple[Layer, ...]:
+    """The layers of a ``sensitivity.csv``, in its order.
+
+    Raises:
+        VerifyError: it is no such table.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
+        return tuple(
+            Layer(name=r["layer"], kind=r["kind"], alone_db=float(r["alone_db"]), without_db=float(r["without_db"]))
+            for r in rows
+        )
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise VerifyError(f"cannot read '{table}': {error}. `twinkeel sensitivity` makes it.") from error
 
 
 class _Switched(Interpreter):

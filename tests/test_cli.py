@@ -236,6 +236,8 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
         assert first["labels"] == ["ant", "bee", "cat"]
         assert first["files"] == second["files"]
         assert len(first["artifacts"]) == count
+    page = (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
+    assert "18 of 18" in page and "mine: verified" in page and "Training" not in page  # the weights were given
     assert (tmp_path / "one" / "android" / "litert" / "mine-int8.tflite").is_file()
     assert (tmp_path / "one" / "ios" / "coreml" / "mine-int8.mlpackage" / "Manifest.json").is_file()
 

@@ -1,0 +1,334 @@
+"""The report on one page, from made-up results; what a browser would run or load must not be in it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import charts, html_report, manifest, parity, runner
+from twinkeel.pipeline.artifact import Artifact
+from twinkeel.pipeline.data import Split
+from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
+from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
+from twinkeel.pipeline.html_report import Insight
+from twinkeel.pipeline.judge import Row
+from twinkeel.pipeline.ladder import Rung
+from twinkeel.pipeline.ranking import answers, top
+from twinkeel.pipeline.runner import Result
+from twinkeel.pipeline.sensitivity import Layer, read
+from twinkeel.pipeline.stages.train import Epoch
+
+HOSTILE = (
+    "</title></style><script>alert(1)</script>",
+    '" onmouseover="alert(1)',
+    "' style='position:fixed",
+    "<img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "new\nline\r\nand\ttab",
+    "\u202eright to left\u202d",
+    "שלום عالم",
+    "👩‍👩‍👧‍👦 emoji",
+    "nul\0 bell\a escape\x1b[31m",
+    "lone \ud800 surrogate",
+    "&lt;b&gt; &amp;amp; <b>",
+    "very long " * 400,
+    "javascript:alert(1)",
+    "]]><!-- --> <![CDATA[",
+    "",
+)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text, and the elements that are left open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def _check(metric="snr_db", measured=120.0, reason="a reason"):
+    return parity.Check(
+        leg="lower", metric=metric, measured=measured, sense=">=", limit=90, reason=reason, needs_all=False
+    )
+
+
+def _row(target, precision, logits, labels, *, evidence="runtime", measured=120.0):
+    return Row(
+        artifact=Artifact(target=target, precision=precision, path=f"x/{precision}", bytes=1_234_567, sha256="0" * 64),
+        checks=[_check(measured=measured)],
+        agreement=float((logits.argmax(1) == labels).mean()),
+        accuracy=parity.accuracy(logits, labels),
+        latency_ms=1.25,
+        operators={"CONV_2D": 35, "ADD": 10},
+        evidence=evidence,
+        reference="int8" if precision == "int8" else "fp32",
+        twin=None,
+        answers=answers(logits),
+    )
+
+
+def made_up(classes=10, images=40, labels=None, curve=True):
+    """A result and its manifest."""
+    random = np.random.default_rng(0)
+    truth = np.arange(images) % classes
+    logits = (random.normal(0, 1, (images, classes)) + 3 * np.eye(classes)[truth]).astype(np.float32)
+    rough = (logits + random.normal(0, 1, logits.shape)).astype(np.float32)
+    result = Result(
+        folder=Path("out/android"),
+        program_checks=[replace(_check(), leg="fold")],
+        reference_accuracy={"float": parity.accuracy(logits, truth), "int8": parity.accuracy(rough, truth)},
+        rows=[_row("android/litert", "fp32", logits, truth), _row("android/litert", "int8", rough, truth)],
+        errors=[],
+        rungs=(
+            Rung(
+                name="equalization", note="5 groups", calibration_db=31.0, snr_db=30.0, agreement=1.0, accuracy=0.9,
+                cost="none", seconds=1.5, peak_bytes=2**30, is_met=True, is_kept=True,
+            ),
+        ),
+        reference_answers={"float": answers(logits), "int8": answers(rough)},
+        held_out=Split(images=random.integers(0, 256, (images, 32, 32, 3), np.uint8), labels=truth),
+        curve=tuple(Epoch(epoch=n, loss=2 / n, accuracy=1 - 1 / n) for n in range(1, 6)) if curve else (),
+    )  # fmt: skip
+    content = {
+        "model": {"name": "mobilenet_v2", "width": 0.35, "weights": "trained on digits", "weights_sha256": "1" * 64},
+        "input": {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA", "resolution": 32, "mean": [0.5], "std": [1]},
+        "labels": list(labels or (f"class {n}" for n in range(classes))),
+        "calibration_images": 20,
+        "calibration_sha256": "2" * 64,
+        "warnings": [],
+        "manifest_sha256": "3" * 64,
+        "versions": {"twinkeel": "0.1.0"},
+    }
+    return result, content
+
+
+def _layer(n, name, snr_db=math.inf, equal_values=1.0, is_within=True):
+    check = parity.Check(leg="layer", metric="new_values", measured=0 if is_within else 1, sense="<=", limit=0.5,
+                         reason="r", needs_all=False)  # fmt: skip
+    return LayerDrift(name=f"{name}.{n}", kind="convolution", snr_db=snr_db, equal_values=equal_values, max_steps=1,
+                      checks=(check,))  # fmt: skip
+
+
+def insight(name="features"):
+    """A runtime without differences, one that leaves its limit, and the sensitivity of the same layers."""
+    same = [_layer(n, name) for n in range(20)]
+    apart = [_layer(n, name, 60.0 - 2 * n, 0.9999 - 0.04 * n, is_within=n < 12) for n in range(20)]
+    return Insight(
+        drift=(
+            RuntimeDrift(targets=("android/litert",), reference="int8", layers=tuple(same)),
+            RuntimeDrift(targets=("android/onnx", "ios/onnx"), reference="int8", layers=tuple(apart)),
+        ),
+        sensitivity=[
+            Layer(name=x.name, kind="convolution", alone_db=math.inf if n == 0 else 40.0 + n, without_db=31.0)
+            for n, x in enumerate(same)
+        ],
+    )
+
+
+def _page(result, content, found=None, name="a name"):
+    return html_report.page(name, [result], [content], found or Insight())
+
+
+def _assert_self_contained(text):
+    page = Page(text)
+    assert not page.open
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    for tag, attributes in page.tags:
+        assert not [key for key in attributes if key.startswith("on")], (tag, attributes)
+        assert (attributes.get("src") or "data:").startswith("data:image/png;base64,"[:5])
+        assert (attributes.get("href") or "#").startswith("#")
+        assert "srcset" not in attributes
+    assert "url(" not in text and "@import" not in text and "://" not in text
+    return page
+
+
+def test_the_page_is_whole_and_needs_nothing_else():
+    result, content = made_up()
+    text = _page(result, content, insight())
+    page = _assert_self_contained(text)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {attributes["href"][1:] for tag, attributes in page.tags if tag == "a"} <= set(ids)
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    for words in (
+        "2 of 2",
+        "android/litert int8",
+        "1.23 MB",
+        "CONV_2D 35",
+        "Training loss",
+        "features.12",
+        "trained on",
+    ):
+        assert words in page.text, words
+    assert text == _page(*made_up(), insight())
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_text_stays_text(hostile):
+    result, content = made_up(classes=3, labels=[hostile, "b", hostile + "2"])
+    content["model"]["weights"] = hostile
+    content["warnings"] = [hostile]
+    result.errors.append(f"android/litert fp16: {hostile}")
+    result.rows[0].checks.append(_check(measured=0.0, reason=hostile))
+    result.rows[0].operators[hostile] = 1
+    result = replace(result, rungs=(replace(result.rungs[0], name=hostile, note=hostile, cost=hostile),))
+    text = _page(result, content, insight(hostile), name=hostile)
+    text.encode()
+    page = Page(text)
+    plain = Page(_page(*made_up(classes=3), insight()))
+    assert not page.open
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags} | {"section", "strong", "li", "ul"}
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+    assert not re.search("[\0-\x08\x0b-\x1f]", text)
+    shown = html_report.shown(hostile)
+    assert shown in " ".join(page.text.split()) and len(shown) <= 200 and "\n" not in shown
+
+
+def test_a_failed_build_says_so_on_top():
+    result, content = made_up()
+    result.rows[1] = replace(result.rows[1], checks=[_check("max_error", 1.0)])
+    broken = replace(
+        result.rows[0],
+        artifact=replace(result.rows[0].artifact, target="android/onnx"),
+        checks=[_check("runs", 0.0)], agreement=math.nan, accuracy=math.nan, latency_ms=math.nan, operators={},
+        evidence="none", answers=None,
+    )  # fmt: skip
+    result.rows.append(broken)
+    result.errors.append("android/executorch fp32: RuntimeError: it broke: badly")
+    page = _assert_self_contained(_page(result, content))
+    top = page.text[: page.text.index("Support and evidence")]
+    assert "checks failed" in top and "all artifacts verified" not in page.text and "1 of 3" in top
+    assert "3 checks or builds failed" in top and "max_error is 1" in top and "it broke: badly" in top
+    assert "✗ not built" in page.text and "android/executorch" in page.text and "nan" not in page.text
+
+
+def test_the_command_writes_the_report_of_a_failed_build(run_cli, monkeypatch, tmp_path):
+    result, content = made_up()
+    folder = tmp_path / "out" / "android"
+    folder.mkdir(parents=True)
+    manifest.write(content | {"schema_version": 1, "files": {}, "artifacts": []}, folder / manifest.MANIFEST)
+    failed = replace(result, folder=folder, errors=["android/onnx fp32: it broke"])
+    monkeypatch.setattr(runner, "build", lambda *_: [failed])
+    ended = run_cli("build", "android", "-o", tmp_path / "out")
+    assert isinstance(ended.exception, ParityError)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "checks failed" in text and "it broke" in text
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["android", "report.html"]
+
+
+def test_a_build_of_nothing_that_runs_has_a_page():
+    result, content = made_up(curve=False)
+    result.rows[:] = [replace(row, answers=None, accuracy=math.nan, agreement=math.nan) for row in result.rows]
+    page = _assert_self_contained(_page(result, content))
+    assert "Training" not in page.text and "Accuracy over" not in page.text
+
+
+def test_many_classes_are_pairs_and_not_a_matrix():
+    result, content = made_up(classes=1000, images=2000)
+    text = _page(result, content)
+    page = _assert_self_contained(text)
+    assert len(text) < 400_000 and "1000 classes are too many" in page.text
+    assert sum(tag == "td" for tag, _ in page.tags) < 300
+    assert sum(tag == "img" for tag, _ in page.tags) == html_report.WORST_IMAGES
+    assert 'class="confusion' not in text
+
+
+def test_sections_without_data_name_the_command():
+    result, content = made_up()
+    assert "twinkeel sensitivity" in Page(_page(result, content)).text
+    found = Insight(drift_error="it does not run", sensitivity_error="it is of another model.")
+    text = Page(_page(result, content, found)).text
+    assert "Not measured: it does not run" in text and "it is of another model." in text
+    result.rows[:] = result.rows[:1]
+    assert "Layers in int8" not in Page(_page(result, content)).text
+
+
+def test_the_worst_images_come_first_with_every_answer():
+    truth = np.array([0, 1, 0, 1])
+    right = answers(np.array([[3, 0], [0, 3], [0.1, 0], [0, 3]], np.float32))
+    other = answers(np.array([[3, 0], [3, 0], [0.1, 0], [0, 3]], np.float32))
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    found = html_report.worst_images({"float model": right, "a/x fp32": right, "a/x int8": other}, truth, images)
+    assert [image.index for image in found] == [1, 2, 0, 3]
+    assert [(said.answer, said.models) for said in found[0].said] == [
+        (1, ("float model", "a/x fp32")),
+        (0, ("a/x int8",)),
+    ]
+
+
+def test_answers_are_those_of_the_ranking():
+    logits = np.random.default_rng(0).normal(0, 20, (50, 7)).astype(np.float32)
+    logits[0] = 1.0  # all equal: the first class
+    found = answers(logits)
+    expected = [top(scores, 1)[0] for scores in logits]
+    assert found.classes.tolist() == [index for index, _ in expected]
+    assert found.probabilities == pytest.approx([probability for _, probability in expected])
+
+
+def test_the_interval_of_an_accuracy():
+    assert html_report.interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)  # Wilson 1927
+    assert html_report.interval(1.0, 10)[1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_log", "expected"),
+    [(0, 10, False, [0, 2, 4, 6, 8, 10]), (97.2, 99.6, False, [97.5, 98, 98.5, 99, 99.5]), (0.03, 2, True, [0.05, 0.1, 0.2, 0.5, 1, 2])],
+)  # fmt: skip
+def test_ticks_are_round(low, high, is_log, expected):
+    assert charts.Scale(low=low, high=high, start=0, end=1, is_log=is_log).ticks() == pytest.approx(expected)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = html_report.save("one", tmp_path / "report.html")
+    with pytest.raises(UnicodeEncodeError):
+        html_report.save("two \ud800", path)
+    assert path.read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(TwinkeelError, match="cannot write"):
+        html_report.save("two", tmp_path / "none" / "report.html")
+
+
+def test_a_table_of_the_sensitivity_is_read_back(tmp_path):
+    path = tmp_path / "sensitivity.csv"
+    path.write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
+    assert read(path) == (Layer(name="input", kind="tensor", alone_db=math.inf, without_db=37.15),)
+    path.write_text("something else\n1\n")
+    with pytest.raises(VerifyError, match="twinkeel sensitivity"):
+        read(path)
+
+
+def test_the_default_build_has_a_report(default_build, tmp_path):
+    from twinkeel.pipeline import cli
+
+    (tmp_path / "sensitivity.csv").write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
+    results = list(default_build.results.values())
+    path = html_report.write("digits", results, cli._targets(), tmp_path, lambda line, done=None: None)
+    page = _assert_self_contained(path.read_text(encoding="utf-8"))
+    rows = [row for result in results for row in result.rows]
+    assert f"{len(rows)} of {len(rows)}" in page.text and "all artifacts verified" in page.text
+    assert all(html_report.name_of(row) in page.text for row in rows)
+    assert "Training loss" in page.text and "sensitivity.csv is of another model" in page.text
+    assert page.text.count("within its limits in all 64 layers") == 5
+    assert path.stat().st_size < 500_000
+    for folder in default_build.folders.values():
+        manifest.verify(folder)
