@@ -36,7 +36,7 @@ _PASSED = ("QuantizeLinear", "Clip", "Relu", "Transpose", "ReorderOutput")
 
 
 def build(program: Program, precision: str, out: Path) -> Path:
-    """Export with torch's dynamo exporter; int8 becomes QuantizeLinear / DequantizeLinear pairs."""
+    """Export with torch's dynamo exporter; int8 becomes QuantizeLinear / DequantizeLinear pairs, uint8 between layers."""
     import onnx
     import torch
 
@@ -53,9 +53,43 @@ def build(program: Program, precision: str, out: Path) -> Path:
     )
     model = exported.model_proto  # type: ignore[union-attr]
     _drop_debug_metadata(model)
+    if precision == "int8":
+        _make_activations_unsigned(model.graph)
     onnx.checker.check_model(model)
     out.write_bytes(model.SerializeToString(deterministic=True))
     return out
+
+
+def _make_activations_unsigned(graph: Any) -> None:
+    """Store activations as uint8, each value and its zero point 128 higher: the same numbers.
+
+    onnxruntime 1.31 fuses every convolution and addition between uint8 values. Between int8 ones it leaves those
+    without an activation behind them in float: at width 1.0 and 224 pixels 15 of 52 convolutions and all additions,
+    which takes 1.6 times as long.
+    """
+    import onnx
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    unsigned: dict[str, str] = {}
+
+    def moved(name: str) -> str:
+        if name not in unsigned:
+            values = onnx.numpy_helper.to_array(stored[name]).astype(np.int16) + 128
+            unsigned[name] = f"{name}_unsigned"
+            graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.uint8), unsigned[name]))
+        return unsigned[name]
+
+    quantizers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    activations = {node.output[0] for node in quantizers}
+    readers = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in activations]
+    for node in (*quantizers, *readers):
+        node.input[2] = moved(node.input[2])
+    for value in graph.value_info:
+        if value.name in activations:
+            value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    read = {name for node in graph.node for name in node.input}
+    for name in unsigned.keys() - read:
+        graph.initializer.remove(stored[name])
 
 
 def load(path: Path) -> Loaded:

@@ -250,6 +250,13 @@ class CoreML:
         self._change(self.quantize, "scale", change)
 
     def zero_point(self, change):
+        inputs = self.quantize.inputs
+        if "zero_point" not in inputs:  # coremltools leaves one of 0 out
+            other = next(op for op in self.operations if op.type == "quantize" and "zero_point" in op.inputs)
+            binding = other.inputs["zero_point"].arguments[0]
+            value = binding.value if binding.HasField("value") else self.makers[binding.name].attributes["val"]
+            inputs["zero_point"].arguments.add().value.CopyFrom(value)
+            self._change(self.quantize, "zero_point", lambda stored: 0 * stored)
         self._change(self.quantize, "zero_point", change)
 
     def weight_scale(self, change):
