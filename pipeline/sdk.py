@@ -63,6 +63,7 @@ class Contents:
         precision: of the artifact.
         artifact: file or folder to be copied into the kit.
         sha256: of the artifact.
+        bytes: of the artifact.
         output_scale: step of the int8 logits.
         reference: key of `golden.expected` that the artifact must equal.
         limits: what a device's logits are judged by, against `reference`, ``fp32`` and ``int8``.
@@ -79,6 +80,7 @@ class Contents:
     precision: str
     artifact: Path
     sha256: str
+    bytes: int
     output_scale: float
     reference: str
     limits: tuple[Limit, ...]
@@ -148,6 +150,7 @@ def contents(
         precision=precision,
         artifact=folder / entry["path"],
         sha256=entry["sha256"],
+        bytes=entry["bytes"],
         output_scale=manifest["output_scale"],
         reference=reference,
         limits=limits(entry),

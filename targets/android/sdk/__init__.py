@@ -40,7 +40,6 @@ def write(contents: Contents, out: Path) -> None:
             "package_name": package_name,
             "label_digest": label_digest,
             "double": lambda number: repr(float(number)),
-            "kib": lambda path: f"{path.stat().st_size / 1024:,.0f}",
         },
     )
     settle(out)

@@ -25,7 +25,7 @@ def write(contents: Contents, out: Path) -> None:
         out,
         contents,
         names={"__module__Tests": f"{module}Tests", "__module__": module},
-        filters={"swift": swift_string, "macos": _macos, "megabytes": _megabytes},
+        filters={"swift": swift_string, "macos": _macos},
     )
     copy_artifact(contents, out / "Sources" / module / "Resources")
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
@@ -42,11 +42,6 @@ def swift_string(text: str) -> str:
 
 def _macos(version: int) -> str:
     return f"{_MACOS[version]}.0"
-
-
-def _megabytes(artifact: Path) -> str:
-    files = [p for p in artifact.rglob("*") if p.is_file()] if artifact.is_dir() else [artifact]
-    return f"{sum(p.stat().st_size for p in files) / 1e6:.1f}"
 
 
 def _vectors(contents: Contents) -> str:
