@@ -221,7 +221,7 @@ def _climb(model: nn.Module, images: data.Dataset, config: Config) -> None:
 
 def _contract(resolution: int) -> InputContract:
     mean, std = tuple(Config().data.mean), tuple(Config().data.std)
-    return InputContract(resolution=resolution, mean=mean, std=std, grey=fold.grey_level(mean, std))
+    return InputContract.of(resolution, mean, std)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main() -> None:
         for _ in range(3):
             model(torch.randn(4, 3, SIZE, SIZE))
     model.eval().requires_grad_(False)
-    contract = InputContract(resolution=SIZE, mean=MEAN, std=STD, grey=fold.grey_level(MEAN, STD))
+    contract = InputContract.of(SIZE, MEAN, STD)
     shipped = fold.fold(model, contract)
     images = np.random.default_rng(0).integers(0, 256, (12, SIZE, SIZE, 4), np.uint8)
     images[..., 3] = 255

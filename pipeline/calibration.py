@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import parity
+from . import outputs, parity
 from .data import Dataset, Split, rgba
 from .judge import Say
 from .program import InputContract, evaluate, evaluate_batched
@@ -130,12 +130,10 @@ def write(points: list[Point], folder: Path) -> None:
     """``calibration.csv`` and ``calibration.png`` in `folder`."""
     from matplotlib.figure import Figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["images", "subset", "snr_db"])
     writer.writerows([p.images, i, f"{db:.2f}"] for p in points for i, db in enumerate(p.snr_db))
-    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     sizes = [p.images for p in points]
@@ -145,4 +143,6 @@ def write(points: list[Point], folder: Path) -> None:
     axes.set_xticks(sizes, [str(n) for n in sizes])
     axes.set(xlabel="calibration images", ylabel="SNR of int8 on held-out images, dB")
     axes.grid(alpha=0.3)
-    figure.savefig(folder / PICTURE, dpi=120, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    outputs.add(folder, {TABLE: text.getvalue(), PICTURE: picture.getvalue()})

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-import logging
-import os
 import pkgutil
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +20,9 @@ if TYPE_CHECKING:
     from .judge import Say
     from .parity import Check
     from .program import Program
+    from .runner import Order
     from .sdk import Kit
+    from .store import Store
 
 PLATFORMS = ("android", "ios")
 
@@ -66,71 +65,173 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}")
 
 
+def _store_option(function: Any) -> Any:
+    return click.option(
+        "--store",
+        "store_url",
+        envvar="TWINKEEL_STORE",
+        help="Where results are kept, a folder or an address that fsspec knows; 'none' keeps nothing.",
+    )(function)
+
+
 @cli.command()
 @_config_option
 @_out_option
-def train(path: Path | None, out: Path) -> None:
+@_store_option
+def train(path: Path | None, out: Path, store_url: str | None) -> None:
     """Train or load the weights and write them as safetensors."""
-    import torch
-    from safetensors.torch import save_file
-
-    from . import data, report, runner
+    from . import outputs, report, runner
 
     config = _read_config(path)
-    images = data.load(config)
-    torch.manual_seed(config.train.seed)
-    model = _model(config)(len(images.labels), config.model.width)
     with report.progress(report.console()) as say:
-        runner.get_weights(model, config, images, out, say)
-    out.mkdir(parents=True, exist_ok=True)
-    target = out / f"{config.project.name}.safetensors"
-    save_file(model.state_dict(), target)
-    click.echo(f"wrote {target}")
+        files = runner.weights(config, _model(config), _store(config, store_url), out, say)
+    outputs.add(out, files)
+    click.echo(f"wrote {out / f'{config.project.name}.safetensors'}")
 
 
 @cli.command()
 @click.argument("platform", type=click.Choice([*PLATFORMS, "all"]))
 @_config_option
 @_out_option
-def build(platform: str, path: Path | None, out: Path) -> None:
+@_store_option
+@click.option("--jobs", type=click.IntRange(1), help="Worker processes; by cores and memory without it.")
+@click.option("--explain", is_flag=True, help="Say what would run and why, and do nothing.")
+@click.option("--json", "is_json", is_flag=True, help="The result as JSON on standard output, progress elsewhere.")
+@click.option("--quiet", is_flag=True, help="Nothing but errors.")
+def build(
+    platform: str,
+    path: Path | None,
+    out: Path,
+    store_url: str | None,
+    jobs: int | None,
+    explain: bool,
+    is_json: bool,
+    quiet: bool,
+) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
-    from . import html_report, report, runner
+    from . import html_report, report, runner, workers
 
-    _quiet_converters()
+    workers.quieten()
     config = _read_config(path)
-    console = report.console()
+    console = report.console(is_error=is_json, is_quiet=quiet)
     platforms = PLATFORMS if platform == "all" else (platform,)
+    store = _store(config, store_url)
     with report.progress(console) as say:
-        results = runner.build(config, _targets(), _kits(), _model(config), platforms, out, say)
-        written = html_report.write(config.project.name, results, _targets(), out, say)
-    for result in results:
+        order = runner.order(config, _targets(), _kits(), _model(config), platforms, out, html_report.render, say)
+        if explain:
+            _explain(order, store, is_json=is_json)
+            return
+        built = runner.build(order, store, say, workers.Workers(jobs) if jobs else None)
+        if store is not None and built.ran:
+            runner.keep_within(store, config, say)
+    for result in built.results:
         report.print_result(result, console)
-    if len(results) > 1:
-        from .compare import compare as compare_folders
-
-        report.print_comparison(compare_folders([r.folder for r in results], _targets()), console)
-    console.print(f"wrote {written}", markup=False)
-    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in results if not r.is_verified]
+    if is_json:
+        click.echo(report.as_json(built))
+    if built.comparison is not None:
+        report.print_comparison(built.comparison, console)
+    for name in built.files:
+        console.print(f"wrote {out / name}", markup=False)
+    if not built.ran:
+        console.print("nothing to do: all results were in the store", markup=False)
+    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in built.results if not r.is_verified]
     if failed:
         raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
-    for result in results:
-        console.print(f"all verified: {result.folder}")
+    for result in built.results:
+        console.print(f"all verified: {result.folder}", markup=False)
+
+
+def _explain(order: Order, store: Store | None, *, is_json: bool) -> None:
+    """Print what a build would do."""
+    import json
+    import tempfile
+    from dataclasses import asdict
+
+    from .explain import explain
+    from .jobs import Workshop
+    from .store import Store
+
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = list(explain(order, Workshop(store=store, scratch=Store(scratch))))
+    if is_json:
+        click.echo(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    for line in lines:
+        click.echo(f"{'runs' if line.why else 'kept'}  {line.name}{f': {line.why}' if line.why else ''}")
+    count = sum(bool(line.why) for line in lines)
+    click.echo(f"{count} of {len(lines)} jobs would run" if count else f"nothing to do: all {len(lines)} are there")
+
+
+@cli.group()
+def cache() -> None:
+    """Look at the store of results, and make it smaller."""
+
+
+@cache.command(name="show")
+@_config_option
+@_store_option
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def show_cache(path: Path | None, store_url: str | None, is_json: bool) -> None:
+    """What the store holds, and where."""
+    from . import report
+
+    store = _given_store(path, store_url)
+    report.print_usage(store.url, store.usage(), report.console(), is_json=is_json)
+
+
+@cache.command(name="check")
+@_config_option
+@_store_option
+def check_cache(path: Path | None, store_url: str | None) -> None:
+    """Read every file of the store and name those that are damaged."""
+    store = _given_store(path, store_url)
+    usage = store.usage(is_checked=True)
+    for name in usage.damaged:
+        click.echo(f"damaged: {name}")
+    if usage.damaged:
+        raise VerifyError(
+            f"{len(usage.damaged)} files of the store '{store.url}' are damaged. A build that needs one makes it anew."
+        )
+    click.echo(f"{len(usage.entries)} results, {usage.bytes:,} bytes, none damaged")
+
+
+@cache.command(name="prune")
+@_config_option
+@_store_option
+@click.option("--max-gigabytes", type=click.FloatRange(0), help="Instead of [store] max_gigabytes.")
+def prune_cache(path: Path | None, store_url: str | None, max_gigabytes: float | None) -> None:
+    """Drop the results that were not used for longest, until the rest fits."""
+    store = _given_store(path, store_url)
+    limit = _read_config(path).store.max_gigabytes if max_gigabytes is None else max_gigabytes
+    dropped, freed = store.prune(int(limit * 1e9))
+    click.echo(f"dropped {dropped} results, {freed:,} bytes")
+
+
+@cache.command(name="clear")
+@_config_option
+@_store_option
+def clear_cache(path: Path | None, store_url: str | None) -> None:
+    """Drop every result."""
+    store = _given_store(path, store_url)
+    store.clear()
+    click.echo(f"'{store.url}' is empty")
 
 
 @cli.command()
 @_config_option
 @_out_option
+@_store_option
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Calibration images to use.")
-def sensitivity(path: Path | None, out: Path, images: int) -> None:
+def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int) -> None:
     """Measure what each layer loses in int8; writes a table and a picture."""
-    from . import data, report
+    from . import data, report, workers
     from . import sensitivity as stage
 
-    _quiet_converters()
+    workers.quieten()
     config = _read_config(path)
     console = report.console()
     with report.progress(console) as say:
-        program, loaded = _ungated_program(config, out, say)
+        program, loaded = _ungated_program(config, store_url, out, say)
         found = stage.measure(program, data.rgba(loaded.calibration.images[:images]), say)
     stage.write(found, out)
     report.print_sensitivity(found, console)
@@ -140,16 +241,17 @@ def sensitivity(path: Path | None, out: Path, images: int) -> None:
 @cli.command()
 @_config_option
 @_out_option
-def calibration(path: Path | None, out: Path) -> None:
+@_store_option
+def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
     """Measure how int8 depends on the number of calibration images; writes a table and a picture."""
     from . import calibration as stage
-    from . import ladder, report
+    from . import ladder, report, workers
 
-    _quiet_converters()
+    workers.quieten()
     config = _read_config(path)
     console = report.console()
     with report.progress(console) as say:
-        program, loaded = _ungated_program(config, out, say)
+        program, loaded = _ungated_program(config, store_url, out, say)
         settings = ladder.settings(config)
         points = stage.curve(program.tuned, program.folded, loaded, program.contract, settings, say)
     stage.write(points, out)
@@ -164,12 +266,12 @@ def parity(folder: Path, device_results: Path | None) -> None:
 
     With --device-results nothing is run: what a device computed is judged, and recorded as evidence.
     """
-    from . import device, manifest
+    from . import device, manifest, workers
 
     if device_results is not None:
         _print_checks(folder, device.take_in(folder, device_results))
         return
-    _quiet_converters()
+    workers.quieten()
     _print_checks(folder, manifest.replay(folder, _targets()))
 
 
@@ -177,10 +279,10 @@ def parity(folder: Path, device_results: Path | None) -> None:
 @click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
 def compare(out: Path) -> None:
     """Compare the int8 artifacts of all runtimes below OUT, pair by pair, on the golden images."""
-    from . import report
+    from . import report, workers
     from .compare import compare as compare_folders
 
-    _quiet_converters()
+    workers.quieten()
     report.print_comparison(compare_folders(_platform_folders(out), _targets()), report.console())
 
 
@@ -193,9 +295,9 @@ def drift(out: Path) -> None:
     finished folder holds what its manifest lists and nothing else.
     """
     from . import drift as stage
-    from . import manifest, report
+    from . import manifest, report, workers
 
-    _quiet_converters()
+    workers.quieten()
     is_platform = (out / manifest.MANIFEST).is_file()
     folders = [out] if is_platform else _platform_folders(out)
     console = report.console()
@@ -237,8 +339,9 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
     MODEL is an .mlpackage of any origin, or a .pte with a Core ML payload.
     """
     from ..targets.ios import classify
+    from . import workers
 
-    _quiet_converters()
+    workers.quieten()
     found = classify.classify(model, image, labels, repeat)
     for name, probability in found.ranking[:top]:
         click.echo(f"{100 * probability:6.2f} %  {name}")
@@ -259,12 +362,17 @@ def sign(folder: Path, key: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key, a PEM file: check the signature too.")
 def verify(folder: Path, key: Path | None) -> None:
-    """Check the hashes of a finished folder, and with --key who signed it."""
-    from . import manifest, signature
+    """Check every hash of a finished folder, or of all that a build wrote, and with --key who signed it."""
+    from . import manifest, outputs, signature
 
-    count = manifest.verify(folder)
+    if (folder / outputs.INDEX).is_file():
+        count = outputs.verify(folder)
+        platforms = _platform_folders(folder)
+    else:
+        count, platforms = manifest.verify(folder), [folder]
     if key is not None:
-        signature.check(folder, key)
+        for platform in platforms:
+            signature.check(platform, key)
     click.echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
 
 
@@ -361,13 +469,31 @@ def _model(config: Config) -> Any:
     return functools.partial(create, activation=config.model.activation)
 
 
-def _ungated_program(config: Config, out: Path, say: Say) -> tuple[Program, Dataset]:
+def _ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:
     """The program and its images as the configuration asks for them, to be looked at whatever int8 is worth."""
-    from . import data, runner
+    from . import runner
 
-    loaded = data.load(config)
-    program, _ = runner.make_program(config, loaded, _model(config), out, say, is_gated=False)
-    return program, loaded
+    return runner.ungated_program(config, _model(config), _store(config, store_url), out, say)
+
+
+def _store(config: Config, url: str | None) -> Store | None:
+    """By the command, the environment, the configuration, or where this user's caches lie; None for 'none'."""
+    from .store import Store
+
+    if url == "none":
+        return None
+    if not (chosen := url or config.store.url):
+        import platformdirs
+
+        chosen = str(platformdirs.user_cache_path("twinkeel") / "store")
+    return Store(chosen)
+
+
+def _given_store(path: Path | None, url: str | None) -> Store:
+    store = _store(_read_config(path), url)
+    if store is None:
+        raise ConfigError("--store none is no store. Give a folder or an address, or leave --store out.")
+    return store
 
 
 def _platform_folders(out: Path) -> list[Path]:
@@ -376,12 +502,3 @@ def _platform_folders(out: Path) -> list[Path]:
     if not folders:
         raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
     return folders
-
-
-def _quiet_converters() -> None:
-    """Bars and warnings of the converters that mean nothing to a user: optional GPU kernels, C++ log set-up."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)

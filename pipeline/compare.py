@@ -14,6 +14,7 @@ from .errors import VerifyError
 from .measure import run_all
 
 REFERENCE = "quantized reference"
+REFERENCE_XNNPACK = f"{REFERENCE}, XNNPACK's integers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
         scale, inputs = content["output_scale"], golden.inputs
         logits[REFERENCE] = golden.expected["int8"]
         if "int8-xnnpack" in golden.expected:
-            logits[f"{REFERENCE}, XNNPACK's integers"] = golden.expected["int8-xnnpack"]
+            logits[REFERENCE_XNNPACK] = golden.expected["int8-xnnpack"]
         for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
             paths = {entry["target"]: entry["path"]}
             if entry["twin"]:
@@ -64,10 +65,19 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
                 logits[name] = run_all(run, inputs)
     if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in logits) < 2:
         raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
+    return tabulate(logits, scale)
+
+
+def tabulate(logits: Mapping[str, parity.Logits], scale: float) -> Comparison:
+    """Every pair of logits ``(images, classes)``, by name.
+
+    Args:
+        scale: step of the int8 logits.
+    """
     apart = [[parity.steps(a, b, scale) for b in logits.values()] for a in logits.values()]
     return Comparison(
         names=tuple(logits),
-        images=len(inputs),
+        images=len(next(iter(logits.values()))),
         equal=tuple(tuple(float((d == 0).mean()) for d in row) for row in apart),
         largest=tuple(tuple(int(d.max()) for d in row) for row in apart),
     )

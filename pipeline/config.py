@@ -58,6 +58,9 @@ class Data(Section):
         "digits", description="'digits' (scikit-learn, embedded) or 'folder' (one folder of images per class)"
     )
     path: str | None = Field(None, description="folder of class folders, for source = 'folder'")
+    labels: str | None = Field(
+        None, description="text file of class names, one a line in the order of the class folders; else their names"
+    )
     held_out: float = Field(0.2, gt=0, lt=0.9, description="share of images kept for parity and accuracy")
     calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
     calibration_path: str | None = Field(
@@ -187,6 +190,13 @@ class Ios(Section):
         return int(self.minimum_deployment_target.removeprefix("iOS"))
 
 
+class Cache(Section):
+    """Named ``store`` in the file."""
+
+    url: str = Field("", description="folder or address that fsspec knows; empty: this user's cache folder")
+    max_gigabytes: float = Field(10.0, gt=0, le=1e6, description="what a build lets it grow to; a folder's, not others")
+
+
 class Limit(Section):
     leg: Literal["fold", "quantize", "lower"] = Field(description="parity leg")
     precision: Literal["float", "fp32", "fp16", "int8", "w8", "w4"] = Field("float", description="row of the leg")
@@ -206,6 +216,7 @@ class Config(Section):
     quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (when the gate is missed) or 'never'")
     android: Android = Field(Android(), description="Kotlin library; sdk = 'none' leaves it out")
     ios: Ios = Field(Ios(), description="iOS packages and the Swift package; sdk = 'none' leaves it out")
+    store: Cache = Field(Cache(), description="results of earlier builds; --store and TWINKEEL_STORE go before it")
     targets: dict[str, list[str]] = Field(
         default_factory=dict,
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",
@@ -302,6 +313,7 @@ def _resolve_paths(config: Config, base: Path) -> Config:
                 update={
                     "path": absolute(config.data.path),
                     "calibration_path": absolute(config.data.calibration_path),
+                    "labels": absolute(config.data.labels),
                 }
             ),
             "weights": config.weights.model_copy(update={"path": absolute(config.weights.path)}),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
+
+MAX_LABELS = 10_000_000
+"""Bytes of a file of class names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,65 @@ def load(config: Config) -> Dataset:
     else:
         images, labels, names = _folder(Path(config.data.path or ""), config.model.resolution)
     found = _split(images, labels, names, config)
-    return _calibrated_on(Path(config.data.calibration_path), found, config) if config.data.calibration_path else found
+    if config.data.calibration_path:
+        found = _calibrated_on(Path(config.data.calibration_path), found, config)
+    return replace(found, labels=_renamed(names, Path(config.data.labels))) if config.data.labels else found
+
+
+def listing(root: Path) -> dict[str, str]:
+    """SHA-256 of every file below `root` that is read as an image, by its path."""
+    files = image_files(root) if root.is_dir() else []
+    with ThreadPoolExecutor() as pool:
+        return dict(zip((f.relative_to(root).as_posix() for f in files), pool.map(_file_digest, files), strict=True))
+
+
+def image_files(root: Path) -> list[Path]:
+    """Files below a folder, in order, but hidden ones."""
+    return sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+
+
+def changed_meanwhile(config: Config) -> DataError:
+    return DataError(f"'{config.data.path}' changed while it was read. Run the command again when it is at rest.")
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a file of class names, in UTF-8.
+
+    Raises:
+        DataError: it cannot be read, is far larger than names are, or a name is empty or there twice.
+    """
+    try:
+        if path.stat().st_size > MAX_LABELS:
+            raise DataError(f"data.labels '{path}' has {path.stat().st_size:,} bytes; at most {MAX_LABELS:,} are read")
+        names = tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read data.labels '{path}': {error}. Give a text file, one name a line.") from error
+    seen: set[str] = set()
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise DataError(f"data.labels '{path}': line {number} is empty; every class needs a name")
+        if name in seen:
+            raise DataError(f"data.labels '{path}': line {number} repeats '{name[:100]}'; every class needs its own")
+        seen.add(name)
+    return names
+
+
+def _renamed(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    given = read_labels(path)
+    if len(given) != len(names):
+        raise DataError(
+            f"data.labels '{path}' has {len(given)} lines, the data {len(names)} classes. "
+            "Give one name a line, in the order of the class folders."
+        )
+    return given
 
 
 def _calibrated_on(root: Path, found: Dataset, config: Config) -> Dataset:
@@ -68,7 +130,7 @@ def _calibrated_on(root: Path, found: Dataset, config: Config) -> Dataset:
     Raises:
         DataError: there is none, or one of them is a held-out image too.
     """
-    files = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")) if root.is_dir() else []
+    files = image_files(root) if root.is_dir() else []
     if not files:
         raise DataError(f"data.calibration_path '{root}' is no folder with images.")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), config.data.calibration)).astype(int)]
@@ -96,11 +158,11 @@ def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([images, alpha], axis=-1)
 
 
-def edge_images(held_out: Split, seed: int = 0) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Images ``(N, H, W, 3)`` at the edges of what can be fed, and their names."""
-    _, height, width, _ = held_out.images.shape
+def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Images ``(N, H, W, 3)`` at the edges of what can be fed, made from held-out ones, and their names."""
+    _, height, width, _ = held_out.shape
     board = (np.indices((height, width)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
-    first = held_out.images[0]
+    first = held_out[0]
     named = {
         "black": np.zeros((height, width, 3), np.uint8),
         "white": np.full((height, width, 3), 255, np.uint8),
@@ -166,7 +228,7 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
             folder.name.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"the class folder {folder.name!r} has a name that is no UTF-8 text. Rename it.") from error
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        files = image_files(folder)
         if len(files) < 3:
             raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
         images += [fit(read_image(file), resolution) for file in files]

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import manifest, parity
+from . import manifest, outputs, parity
 from .artifact import Target, digest
 from .errors import DeviceError, VerifyError
 from .measure import broken
+from .measure import described as described_error
 from .parity import Check, Limit, Logits
 
 SCHEMA_VERSION = 1
@@ -203,7 +204,7 @@ def _predicted(
         if logits.shape != golden.expected[entry["reference"]].shape:
             raise ValueError(f"{logits.shape} logits where one of each class and image was expected")
     except Exception as error:  # Core ML raises its own errors; the others still deserve their turn
-        return [broken(error)]
+        return [broken(described_error(error))]
     return _judged(entry, golden, logits, content["output_scale"])
 
 
@@ -258,3 +259,4 @@ def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> N
     (folder / manifest.SIGNATURE).unlink(missing_ok=True)
     partial.replace(folder / manifest.PARITY)
     next_manifest.replace(folder / manifest.MANIFEST)
+    outputs.refresh(folder.resolve().parent)

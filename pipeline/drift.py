@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import layers as layers_module
-from . import manifest, parity
+from . import manifest, outputs, parity
 from .artifact import LayerValue, Target, Trace, digest
 from .errors import TwinkeelError, VerifyError
 from .judge import Say
@@ -241,19 +241,17 @@ def _rows(runtimes: Sequence[RuntimeDrift]) -> Iterator[list[str | int]]:
 
 def write(runtimes: Sequence[RuntimeDrift], folder: Path) -> None:
     """``drift.csv`` and ``drift.png`` in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         ["number", "layer", "kind", "target", "reference", "snr_db", "equal_values", "max_steps", "within_limit"]
     )
     writer.writerows(_rows(runtimes))
-    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
-    _draw(runtimes, folder / PICTURE)
+    outputs.add(folder, {TABLE: text.getvalue(), PICTURE: _draw(runtimes)})
 
 
-def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
-    """SNR and share of different values, a line a runtime over the layers; a cross where it leaves its limit first."""
+def _draw(runtimes: Sequence[RuntimeDrift]) -> bytes:
+    """PNG: SNR and share of different values, a line a runtime over the layers; a cross where it leaves its limit first."""
     from matplotlib.figure import Figure
 
     layers = runtimes[0].layers
@@ -280,4 +278,6 @@ def _draw(runtimes: Sequence[RuntimeDrift], path: Path) -> None:
     lower.set_xticklabels([layer.name for layer in layers], rotation=90, fontsize=7)
     for axes in (upper, lower):
         axes.grid(axis="x", color="0.93")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    return picture.getvalue()

@@ -66,6 +66,18 @@ class SignatureError(TwinkeelError):
     exit_code = 10
 
 
+class StoreError(TwinkeelError):
+    """The store of results cannot be used as it is asked for."""
+
+    exit_code = 11
+
+
+class WorkerError(TwinkeelError):
+    """A process that did a part of the work died."""
+
+    exit_code = 12
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that lists the known names and the one most like `name`."""
     names = sorted(known)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import charts, drift, layers, manifest, report
-from .artifact import Target
+from . import charts, report
+from .data import Split
 from .errors import TwinkeelError, VerifyError
-from .judge import Row, Say
+from .judge import Row
 from .program import REFERENCES, describe_reference, is_quantized
-from .runner import Result
+from .runner import Report, Result
 
 if TYPE_CHECKING:
     from .drift import RuntimeDrift
@@ -106,76 +104,49 @@ class WorstImage:
     said: tuple[Said, ...]
 
 
-def write(name: str, results: Sequence[Result], targets: Mapping[str, Target], out: Path, say: Say) -> Path:
-    """Write ``report.html`` of finished folders into `out`, whole or not at all.
+def render(name: str, said: Report, out: Path) -> dict[str, bytes]:
+    """``report.html`` of what a build gave.
 
     Args:
         name: of the project.
-
-    Raises:
-        TwinkeelError: it cannot be written.
+        out: where `twinkeel sensitivity` may have left its table.
     """
-    say("report: layers of the int8 artifacts")
-    insight = look(results, targets, out)
-    manifests = [manifest.read_manifest(result.folder) for result in results]
-    return save(page(name, results, manifests, insight), out / REPORT)
-
-
-def look(results: Sequence[Result], targets: Mapping[str, Target], out: Path) -> Insight:
-    """Measure the drift of finished folders, and read what `twinkeel sensitivity` left in `out`."""
-    runtimes: tuple[RuntimeDrift, ...] = ()
     sensitive: tuple[SensitiveLayer, ...] = ()
-    drift_error = sensitivity_error = ""
+    error = ""
     try:
-        if any(row.artifact.precision == "int8" for result in results for row in result.rows):
-            runtimes = drift.measure([result.folder for result in results], targets, lambda line, done=None: None)
-    except TwinkeelError as error:
-        drift_error = str(error)
-    try:
-        sensitive = _sensitivity(results[0].folder, out)
-    except TwinkeelError as error:
-        sensitivity_error = str(error)
-    return Insight(drift=runtimes, drift_error=drift_error, sensitivity=sensitive, sensitivity_error=sensitivity_error)
+        names = {layer.name for runtime in said.drift for layer in runtime.layers}
+        sensitive = _sensitivity(names, out)
+    except TwinkeelError as failure:
+        error = str(failure)
+    insight = Insight(drift=said.drift, drift_error=said.drift_errors, sensitivity=sensitive, sensitivity_error=error)
+    return {REPORT: page(name, said.results, said.manifests, said.held_out, insight).encode()}
 
 
-def _sensitivity(folder: Path, out: Path) -> tuple[SensitiveLayer, ...]:
-    """What lies in `out`; nothing where there is none, a VerifyError where it does not have the folder's layers."""
+def _sensitivity(names: set[str], out: Path) -> tuple[SensitiveLayer, ...]:
+    """What lies in `out`; nothing where there is none, a VerifyError where it does not have the layers `names`."""
     from . import sensitivity
 
     table = out / sensitivity.TABLE
     if not table.is_file():
         return ()
     found = sensitivity.read(table)
-    names = {layer["name"] for layer in manifest.read_json(folder / "golden" / layers.INDEX)["layers"]}
     if not names <= {layer.name for layer in found}:
         raise VerifyError(f"{sensitivity.TABLE} is of another model.")
     return found
 
 
-def save(text: str, path: Path) -> Path:
-    """Write a file beside its place and put it there when it is whole.
+def page(
+    name: str,
+    results: Sequence[Result],
+    manifests: Sequence[Mapping[str, Any]],
+    held_out: Split,
+    insight: Insight,
+) -> str:
+    """The page of a project: of results and the manifests of their folders, in the same order.
 
-    Raises:
-        TwinkeelError: it cannot be written; what was there is untouched.
+    Args:
+        held_out: the images that the answers are about.
     """
-    partial = None
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        partial = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except OSError as error:
-        raise TwinkeelError(f"cannot write '{path}': {error}. Choose another folder with --out.") from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-    return path
-
-
-def page(name: str, results: Sequence[Result], manifests: Sequence[Mapping[str, Any]], insight: Insight) -> str:
-    """The page of a project: of results and the manifests of their folders, in the same order."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -189,7 +160,7 @@ def page(name: str, results: Sequence[Result], manifests: Sequence[Mapping[str, 
     environment.filters |= {"shown": shown, "percent": percent, "size": size, "number": number}
     first, rows = results[0], [row for result in results for row in result.rows]
     ran = [row for row in rows if row.answers is not None]
-    truth = first.held_out.labels
+    truth = held_out.labels
     models = {"float model": first.reference_answers["float"]}
     models |= {name_of(row): row.answers for row in ran if row.answers is not None}
     text = environment.get_template("report.html.j2").render(
@@ -216,7 +187,7 @@ def page(name: str, results: Sequence[Result], manifests: Sequence[Mapping[str, 
         sensitivity_chart=sensitivity_chart(insight.sensitivity),
         sensitive=sorted(insight.sensitivity, key=lambda layer: layer.alone_db)[:10],
         confusions=confusions(models, truth, worst_row(ran), len(manifests[0]["labels"])),
-        worst=worst_images(models, truth, first.held_out.images),
+        worst=worst_images(models, truth, held_out.images),
         models=len(models),
         curves=training(first),
         has_int8=is_any_quantized(rows),

@@ -21,6 +21,7 @@ from . import data as data_module
 from . import parity, sensitivity
 from .config import Config
 from .errors import ParityError
+from .history import Rung
 from .judge import Say
 from .program import InputContract, evaluate, evaluate_batched
 from .stages import equalize, layerwise, quantize
@@ -35,46 +36,6 @@ MEASURED_AT_MOST = 1000
 _BATCH = 32
 _SENSITIVITY_PIXELS = 64 * 32 * 32
 _BLAMED = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One line of the ladder.
-
-    Attributes:
-        name: the method.
-        note: what it did.
-        calibration_db: SNR of the logits against the float model on the calibration images.
-        snr_db: the same on the held-out images, as are the next two.
-        agreement: share of images with the same top class.
-        accuracy: top-1, 0..1.
-        cost: what it costs to stay: bytes and speed of the artifacts.
-        seconds: for the method, the calibration and the measurement.
-        peak_bytes: largest memory of the process so far.
-        is_met: the gate of the quantize leg.
-        is_kept: the next rung starts from here, or it is the last.
-    """
-
-    name: str
-    note: str
-    calibration_db: float
-    snr_db: float
-    agreement: float
-    accuracy: float
-    cost: str
-    seconds: float
-    peak_bytes: int
-    is_met: bool
-    is_kept: bool
-
-    def __str__(self) -> str:
-        verdict = "passes" if self.is_met else "misses the gate" + ("" if self.is_kept else ", dropped")
-        return (
-            f"{self.name}{f' ({self.note})' if self.note else ''}: SNR {self.snr_db:.1f} dB held-out, "
-            f"{self.calibration_db:.1f} dB calibration, agreement {100 * self.agreement:.2f} %, "
-            f"accuracy {100 * self.accuracy:.2f} %; cost: {self.cost}; "
-            f"{self.seconds:.1f} s, peak {self.peak_bytes / 2**20:.0f} MB: {verdict}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

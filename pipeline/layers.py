@@ -76,31 +76,35 @@ def sampled(shape: Sequence[int]) -> NDArray[np.int64]:
     return np.arange(0, size, min(stride, max(plane - 1, 1)) if size > SAMPLES else 1)
 
 
-def record(program: Program, keys: Sequence[str], images: NDArray[np.uint8]) -> Recording:
-    """Evaluate quantized references on images ``(N, H, W, 4)`` uint8 and keep the `sampled` steps of each layer."""
+def watch(program: Program, key: str, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Recording]:
+    """Evaluate a quantized reference on images ``(N, H, W, 4)`` uint8: its logits ``(N, classes)``, and the `sampled`
+    steps of each layer."""
     outputs = {
         node.name: (owner, node.args[1], node.args[2])
         for node, owner in owners(program.quantized).items()
         if ".quantize_per_tensor" in str(node.target) and owner[1] != "tensor"
     }
     shapes: dict[str, tuple[int, ...]] = {}
-    steps = {}
-    for key in keys:
-        kept: list[NDArray[np.int8]] = []
+    kept: list[NDArray[np.int8]] = []
 
-        def see(node: str, values: torch.Tensor, kept: list[NDArray[np.int8]] = kept) -> None:
-            if node in outputs:
-                shapes[node] = tuple(values.shape)
-                kept.append(values.reshape(-1).numpy()[sampled(values.shape)].astype(np.int8))
+    def see(node: str, values: torch.Tensor) -> None:
+        if node in outputs:
+            shapes[node] = tuple(values.shape)
+            kept.append(values.reshape(-1).numpy()[sampled(values.shape)].astype(np.int8))
 
-        program.logits(key, images, see)
-        steps[key] = np.concatenate(kept).reshape(len(images), -1)
+    logits = program.logits(key, images, see)
     layers = [
         Layer(name=name, kind=kind, shape=shapes[node], scale=float(scale), zero_point=int(zero_point))  # type: ignore[arg-type]
         for node, ((name, kind), scale, zero_point) in outputs.items()
         if node in shapes
     ]
-    return Recording(layers=tuple(layers), steps=steps)
+    return logits, Recording(layers=tuple(layers), steps={key: np.concatenate(kept).reshape(len(images), -1)})
+
+
+def joined(recordings: Sequence[Recording]) -> Recording:
+    """Recordings of the same program on the same images as one."""
+    steps = {key: values for recording in recordings for key, values in recording.steps.items()}
+    return Recording(layers=recordings[0].layers if recordings else (), steps=steps)
 
 
 def write(recording: Recording, folder: Path, keys: Sequence[str]) -> None:

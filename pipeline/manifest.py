@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .artifact import Target, digest
 from .errors import VerifyError
 from .measure import Expected, broken, measure
+from .measure import described as described_error
 from .parity import Check
 from .program import UNROUNDED, describe_reference
 
@@ -79,21 +80,23 @@ def read_golden(folder: Path) -> Golden:
 
 def write_json(content: object, path: Path) -> None:
     """Sorted keys and no time or path, so that equal builds give equal files."""
-    path.write_bytes(_rendered(content))
+    path.write_bytes(rendered(content))
 
 
-def _rendered(content: object) -> bytes:
+def rendered(content: object) -> bytes:
+    """As JSON, the same bytes from equal contents."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def write(content: Mapping[str, Any], path: Path) -> None:
     """A manifest with the hash of all else in it, so that a change of the manifest itself shows."""
-    write_json(_sealed(content), path)
+    write_json(sealed(content), path)
 
 
-def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    bare = {key: value for key, value in content.items() if key != _SELF}
-    return bare | {_SELF: hashlib.sha256(_rendered(bare)).hexdigest()}
+def sealed(content: Mapping[str, Any], key: str = _SELF) -> dict[str, Any]:
+    """With the hash of all else in it under `key`."""
+    bare = {name: value for name, value in content.items() if name != key}
+    return bare | {key: hashlib.sha256(rendered(bare)).hexdigest()}
 
 
 def read_json(path: Path) -> Any:
@@ -160,7 +163,7 @@ def verify(folder: Path) -> int:
     problems = [f"changed: {name}" for name in listed if name in found and found[name] != listed[name]]
     problems += [f"missing: {name}" for name in sorted(listed.keys() - found.keys())]
     problems += [f"unknown: {name}" for name in sorted(found.keys() - listed.keys())]
-    if (folder / MANIFEST).read_bytes() != _rendered(_sealed(content)):
+    if (folder / MANIFEST).read_bytes() != rendered(sealed(content)):
         problems.append(f"changed: {MANIFEST}")
     if problems:
         raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems))
@@ -213,7 +216,7 @@ def replay_artifact(
     try:
         found = measure(target, folder / entry["path"], entry["precision"], golden.inputs, expected, twin=twin)
     except Exception as error:  # each runtime has errors of its own for what it does not take
-        return [broken(error)]
+        return [broken(described_error(error))]
     return [
         Check(
             leg="lower",

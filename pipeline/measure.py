@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +97,25 @@ def measure(
     return Measurement(logits=logits, metrics=metrics, names_classes=loaded.classify is not None, run=loaded.run)
 
 
-def broken(error: Exception) -> Check:
+def described(error: Exception) -> str:
+    """An error of any library in a line or two."""
+    return f"{type(error).__name__}: {str(error).strip()[:500]}"
+
+
+def broken(reason: str) -> Check:
     """The check of an artifact that does not run at all."""
-    reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
     return Check(leg="lower", metric="runs", measured=0, sense=">=", limit=1, reason=reason)
+
+
+def latencies(runs: Mapping[str, Run], image: NDArray[np.uint8], repeats: int) -> dict[str, float]:
+    """Median milliseconds on this machine, all artifacts in turn so that its noise meets them alike."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(image)
+            taken[name].append(time.perf_counter() - start)
+    return {name: 1e3 * float(np.median(times)) for name, times in taken.items()}
 
 
 def run_all(run: Run, images: NDArray[np.uint8]) -> Logits:

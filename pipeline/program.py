@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -63,6 +63,22 @@ class InputContract:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     grey: int
+
+    @classmethod
+    def of(cls, resolution: int, mean: Sequence[float], std: Sequence[float]) -> InputContract:
+        """With the grey level whose remaining shift puts the smallest weights on the alpha channel."""
+
+        def alpha_weight(grey: int) -> float:
+            return max(abs(grey - 255 * m) / (255 * s) for m, s in zip(mean, std, strict=True)) / (255 - grey)
+
+        red, green, blue = mean
+        red_std, green_std, blue_std = std
+        return cls(
+            resolution=resolution,
+            mean=(red, green, blue),
+            std=(red_std, green_std, blue_std),
+            grey=min(range(255), key=alpha_weight),
+        )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .compare import Comparison
 from .judge import Say
 from .parity import Check
-from .runner import Result
+from .runner import Built, Result
+from .store import Usage
 
 if TYPE_CHECKING:
     from .drift import LayerDrift, RuntimeDrift
     from .sensitivity import Sensitivity
 
 
-def console() -> Console:
-    """Plain and wide enough for the table where no terminal is attached."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=150)
+def console(*, is_error: bool = False, is_quiet: bool = False) -> Console:
+    """Plain and wide enough for the table where no terminal is attached.
+
+    Args:
+        is_error: writes to standard error, for standard output is a program's.
+        is_quiet: writes nothing.
+    """
+    made = Console(highlight=False, stderr=is_error, quiet=is_quiet)
+    return made if made.is_terminal else Console(highlight=False, stderr=is_error, quiet=is_quiet, width=150)
 
 
 @contextmanager
@@ -86,6 +96,58 @@ def print_result(result: Result, to: Console) -> None:
     to.print(table)
     for line in failures(result):
         to.print(line, markup=False)
+
+
+def as_json(built: Built) -> str:
+    """What a build gave, for machines: the table's numbers; NaN and infinity are null."""
+    content = {
+        "is_verified": all(result.is_verified for result in built.results),
+        "ran": built.ran,
+        "peak_bytes_of_a_worker": built.peak,
+        "platforms": [
+            {
+                "folder": str(result.folder),
+                "is_verified": result.is_verified,
+                "reference_accuracy": result.reference_accuracy,
+                "program_checks": [asdict(check) | {"is_met": check.is_met} for check in result.program_checks],
+                "errors": result.errors,
+                "artifacts": [
+                    asdict(replace(row, answers=None))
+                    | {"is_verified": row.is_verified}
+                    | {"checks": [asdict(check) | {"is_met": check.is_met} for check in row.checks]}
+                    for row in result.rows
+                ],
+            }
+            for result in built.results
+        ],
+    }
+    return json.dumps(_finite(content), indent=2)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_usage(url: str, usage: Usage, to: Console, *, is_json: bool) -> None:
+    """Results of a store by the kind of their job."""
+    kinds: dict[str, list[int]] = {}
+    for entry in usage.entries:
+        kinds.setdefault(entry.name.split()[0], []).append(entry.bytes)
+    if is_json:
+        described = {kind: {"results": len(sizes), "bytes": sum(sizes)} for kind, sizes in sorted(kinds.items())}
+        to.out(json.dumps({"url": url, "bytes": usage.bytes, "jobs": described}, indent=2), highlight=False)
+        return
+    table = Table(title=escape(url))
+    for heading in ("job", "results", "bytes"):
+        table.add_column(heading, justify="left" if heading == "job" else "right")
+    for kind, sizes in sorted(kinds.items()):
+        table.add_row(kind, str(len(sizes)), f"{sum(sizes):,}")
+    to.print(table)
+    to.print(f"{len(usage.entries)} results in {usage.bytes:,} bytes; equal files are kept once")
 
 
 def print_comparison(comparison: Comparison, to: Console) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
 from . import layers as layers_module
-from . import parity
+from . import outputs, parity
 from .errors import VerifyError
 from .judge import Say
 from .program import Program
@@ -96,12 +96,10 @@ def write(found: Sensitivity, folder: Path) -> None:
     """``sensitivity.csv`` and ``sensitivity.png`` in `folder`."""
     from matplotlib.figure import Figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["layer", "kind", "alone_db", "without_db"])
     writer.writerows([x.name, x.kind, f"{x.alone_db:.2f}", f"{x.without_db:.2f}"] for x in found.layers)
-    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
 
     figure = Figure(figsize=(9, 2 + 0.19 * len(found.layers)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -112,7 +110,9 @@ def write(found: Sensitivity, folder: Path) -> None:
     right.barh(rows, [x.without_db - found.all_db for x in found.layers], color="tab:orange")
     right.set(xlabel=f"only this layer in float: gain over {found.all_db:.1f} dB")
     left.invert_yaxis()
-    figure.savefig(folder / PICTURE, dpi=120, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    outputs.add(folder, {TABLE: text.getvalue(), PICTURE: picture.getvalue()})
 
 
 def read(table: Path) -> tuple[Layer, ...]:

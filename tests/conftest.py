@@ -53,7 +53,7 @@ def make_program():
             for _ in range(passes):  # BatchNorm statistics that are not 0 and 1
                 model(torch.randn(4, 3, 64, 64))
         model.eval().requires_grad_(False)
-        contract = InputContract(resolution=resolution, mean=mean, std=std, grey=fold.grey_level(mean, std))
+        contract = InputContract.of(resolution, mean, std)
         folded = fold.fold(model, contract)
         images = np.random.default_rng(0).integers(0, 256, (2, resolution, resolution, 3), np.uint8)
         quantized = quantize.quantize(folded, data.rgba(images), contract)

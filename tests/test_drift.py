@@ -433,7 +433,7 @@ def test_recording_is_the_same_each_time_and_small(small_program, tmp_path):
     files = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        layers.write(layers.record(small_program, ["int8"], images), tmp_path / name, ["int8"])
+        layers.write(layers.watch(small_program, "int8", images)[1], tmp_path / name, ["int8"])
         files.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert files[0] == files[1]
     assert len(files[0]["layers-int8.i8"]) <= 2 * 64 * layers.SAMPLES

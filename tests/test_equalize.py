@@ -13,7 +13,7 @@ from twinkeel.pipeline.program import InputContract, evaluate, evaluate_batched
 from twinkeel.pipeline.stages import equalize, fold, quantize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CONTRACT = InputContract(resolution=32, mean=MEAN, std=STD, grey=fold.grey_level(MEAN, STD))
+CONTRACT = InputContract.of(32, MEAN, STD)
 
 
 @pytest.fixture(scope="module")

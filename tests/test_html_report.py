@@ -15,13 +15,12 @@ from twinkeel.pipeline.artifact import Artifact
 from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
+from twinkeel.pipeline.history import Epoch, Rung
 from twinkeel.pipeline.html_report import Insight
 from twinkeel.pipeline.judge import Row
-from twinkeel.pipeline.ladder import Rung
 from twinkeel.pipeline.ranking import answers, top
 from twinkeel.pipeline.runner import Result
 from twinkeel.pipeline.sensitivity import Layer, read
-from twinkeel.pipeline.stages.train import Epoch
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import data, parity
+from twinkeel.pipeline import data, history, parity
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.program import InputContract, evaluate
 from twinkeel.pipeline.stages import compress, fold, quantize, train
@@ -24,7 +24,7 @@ def small_model():
 
 
 def contract():
-    return InputContract(resolution=32, mean=MEAN, std=STD, grey=fold.grey_level(MEAN, STD))
+    return InputContract.of(32, MEAN, STD)
 
 
 def noise(count=8):
@@ -92,13 +92,26 @@ def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
         return mobilenet_v2.create(10, 0.35)
 
     straight, resumed = fresh(), fresh()
-    train.train(straight, few, config, tmp_path / "a", lambda *_: None)
+    undisturbed = train.train(straight, few, config, tmp_path / "a", lambda *_: None)
     with pytest.raises(Killed):
         train.train(fresh(), few, config, tmp_path / "b", kill)
-    train.train(resumed, few, config, tmp_path / "b", lambda *_: None)
+    resumed_history = train.train(resumed, few, config, tmp_path / "b", lambda *_: None)
     assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in straight.state_dict().items())
-    assert (tmp_path / "a" / "curves.csv").read_bytes() == (tmp_path / "b" / "curves.csv").read_bytes()
-    assert (tmp_path / "a" / "curves.png").stat().st_size > 1000
+    assert train.curves(resumed_history) == train.curves(undisturbed)
+    assert len(train.curves(resumed_history)["curves.png"]) > 1000
+
+
+def test_a_damaged_state_of_a_training_is_not_gone_on_from(tmp_path):
+    model = mobilenet_v2.create(10, 0.35)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    train._save(tmp_path / "state.pt", model, optimizer, schedule, [history.Epoch(epoch=1, loss=1.0, accuracy=0.5)])
+    resume = lambda: train._resume(tmp_path / "state.pt", model, optimizer, schedule, torch.device("cpu"))  # noqa: E731
+    assert len(resume()) == 1
+    content = bytearray((tmp_path / "state.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "state.pt").write_bytes(content)
+    assert resume() == []
 
 
 def test_int8_weights_are_within_half_a_step_and_what_is_stored_is_what_is_computed_with():

@@ -59,15 +59,6 @@ class Shipped(nn.Module):
         return logits
 
 
-def grey_level(mean: Sequence[float], std: Sequence[float]) -> int:
-    """The grey level whose remaining shift puts the smallest weights on the alpha channel."""
-
-    def alpha_weight(grey: int) -> float:
-        return max(abs(grey - 255 * m) / (255 * s) for m, s in zip(mean, std, strict=True)) / (255 - grey)
-
-    return min(range(255), key=alpha_weight)
-
-
 def fold(model: nn.Module, contract: InputContract) -> Shipped:
     """A folded copy in evaluation mode, without BatchNorm and Dropout.
 

@@ -7,10 +7,10 @@ in the same weights as one that was not.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +21,13 @@ from torch import nn
 from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One point of the training curves."""
-
-    epoch: int
-    loss: float
-    accuracy: float
+from ..history import Epoch
 
 
 def train(
     model: nn.Module, data: Dataset, config: Config, out: Path, progress: Callable[[Epoch, int], None]
 ) -> list[Epoch]:
-    """Train `model` in place; `out` gets ``state.pt`` (to resume from), ``curves.csv`` and ``curves.png``.
+    """Train `model` in place; `out` gets ``state.pt``, which a run that was ended goes on from.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
@@ -71,7 +63,6 @@ def train(
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
     model.to("cpu").eval()
-    _write_curves(history, out)
     return history
 
 
@@ -155,8 +146,10 @@ def _save(
         "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float)},
         "history": [(e.loss, e.accuracy) for e in history],
     }
+    content = io.BytesIO()
+    torch.save(state, content)
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
+    partial.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
     partial.replace(path)
 
 
@@ -167,21 +160,23 @@ def _resume(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     device: torch.device,
 ) -> list[Epoch]:
-    if not path.is_file():
+    """What was trained before; nothing where the file is not what was written."""
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
         return []
-    state = torch.load(path, map_location=device, weights_only=True)
+    state = torch.load(io.BytesIO(content[32:]), map_location=device, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     return [Epoch(epoch=i, loss=loss, accuracy=acc) for i, (loss, acc) in enumerate(state["history"], 1)]
 
 
-def _write_curves(history: list[Epoch], out: Path) -> None:
+def curves(history: list[Epoch]) -> dict[str, bytes]:
+    """``curves.csv`` and ``curves.png`` of a training."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epoch", "loss", "held_out_accuracy"])
     writer.writerows([e.epoch, f"{e.loss:.6f}", f"{e.accuracy:.6f}"] for e in history)
-    (out / "curves.csv").write_text(text.getvalue())
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")
@@ -191,4 +186,6 @@ def _write_curves(history: list[Epoch], out: Path) -> None:
     left.set(xlabel="epoch", ylabel="training loss")
     right.plot(epochs, [100 * e.accuracy for e in history])
     right.set(xlabel="epoch", ylabel="held-out accuracy, %")
-    figure.savefig(out / "curves.png", dpi=120, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    return {"curves.csv": text.getvalue().encode(), "curves.png": picture.getvalue()}
