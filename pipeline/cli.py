@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import pkgutil
 import sys
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .program import Program
     from .runner import Order
     from .sdk import Kit
+    from .steps import Architecture
     from .store import Store
 
 PLATFORMS = ("android", "ios")
@@ -464,9 +464,10 @@ def _read_config(path: Path | None) -> Config:
     return read
 
 
-def _model(config: Config) -> Any:
-    create = importlib.import_module(f"twinkeel.model.{config.model.name}").create
-    return functools.partial(create, activation=config.model.activation)
+def _model(config: Config) -> Architecture:
+    from .steps import Architecture
+
+    return Architecture(module=f"twinkeel.model.{config.model.name}", options={"activation": config.model.activation})
 
 
 def _ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:

@@ -50,7 +50,7 @@ class Job:
     def ingredients(self) -> dict[str, str]:
         """Everything that the key is made of, by name, short enough to be shown."""
         found = {name: _short(value) for name, value in self.inputs.items()}
-        found |= {f"version of {name}": importlib.metadata.version(name) for name in self.packages}
+        found |= {f"version of {name}": _version(name) for name in self.packages}
         found["code of twinkeel"] = code_digest(self.code, self.glue)
         found["machine"] = f"{platform.system()} {platform.machine()}"
         return found
@@ -59,6 +59,11 @@ class Job:
     def key(self) -> str:
         content = json.dumps([_FORMAT, self.kind, self.ingredients], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+@functools.cache
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 def _short(value: Any) -> str:
@@ -142,7 +147,8 @@ class Workshop:
         return self.store
 
     def read(self, entry: Entry, name: str) -> bytes:
-        return self._guarded(lambda: self.of(entry).read(entry, name), entry)
+        content: bytes = self._guarded(lambda: self.of(entry).read(entry, name), entry)
+        return content
 
     def json(self, entry: Entry, name: str) -> Any:
         return json.loads(self.read(entry, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
@@ -17,7 +18,7 @@ import numpy as np
 
 from . import calibration, folder, layers, manifest, outputs, parity, references, sdk, steps
 from . import data as data_module
-from .artifact import Artifact, Target, seal
+from .artifact import Artifact, Target, digest, seal
 from .compare import REFERENCE, REFERENCE_XNNPACK, Comparison, tabulate
 from .config import Config
 from .errors import ConfigError, ConversionError, TwinkeelError
@@ -305,9 +306,9 @@ class _Build:
         config, create = self.order.config, self.order.create
         data = self.make(steps.data_job(config), self._make_data)
         labels = tuple(self.shop.json(data, "labels.json"))
-        weights = self.make(
-            steps.weights_job(config, create, data, len(labels)), partial(self._make_weights, data, labels)
-        )
+        job = steps.weights_job(config, create, data, len(labels))
+        weights = self.make(job, partial(self._make_weights, data, labels))
+        shutil.rmtree(training_state(job.key), ignore_errors=True)
         program = self.make(
             steps.program_job(config, create, data, weights, is_gated=self.order.has_int8),
             partial(self._make_program, data, weights, labels),
@@ -566,7 +567,7 @@ class _Build:
             self.ran.append(f"measure {target.NAME} {precision}")
             # targets that share their code share their results: made once, for all of them
             groups.setdefault(target.build.__module__, {}).setdefault(precision, []).append(name)
-        tasks = _tasks(groups, self._number())
+        tasks = _tasks(groups, self._number()) if groups else []
         total, done = sum(len(names) for group in groups.values() for names in group.values()), 0
         if tasks:
             self.say(f"artifacts: {total} to make, {len(tasks)} processes, {min(len(tasks), self._number())} at a time")
@@ -861,4 +862,4 @@ def _is_there(shop: Workshop, entry: Entry, final: Path) -> bool:
     files = {name: sha for name, sha in wanted.items() if name not in own}
     if {name: sha for name, sha in found["files"].items() if name not in own} != files:
         return False
-    return has_devices or manifest.digest(final / manifest.MANIFEST) == wanted[manifest.MANIFEST]
+    return has_devices or digest(final / manifest.MANIFEST) == wanted[manifest.MANIFEST]

@@ -29,6 +29,7 @@ from . import references
 from .artifact import Target
 from .config import Config
 from .errors import ConversionError, WeightsError
+from .history import Epoch
 from .jobs import Job, Workshop
 from .judge import Say
 from .measure import Expected, described, latencies, measure
@@ -41,7 +42,24 @@ if TYPE_CHECKING:
     from .saved import SavedProgram
 
 Create = Callable[[int, float], "nn.Module"]
-"""(classes, width multiplier) -> the model, untrained; it travels to workers, so it is a function of a module."""
+"""(classes, width multiplier) -> the model, untrained. It travels to workers: a function of a module, or this:"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The function ``create`` of a module, which is imported when a model is wanted.
+
+    Attributes:
+        options: further arguments.
+    """
+
+    module: str
+    options: Mapping[str, Any]
+
+    def __call__(self, classes: int, width: float) -> nn.Module:
+        model: nn.Module = importlib.import_module(self.module).create(classes, width, **self.options)
+        return model
+
 
 LATENCY_RUNS = {"runtime": 30, "reference executor": 5}
 _CODE = "twinkeel.pipeline"
@@ -173,7 +191,7 @@ def make_weights(
 
     torch.manual_seed(config.train.seed)
     model = create(len(data.labels), config.model.width)
-    curve: list[train.Epoch] = []
+    curve: list[Epoch] = []
     if config.weights.is_given:
         with tempfile.TemporaryDirectory(dir=folder) as fetched:
             path = weights.locate(config.weights, Path(fetched))
@@ -528,7 +546,7 @@ def _reads(target: Target) -> tuple[str, ...]:
 
 def latency_job(site: Site, made: Mapping[tuple[str, str], tuple[Target, Entry]]) -> Job:
     """Of all artifacts at once, for they are timed in turn."""
-    inputs = {
+    inputs: dict[str, Any] = {
         f"{target.load.__module__} {precision}": lowered.digest(f"artifact{target.SUFFIX}")
         for (_, precision), (target, lowered) in made.items()
     }
@@ -598,9 +616,11 @@ def _processor() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
-def _module_of(function: Any) -> str:
-    """The module of a function, behind its bound arguments."""
-    name: str = getattr(function, "func", function).__module__
+def _module_of(create: Create) -> str:
+    """The module of a model's code."""
+    if isinstance(create, Architecture):
+        return create.module
+    name: str = getattr(create, "func", create).__module__  # behind bound arguments
     return name
 
 

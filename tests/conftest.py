@@ -12,6 +12,17 @@ from click.testing import CliRunner, Result
 
 if TYPE_CHECKING:
     from twinkeel.pipeline import runner
+    from twinkeel.pipeline.store import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """No test reads or writes what the user's own builds keep."""
+    root: Path = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root))
+        patch.setenv("TWINKEEL_STORE", str(root / "store"))
+        yield root
 
 
 @pytest.fixture
@@ -86,8 +97,9 @@ def small_program(make_program):
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build: folder and result of each platform, and the lines that it said."""
+    """A finished build: folder and result of each platform, the lines that it said, and the store that it filled."""
 
+    store: Store
     folders: dict[str, Path]
     results: dict[str, runner.Result]
     messages: list[str]
@@ -97,31 +109,30 @@ class Build:
 def default_build(tmp_path_factory):
     """The default build: digits, trained, all artifacts of both platforms."""
     from twinkeel.model import mobilenet_v2
-    from twinkeel.pipeline import cli, runner
+    from twinkeel.pipeline import cli, html_report, runner
     from twinkeel.pipeline.config import Config
+    from twinkeel.pipeline.store import Store
 
     out: Path = tmp_path_factory.mktemp("default")
     messages: list[str] = []
-    results = runner.build(
-        Config(),
-        cli._targets(),
-        cli._kits(),
-        mobilenet_v2.create,
-        cli.PLATFORMS,
-        out,
-        lambda line, *_: messages.append(line),
+    say = lambda line, *_: messages.append(line)  # noqa: E731
+    order = runner.order(
+        Config(), cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say
     )
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    results = runner.build(order, store, say).results
     by_platform = {result.folder.name: result for result in results}
-    return Build({name: result.folder for name, result in by_platform.items()}, by_platform, messages)
+    return Build(store, {name: result.folder for name, result in by_platform.items()}, by_platform, messages)
 
 
 @pytest.fixture(scope="session")
 def trained_model(default_build):
     """The model that the default build trained."""
-    import torch
+    from safetensors.torch import load
     from twinkeel.model import mobilenet_v2
 
-    (state,) = (default_build.folders["android"].parent / "train").glob("*/state.pt")
+    store = default_build.store
+    (entry,) = [entry for entry in store.usage().entries if entry.name == "weights"]
     model = mobilenet_v2.create(10, 0.35)
-    model.load_state_dict(torch.load(state, weights_only=True)["model"])
+    model.load_state_dict(load(store.read(entry, "weights.safetensors")))
     return model.eval().requires_grad_(False)

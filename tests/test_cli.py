@@ -229,7 +229,8 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
     )
     for name in ("one", "two"):
-        result = run_cli("build", "all", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / name)
+        store = tmp_path / f"store-{name}"
+        result = run_cli("build", "all", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / name, "--store", store)
         assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     for platform, count in (("android", 7), ("ios", 11)):
         first, second = (json.loads((tmp_path / n / platform / "manifest.json").read_text()) for n in ("one", "two"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import charts, html_report, manifest, parity, runner
+from twinkeel.pipeline import charts, html_report, manifest, outputs, parity, runner
 from twinkeel.pipeline.artifact import Artifact
 from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
@@ -106,7 +106,6 @@ def made_up(classes=10, images=40, labels=None, curve=True):
             ),
         ),
         reference_answers={"float": answers(logits), "int8": answers(rough)},
-        held_out=Split(images=random.integers(0, 256, (images, 32, 32, 3), np.uint8), labels=truth),
         curve=tuple(Epoch(epoch=n, loss=2 / n, accuracy=1 - 1 / n) for n in range(1, 6)) if curve else (),
     )  # fmt: skip
     content = {
@@ -146,7 +145,15 @@ def insight(name="features"):
 
 
 def _page(result, content, found=None, name="a name"):
-    return html_report.page(name, [result], [content], found or Insight())
+    return html_report.page(name, [result], [content], held_out(result), found or Insight())
+
+
+def held_out(result):
+    """As many images as a made-up result has answers to."""
+    count = len(result.reference_answers["float"].classes)
+    random = np.random.default_rng(1)
+    classes = 1 + max(answer.classes.max() for answer in result.reference_answers.values())
+    return Split(images=random.integers(0, 256, (count, 32, 32, 3), np.uint8), labels=np.arange(count) % classes)
 
 
 def _assert_self_contained(text):
@@ -222,18 +229,14 @@ def test_a_failed_build_says_so_on_top():
     assert "✗ not built" in page.text and "android/executorch" in page.text and "nan" not in page.text
 
 
-def test_the_command_writes_the_report_of_a_failed_build(run_cli, monkeypatch, tmp_path):
-    result, content = made_up()
-    folder = tmp_path / "out" / "android"
-    folder.mkdir(parents=True)
-    manifest.write(content | {"schema_version": 1, "files": {}, "artifacts": []}, folder / manifest.MANIFEST)
-    failed = replace(result, folder=folder, errors=["android/onnx fp32: it broke"])
-    monkeypatch.setattr(runner, "build", lambda *_: [failed])
+def test_a_failed_build_is_an_exit_code_and_its_page_is_named(run_cli, monkeypatch, tmp_path):
+    result, _ = made_up()
+    failed = replace(result, folder=tmp_path / "out" / "android", errors=["android/onnx fp32: it broke"])
+    built = runner.Built(results=[failed], ran=["report"], peak=0, files=["report.html"], comparison=None)
+    monkeypatch.setattr(runner, "build", lambda *_: built)
     ended = run_cli("build", "android", "-o", tmp_path / "out")
     assert isinstance(ended.exception, ParityError)
-    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "checks failed" in text and "it broke" in text
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["android", "report.html"]
+    assert "report.html" in ended.output and "it broke" in ended.output
 
 
 def test_a_build_of_nothing_that_runs_has_a_page():
@@ -299,12 +302,13 @@ def test_ticks_are_round(low, high, is_log, expected):
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = html_report.save("one", tmp_path / "report.html")
+    path = outputs.save("one", tmp_path / "report.html")
     with pytest.raises(UnicodeEncodeError):
-        html_report.save("two \ud800", path)
+        outputs.save("two \ud800", path)
     assert path.read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    (tmp_path / "file").write_text("no folder")
     with pytest.raises(TwinkeelError, match="cannot write"):
-        html_report.save("two", tmp_path / "none" / "report.html")
+        outputs.save("two", tmp_path / "file" / "report.html")
 
 
 def test_a_table_of_the_sensitivity_is_read_back(tmp_path):
@@ -316,18 +320,22 @@ def test_a_table_of_the_sensitivity_is_read_back(tmp_path):
         read(path)
 
 
-def test_the_default_build_has_a_report(default_build, tmp_path):
-    from twinkeel.pipeline import cli
-
-    (tmp_path / "sensitivity.csv").write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
-    results = list(default_build.results.values())
-    path = html_report.write("digits", results, cli._targets(), tmp_path, lambda line, done=None: None)
+def test_the_default_build_has_a_report(default_build):
+    path = default_build.folders["android"].parent / "report.html"
     page = _assert_self_contained(path.read_text(encoding="utf-8"))
-    rows = [row for result in results for row in result.rows]
+    rows = [row for result in default_build.results.values() for row in result.rows]
     assert f"{len(rows)} of {len(rows)}" in page.text and "all artifacts verified" in page.text
     assert all(html_report.name_of(row) in page.text for row in rows)
-    assert "Training loss" in page.text and "sensitivity.csv is of another model" in page.text
+    assert "Training loss" in page.text
     assert page.text.count("within its limits in all 64 layers") == 5
     assert path.stat().st_size < 500_000
-    for folder in default_build.folders.values():
-        manifest.verify(folder)
+
+
+def test_a_table_of_another_models_sensitivity_is_not_shown(tmp_path):
+    (tmp_path / "sensitivity.csv").write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
+    result, content = made_up()
+    said = runner.Report(
+        results=[result], manifests=[content], held_out=held_out(result), drift=insight().drift, drift_errors=""
+    )
+    page = html_report.render("digits", said, tmp_path)["report.html"].decode()
+    assert "sensitivity.csv is of another model" in Page(page).text

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from twinkeel.pipeline import cli, manifest, runner, sdk
+from twinkeel.pipeline import folder as folder_module
 from twinkeel.pipeline.config import Config, load
 from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.pixels import model_input
@@ -105,6 +106,6 @@ def test_an_artifact_that_is_not_verified_gets_no_kit(default_build, tmp_path):
     for entry in content["artifacts"]:
         entry["parity"] = "failed"
     pair = ("android/litert", "int8")
-    runner._write_kit(Config(), content, golden, tmp_path, pair, cli._kits()["android"], lines.append)
+    folder_module._write_kit(Config(), content, golden, tmp_path, pair, cli._kits()["android"], lines.append)
     assert lines == ["sdk: none, since android/litert int8 is not verified"]
     assert not list(tmp_path.iterdir())
