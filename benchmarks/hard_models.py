@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli, data, ladder, parity, runner
+from twinkeel.pipeline import cli, data, html_report, ladder, parity, runner
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ParityError
 from twinkeel.pipeline.measure import run_all
+from twinkeel.pipeline.order import order
 from twinkeel.pipeline.program import InputContract, evaluate
 from twinkeel.pipeline.stages import fold, train
 
@@ -147,7 +148,8 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
         }
     )
     create = partial(mobilenet_v2.create, activation=activation)
-    results = runner.build(config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, lambda *_: None)
+    asked = order(config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, html_report.render, lambda *_: None)
+    results = runner.build(asked, None, lambda *_: None).results
     images = data.rgba(digits.held_out.images)
     floating = evaluate(_folded(create(10, 0.35), weights), images, 64)
     print(f"{label}: float {100 * parity.accuracy(floating, digits.held_out.labels):.2f} %")

@@ -59,8 +59,9 @@ class Loaded:
 class Target(Protocol):
     """What a module below `targets/` has; see `targets/_onnx.py` for the smallest one.
 
-    A module may also have ``NEEDS``, the lowest iOS version of each precision, and ``TWINS``, the
-    quantized precisions that are checked in a float32 copy as well, with ``build_twin`` to make it.
+    A module may also have ``NEEDS``, the lowest iOS version of each precision; ``TWINS``, the quantized precisions that
+    are checked in a float32 copy as well, with ``build_twin`` to make it; and ``READS``, which of `saved.DESCRIPTIVE`
+    ``build`` reads from the program: a change of the others does not make its artifacts anew. Without it, all count.
     With ``trace(path) -> Trace``, `twinkeel drift` looks at the layers of an int8 artifact: the file's own operations
     and constants on what `load` runs them on, in its exact arithmetic where it has one. Opening the file must not
     change what it computes.

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .config import Config
     from .data import Dataset
     from .judge import Say
+    from .order import Order
     from .parity import Check
     from .program import Program
-    from .runner import Order
     from .sdk import Kit
     from .steps import Architecture
     from .store import Store
@@ -110,6 +110,7 @@ def build(
 ) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
     from . import html_report, report, runner, workers
+    from .order import order
 
     workers.quieten()
     config = _read_config(path)
@@ -117,11 +118,11 @@ def build(
     platforms = PLATFORMS if platform == "all" else (platform,)
     store = _store(config, store_url)
     with report.progress(console) as say:
-        order = runner.order(config, _targets(), _kits(), _model(config), platforms, out, html_report.render, say)
+        asked = order(config, _targets(), _kits(), _model(config), platforms, out, html_report.render, say)
         if explain:
-            _explain(order, store, is_json=is_json)
+            _explain(asked, store, is_json=is_json)
             return
-        built = runner.build(order, store, say, workers.Workers(jobs) if jobs else None)
+        built = runner.build(asked, store, say, workers.Workers(jobs) if jobs else None)
         if store is not None and built.ran:
             runner.keep_within(store, config, say)
     for result in built.results:
@@ -141,7 +142,7 @@ def build(
         console.print(f"all verified: {result.folder}", markup=False)
 
 
-def _explain(order: Order, store: Store | None, *, is_json: bool) -> None:
+def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
     """Print what a build would do."""
     import json
     import tempfile
@@ -152,7 +153,7 @@ def _explain(order: Order, store: Store | None, *, is_json: bool) -> None:
     from .store import Store
 
     with tempfile.TemporaryDirectory() as scratch:
-        lines = list(explain(order, Workshop(store=store, scratch=Store(scratch))))
+        lines = list(explain(asked, Workshop(store=store, scratch=Store(scratch))))
     if is_json:
         click.echo(json.dumps([asdict(line) for line in lines], indent=2))
         return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from . import references, runner, steps
+from . import finish, references, steps, walk
 from .jobs import Job, Workshop
-from .runner import Order
+from .order import Order
 from .steps import Made, Site
 from .store import Entry
 
@@ -75,18 +75,18 @@ def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> I
         return
     finished = {}
     for platform in order.plans:
-        job = runner.folder_job(order, site, platform, made)
+        job = finish.folder_job(order, site, platform, made)
         found = shop.find(job)
         yield _line(order, shop, job, found)
         if found is not None:
             finished[platform] = found
-    job = runner.latency_job(order, site, made)
+    job = walk.latency_job(order, site, made)
     timed = shop.find(job)
     yield _line(order, shop, job, timed)
     if timed is None or len(finished) < len(order.plans):
         yield Line(name="report", why="it follows from the above")
         return
-    job = runner.report_job(order, site, finished, shop.json(timed, "latency.json"), made)
+    job = finish.report_job(order, site, finished, shop.json(timed, "latency.json"), made)
     yield _line(order, shop, job, shop.find(job))
 
 

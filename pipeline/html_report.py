@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from . import charts, report
 from .data import Split
 from .errors import TwinkeelError, VerifyError
+from .finish import Report, Result
 from .judge import Row
 from .program import REFERENCES, describe_reference, is_quantized
-from .runner import Report, Result
 
 if TYPE_CHECKING:
     from .drift import RuntimeDrift

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .compare import Comparison
+from .finish import Built, Result
 from .judge import Say
 from .parity import Check
-from .runner import Built, Result
 from .store import Usage
 
 if TYPE_CHECKING:

@@ -97,6 +97,8 @@ class Contents:
 class Kit(Protocol):
     """What the package ``targets/<platform>/sdk`` has."""
 
+    __name__: str
+
     def write(self, contents: Contents, out: Path) -> None:
         """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
 

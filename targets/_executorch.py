@@ -25,6 +25,7 @@ KERNELS = "xnnpack"
 PACKAGES = ("executorch", "torch", "torchao")
 EVIDENCE = "runtime"
 REFERENCES = {"fp32": "fp32", "int8": "int8-xnnpack"}
+READS: tuple[str, ...] = ()
 
 
 def build(program: Program, precision: str, out: Path) -> Path:

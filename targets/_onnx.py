@@ -21,6 +21,7 @@ KERNELS = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "torch")
 EVIDENCE = "runtime"
 REFERENCES = {"fp32": "fp32", "int8": "int8"}
+READS: tuple[str, ...] = ()
 
 _LAYERS = {
     "Conv": "convolution",

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 if TYPE_CHECKING:
-    from twinkeel.pipeline import runner
+    from twinkeel.pipeline.finish import Result as BuildResult
     from twinkeel.pipeline.store import Store
 
 
@@ -101,7 +101,7 @@ class Build:
 
     store: Store
     folders: dict[str, Path]
-    results: dict[str, runner.Result]
+    results: dict[str, BuildResult]
     messages: list[str]
 
 
@@ -111,16 +111,17 @@ def default_build(tmp_path_factory):
     from twinkeel.model import mobilenet_v2
     from twinkeel.pipeline import cli, html_report, runner
     from twinkeel.pipeline.config import Config
+    from twinkeel.pipeline.order import order
     from twinkeel.pipeline.store import Store
 
     out: Path = tmp_path_factory.mktemp("default")
     messages: list[str] = []
     say = lambda line, *_: messages.append(line)  # noqa: E731
-    order = runner.order(
+    asked = order(
         Config(), cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say
     )
     store = Store(str(tmp_path_factory.mktemp("store")))
-    results = runner.build(order, store, say).results
+    results = runner.build(asked, store, say).results
     by_platform = {result.folder.name: result for result in results}
     return Build(store, {name: result.folder for name, result in by_platform.items()}, by_platform, messages)
 

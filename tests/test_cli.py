@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import config as config_module
-from twinkeel.pipeline import runner
+from twinkeel.pipeline import order
 from twinkeel.pipeline.cli import _targets, cli
 from twinkeel.pipeline.errors import ConfigError, TwinkeelError
 
@@ -178,7 +178,7 @@ def test_what_an_old_ios_can_run_is_accepted(tmp_path):
     read = config_module.Config.model_validate(
         {"ios": {"minimum_deployment_target": "iOS15"}, "targets": {"ios/coreml": ["fp32", "fp16"]}}
     )
-    wanted = runner.plan(read, _targets(), "ios")
+    wanted = order.plan(read, _targets(), "ios")
     assert [(t.NAME, p) for t, p in wanted] == [("ios/coreml", "fp32"), ("ios/coreml", "fp16")]
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import charts, html_report, manifest, outputs, parity, runner
+from twinkeel.pipeline import charts, html_report, outputs, parity, runner
 from twinkeel.pipeline.artifact import Artifact
 from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
+from twinkeel.pipeline.finish import Built, Report, Result
 from twinkeel.pipeline.history import Epoch, Rung
 from twinkeel.pipeline.html_report import Insight
 from twinkeel.pipeline.judge import Row
 from twinkeel.pipeline.ranking import answers, top
-from twinkeel.pipeline.runner import Result
 from twinkeel.pipeline.sensitivity import Layer, read
 
 HOSTILE = (
@@ -232,7 +232,7 @@ def test_a_failed_build_says_so_on_top():
 def test_a_failed_build_is_an_exit_code_and_its_page_is_named(run_cli, monkeypatch, tmp_path):
     result, _ = made_up()
     failed = replace(result, folder=tmp_path / "out" / "android", errors=["android/onnx fp32: it broke"])
-    built = runner.Built(results=[failed], ran=["report"], peak=0, files=["report.html"], comparison=None)
+    built = Built(results=[failed], ran=["report"], peak=0, files=["report.html"], comparison=None)
     monkeypatch.setattr(runner, "build", lambda *_: built)
     ended = run_cli("build", "android", "-o", tmp_path / "out")
     assert isinstance(ended.exception, ParityError)
@@ -334,7 +334,7 @@ def test_the_default_build_has_a_report(default_build):
 def test_a_table_of_another_models_sensitivity_is_not_shown(tmp_path):
     (tmp_path / "sensitivity.csv").write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
     result, content = made_up()
-    said = runner.Report(
+    said = Report(
         results=[result], manifests=[content], held_out=held_out(result), drift=insight().drift, drift_errors=""
     )
     page = html_report.render("digits", said, tmp_path)["report.html"].decode()

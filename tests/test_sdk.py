@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, manifest, runner, sdk
+from twinkeel.pipeline import cli, manifest, order, sdk
 from twinkeel.pipeline import folder as folder_module
 from twinkeel.pipeline.config import Config, load
 from twinkeel.pipeline.errors import ConfigError
@@ -19,7 +19,7 @@ def choice(platform, text, tmp_path):
     """(pair, lines) for a configuration."""
     (tmp_path / "twinkeel.toml").write_text(text)
     config, lines = load(tmp_path / "twinkeel.toml"), []
-    pairs = runner.plan(config, cli._targets(), platform)
+    pairs = order.plan(config, cli._targets(), platform)
     return sdk.chosen(config, platform, pairs, lambda line, *_: lines.append(line)), lines
 
 

@@ -1,9 +1,22 @@
 """ExecuTorch with the XNNPACK delegate."""
 
-from .._executorch import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators, trace
+from .._executorch import (
+    EVIDENCE,
+    KERNELS,
+    PACKAGES,
+    PRECISIONS,
+    READS,
+    REFERENCES,
+    SUFFIX,
+    build,
+    load,
+    operators,
+    trace,
+)  # fmt: skip
 
 NAME = "android/executorch"
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators", "trace",
+    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "trace",
 ]  # fmt: skip

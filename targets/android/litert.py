@@ -22,6 +22,7 @@ KERNELS = "xnnpack"
 PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
 EVIDENCE = "runtime"
 REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-xnnpack"}
+READS: tuple[str, ...] = ()
 
 _LAYERS = {
     "CONV_2D": "convolution",

@@ -20,6 +20,7 @@ KERNELS = "coreml"
 PACKAGES = ("coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
 REFERENCES = {"fp32": "fp32", "fp16": "fp16-all", "int8": "int8-fp16", "w8": "w8", "w4": "w4"}
+READS: tuple[str, ...] = ("labels", "about", "minimum_ios")
 NEEDS = {"fp32": 15, "fp16": 15, "int8": 17, "w8": 16, "w4": 18}
 TWINS = ("int8",)
 """int8 packages compute in float16 and round their scales to it; what the quantization itself became is seen in a

@@ -1,6 +1,18 @@
 """ExecuTorch with the XNNPACK delegate."""
 
-from .._executorch import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators, trace
+from .._executorch import (
+    EVIDENCE,
+    KERNELS,
+    PACKAGES,
+    PRECISIONS,
+    READS,
+    REFERENCES,
+    SUFFIX,
+    build,
+    load,
+    operators,
+    trace,
+)  # fmt: skip
 
 NAME = "ios/executorch"
 
@@ -8,5 +20,6 @@ NEEDS = {"fp32": 17, "int8": 17}
 """ExecuTorch's own package asks for it."""
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators", "trace",
+    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "trace",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ KERNELS = "coreml"
 PACKAGES = ("executorch", "coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
 REFERENCES = {"fp16": "fp16-all", "int8": "int8-fp16"}
+READS: tuple[str, ...] = ("minimum_ios",)
 NEEDS = {"fp16": 17, "int8": 17}
 TWINS = ("int8",)
 

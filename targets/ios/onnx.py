@@ -1,9 +1,22 @@
 """ONNX, run by onnxruntime."""
 
-from .._onnx import EVIDENCE, KERNELS, PACKAGES, PRECISIONS, REFERENCES, SUFFIX, build, load, operators, trace
+from .._onnx import (
+    EVIDENCE,
+    KERNELS,
+    PACKAGES,
+    PRECISIONS,
+    READS,
+    REFERENCES,
+    SUFFIX,
+    build,
+    load,
+    operators,
+    trace,
+)  # fmt: skip
 
 NAME = "ios/onnx"
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "REFERENCES", "SUFFIX", "build", "load", "operators", "trace",
+    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "trace",
 ]  # fmt: skip

@@ -1,0 +1,397 @@
+"""The last jobs of a build: each platform's folder, the report, and putting them in their place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import data as data_module
+from . import folder, layers, manifest, outputs, parity, references, steps
+from .artifact import Artifact, digest, seal
+from .compare import REFERENCE, REFERENCE_XNNPACK, Comparison, tabulate
+from .errors import ConversionError, TwinkeelError
+from .history import Epoch, Rung
+from .jobs import Job, Workshop
+from .judge import Judge, Measured, Outputs, Row, Say
+from .order import Order
+from .program import is_quantized
+from .ranking import Answers
+from .steps import Made, Site
+from .store import Entry
+
+if TYPE_CHECKING:
+    from .drift import RuntimeDrift
+
+_GLUE = ("twinkeel.pipeline.finish", "twinkeel.pipeline.steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a build gave for a platform.
+
+    Attributes:
+        reference_accuracy: top-1 of the references ``float`` and ``int8``, 0..1.
+        reference_answers: what they say of the held-out images.
+        curve: of the training; empty where weights were given.
+    """
+
+    folder: Path
+    program_checks: list[parity.Check]
+    reference_accuracy: dict[str, float]
+    rows: list[Row]
+    errors: list[str]
+    rungs: tuple[Rung, ...]
+    reference_answers: dict[str, Answers]
+    curve: tuple[Epoch, ...]
+
+    @property
+    def is_verified(self) -> bool:
+        return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report is made from.
+
+    Attributes:
+        held_out: the images that the answers are about, and their labels.
+        drift: of the int8 artifacts whose layers could be looked at.
+        drift_errors: of the others, in words.
+    """
+
+    results: list[Result]
+    manifests: list[dict[str, Any]]
+    held_out: data_module.Split
+    drift: tuple[RuntimeDrift, ...]
+    drift_errors: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build did.
+
+    Attributes:
+        ran: names of the jobs that had to run; empty where there was nothing to do.
+        peak: bytes of memory that a worker took at most, 0 where none ran.
+        files: names of the files beside the folders.
+        comparison: of the int8 artifacts of several platforms, on the golden images.
+    """
+
+    results: list[Result]
+    ran: list[str]
+    peak: int
+    files: list[str]
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """The last jobs of a build: folders, report, and putting them in their place.
+
+    Attributes:
+        work: folder of what is not finished.
+        made: the artifacts by target and precision.
+    """
+
+    order: Order
+    shop: Workshop
+    work: Path
+    say: Say
+    site: Site
+    made: Mapping[tuple[str, str], Made]
+
+    def make_folder(self, platform: str, result: Path) -> None:
+        """A finished folder, and beside it what tables and reports tell of it."""
+        shop, site, config = self.shop, self.site, self.order.config
+        logits = {key: shop.array(entry, "logits.npy") for key, entry in site.references.items()}
+        scale = float(shop.json(site.program, "program.json")["output_scale"])
+        truth = shop.array(site.data, "held-out-labels.npy")
+        judge = Judge(
+            outputs=Outputs(references=logits, labels=truth, output_scale=scale),
+            targets=self.order.targets,
+            config=config,
+        )
+        (result / "folder").mkdir()
+        measured, errors = self._collect(platform, result / "folder")
+        if not measured:
+            raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
+        rows = judge.rows(measured)
+        checks = judge.program_checks(has_int8=self.order.has_int8)
+        images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+        wanted = {key: entry for key, entry in site.references.items() if is_quantized(key)}
+        contents = folder.Contents(
+            config=config,
+            contract=steps.contract_of(config),
+            labels=site.labels,
+            images=images,
+            golden=golden,
+            references=logits,
+            recording=steps.load_recording(shop, wanted),
+            output_scale=scale,
+            weights_source=shop.json(site.weights, "origin.json")["source"],
+            weights_sha256=site.weights.files["weights.safetensors"],
+            calibration_sha256=shop.json(site.data, "digests.json")["calibration"],
+            calibration_images=shop.json(site.data, "digests.json")["calibration images"],
+            warnings=shop.json(site.program, "warnings.json"),
+            rungs=_rungs(shop, site.program),
+            rows=rows,
+            program_checks=checks,
+            reference_accuracy=judge.accuracies,
+            errors=errors,
+            shipped=self.order.shipped[platform],
+        )
+        folder.write(contents, self.order.targets, self.order.kits[platform], result / "folder", self.say)
+        table = {
+            "program_checks": [asdict(check) for check in checks],
+            "reference_accuracy": judge.accuracies,
+            "rows": [asdict(replace(row, answers=None)) for row in rows],
+            "errors": errors,
+        }
+        (result / "result.json").write_text(json.dumps(table))
+        said = [judge.answers["float"], judge.answers["int8"], *(row.answers for row in rows if row.answers)]
+        np.save(result / "answers.npy", np.array([(a.classes, a.probabilities) for a in said]))
+
+    def _collect(self, platform: str, into: Path) -> tuple[list[Measured], list[str]]:
+        """A platform's artifacts, put where they belong below `into`, and why the others are not there."""
+        found, errors = [], []
+        for target, precision in self.order.plans[platform]:
+            item = self.made[target.NAME, precision]
+            if item.lowered is None:
+                errors.append(f"{target.NAME} {precision}: {item.error}")
+                continue
+            runtime, stem = target.NAME.split("/")[1], f"{self.order.config.project.name}-{precision}"
+            path = into / runtime / f"{stem}{target.SUFFIX}"
+            twin = into / "evidence" / runtime / f"{stem}-float32{target.SUFFIX}"
+            self._fetch(item.lowered, f"artifact{target.SUFFIX}", path)
+            has_twin = item.lowered.has(f"twin{target.SUFFIX}")
+            if has_twin:
+                self._fetch(item.lowered, f"twin{target.SUFFIX}", twin)
+            numbers = {} if item.measured is None else self.shop.json(item.measured, "metrics.json")
+            found.append(
+                Measured(
+                    artifact=seal(path, into, target.NAME, precision),
+                    twin=twin.relative_to(into).as_posix() if has_twin else None,
+                    operators=self.shop.json(item.lowered, "operators.json"),
+                    logits=None if item.measured is None else self.shop.array(item.measured, "logits.npy"),
+                    metrics=numbers.get("metrics", {}),
+                    names_classes=numbers.get("names_classes", False),
+                    error=item.error,
+                )
+            )
+        return found, errors
+
+    def _fetch(self, entry: Entry, name: str, path: Path) -> None:
+        """One file or folder of a result under another name."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.work) as here:
+            self.shop.fetch(entry, Path(here), name)
+            (Path(here) / name).rename(path)
+
+    def make_report(self, finished: Mapping[str, Entry], latency: Mapping[str, float], result: Path) -> None:
+        shop, site = self.shop, self.site
+        drift, errors = self._drift()
+        said = Report(
+            results=[self.result(finished[p], p, latency, has_answers=True) for p in self.order.plans],
+            manifests=[shop.json(finished[p], f"folder/{manifest.MANIFEST}") for p in self.order.plans],
+            held_out=data_module.Split(
+                images=shop.array(site.data, "held-out-images.npy"), labels=shop.array(site.data, "held-out-labels.npy")
+            ),
+            drift=drift,
+            drift_errors=errors,
+        )
+        for name, content in self.order.render(self.order.config.project.name, said, self.order.out).items():
+            (result / name).write_bytes(content)
+        for name in ("curves.csv", "curves.png"):
+            if site.weights.has(name):
+                (result / name).write_bytes(shop.read(site.weights, name))
+
+    def _drift(self) -> tuple[tuple[RuntimeDrift, ...], str]:
+        """Layer by layer, each artifact that is the same on several platforms once."""
+        from .drift import RuntimeDrift, compare
+
+        recording = steps.load_recording(
+            self.shop, {key: entry for key, entry in self.site.references.items() if is_quantized(key)}
+        )
+        ends = np.cumsum([len(layers.sampled(layer.shape)) for layer in recording.layers])
+        found: dict[str, RuntimeDrift] = {}
+        errors = []
+        for (name, _), item in self.made.items():
+            if item.measured is None or item.lowered is None:
+                continue
+            target = self.order.targets[name]
+            if item.measured.has("layers-error.txt"):
+                errors.append(self.shop.read(item.measured, "layers-error.txt").decode())
+            if not item.measured.has("layers.npy"):
+                continue
+            key = item.measured.digest("layers.npy") + target.KERNELS + item.lowered.digest(f"artifact{target.SUFFIX}")
+            if key in found:
+                found[key] = replace(found[key], targets=(*found[key].targets, name))
+                continue
+            reference = target.REFERENCES["int8"]
+            values = np.split(self.shop.array(item.measured, "layers.npy"), ends[:-1], axis=1)
+            compared = compare(recording, reference, values, target.KERNELS)
+            found[key] = RuntimeDrift(targets=(name,), reference=reference, layers=compared)
+        return tuple(found.values()), "; ".join(sorted(set(errors)))
+
+    def result(self, entry: Entry, platform: str, latency: Mapping[str, float], *, has_answers: bool) -> Result:
+        shop = self.shop
+        table = shop.json(entry, "result.json")
+        said: list[Answers | None] = [None] * (2 + len(table["rows"]))
+        if has_answers:
+            ran = iter(shop.array(entry, "answers.npy"))
+            is_there = [True, True, *(row["evidence"] != "none" for row in table["rows"])]
+            said = [_answers(next(ran)) if there else None for there in is_there]
+        rows = [
+            Row(
+                **row
+                | {
+                    "artifact": Artifact(**row["artifact"]),
+                    "checks": [parity.Check(**check) for check in row["checks"]],
+                    "latency_ms": latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
+                    "answers": one,
+                }
+            )
+            for row, one in zip(table["rows"], said[2:], strict=True)
+        ]
+        return Result(
+            folder=self.order.out / platform,
+            program_checks=[parity.Check(**check) for check in table["program_checks"]],
+            reference_accuracy=table["reference_accuracy"],
+            rows=rows,
+            errors=table["errors"],
+            rungs=_rungs(shop, self.site.program),
+            reference_answers={
+                name: answer for name, answer in zip(("float", "int8"), said, strict=False) if answer is not None
+            },
+            curve=_curve(shop, self.site.weights),
+        )
+
+    def comparison(self) -> Comparison | None:
+        shop, site = self.shop, self.site
+        _, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+        named = {REFERENCE: site.references["int8"], REFERENCE_XNNPACK: site.references.get("int8-xnnpack")}
+        named |= {name: item.measured for (name, precision), item in self.made.items() if precision == "int8"}
+        logits = {name: shop.array(entry, "logits.npy")[golden] for name, entry in named.items() if entry is not None}
+        if len(logits) < 4:
+            return None
+        return tabulate(logits, float(shop.json(site.program, "program.json")["output_scale"]))
+
+    def place(self, finished: Mapping[str, Entry], page: Entry) -> None:
+        """Put what is not there already into `out`: folders first, then the files beside them, the index last."""
+        out = self.order.out
+        staged = {}
+        for platform, entry in finished.items():
+            if not _is_there(self.shop, entry, out / platform):
+                staging = self.work / platform
+                self.shop.fetch(entry, staging, "folder")
+                staged[platform] = staging / "folder"
+        files = {name: self.shop.read(page, name) for name in page.files}
+        for platform, staging in staged.items():
+            outputs.replace_folder(staging, out / platform, self.work.parent)
+        for name, content in files.items():
+            if not (out / name).is_file() or (out / name).read_bytes() != content:
+                outputs.save(content, out / name)
+        known = outputs.read_index(out)["files"] if (out / outputs.INDEX).is_file() else {}
+        outputs.write_index(out, {*known, *files})
+
+
+def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str, str], Made]) -> Job:
+    """A platform's folder: of its artifacts and measurements, the references, and what the manifest and kit tell."""
+    config = order.config
+    inputs: dict[str, Any] = {
+        "platform": platform,
+        "project": config.project.model_dump(),
+        "settings of the kit": (config.android if platform == "android" else config.ios).model_dump(),
+        "kit": list(order.shipped[platform] or ()),
+        "limits": [limit.model_dump() for limit in config.limit],
+        "default model": config.is_default_model,
+        "int8 is shipped": order.has_int8,
+        "model": config.model.model_dump(),
+        "input contract": asdict(steps.contract_of(config)),
+        "labels": list(site.labels),
+        "images": site.data.digest("held-out-images.npy"),
+        "image labels": site.data.digest("held-out-labels.npy"),
+        "calibration": site.data.digest("digests.json"),
+        "weights": site.weights.digest(),
+        "quantization": [site.program.digest(n) for n in ("program.json", "warnings.json", "ladder.json")],
+    }
+    for key, entry in site.references.items():
+        inputs[f"reference {key}"] = entry.digest()
+    packages = {"twinkeel"}
+    for target, precision in order.plans[platform]:
+        item = made[target.NAME, precision]
+        packages |= set(target.PACKAGES)
+        inputs[f"{target.NAME} {precision}"] = [
+            item.lowered.digest() if item.lowered else "",
+            item.measured.digest() if item.measured else "",
+            item.error,
+        ]
+    return Job(
+        kind="folder",
+        name=f"folder {platform}",
+        inputs=inputs,
+        code=("twinkeel.pipeline.folder", order.kits[platform].__name__),
+        glue=_GLUE,
+        packages=tuple(sorted(packages)),
+    )
+
+
+def report_job(
+    order: Order,
+    site: Site,
+    finished: Mapping[str, Entry],
+    latency: Mapping[str, float],
+    made: Mapping[tuple[str, str], Made],
+) -> Job:
+    inputs: dict[str, Any] = {f"folder {platform}": entry.digest() for platform, entry in finished.items()}
+    inputs |= {
+        f"layers of {name} {precision}": item.measured.digest()
+        for (name, precision), item in made.items()
+        if item.measured is not None and precision == "int8"
+    }
+    inputs["latency"] = dict(latency)
+    inputs["images"] = site.data.digest("held-out-images.npy")
+    inputs["training"] = site.weights.digest()
+    inputs["rungs"] = site.program.digest("rungs.json")
+    for path in sorted(order.out.glob("sensitivity.csv")):
+        inputs["sensitivity"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    code = ("twinkeel.pipeline.drift", order.render.__module__)
+    return Job(kind="report", name="report", inputs=inputs, code=code, glue=_GLUE, packages=("jinja2", "numpy"))
+
+
+def _rungs(shop: Workshop, program: Entry) -> tuple[Rung, ...]:
+    return tuple(Rung(**rung) for rung in shop.json(program, "rungs.json"))
+
+
+def _curve(shop: Workshop, weights: Entry) -> tuple[Epoch, ...]:
+    return tuple(Epoch(**epoch) for epoch in shop.json(weights, "origin.json")["curve"])
+
+
+def _answers(stored: Any) -> Answers:
+    """Of classes and probabilities in one array of float64."""
+    return Answers(classes=stored[0].astype(np.int64), probabilities=stored[1])
+
+
+def _is_there(shop: Workshop, entry: Entry, final: Path) -> bool:
+    """Whether a folder is what its job gave, but for what devices have added since."""
+    if not (final / manifest.MANIFEST).is_file():
+        return False
+    try:
+        manifest.verify(final)
+    except TwinkeelError:
+        return False
+    wanted = {name.removeprefix("folder/"): sha for name, sha in entry.files.items() if name.startswith("folder/")}
+    found = manifest.read_manifest(final)
+    has_devices = any("device" in item for item in found["artifacts"])
+    own = {manifest.MANIFEST} | ({manifest.PARITY} if has_devices else set())
+    files = {name: sha for name, sha in wanted.items() if name not in own}
+    if {name: sha for name, sha in found["files"].items() if name not in own} != files:
+        return False
+    return has_devices or digest(final / manifest.MANIFEST) == wanted[manifest.MANIFEST]
