@@ -1,0 +1,271 @@
+"""The store: what it gives is what was put in, or it says so."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import jobs, steps
+from twinkeel.pipeline.errors import StoreError, VerifyError
+from twinkeel.pipeline.jobs import Job, Workshop, changes, code_digest
+from twinkeel.pipeline.store import Damaged, Store
+
+
+def job(name="a", **inputs):
+    return Job(kind="test", name=name, inputs=inputs or {"x": 1}, code=("twinkeel.pipeline.errors",))
+
+
+def folder_of(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def filled(root, count=12):
+    """A store with some results of random bytes, some files of which are equal."""
+    store, source = Store(str(root / "store")), random.Random(0)
+    entries = []
+    for number in range(count):
+        files = {"one.bin": source.randbytes(300), "deep/er/two.bin": b"the same everywhere", "empty": b""}
+        made = folder_of(root / f"result-{number}", files)
+        entries.append(store.put(job(x=number).key, f"job {number}", {"x": str(number)}, made))
+    return store, entries
+
+
+def test_what_is_put_in_comes_out(tmp_path):
+    store, entries = filled(tmp_path)
+    for number, entry in enumerate(entries):
+        assert store.find(entry.key) == entry
+        store.fetch(entry, tmp_path / f"out-{number}")
+        for path in (tmp_path / f"result-{number}").rglob("*"):
+            assert (
+                not path.is_file()
+                or (tmp_path / f"out-{number}" / path.relative_to(tmp_path / f"result-{number}")).read_bytes()
+                == path.read_bytes()
+            )
+    assert store.find("0" * 64) is None
+    assert store.usage().bytes == 12 * 300 + len(b"the same everywhere")  # equal files are kept once
+    assert store.usage(is_checked=True).damaged == ()
+
+
+def test_each_of_200_changed_bits_is_found_and_none_is_read(tmp_path):
+    store, entries = filled(tmp_path)
+    files = sorted(p for p in (tmp_path / "store").rglob("*") if p.is_file() and p.stat().st_size)
+    chance = random.Random(1)
+    found = 0
+    for _ in range(200):
+        path = chance.choice(files)
+        content = bytearray(path.read_bytes())
+        good = bytes(content)
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        found += len(store.usage(is_checked=True).damaged) == 1
+        for number, entry in enumerate(entries):
+            known = store.find(entry.key)
+            assert known in (entry, None)
+            for name in entry.files if known else ():
+                try:
+                    assert store.read(entry, name) == (tmp_path / f"result-{number}" / name).read_bytes()
+                except Damaged as error:
+                    assert error.key == entry.key
+        for number, entry in enumerate(entries):  # made again
+            store.put(entry.key, entry.name, entry.ingredients, tmp_path / f"result-{number}")
+        assert path.read_bytes() == good
+    assert found == 200
+
+
+def test_a_record_that_names_files_outside_is_none(tmp_path):
+    store, (entry, *_) = filled(tmp_path)
+    record = next((tmp_path / "store" / "records").rglob(entry.key))
+    import hashlib
+
+    for name in ("../x", "/etc/x", "a/../../x", "c:x", "a\\..\\x", "."):
+        body = json.dumps(json.loads(record.read_text().split("\n")[0]) | {"files": {name: "0" * 64}}, sort_keys=True)
+        record.write_text(f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n")
+        assert store.find(entry.key) is None, name
+        store.put(entry.key, entry.name, entry.ingredients, tmp_path / "result-0")
+
+
+def test_the_results_not_used_for_longest_go_first(tmp_path):
+    store, entries = filled(tmp_path)
+    paths = [next((tmp_path / "store" / "records").rglob(entry.key)) for entry in entries]
+    import os
+
+    for number, path in enumerate(paths):
+        os.utime(path, (1000 + number, 1000 + number))
+    assert store.find(entries[0].key)  # used just now
+    (tmp_path / "store" / "objects" / ".partial-left").write_bytes(b"by a build that was killed")
+    dropped, freed = store.prune(4 * 300 + 100)
+    assert (dropped, freed) == (8, 8 * 300)
+    assert {e.name for e in store.usage().entries} == {"job 0", "job 9", "job 10", "job 11"}
+    assert store.usage(is_checked=True).damaged == ()
+    assert not list((tmp_path / "store").rglob(".partial-*"))
+    store.clear()
+    assert store.usage().entries == () and store.usage().bytes == 0
+
+
+def test_a_result_that_was_dropped_meanwhile_is_made_again(tmp_path):
+    store, (entry, *_) = filled(tmp_path)
+    next((tmp_path / "store" / "objects").rglob(entry.files["one.bin"])).unlink()
+    with pytest.raises(Damaged):
+        store.read(entry, "one.bin")
+    assert store.find(entry.key) is None
+
+
+def test_many_writers_of_the_same_results_leave_them_whole(tmp_path):
+    def work(number):
+        store = Store(str(tmp_path / "store"))
+        made = folder_of(tmp_path / f"made-{number}", {"f": b"x" * 100_000})
+        for turn in range(20):
+            store.put(job(x=turn).key, "job", {}, made)
+            assert store.read(store.find(job(x=turn).key), "f") == b"x" * 100_000
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert Store(str(tmp_path / "store")).usage(is_checked=True).damaged == ()
+
+
+class Sick(Store):
+    """A store whose `part` fails."""
+
+    part = ""
+
+    def put(self, *arguments):
+        if self.part == "put":
+            raise OSError(28, "No space left on device")
+        return super().put(*arguments)
+
+    def find(self, key):
+        if self.part == "find":
+            raise ConnectionError("the network is gone")
+        return super().find(key)
+
+    def read(self, entry, name):
+        if self.part == "read":
+            raise TimeoutError("too slow")
+        return super().read(entry, name)
+
+
+@pytest.mark.parametrize(
+    ("part", "trouble"), [("put", "No space left"), ("find", "network is gone"), ("", "")], ids=["full", "gone", "well"]
+)
+def test_a_store_that_cannot_costs_time_and_no_result(part, trouble, tmp_path):
+    store = Sick(str(tmp_path / "store"))
+    store.part = part
+    (tmp_path / "scratch").mkdir()
+    shop = Workshop(store=store, scratch=Store(str(tmp_path / "scratch")))
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "f").write_bytes(b"content")
+
+    for _ in range(2):
+        entry = shop.make(job(), make)
+        assert shop.read(entry, "f") == b"content"
+    assert len(made) == 1
+    assert (trouble in " ".join(shop.troubles)) and len(shop.troubles) == bool(trouble)
+
+
+def test_a_store_that_fails_in_the_middle_has_damaged_results(tmp_path):
+    store = Sick(str(tmp_path / "store"))
+    (tmp_path / "scratch").mkdir()
+    shop = Workshop(store=store, scratch=Store(str(tmp_path / "scratch")))
+    entry = shop.make(job(), lambda folder: (folder / "f").write_bytes(b"content"))
+    store.part = "read"
+    with pytest.raises(Damaged):
+        shop.read(entry, "f")
+    again = Workshop(store=store, scratch=shop.scratch, damaged=frozenset([entry.key]))
+    assert again.find(job()) is None
+
+
+def test_no_room_anywhere_is_one_clear_error(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    scratch = Sick(str(tmp_path / "scratch"))
+    scratch.part = "put"
+    with pytest.raises(StoreError, match="No space left"):
+        Workshop(store=None, scratch=scratch).make(job(), lambda folder: (folder / "f").write_bytes(b""))
+
+
+def test_other_file_systems_hold_a_store_too(tmp_path):
+    store = Store("memory://twinkeel-test")
+    made = folder_of(tmp_path / "made", {"f": b"content"})
+    entry = store.put(job().key, "job", {}, made)
+    assert store.find(job().key) == entry and store.read(entry, "f") == b"content" and not store.is_local
+    assert store.usage(is_checked=True).damaged == ()
+    store.clear()
+    assert store.find(job().key) is None
+
+
+@pytest.mark.parametrize("url", ["nonsense://x/y", "s3://"])
+def test_an_address_that_is_none_is_one_clear_error(url):
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(url)
+
+
+def test_a_key_follows_everything_that_goes_in(tmp_path):
+    one = job(x=1)
+    others = [
+        job(x=2),
+        job(y=1),
+        Job(kind="other", name="a", inputs={"x": 1}, code=one.code),
+        Job(kind="test", name="a", inputs={"x": 1}, code=("twinkeel.pipeline.names",)),
+        Job(kind="test", name="a", inputs={"x": 1}, code=one.code, packages=("numpy",)),
+        Job(kind="test", name="a", inputs={"x": 1}, code=one.code, glue=("twinkeel.pipeline.names",)),
+    ]
+    assert len({one.key, *(other.key for other in others)}) == 7
+    assert job("another name", x=1).key == one.key
+
+
+def test_code_counts_with_all_that_it_imports(monkeypatch):
+    def digest(changed=None):
+        jobs._source.cache_clear()
+        original = Path.read_bytes
+
+        def read(path):
+            content = original(path)
+            return content + b"\n# changed\n" if changed and path.as_posix().endswith(changed) else content
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", read)
+            return code_digest(("twinkeel.targets.android.litert",))
+
+    before = digest()
+    assert digest() == before
+    for part in ("targets/android/litert.py", "targets/_layers.py", "pipeline/program.py", "stages/compress.py"):
+        assert digest(part) != before, part
+    for part in ("targets/ios/coreml.py", "pipeline/cli.py", "pipeline/steps.py", "pipeline/html_report.py"):
+        assert digest(part) == before, part
+    jobs._source.cache_clear()
+
+
+def test_a_change_is_told_in_words():
+    before = {"code of twinkeel": "1" * 64, "version of torch": "2.12.0", "labels": "3" * 64}
+    now = {"code of twinkeel": "1" * 64, "version of torch": "2.13.0", "labels": "4" * 64}
+    assert changes(before, now) == "labels changed; version of torch changed (2.12.0 -> 2.13.0)"
+    assert changes(now, now) == "its result is gone from the store"
+
+
+def test_the_commands_look_at_a_store_and_empty_it(run_cli, tmp_path):
+    store, entries = filled(tmp_path)
+    shown = json.loads(run_cli("cache", "show", "--store", store.url, "--json").output)
+    assert shown["jobs"] == {"job": {"results": 12, "bytes": 12 * 319}}
+    assert "12 results" in run_cli("cache", "show", "--store", store.url).output
+    assert "none damaged" in run_cli("cache", "check", "--store", store.url).output
+    next((tmp_path / "store" / "objects").rglob(entries[3].files["one.bin"])).write_bytes(b"other")
+    checked = run_cli("cache", "check", "--store", store.url)
+    assert isinstance(checked.exception, VerifyError) and entries[3].files["one.bin"] in checked.output
+    assert "dropped 12" in run_cli("cache", "prune", "--store", store.url, "--max-gigabytes", 0).output
+    assert "is empty" in run_cli("cache", "clear", "--store", store.url).output
+    shutil.rmtree(tmp_path / "store")
+    assert "0 results" in run_cli("cache", "show", "--store", store.url).output
+
+
+def test_the_processor_is_part_of_a_latency():
+    assert "cores" in steps._processor() and np.isfinite(len(steps._processor()))

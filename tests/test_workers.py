@@ -1,0 +1,113 @@
+"""Processes that do a part of the work: what they give, and how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from twinkeel.pipeline import workers
+from twinkeel.pipeline.errors import ConfigError, WorkerError
+from twinkeel.pipeline.store import Damaged
+from twinkeel.pipeline.workers import Here, Workers
+
+
+@pytest.fixture
+def two():
+    with Workers(2) as executor:
+        yield executor
+
+
+def test_each_call_has_a_process_of_its_own(two):
+    pids = {two.submit(os.getpid).result() for _ in range(3)}
+    assert len(pids) == 3 and os.getpid() not in pids
+    assert Here().submit(os.getpid).result() == os.getpid()
+
+
+def test_errors_come_back_as_they_are(two):
+    with pytest.raises(ConfigError, match="as it was"):
+        two.submit(_fail, "config").result()
+    with pytest.raises(Damaged) as found:
+        two.submit(_fail, "damaged").result()
+    assert found.value.key == "a key" and found.value.what == "a file"
+    with pytest.raises(ValueError, match="bad"):
+        Here().submit(_fail, "value").result()
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGSEGV, "SIGSEGV: a crash"), (signal.SIGKILL, "SIGKILL: out of memory")]
+)
+def test_a_process_that_dies_fails_its_own_call_and_no_other(number, told, two):
+    dying, living = two.submit(_die, number), two.submit(os.getpid)
+    with pytest.raises(WorkerError, match=told) as error:
+        dying.result()
+    assert "last words: I was about to" in str(error.value)
+    assert living.result() > 0
+
+
+def test_a_process_that_leaves_is_an_error(two):
+    with pytest.raises(WorkerError, match="exit code 3"):
+        two.submit(os._exit, 3).result()
+
+
+def test_what_runs_is_stopped_with_the_build():
+    executor = Workers(1)
+    future = executor.submit(time.sleep, 600)
+    while not executor._running:
+        time.sleep(0.01)
+    executor.shutdown(cancel_futures=True)
+    assert isinstance(future.exception(), WorkerError)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(
+        "import sys\nfrom twinkeel.pipeline.workers import Workers\nsys.path.insert(0, sys.argv[2])\n"
+        "import child\n"
+        "if __name__ == '__main__':\n    Workers(1).submit(child.work, sys.argv[1]).result()\n"
+    )
+    (tmp_path / "child.py").write_text(
+        "import os, time\ndef work(path):\n    open(path, 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    note = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(note), str(tmp_path)])
+    try:
+        while not (note.is_file() and note.read_text()):
+            assert parent.poll() is None
+            time.sleep(0.05)
+    finally:
+        parent.kill()
+        parent.wait()
+    pid, deadline = int(note.read_text()), time.monotonic() + 20
+    while _is_alive(pid):
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.05)
+
+
+def test_the_number_follows_cores_and_memory(monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 16)
+    for free, expected in ((100e9, 16), (4e9, 2), (1e8, 1)):
+        monkeypatch.setattr(workers, "_free_memory", lambda free=free: int(free))
+        assert workers.count() == expected
+    monkeypatch.undo()
+    assert 1 <= workers.count() <= workers.cores()
+
+
+def _fail(kind):
+    raise {"config": ConfigError("as it was"), "damaged": Damaged("a key", "a file"), "value": ValueError("bad")}[kind]
+
+
+def _die(number):
+    os.write(2, b"I was about to")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def _is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] not in "ZX"
+    except OSError:
+        return False
