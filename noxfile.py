@@ -12,6 +12,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
 SHARED = Path(".nox") / "shared"
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's threads spin while they wait, which starves the worker processes
 SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "noxfile.py")
 
 
@@ -48,13 +49,15 @@ def build_ios(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the tests."""
-    session.run(shared(session, "test"), "-m", "pytest", *session.posargs, external=True)
+    session.run(shared(session, "test"), "-m", "pytest", *session.posargs, env=PATIENT, external=True)
 
 
 @nox.session(venv_backend="none", default=False)
 def sdk(session: nox.Session) -> None:
     """Compile the kits and run their tests with kotlinc and swift, from the PATH or TWINKEEL_KOTLINC and TWINKEEL_SWIFT."""
-    session.run(shared(session, "test"), "-m", "pytest", "-rs", "tests/sdk", *session.posargs, external=True)
+    session.run(
+        shared(session, "test"), "-m", "pytest", "-rs", "tests/sdk", *session.posargs, env=PATIENT, external=True
+    )
 
 
 @nox.session(venv_backend="none")

@@ -136,12 +136,15 @@ def _end_with_parent() -> None:
 
 
 def quieten() -> None:
-    """Bars, warnings and logs of the converters that mean nothing to a user: optional GPU kernels, C++ log set-up."""
+    """Before torch is imported: its threads sleep while they wait, and what converters print that means nothing to a
+    user (bars, missing GPU kernels, C++ log set-up) is left out."""
     import logging
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # threads that wait in a loop make a build five times slower where another process wants the cores too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
 

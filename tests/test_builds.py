@@ -1,0 +1,295 @@
+"""Builds that are repeated, changed, killed, run side by side, or find no room."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import cli, html_report, manifest, outputs, steps
+from twinkeel.pipeline.artifact import digest
+from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import TwinkeelError, VerifyError
+from twinkeel.pipeline.explain import explain
+from twinkeel.pipeline.jobs import Workshop
+from twinkeel.pipeline.order import order
+from twinkeel.pipeline.steps import Site
+from twinkeel.pipeline.store import Store
+
+SMALL = '[weights]\npath = "w.pth"\n[targets]\n"android/onnx" = ["fp32"]\n"ios/onnx" = ["fp32"]\n'
+"""A build of some seconds: given weights, one artifact, shipped on both platforms."""
+MAIN = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A configuration, and what an undisturbed build of it writes, as hashes."""
+    root = tmp_path_factory.mktemp("project")
+    torch.manual_seed(0)
+    model = mobilenet_v2.create(10, 0.35)
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(4, 3, 32, 32))
+    torch.save(model.state_dict(), root / "w.pth")
+    (root / "twinkeel.toml").write_text(SMALL)
+    done = start(root, root / "out", root / "store").communicate(timeout=300)
+    assert (root / "out" / "build.json").is_file(), done
+    return root
+
+
+def start(root, out, store, **options):
+    arguments = ["build", "all", "-c", root / "twinkeel.toml", "-o", out, "--store", store]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*MAIN, *map(str, arguments)], **pipes, **options)
+
+
+def folders(out):
+    """Hashes of the platforms' folders; the report holds times, which differ."""
+    return {platform: digest(out / platform) for platform in cli.PLATFORMS}
+
+
+def explained(config, build, tmp_path):
+    """Names of the jobs that a build with this configuration would run, into the default build's folder and store."""
+    out = build.folders["android"].parent
+    asked = order(
+        config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, print
+    )
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    lines = explain(asked, Workshop(store=build.store, scratch=Store(str(tmp_path / "scratch"))))
+    return {line.name: line.why for line in lines if line.why}
+
+
+def test_nothing_changed_and_nothing_runs(default_build, tmp_path):
+    assert explained(Config(), default_build, tmp_path) == {}
+
+
+def test_a_changed_tolerance_runs_no_converter(default_build, tmp_path):
+    limits = [{"leg": "lower", "precision": "fp32", "metric": "snr_db", "value": 95.0},
+              {"leg": "fold", "metric": "snr_db", "value": 91.0}]  # fmt: skip
+    found = explained(Config.model_validate({"limit": limits}), default_build, tmp_path)
+    assert set(found) == {"folder android", "folder ios", "report"}
+    assert "limits changed" in found["folder android"]
+
+
+def test_a_changed_author_runs_only_what_writes_it(default_build, tmp_path):
+    found = explained(Config.model_validate({"project": {"author": "somebody"}}), default_build, tmp_path)
+    assert {name for name in found if name.startswith("lower")} == {
+        f"lower ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")
+    }
+    assert not {name for name in found if name.split()[0] in ("data", "weights", "quantize", "reference")}
+    assert "about changed" in found["lower ios/coreml fp32"]
+
+
+def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(default_build, tmp_path):
+    found = explained(Config.model_validate({"quantize": {"weights": "per-tensor"}}), default_build, tmp_path)
+    assert set(found) == {"quantize", "all that follows"}
+    assert found["quantize"] == "quantization settings changed"
+
+
+def test_changed_labels_run_no_quantization(default_build, tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join(f"digit {n}" for n in range(10)))
+    config = Config.model_validate({"data": {"labels": str(tmp_path / "labels.txt")}})
+    (tmp_path / "scratch").mkdir()
+    shop = Workshop(store=default_build.store, scratch=Store(str(tmp_path / "scratch")))
+    create = mobilenet_v2.create
+    job = steps.data_job(config)
+    assert shop.find(job) is None
+    shop.store = None  # the default build's stays as it is
+    data = shop.make(job, lambda folder: steps.make_data(config, job, folder))
+    assert shop.json(data, "labels.json")[0] == "digit 0"
+    shop.store = default_build.store
+    weights = shop.find(steps.weights_job(config, create, data, 10))
+    program = shop.find(steps.program_job(config, create, data, weights, is_gated=True))
+    site = Site(
+        store=None, scratch="", damaged=frozenset(), config=config, create=create,
+        labels=tuple(shop.json(data, "labels.json")), data=data, weights=weights, program=program, references={},
+    )  # fmt: skip
+    assert shop.find(steps.reference_job(site, "int8")) is not None
+    missing = {
+        f"{target.NAME} {precision}"
+        for target in cli._targets().values()
+        for precision in target.PRECISIONS
+        if shop.find(steps.lower_job(site, target, precision)) is None
+    }
+    assert missing == {f"ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")}
+
+
+def test_a_target_that_reads_what_it_does_not_name_is_refused(default_build, tmp_path):
+    from twinkeel.pipeline.errors import ConversionError
+    from twinkeel.pipeline.program import InputContract
+    from twinkeel.pipeline.saved import SavedProgram
+
+    contract = InputContract.of(32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    program = SavedProgram(torch.nn.Identity(), contract, lambda name: b"", {"minimum_ios": 18})
+    assert program.minimum_ios == 18
+    with pytest.raises(ConversionError, match="reads the program's 'labels'"):
+        assert program.labels
+
+
+def test_a_second_build_writes_nothing_and_imports_no_torch(project):
+    before = {path: path.stat().st_mtime_ns for path in (project / "out").rglob("*")}
+    code = (
+        "import sys; from twinkeel.pipeline.cli import cli\n"
+        "try: cli(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print('HEAVY', [m for m in ('torch', 'onnx', 'sklearn', 'matplotlib', 'PIL', 'psutil') if m in sys.modules])"
+    )
+    arguments = ["build", "all", "-c", project / "twinkeel.toml", "-o", project / "out", "--store", project / "store"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True
+    )
+    assert "HEAVY []" in done.stdout and "nothing to do" in done.stdout
+    after = {path: path.stat().st_mtime_ns for path in (project / "out").rglob("*")}
+    after.pop(project / "out" / "build.json"), before.pop(project / "out" / "build.json")
+    assert after == before
+
+
+def test_a_build_into_another_folder_takes_all_from_the_store(project, tmp_path):
+    text = start(project, tmp_path / "out", project / "store").communicate(timeout=120)[0]
+    assert "references:" not in text and "artifacts:" not in text
+    assert folders(tmp_path / "out") == folders(project / "out")
+    assert outputs.verify(tmp_path / "out") == outputs.verify(project / "out")
+
+
+def test_what_was_changed_in_a_folder_is_put_right(project, tmp_path):
+    out = shutil.copytree(project / "out", tmp_path / "out")
+    (out / "android" / "labels.txt").write_text("other")
+    (out / "ios" / "more").write_text("unknown")
+    (out / "report.html").unlink()
+    assert start(project, out, project / "store").wait(120) == 0
+    assert folders(out) == folders(project / "out") and (out / "report.html").is_file()
+
+
+def test_killed_at_any_moment_and_run_again_it_is_the_same(project, tmp_path):
+    """Three kills here; `benchmarks/disturbed.py` does a hundred."""
+    chance, kills = random.Random(0), 0
+    while kills < 3:
+        build = start(project, tmp_path / "out", tmp_path / "store", start_new_session=True)
+        try:
+            build.wait(chance.uniform(1, 6))
+        except subprocess.TimeoutExpired:
+            build.send_signal(signal.SIGKILL)
+            kills += 1
+        build.communicate()
+        for platform in cli.PLATFORMS:  # whole, or not there
+            if (tmp_path / "out" / platform).exists():
+                manifest.verify(tmp_path / "out" / platform)
+    assert start(project, tmp_path / "out", tmp_path / "store").wait(300) == 0
+    assert folders(tmp_path / "out") == folders(project / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["android", "build.json", "ios", "report.html"]
+    assert Store(str(tmp_path / "store")).usage(is_checked=True).damaged == ()
+
+
+@pytest.mark.parametrize("is_same_folder", [True, False], ids=["one-folder", "two-folders"])
+def test_two_builds_at_once_are_both_right(is_same_folder, project, tmp_path):
+    outs = [tmp_path / "out", tmp_path / ("out" if is_same_folder else "out-2")]
+    builds = [start(project, out, tmp_path / "store") for out in outs]
+    texts = [build.communicate(timeout=300)[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], texts
+    for out in outs:
+        assert folders(out) == folders(project / "out")
+    waits = [text for text in texts if "waiting: another build is at work" in text]
+    assert len(waits) == is_same_folder, texts
+
+
+def test_without_room_the_earlier_output_stays(project, tmp_path):
+    """A disk that takes no file of more than 100 kB."""
+    out = shutil.copytree(project / "out", tmp_path / "out")
+    (out / "android" / "labels.txt").write_text("so that there is something to do")
+    before = folders(out)
+
+    def bounded():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    build = start(project, out, tmp_path / "store", preexec_fn=bounded)
+    text = build.communicate(timeout=300)[0]
+    assert build.returncode not in (0, None) and "Traceback" not in text, text
+    assert "File too large" in text and "Make room" in text
+    assert folders(out) == before
+    assert sorted(p.name for p in out.iterdir()) == ["android", "build.json", "ios", "report.html"]
+
+
+def test_a_damaged_store_costs_time_and_no_byte(project, tmp_path):
+    store = shutil.copytree(project / "store", tmp_path / "store")
+    chance = random.Random(2)
+    for path in chance.sample([p for p in sorted(store.rglob("*")) if p.is_file() and p.stat().st_size], 12):
+        content = bytearray(path.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+    build = start(project, tmp_path / "out", store)
+    text = build.communicate(timeout=300)[0]
+    assert build.returncode == 0, text
+    assert folders(tmp_path / "out") == folders(project / "out")
+
+
+def test_a_store_of_no_use_is_done_without(project, tmp_path):
+    (tmp_path / "file").write_text("a file where a folder is asked for")
+    build = start(project, tmp_path / "out", tmp_path / "file")
+    text = build.communicate(timeout=300)[0]
+    assert build.returncode == 0 and "cannot be written" in text, text
+    assert folders(tmp_path / "out") == folders(project / "out")
+
+
+def test_every_changed_byte_below_the_output_is_found(default_build, tmp_path):
+    out = shutil.copytree(default_build.folders["android"].parent, tmp_path / "out")
+    assert outputs.verify(out) > 400
+    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.stat().st_size]
+    chance = np.random.default_rng(3)
+    for _ in range(40):
+        path = files[chance.integers(len(files))]
+        content = bytearray(path.read_bytes())
+        position = int(chance.integers(len(content)))
+        content[position] ^= int(chance.integers(1, 256))
+        path.write_bytes(content)
+        with pytest.raises(VerifyError):
+            outputs.verify(out)
+        content[position] ^= 0
+        path.write_bytes((default_build.folders["android"].parent / path.relative_to(out)).read_bytes())
+    outputs.verify(out)
+    (out / "unknown").write_text("x")
+    with pytest.raises(VerifyError, match="unknown: unknown"):
+        outputs.verify(out)
+    (out / "unknown").unlink()
+    (out / "report.html").unlink()
+    (out / "report.html").symlink_to("/etc/hostname")
+    with pytest.raises(VerifyError, match=r"missing: report\.html"):
+        outputs.verify(out)
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_clear_error(run_cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run_cli("build", "android", "-o", tmp_path / "file" / "out")
+    assert isinstance(result.exception, TwinkeelError) and "cannot write to" in str(result.exception)
+
+
+def test_a_folder_that_was_moved_aside_by_a_killed_build_comes_back(tmp_path):
+    work = tmp_path / "out" / outputs.WORK
+    (work / "old-android").mkdir(parents=True)
+    (work / "old-android" / "file").write_text("the earlier good output")
+    with outputs.claimed(tmp_path / "out", print):
+        assert (tmp_path / "out" / "android" / "file").read_text() == "the earlier good output"
+    assert not work.exists()
+
+
+def test_the_lock_goes_with_the_process(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from twinkeel.pipeline import outputs\n"
+        "with outputs.claimed(Path(sys.argv[1]), print): print('claimed', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "claimed\n"
+    said = []
+    other.kill()
+    started = time.monotonic()
+    with outputs.claimed(tmp_path / "out", said.append):
+        assert time.monotonic() - started < 60
+    other.wait()
