@@ -41,7 +41,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
         with tempfile.TemporaryDirectory() as folder:
             return _to_half(_convert(program, "fp32", Path(folder) / "float.tflite"), out)
     if precision == "int8":
-        return _flatbuffer.shrink(_convert(program, precision, out))
+        return _flatbuffer.rewrite(_convert(program, precision, out), program.contract.grey)
     return _convert(program, precision, out)
 
 

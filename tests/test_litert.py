@@ -1,14 +1,17 @@
-"""What is written smaller in a .tflite computes, and says, the same."""
+"""An int8 .tflite that is written anew computes the same, and is smaller."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from twinkeel.model import count, mobilenet_v2
 from twinkeel.pipeline.data import rgba
+from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.stages import quantize
 from twinkeel.targets.android import _flatbuffer, litert
 
 BIGGEST = 1.10
@@ -47,8 +50,9 @@ def _assert_same(a, b, where):
         assert a == b, where
 
 
-def test_the_file_says_the_same(files):
+def test_the_file_says_the_same_behind_its_pixels(files, small_program):
     long, short = map(_read, files)
+    _flatbuffer._take_pixels_as_quantized(long, small_program.contract.grey)
     _assert_same(long, short, "model")
     before, after = ([t.name for t in model.subgraphs[0].tensors] for model in (long, short))
     assert len(set(after)) == len(after) == len(before)
@@ -88,8 +92,35 @@ def test_its_layers_can_be_looked_at(files):
 
 def test_it_is_the_same_to_the_byte_again(files, small_program, tmp_path):
     assert litert.build(small_program, "int8", tmp_path / "again").read_bytes() == files[1].read_bytes()
-    copy = shutil.copy(files[1], tmp_path / "twice")
-    assert _flatbuffer.shrink(copy).read_bytes() == files[1].read_bytes()
+
+
+def test_pixels_are_one_operator_away_from_int8(files):
+    from ai_edge_litert.interpreter import Interpreter
+
+    found = litert.operators(files[1])
+    assert (found["DEQUANTIZE"], found["QUANTIZE"]) == (1, 1) and not found.keys() & {"CAST", "SUB"}, found
+    assert len(_read(files[1]).operatorCodes) == len(found), "no code of an operator that is gone"
+    (pixels,) = Interpreter(str(files[1])).get_input_details()
+    assert pixels["dtype"] == np.uint8 and pixels["shape"].tolist() == [1, 32, 32, 4]
+
+
+def test_pixels_of_a_stem_in_float(small_program, tmp_path):
+    images = rgba(np.random.default_rng(7).integers(0, 256, (8, 32, 32, 3), np.uint8))
+    settings = quantize.Settings(float_layers=frozenset({"model.features.0.0", "model.features.1.conv.0.0"}))
+    made = quantize.quantize(small_program.folded, images, small_program.contract, settings)
+    program = replace(small_program, quantized=made.module, quantized_unfolded=made.unfolded)
+    long = litert.load(litert._convert(program, "int8", tmp_path / "long")).run
+    short = litert.load(litert.build(program, "int8", tmp_path / "short")).run
+    for image in images:
+        np.testing.assert_array_equal(long(image[None]), short(image[None]))
+
+
+def test_a_graph_that_begins_otherwise_is_refused(files, small_program, tmp_path):
+    grey = small_program.contract.grey
+    with pytest.raises(ConversionError, match="does not begin with a CAST and a SUB"):
+        _flatbuffer.rewrite(shutil.copy(files[1], tmp_path / "twice"), grey)
+    with pytest.raises(ConversionError, match=f"does not begin with pixels less {grey + 1}"):
+        _flatbuffer.rewrite(shutil.copy(files[0], tmp_path / "other"), grey + 1)
 
 
 def test_an_int8_file_has_little_beside_its_weights(make_program, tmp_path):
