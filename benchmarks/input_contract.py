@@ -59,7 +59,7 @@ def main() -> None:
     print(f"SNR float input {parity.snr_db(reference, from_floats):.2f} dB, "
           f"bytes {parity.snr_db(reference, evaluate(byte_in, images[8:])):.2f} dB")  # fmt: skip
     _compare_executorch(float_in, byte_in, floats[:1], torch.from_numpy(images[:1]), contract)
-    _compare_litert(float_unfolded, byte_unfolded, floats[:1], torch.from_numpy(images[:1]))
+    _compare_litert(float_unfolded, byte_unfolded, floats[:1], torch.from_numpy(images[:1]), contract)
 
 
 def _compare_executorch(float_in, byte_in, x, pixels, contract) -> None:  # type: ignore[no-untyped-def]
@@ -70,7 +70,7 @@ def _compare_executorch(float_in, byte_in, x, pixels, contract) -> None:  # type
 
     graph = target._with_pixels_as_quantized(byte_in, contract.grey)
     methods, programs = {}, []
-    with target._unsigned_pixels(), tempfile.TemporaryDirectory() as folder:
+    with target._unsigned_pixels(), target._no_undone_transposes(), tempfile.TemporaryDirectory() as folder:
         for name, module, example in (("float", float_in, x), ("bytes", graph, pixels)):
             edge = to_edge_transform_and_lower(
                 torch.export.export(module, (example,)), partitioner=[XnnpackPartitioner()]
@@ -83,12 +83,13 @@ def _compare_executorch(float_in, byte_in, x, pixels, contract) -> None:  # type
         _report("ExecuTorch", runs)
 
 
-def _compare_litert(float_in, byte_in, x, pixels) -> None:  # type: ignore[no-untyped-def]
+def _compare_litert(float_in, byte_in, x, pixels, contract) -> None:  # type: ignore[no-untyped-def]
     """litert-torch makes the float model's input int8, so its side does not even pay for the quantization."""
     import litert_torch
     from ai_edge_litert.interpreter import Interpreter
     from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
     from litert_torch.quantize.quant_config import QuantConfig
+    from twinkeel.targets.android import _flatbuffer
 
     static = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     runs, interpreters = {}, []
@@ -96,6 +97,8 @@ def _compare_litert(float_in, byte_in, x, pixels) -> None:  # type: ignore[no-un
         for name, module, example in (("float", float_in, x), ("bytes", byte_in, pixels)):
             path = f"{folder}/{name}.tflite"
             litert_torch.convert(module, (example,), quant_config=QuantConfig(pt2e_quantizer=static)).export(path)
+            if name == "bytes":
+                _flatbuffer.rewrite(Path(path), contract.grey)
             interpreter = Interpreter(path, num_threads=1)
             interpreter.allocate_tensors()
             source = interpreter.get_input_details()[0]

@@ -36,7 +36,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
     example = (torch.zeros(program.contract.shape, dtype=torch.uint8),)
     graph = torch.export.export(program.reference(precision), example, strict=False).module()
     graph = _with_pixels_as_quantized(graph, program.contract.grey)  # type: ignore[arg-type]
-    with _unsigned_pixels():
+    with _unsigned_pixels(), _no_undone_transposes():
         edge = to_edge_transform_and_lower(torch.export.export(graph, example), partitioner=[XnnpackPartitioner()])
     out.write_bytes(edge.to_executorch().buffer)
     load(out)  # a program can lower and still be refused by the runtime
@@ -156,3 +156,25 @@ def _unsigned_pixels() -> Iterator[None]:
         yield
     finally:
         visitor.get_serialized_dtype, config._check_node_has_valid_dtype = serialized, is_valid
+
+
+@contextmanager
+def _no_undone_transposes() -> Iterator[None]:
+    """Let ExecuTorch's XNNPACK lowering write no transpose together with its inverse.
+
+    The graph turns the pixels to NCHW, as torch's convolutions want them; executorch 1.4 turns them back before the
+    first one, as XNNPACK's want them, and runs both: 6 % of the latency in int8. Can go when it runs neither.
+    """
+    from executorch.backends.xnnpack import xnnpack_preprocess
+
+    serialize = xnnpack_preprocess.serialize_xnnpack_binary
+
+    def shortened(graph: Any, constants: bytearray) -> bytes:
+        _xnnpack.drop_undone_transposes(graph)
+        return bytes(serialize(graph, constants))
+
+    xnnpack_preprocess.serialize_xnnpack_binary = shortened
+    try:
+        yield
+    finally:
+        xnnpack_preprocess.serialize_xnnpack_binary = serialize

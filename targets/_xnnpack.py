@@ -94,6 +94,47 @@ def _add_outputs(plan: Any, shapes: list[list[int]]) -> list[int]:
     return added
 
 
+def drop_undone_transposes(graph: Any) -> None:
+    """Take each transpose that undoes the one before it out of an ``XNNGraph``, and the first where nothing reads it.
+
+    The values, their types and the other operations stay.
+    """
+    makers = {node.xnode_union.output_id: node for node in graph.xnodes if _is_transpose(node)}
+    for node in [n for n in graph.xnodes if _is_transpose(n)]:
+        second = node.xnode_union
+        if second.input_id not in makers or second.output_id in graph.output_ids:
+            continue
+        first = makers[second.input_id].xnode_union
+        if [first.perm[axis] for axis in second.perm] != list(range(len(first.perm))):
+            continue
+        for reader in graph.xnodes:
+            _read_instead(reader.xnode_union, second.output_id, first.input_id)
+        graph.xnodes.remove(node)
+        if first.output_id not in graph.output_ids and not any(
+            _reads(n.xnode_union, first.output_id) for n in graph.xnodes
+        ):
+            graph.xnodes.remove(makers.pop(first.output_id))
+
+
+def _is_transpose(node: Any) -> bool:
+    return type(node.xnode_union).__name__ == "XNNStaticTranspose"
+
+
+def _sources(operation: Any) -> list[str]:
+    """Names of the fields with the numbers of values that an operation reads."""
+    return [name for name in vars(operation) if name.endswith("_id") and not name.startswith("output")]
+
+
+def _reads(operation: Any, value: int) -> bool:
+    return any(getattr(operation, name) == value for name in _sources(operation))
+
+
+def _read_instead(operation: Any, old: int, new: int) -> None:
+    for name in _sources(operation):
+        if getattr(operation, name) == old:
+            setattr(operation, name, new)
+
+
 def read_graph(payload: bytes) -> tuple[Any, bytes]:
     """The graph of an XNNPACK payload as JSON, and the constants behind it. Floats are given as their bits."""
     from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader

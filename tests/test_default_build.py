@@ -50,9 +50,8 @@ def test_litert_has_no_layout_or_type_changes_between_layers(default_build):
         if runtime == "litert":
             found = row.operators
             assert found.get("TRANSPOSE", 0) == 0, found
-            assert found.get("DEQUANTIZE", 0) == 0, found
-            # the one QUANTIZE takes the pixels in
-            assert found.get("QUANTIZE", 0) == (1 if precision == "int8" else 0), found
+            # the one pair takes the pixels in
+            assert found.get("DEQUANTIZE", 0) == found.get("QUANTIZE", 0) == (precision == "int8"), found
 
 
 @BOTH

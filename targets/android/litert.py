@@ -14,6 +14,7 @@ from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
 
 from .. import _layers
+from . import _flatbuffer
 
 NAME = "android/litert"
 SUFFIX = ".tflite"
@@ -40,6 +41,8 @@ def build(program: Program, precision: str, out: Path) -> Path:
     if precision == "fp16":
         with tempfile.TemporaryDirectory() as folder:
             return _to_half(_convert(program, "fp32", Path(folder) / "float.tflite"), out)
+    if precision == "int8":
+        return _flatbuffer.rewrite(_convert(program, precision, out), program.contract.grey)
     return _convert(program, precision, out)
 
 
