@@ -158,7 +158,7 @@ class Walk:
             self.ran.append(f"measure {target.NAME} {precision}")
             # targets that share their code share their results: made once, for all of them
             groups.setdefault(target.build.__module__, {}).setdefault(precision, []).append(name)
-        tasks = _tasks(groups, self._number()) if groups else []
+        tasks = _tasks(groups, self._number(), self.order.targets) if groups else []
         total, done = sum(len(names) for group in groups.values() for names in group.values()), 0
         if tasks:
             self.say(f"artifacts: {total} to make, {len(tasks)} processes, {min(len(tasks), self._number())} at a time")
@@ -263,23 +263,30 @@ def _reference_cost(key: str) -> tuple[bool, str]:
     return not is_quantized(key), key
 
 
-def _tasks(groups: Mapping[str, Mapping[str, list[tuple[str, str]]]], number: int) -> list[list[list[tuple[str, str]]]]:
+def _tasks(
+    groups: Mapping[str, Mapping[str, list[tuple[str, str]]]], number: int, targets: Mapping[str, Target]
+) -> list[list[list[tuple[str, str]]]]:
     """Artifacts for each process: all of a converter, for its import takes seconds, but no process stays idle for it.
 
     Args:
         groups: by the module that builds, by precision, the artifacts that are the same file.
+
+    Returns:
+        the longest task first: started last, it would keep one process alone at the end.
     """
     tasks = [list(group.values()) for group in groups.values()]
     while len(tasks) < number and any(len(task) > 1 for task in tasks):
         largest = max(tasks, key=len)
         tasks.remove(largest)
         tasks += [largest[::2], largest[1::2]]
-    return sorted(tasks, key=_weight, reverse=True)
+    return sorted(tasks, key=lambda task: sum(_cost(*names[0], targets) for names in task), reverse=True)
 
 
-def _weight(task: list[list[tuple[str, str]]]) -> int:
-    """int8 takes about three times as long as the others."""
-    return sum(3 if names[0][1] == "int8" else 1 for names in task)
+def _cost(name: str, precision: str, targets: Mapping[str, Target]) -> int:
+    """About how long an artifact takes: int8 three times as long as the others, and with a twin twice that."""
+    if precision != "int8":
+        return 1
+    return 6 if precision in getattr(targets[name], "TWINS", ()) else 3
 
 
 def _told(name: tuple[str, str], made: Made) -> str:
