@@ -92,14 +92,17 @@ class Workshop:
         scratch: of this build alone: what the store does not take.
         damaged: keys whose stored results are not to be used.
         troubles: what the store could not do, in words.
+        asked: ingredients of all jobs so far, by name.
     """
 
     store: Store | None
     scratch: Store
     damaged: frozenset[str] = frozenset()
     troubles: list[str] = field(default_factory=list)
+    asked: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find(self, job: Job) -> Entry | None:
+        self.asked[job.name] = job.ingredients
         return self.lookup(job.key)
 
     def lookup(self, key: str) -> Entry | None:
@@ -159,18 +162,18 @@ class Workshop:
     def fetch(self, entry: Entry, folder: Path, prefix: str = "") -> None:
         self._guarded(lambda: self.of(entry).fetch(entry, folder, prefix), entry)
 
-    def remember(self, place: str, entry: Entry) -> None:
-        """For `twinkeel build --explain`; a store that cannot is no trouble."""
+    def remember(self, place: str) -> None:
+        """For the next `twinkeel build --explain`; a store that cannot is no trouble."""
         try:
             if self.store is not None:
-                self.store.remember(place, entry)
+                self.store.remember(place, self.asked)
         except Exception:  # the next explanation is shorter for it
             return
 
     def why(self, place: str, job: Job) -> str:
-        """Why a job has to run, by comparison with the last time that it ran for `place`."""
-        before = None if self.store is None else self.store.latest(place, job.name)
-        return "it never ran" if before is None else changes(before.ingredients, job.ingredients)
+        """Why a job has to run, by comparison with the latest build into `place`."""
+        before = {} if self.store is None else self.store.latest(place)
+        return changes(before[job.name], job.ingredients) if job.name in before else "it never ran"
 
     def _guarded(self, read: Callable[[], Any], entry: Entry) -> Any:
         """A store that fails in the middle of a build is as good as one with damaged files."""

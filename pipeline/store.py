@@ -170,15 +170,18 @@ class Store:
         self._write(self._path(RECORDS, key), _rendered(entry))  # last: what it lists is there
         return entry
 
-    def remember(self, place: str, entry: Entry) -> None:
-        """Note that this was the latest result of its job at a place; `latest` tells."""
-        self._write(self._path(LATEST, _place(place, entry.name)), _rendered(entry))
+    def remember(self, place: str, jobs: Mapping[str, Mapping[str, str]]) -> None:
+        """Note the ingredients of all jobs, by name, of the latest build into a place; `latest` tells them."""
+        if self.latest(place) != jobs:
+            self._write(self._path(LATEST, _place(place)), _signed(json.dumps(jobs, sort_keys=True)))
 
-    def latest(self, place: str, name: str) -> Entry | None:
+    def latest(self, place: str) -> dict[str, dict[str, str]]:
+        """Empty where nothing was noted."""
         try:
-            return _parsed(self._fs.cat_file(self._path(LATEST, _place(place, name))))
+            body = _body(self._fs.cat_file(self._path(LATEST, _place(place))))
         except OSError:
-            return None
+            return {}
+        return {} if body is None else dict(json.loads(body))
 
     def usage(self, *, is_checked: bool = False) -> Usage:
         """All results, the oldest use first.
@@ -202,7 +205,7 @@ class Store:
                 damaged += [f"{OBJECTS}/{sha} of {entry.name} is missing" for sha in sorted(missing)]
         if is_checked:
             for path, _ in self._listed(LATEST):
-                if _parsed(self._fs.cat_file(path)) is None:
+                if _body(self._fs.cat_file(path)) is None:
                     damaged.append(f"{LATEST}/{PurePosixPath(path).name}")
         return Usage(entries=tuple(entries), bytes=sum(sizes.values()), damaged=tuple(damaged))
 
@@ -282,24 +285,37 @@ class Store:
             return
 
 
-def _place(place: str, name: str) -> str:
-    return hashlib.sha256(f"{place}\n{name}".encode()).hexdigest()
+def _place(place: str) -> str:
+    return hashlib.sha256(place.encode()).hexdigest()
 
 
 def _rendered(entry: Entry) -> bytes:
-    body = json.dumps(asdict(entry), sort_keys=True)
+    return _signed(json.dumps(asdict(entry), sort_keys=True))
+
+
+def _signed(body: str) -> bytes:
+    """One line, and its hash on another."""
     return f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n".encode()
 
 
-def _parsed(content: bytes) -> Entry | None:
-    """The entry that a record holds; None where a single bit of it is wrong."""
+def _body(content: bytes) -> str | None:
+    """The line; None where a single bit is wrong."""
     try:
         body, sha, rest = content.decode().split("\n")
-        if rest or hashlib.sha256(body.encode()).hexdigest() != sha:
-            return None
+    except ValueError:
+        return None
+    return None if rest or hashlib.sha256(body.encode()).hexdigest() != sha else body
+
+
+def _parsed(content: bytes) -> Entry | None:
+    """The entry that a record holds; None where it is damaged."""
+    body = _body(content)
+    if body is None:
+        return None
+    try:
         entry = Entry(**json.loads(body))
         return entry if all(_is_inside(name) for name in entry.files) else None
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -66,6 +66,7 @@ class Walk:
             lambda _, to: finish.make_report(finished, latency, to),
         )
         finish.place(finished, page)
+        self.shop.remember(self.order.place)
         return Built(
             comparison=finish.comparison() if len(finished) > 1 else None,
             results=[finish.result(finished[p], p, latency, has_answers=False) for p in self.order.plans],
@@ -80,7 +81,6 @@ class Walk:
         if found is None:
             self.ran.append(job.name)
             found = self.shop.make(job, partial(make, job))
-            self.shop.remember(self.order.place, found)
         return found
 
     # ---- the jobs of this process
@@ -136,8 +136,6 @@ class Walk:
             shares = [missing[n :: self._number()] for n in range(min(self._number(), len(missing)))]
             for future in [self.executor.submit(steps.make_references, site, share) for share in shares]:
                 found |= future.result()
-            for key in missing:
-                self.shop.remember(self.order.place, found[key])
         return found
 
     def _artifacts(self, site: Site) -> dict[tuple[str, str], Made]:
@@ -171,9 +169,11 @@ class Walk:
                 for name in names:
                     made[name], done = result, done + 1
                     self.say(_told(name, result), (done, total))
-                    for entry in (result.lowered, result.measured):
-                        if entry is not None:
-                            self.shop.remember(self.order.place, replace(entry, name=_renamed(entry.name, name)))
+        for target, precision in self.order.wanted:  # what workers have asked for is known here too
+            lowered = made[target.NAME, precision].lowered
+            if lowered is not None:
+                job = steps.measure_job(site, target, precision, lowered)
+                self.shop.asked[job.name] = job.ingredients
         return {(t.NAME, p): made[t.NAME, p] for t, p in self.order.wanted}
 
     def _outcome(self, future: Future[list[Made]], site: Site, task: list[list[tuple[str, str]]]) -> list[Made]:
@@ -293,8 +293,3 @@ def _told(name: tuple[str, str], made: Made) -> str:
     if made.error:
         return f"FAILED {' '.join(name)}: {made.error}"
     return f"made: {' '.join(name)}"
-
-
-def _renamed(job: str, name: tuple[str, str]) -> str:
-    """The name of a shared job as it is for one of the artifacts that share it."""
-    return f"{job.split()[0]} {' '.join(name)}"
