@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
+from twinkeel.pipeline.reading import read_bytes
 
-from .. import _layers
+from .. import _layers, _pte
 
 NAME = "android/litert"
 SUFFIX = ".tflite"
@@ -60,7 +61,9 @@ def trace(path: Path) -> Trace:
     """The layers of an int8 artifact, by a copy of the file with their values as outputs behind its own."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.convert_bytearray_to_object(path.read_bytes())
+    content = read_bytes(path, _pte.MAX_BYTES)
+    with _pte.bounded(len(content)):
+        model = flatbuffer_utils.convert_bytearray_to_object(content)
     kinds = _layers_of(model)
     model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
     interpreter = _interpreter(path, bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
