@@ -79,7 +79,7 @@ def _calibrated_on(root: Path, found: Dataset, config: Config) -> Dataset:
     Raises:
         DataError: there is none, or one of them is a held-out image too.
     """
-    files = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")) if root.is_dir() else []
+    files = _files(root) if root.is_dir() else []
     if not files:
         raise DataError(f"data.calibration_path '{root}' is no folder with images.")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), config.data.calibration)).astype(int)]
@@ -177,12 +177,22 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
     images, labels = [], []
     for label, folder in enumerate(classes):
         _check_label(folder.name)
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        files = _files(folder)
         if len(files) < 3:
             raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
         images += [fit(read_image(file), resolution) for file in files]
         labels += [label] * len(files)
     return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Plain files below a folder, in order. Links to files are followed, those to folders are not: they could go round."""
+    try:
+        return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    except (OSError, RecursionError) as error:
+        raise DataError(
+            f"cannot list '{folder}': {type(error).__name__}: {shown(error)}. Mend or remove it."
+        ) from error
 
 
 def _check_label(name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +153,7 @@ def _palette(indices: Tensor, shape: Tensor | None = None, **_: Any) -> tuple[in
     return values, values
 
 
-_SPECIAL = {
+_SPECIAL: Mapping[str, Callable[..., tuple[int, int]]] = {
     "conv": _conv,
     "max_pool": _pool,
     "avg_pool": _pool,

@@ -430,8 +430,12 @@ def _unflatten(payload: bytes, folder: Path) -> None:
     bytes reversed; the last of its nodes is the root. executorch 1.4's own reader writes to whatever path a name
     says, ``../..`` too.
     """
-    tail = payload[: -_MAX_PAYLOAD_NODES - 1 : -1].decode("latin-1")  # its JSON ends where the contents begin
-    nodes = parse_json(tail[: json.JSONDecoder().raw_decode(tail)[1]].encode("latin-1"))["nodes"]
+    tail = payload[: -_MAX_PAYLOAD_NODES - 1 : -1].decode("latin-1")
+    try:
+        end = json.JSONDecoder().raw_decode(tail)[1]  # the contents follow
+    except RecursionError as error:
+        raise ValueError("the list of files is nested too deeply") from error
+    nodes = parse_json(tail[:end].encode("latin-1"))["nodes"]
     waiting, seen, written = [(len(nodes) - 1, folder)], 0, 0
     while waiting:
         number, parent = waiting.pop()
@@ -439,7 +443,7 @@ def _unflatten(payload: bytes, folder: Path) -> None:
         name, region = node["name"], node["dataRegion"]
         if seen > len(nodes) or number < 0:
             raise ValueError("a folder holds itself")
-        if PurePosixPath(name).name != name or name == ".." or "\\" in name or ":" in name or "\0" in name:
+        if not name or PurePosixPath(name).name != name or name == ".." or "\\" in name or ":" in name or "\0" in name:
             raise ValueError(f"'{shown(name)}' is no name of a file")
         path = parent / name
         if node["kind"] == 1:
@@ -504,7 +508,10 @@ def _immediate(tensor: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
         return _unpacked(tensor.bytes.values, kind, count)
     if field not in ("floats", "ints", "bools", "longInts"):
         raise PackageError(f"'{owner}' holds {field}, which is not known")
-    array = np.array(getattr(tensor, field).values, _TYPES[kind][0])
+    given = np.array(getattr(tensor, field).values)
+    array = given.astype(_TYPES[kind][0])
+    if field in ("ints", "longInts") and not np.array_equal(given, array):
+        raise PackageError(f"'{owner}' holds numbers that are no {kind}")
     if array.size != count:
         raise PackageError(f"'{owner}' holds {array.size} values where its type says {count}")
     return array
