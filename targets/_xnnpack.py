@@ -111,7 +111,10 @@ def read_graph(payload: bytes) -> tuple[Any, bytes]:
     from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
     from executorch.exir._serialize._flatbuffer import _get_flatc_path
 
-    header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
+    try:
+        header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
+    except ValueError as error:
+        raise ConversionError(f"the payload of XNNPACK has no header: {str(error)[:300]}") from error
     end = header.flatbuffer_offset + header.flatbuffer_size
     with tempfile.TemporaryDirectory() as name:
         schema, binary = _schema(Path(name)), Path(name) / "graph.bin"
