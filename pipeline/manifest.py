@@ -64,8 +64,8 @@ class _Entry(_Open):
 
 class _Manifest(_Open):
     files: dict[str, str]
-    labels: list[str]
-    output_scale: float = Field(gt=0)
+    labels: list[str] = []
+    output_scale: float = Field(1.0, gt=0)
     artifacts: list[_Entry]
 
 
@@ -244,6 +244,8 @@ def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:
     verify(folder)
     content, golden = read_manifest(folder), read_golden(folder / "golden")
     classes = golden.expected["fp32"].shape[1]
+    if "output_scale" not in content or "labels" not in content:
+        raise VerifyError(f"'{folder / MANIFEST}' is damaged: no labels, or no scale of the logits. Build again.")
     if len(content["labels"]) != classes:
         raise VerifyError(f"'{folder}' has {len(content['labels'])} labels and logits of {classes}. Build again.")
     for entry in content["artifacts"]:

@@ -69,6 +69,8 @@ def parse_json(raw: bytes) -> Any:
 def shown(text: object, most: int = SHOWN) -> str:
     """A stranger's text for a message or a terminal: printable, and cut after `most` characters."""
     whole = str(text)
+    if len(whole) <= most and whole.isprintable():
+        return whole
     cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in whole[:most])
     return cut if len(whole) <= most else f"{cut}... ({len(whole):,} characters)"
 

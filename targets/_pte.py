@@ -14,7 +14,7 @@ from twinkeel.pipeline.reading import read_bytes
 MAX_BYTES = 2 * 2**30
 """Of an artifact; protobuf and flatbuffers end here too."""
 MAX_TABLES = 200_000
-"""A LiteRT file of MobileNetV2 has 1,500 tables, an ExecuTorch program 300."""
+"""A LiteRT file of MobileNetV2 has 1,500 tables, an ExecuTorch program 900."""
 _SHARED = 8
 """How many times the file's size its vectors and texts may have together: a reader asks for a length more than once."""
 
