@@ -118,7 +118,9 @@ def digest(path: Path) -> str:
         if path.is_dir():
             name = file.relative_to(path).as_posix().encode()
             content.update(b"%d %b %d " % (len(name), name, file.stat().st_size))
-        content.update(file.read_bytes())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                content.update(block)
     return content.hexdigest()
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from . import manifest, parity
 from .artifact import Target
-from .errors import VerifyError
+from .errors import TwinkeelError, VerifyError
 from .measure import run_all
+from .reading import shown
 
 REFERENCE = "quantized reference"
 REFERENCE_XNNPACK = f"{REFERENCE}, XNNPACK's integers"
@@ -42,8 +43,7 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
     logits: dict[str, parity.Logits] = {}
     scale, inputs = None, None
     for folder in folders:
-        manifest.verify(folder)
-        content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+        content, golden = manifest.read_verified(folder)
         if inputs is not None and not (
             content["output_scale"] == scale
             and np.array_equal(inputs, golden.inputs)
@@ -61,8 +61,7 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
             if entry["twin"]:
                 paths[f"{entry['target']}, float32 twin"] = entry["twin"]
             for name, path in paths.items():
-                run = targets[entry["target"]].load(folder / path).run
-                logits[name] = run_all(run, inputs)
+                logits[name] = _logits(targets, entry["target"], folder / path, golden)
     if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in logits) < 2:
         raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
     return tabulate(logits, scale)
@@ -81,3 +80,17 @@ def tabulate(logits: Mapping[str, parity.Logits], scale: float) -> Comparison:
         equal=tuple(tuple(float((d == 0).mean()) for d in row) for row in apart),
         largest=tuple(tuple(int(d.max()) for d in row) for row in apart),
     )
+
+
+def _logits(targets: Mapping[str, Target], name: str, path: Path, golden: manifest.Golden) -> parity.Logits:
+    if name not in targets:
+        raise VerifyError(f"the manifest names the target '{shown(name)}', which is not installed here")
+    try:
+        found = run_all(targets[name].load(path).run, golden.inputs)
+    except TwinkeelError:
+        raise
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        raise VerifyError(f"'{path}' does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
+    if found.shape != golden.expected["int8"].shape:
+        raise VerifyError(f"'{path}' gives logits of shape {found.shape}, not {golden.expected['int8'].shape}")
+    return found

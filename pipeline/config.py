@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import ConfigError, nearest
 from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS
+from .reading import read_bytes, shown
+
+MAX_BYTES = 2**20
+"""Of the file: a template with every setting has some thousand."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -66,7 +70,7 @@ class Data(Section):
     calibration_path: str | None = Field(
         None, description="folder of images to calibrate on instead, with or without class folders"
     )
-    seed: int = Field(0, ge=0, description="seed of the split")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split")
     mean: list[float] = Field(list(IMAGENET_MEAN), description="subtracted from RGB in 0..1")
     std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
 
@@ -121,7 +125,7 @@ class Train(Section):
     rotation_degrees: float = Field(11.5, ge=0, le=180, description="largest random rotation")
     zoom: float = Field(0.1, ge=0, lt=1, description="largest random zoom, as a share of the size")
     shift: float = Field(0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size")
-    seed: int = Field(0, ge=0, description="seed of initialization, order and augmentation")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 
 
@@ -240,12 +244,12 @@ def load(path: Path | None) -> Config:
     if path is None:
         return Config()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration '{path}': {error}. `twinkeel init` writes one.") from error
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # the first also for whole numbers of thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     try:
         config = Config.model_validate(raw)
@@ -335,7 +339,7 @@ def _describe(path: Path, text: str, error: Any) -> str:
         given = repr(error["input"])
         message = f"{message}, not {given if len(given) < 80 else given[:77] + '...'}"
     line = _line_of(text, location)
-    return f"{path}{f':{line}' if line else ''}: {where}: {message}"
+    return f"{path}{f':{line}' if line else ''}: {shown(where)}: {shown(message, 1000)}"
 
 
 def _keys(location: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,22 @@ from numpy.typing import NDArray
 from .config import Config
 from .errors import DataError
 from .pixels import ORIENTATIONS, fit, on_black, upright
+from .reading import plain_size, read_bytes, shown
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
+MAX_IMAGE_BYTES = 2**30
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP",
+)  # fmt: skip
+"""Pillow's names. It knows more: some run another program (EPS runs Ghostscript), some unpack without a limit."""
+
+
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They show a text in another order than it has; Arabic and Hebrew do without."""
 
 MAX_LABELS = 10_000_000
 """Bytes of a file of class names."""
@@ -75,9 +86,14 @@ def listing(root: Path) -> dict[str, str]:
         return dict(zip((f.relative_to(root).as_posix() for f in files), pool.map(_file_digest, files), strict=True))
 
 
-def image_files(root: Path) -> list[Path]:
-    """Files below a folder, in order, but hidden ones."""
-    return sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+def image_files(folder: Path) -> list[Path]:
+    """Plain files below a folder but hidden ones, in order. Links to files are followed, those to folders are not: they could go round."""
+    try:
+        return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    except (OSError, RecursionError) as error:
+        raise DataError(
+            f"cannot list '{folder}': {type(error).__name__}: {shown(error)}. Mend or remove it."
+        ) from error
 
 
 def _file_digest(path: Path) -> str:
@@ -99,9 +115,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         DataError: it cannot be read, is far larger than names are, or a name is empty or there twice.
     """
     try:
-        if path.stat().st_size > MAX_LABELS:
-            raise DataError(f"data.labels '{path}' has {path.stat().st_size:,} bytes; at most {MAX_LABELS:,} are read")
-        names = tuple(path.read_text(encoding="utf-8").splitlines())
+        names = tuple(read_bytes(path, MAX_LABELS).decode().splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read data.labels '{path}': {error}. Give a text file, one name a line.") from error
     seen: set[str] = set()
@@ -109,7 +123,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
         if not name.strip():
             raise DataError(f"data.labels '{path}': line {number} is empty; every class needs a name")
         if name in seen:
-            raise DataError(f"data.labels '{path}': line {number} repeats '{name[:100]}'; every class needs its own")
+            raise DataError(f"data.labels '{path}': line {number} repeats '{shown(name)}'; every class needs its own")
+        _check_label(name, f"line {number} of data.labels")
         seen.add(name)
     return names
 
@@ -175,17 +190,20 @@ def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Any Pillow format as ``(H, W, 3)`` uint8 RGB: EXIF orientation applied, alpha put on black.
+    """An image file, the first frame of many, as ``(H, W, 3)`` uint8 RGB: EXIF orientation applied, alpha put on black.
 
     Raises:
         DataError: naming the file.
     """
     from PIL import ExifTags, Image
 
+    Image.init()
     try:
-        with Image.open(path) as image:
+        if (size := plain_size(path)) > MAX_IMAGE_BYTES:
+            raise DataError(f"'{path}' has {size:,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
+                raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
             return upright(_rgb(image), stored if stored in ORIENTATIONS else 1)
     except DataError:
@@ -224,16 +242,27 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
         raise DataError(f"'{root}' holds {len(classes)} class folders; at least 2 are needed.")
     images, labels = [], []
     for label, folder in enumerate(classes):
-        try:
-            folder.name.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"the class folder {folder.name!r} has a name that is no UTF-8 text. Rename it.") from error
+        _check_label(folder.name, "the class folder")
         files = image_files(folder)
         if len(files) < 3:
             raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
         images += [fit(read_image(file), resolution) for file in files]
         labels += [label] * len(files)
     return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
+
+
+def _check_label(name: str, where: str) -> None:
+    """Raise a DataError where a name cannot be a line of ``labels.txt``, or would look like another one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} {name!r} has a name that is no UTF-8 text. Rename it.") from error
+    wrong = [c for c in name if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _REORDERING]
+    if wrong:
+        raise DataError(
+            f"{where} '{shown(name)}' has {unicodedata.name(wrong[0], 'a control character')} "
+            f"(U+{ord(wrong[0]):04X}) in its name, which is a line of labels.txt. Rename it."
+        )
 
 
 def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], names: tuple[str, ...], config: Config) -> Dataset:

@@ -16,6 +16,7 @@ from .errors import DeviceError, VerifyError
 from .measure import broken
 from .measure import described as described_error
 from .parity import Check, Limit, Logits
+from .reading import read_bytes, shown
 
 SCHEMA_VERSION = 1
 """Of the result files."""
@@ -79,6 +80,8 @@ class Results(_Strict):
 def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
     """What an artifact's logits on a device are judged by, by its `entry` in the manifest."""
     if entry["runtime"] == "coreml":
+        if entry["precision"] not in DEVICE_LIMITS:
+            raise VerifyError(f"Core ML has no precision '{shown(entry['precision'])}'. Build again.")
         return DEVICE_LIMITS[entry["precision"]]
     return tuple(
         Limit(metric=check["metric"], sense=check["sense"], value=check["limit"], reason=check["reason"])
@@ -112,8 +115,7 @@ def replay(
     Raises:
         VerifyError: the folder is not what its manifest says, or holds no Core ML artifact.
     """
-    manifest.verify(folder)
-    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+    content, golden = manifest.read_verified(folder)
     found = []
     for entry in content["artifacts"]:
         target = targets.get(entry["target"])
@@ -134,21 +136,22 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     Raises:
         VerifyError: the folder is not what its manifest says, or the file is damaged or of another artifact.
     """
-    manifest.verify(folder)
-    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+    content, golden = manifest.read_verified(folder)
     results = read_results(file)
     entry = _entry(content, results, file)
     classes = len(content["labels"])
     runs = {}
     for run in results.runs:
         if set(run.logits) != set(golden.names):
-            apart = sorted(set(run.logits) ^ set(golden.names))[:5]
-            raise VerifyError(f"'{file}': the images of {run.units} are not the golden ones of '{folder}': {apart}")
+            apart = [shown(name) for name in sorted(set(run.logits) ^ set(golden.names))[:5]]
+            raise VerifyError(
+                f"'{file}': the images of {shown(run.units)} are not the golden ones of '{folder}': {apart}"
+            )
         wrong = [name for name, logits in run.logits.items() if len(logits) != classes]
         if wrong:
             raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.logits[wrong[0]])} logits, the model {classes}")
         if run.units in runs:
-            raise VerifyError(f"'{file}': it holds two runs of {run.units}")
+            raise VerifyError(f"'{file}': it holds two runs of {shown(run.units)}")
         logits = np.array([run.logits[name] for name in golden.names], np.float32)
         runs[run.units] = _judged(entry, golden, logits, content["output_scale"])
     return _record(folder, content, [(entry, runs)], results.device.model_dump())
@@ -161,14 +164,12 @@ def read_results(file: Path) -> Results:
         VerifyError: it cannot be read, or is no such file.
     """
     try:
-        if file.stat().st_size > MAX_RESULTS_BYTES:
-            raise VerifyError(f"'{file}' has {file.stat().st_size:,} bytes; at most {MAX_RESULTS_BYTES:,} are read")
-        results = Results.model_validate_json(file.read_bytes())
+        results = Results.model_validate_json(read_bytes(file, MAX_RESULTS_BYTES))
     except OSError as error:
         raise VerifyError(f"cannot read the device results '{file}': {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100]
+        where = shown(".".join(str(part) for part in first["loc"]))
         raise VerifyError(
             f"'{file}' holds no device results: {where + ': ' if where else ''}{first['msg']}. "
             "The test on a device writes the file; the kit's README says where."
@@ -184,11 +185,12 @@ def _entry(content: Mapping[str, Any], results: Results, file: Path) -> dict[str
             if entry["sha256"] != results.artifact_sha256:
                 raise VerifyError(
                     f"'{file}' is of another {results.target} {results.precision}: SHA-256 "
-                    f"{results.artifact_sha256[:64]}, this one has {entry['sha256']}. Run the test on this build's kit."
+                    f"{shown(results.artifact_sha256)}, this one has {entry['sha256']}. Run the test on this build's kit."
                 )
             found: dict[str, Any] = entry
             return found
-    raise VerifyError(f"'{file}' is of {results.target} {results.precision}, which this folder does not hold")
+    made = shown(f"{results.target} {results.precision}")
+    raise VerifyError(f"'{file}' is of {made}, which this folder does not hold")
 
 
 def _predicted(
@@ -245,7 +247,10 @@ def _record(
 def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """The artifact's row of ``parity.json``."""
     keys = (entry["target"], entry["precision"])
-    row: dict[str, Any] = next(r for r in table["artifacts"] if (r["target"], r["precision"]) == keys)
+    try:
+        row: dict[str, Any] = next(r for r in table["artifacts"] if (r["target"], r["precision"]) == keys)
+    except (StopIteration, KeyError, TypeError) as error:
+        raise VerifyError(f"'{manifest.PARITY}' has no row of {shown(' '.join(keys))}. Build again.") from error
     return row
 
 

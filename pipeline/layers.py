@@ -10,13 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VerifyError
-from .manifest import read_json, write_json
+from .manifest import check_inside, read_json, write_json
+from .reading import plain_size, read_bytes, shown
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SAMPLES = 2048
 """Values that are kept of each layer and image; all of a smaller layer."""
 INDEX = "layers.json"
+_LARGEST = 2**28
+"""Values of one layer: the widest model at the highest resolution has 100 million."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +74,14 @@ def sampled(shape: Sequence[int]) -> NDArray[np.int64]:
     The stride has no factor in common with the size, so that the values come from all rows and columns. It is
     shorter than a channel, so that none is left out; a layer of more than `SAMPLES` channels keeps more values.
     """
+    indices = _indices(shape)
+    return np.arange(indices.start, indices.stop, indices.step)
+
+
+def _indices(shape: Sequence[int]) -> range:
     size, plane = math.prod(shape), math.prod(shape[2:])
     stride = next(s for s in range(math.ceil(size / SAMPLES), size + 1) if math.gcd(s, size) == 1)
-    return np.arange(0, size, min(stride, max(plane - 1, 1)) if size > SAMPLES else 1)
+    return range(0, size, min(stride, max(plane - 1, 1)) if size > SAMPLES else 1)
 
 
 def watch(program: Program, key: str, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Recording]:
@@ -125,15 +133,36 @@ def read(folder: Path, images: int) -> Recording:
         raise VerifyError(f"'{folder}' keeps no layers of the reference: an older twinkeel made it. Build again.")
     described = read_json(folder / INDEX)
     try:
-        layers = tuple(Layer(**(layer | {"shape": tuple(layer["shape"])})) for layer in described["layers"])
-        count = sum(len(sampled(layer.shape)) for layer in layers)
+        layers = tuple(_layer(layer) for layer in described["layers"])
+        size = images * sum(len(_indices(layer.shape)) for layer in layers)
+        for key in described["references"]:
+            check_inside(key)
+            if (found := plain_size(folder / f"layers-{key}.i8")) != size:
+                raise ValueError(f"'layers-{key}.i8' has {found:,} bytes, the layers {size:,}")
         steps = {
-            key: np.frombuffer((folder / f"layers-{key}.i8").read_bytes(), np.int8).reshape(images, count)
+            key: np.frombuffer(read_bytes(folder / f"layers-{key}.i8", size), np.int8).reshape(images, -1)
             for key in described["references"]
         }
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise VerifyError(f"the layers of the reference in '{folder}' are not whole: {error}. Build again.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VerifyError(
+            f"the layers of the reference in '{folder}' are not whole: {str(error)[:300]}. Build again."
+        ) from error
     return Recording(layers=layers, steps=steps)
+
+
+def _layer(described: Any) -> Layer:
+    """A layer as ``layers.json`` holds it; a ValueError where a value cannot be one's."""
+    layer = Layer(**(described | {"shape": tuple(described["shape"])}))
+    name = shown(layer.name)
+    if not isinstance(layer.name, str) or not isinstance(layer.kind, str):
+        raise ValueError(f"the name or the kind of layer '{name}' is no text")
+    if not 1 <= len(layer.shape) <= 8 or not all(type(size) is int and size > 0 for size in layer.shape):
+        raise ValueError(f"layer '{name}' has the shape {shown(layer.shape)}")
+    if math.prod(layer.shape) > _LARGEST:
+        raise ValueError(f"layer '{name}' has {math.prod(layer.shape):,} values; at most {_LARGEST:,} are known")
+    if not isinstance(layer.scale, (int, float)) or not layer.scale > 0 or type(layer.zero_point) is not int:
+        raise ValueError(f"layer '{name}' has the scale {shown(layer.scale)}, zero point {shown(layer.zero_point)}")
+    return layer
 
 
 def owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from . import reading
 from .artifact import Target, digest
 from .errors import VerifyError
 from .measure import Expected, broken, measure
 from .measure import described as described_error
 from .parity import Check
 from .program import UNROUNDED, describe_reference
+from .reading import shown
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -25,6 +28,46 @@ PARITY = "parity.json"
 SIGNATURE = "manifest.json.sig"
 _UNLISTED = (MANIFEST, SIGNATURE)
 _SELF = "manifest_sha256"
+MAX_GOLDEN_BYTES = 2**30
+"""Of all golden vectors together: 14 images of 1024 pixels have 60 MB, as many logits of 100,000 classes 45 MB."""
+_NAMED = 20
+"""Files that one error names at most."""
+
+
+class _Open(BaseModel):
+    """What is read of a part of the manifest; what else is there is nobody's input."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+_Word = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+"""Text on one line, which a terminal may be given."""
+
+
+class _Limit(_Open):
+    metric: _Word
+    sense: Literal[">=", "<="]
+    limit: float
+    reason: str
+    needs_all: bool
+
+
+class _Entry(_Open):
+    target: _Word
+    precision: _Word
+    path: _Word = Field(min_length=1)
+    sha256: _Word
+    runtime: _Word
+    reference: _Word
+    twin: _Word | None
+    checks: list[_Limit]
+
+
+class _Manifest(_Open):
+    files: dict[str, str]
+    labels: list[str] = []
+    output_scale: float = Field(1.0, gt=0)
+    artifacts: list[_Entry]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +105,29 @@ def read_golden(folder: Path) -> Golden:
         VerifyError: a file is missing or has another size than ``golden.json`` says.
     """
     try:
-        described = json.loads((folder / "golden.json").read_text())
+        described = reading.read_json(folder / "golden.json")
         shape, names = described["input_shape"], tuple(described["names"])
         for name in (*names, *described["references"]):
-            _check_inside(name)
-        inputs = [np.frombuffer((folder / f"{n}.rgba").read_bytes(), np.uint8).reshape(shape[1:]) for n in names]
+            check_inside(name)
+        files = [f"{name}.rgba" for name in names] + [f"expected-{key}.f32" for key in described["references"]]
+        total = sum(reading.plain_size(folder / name) for name in files)
+        if total > MAX_GOLDEN_BYTES:
+            raise ValueError(f"{len(files):,} files of {total:,} bytes; at most {MAX_GOLDEN_BYTES:,} are read")
+        inputs = np.stack([_array(folder / f"{name}.rgba", "u1", shape[1:]) for name in names])
         expected = {
-            key: np.frombuffer((folder / f"expected-{key}.f32").read_bytes(), "<f4").reshape(
-                len(names), described["classes"]
-            )
+            key: _array(folder / f"expected-{key}.f32", "<f4", [len(names), described["classes"]])
             for key in described["references"]
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VerifyError(f"the golden vectors in '{folder}' are not whole: {error}. Build again.") from error
-    return Golden(names=names, inputs=np.stack(inputs), expected=expected)
+        missing = sorted({"fp32", "int8"} - expected.keys())
+        if missing:
+            raise ValueError(f"no logits of the references {missing}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise VerifyError(f"the golden vectors in '{folder}' are not whole: {_short(error)}. Build again.") from error
+    return Golden(names=names, inputs=inputs, expected=expected)
+
+
+def _array(path: Path, kind: str, shape: Sequence[int]) -> NDArray[Any]:
+    return np.frombuffer(reading.read_bytes(path, MAX_GOLDEN_BYTES), kind).reshape(shape)
 
 
 def write_json(content: object, path: Path) -> None:
@@ -102,9 +154,13 @@ def sealed(content: Mapping[str, Any], key: str = _SELF) -> dict[str, Any]:
 def read_json(path: Path) -> Any:
     """Raises a VerifyError where the file is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise VerifyError(f"cannot read '{path}': {error}. Build again.") from error
+        return reading.read_json(path)
+    except (OSError, ValueError) as error:
+        raise VerifyError(f"cannot read '{path}': {_short(error)}. Build again.") from error
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 def described(check: Check) -> dict[str, Any]:
@@ -125,28 +181,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = reading.read_json(path)
         if manifest["schema_version"] != SCHEMA_VERSION:
-            raise VerifyError(f"'{path}' has schema version {manifest['schema_version']}, this is {SCHEMA_VERSION}")
-        if not isinstance(manifest["files"], dict) or not isinstance(manifest["artifacts"], list):
-            raise TypeError("'files' or 'artifacts' has the wrong type")
-        for name in [e[key] for e in manifest["artifacts"] for key in ("path", "twin") if e[key]]:
-            _check_inside(name)
+            version = shown(manifest["schema_version"])
+            raise VerifyError(f"'{path}' has schema version {version}, this is {SCHEMA_VERSION}")
+        for entry in _Manifest.model_validate(manifest).artifacts:
+            for name in filter(None, (entry.path, entry.twin)):
+                check_inside(name)
     except OSError as error:
         raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise VerifyError(f"'{path}' is damaged: {type(error).__name__}: {str(error)[:300]}. Build again.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = shown(".".join(map(str, first["loc"])))
+        raise VerifyError(f"'{path}' is damaged: {where}: {first['msg']}. Build again.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"'{path}' is damaged: {_short(error)}. Build again.") from error
     result: dict[str, Any] = manifest
     return result
 
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder` but the manifest and its signature."""
-    return {
-        name: digest(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in _UNLISTED
-    }
+    return {name: digest(path) for name, path in _files(folder).items()}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: path for name, path in named.items() if name not in _UNLISTED}
 
 
 def verify(folder: Path) -> int:
@@ -156,29 +218,57 @@ def verify(folder: Path) -> int:
         VerifyError: naming each file that is changed, missing or unknown to the manifest, and each link.
     """
     content = read_manifest(folder)
-    links = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain(path)]
+    try:
+        links = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain(path)]
+        files = {} if links else _files(folder)
+    except RecursionError as error:
+        raise VerifyError(f"'{folder}' holds folders in folders, hundreds deep: no build made them.") from error
     if links:
-        raise VerifyError(f"'{folder}' holds what is neither file nor folder: {', '.join(links[:20])}")
-    listed, found = content["files"], hash_files(folder)
-    problems = [f"changed: {name}" for name in listed if name in found and found[name] != listed[name]]
-    problems += [f"missing: {name}" for name in sorted(listed.keys() - found.keys())]
-    problems += [f"unknown: {name}" for name in sorted(found.keys() - listed.keys())]
+        raise VerifyError(f"'{folder}' holds what is neither file nor folder: {', '.join(map(shown, links[:_NAMED]))}")
+    listed = content["files"]
+    # what the manifest does not know is not read: it is wrong whatever it holds
+    problems = [f"changed: {shown(name)}" for name in listed if name in files and digest(files[name]) != listed[name]]
+    problems += [f"missing: {shown(name)}" for name in sorted(listed.keys() - files.keys())]
+    problems += [f"unknown: {shown(name)}" for name in sorted(files.keys() - listed.keys())]
     if (folder / MANIFEST).read_bytes() != rendered(sealed(content)):
         problems.append(f"changed: {MANIFEST}")
     if problems:
-        raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems))
-    return len(found)
+        rest = f"\nand {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems[:_NAMED]) + rest)
+    return len(files)
+
+
+def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:
+    """The manifest and the golden vectors of a finished folder that holds what its manifest says.
+
+    Raises:
+        VerifyError: it does not, or the two do not fit together.
+    """
+    verify(folder)
+    content, golden = read_manifest(folder), read_golden(folder / "golden")
+    classes = golden.expected["fp32"].shape[1]
+    if "output_scale" not in content or "labels" not in content:
+        raise VerifyError(f"'{folder / MANIFEST}' is damaged: no labels, or no scale of the logits. Build again.")
+    if len(content["labels"]) != classes:
+        raise VerifyError(f"'{folder}' has {len(content['labels'])} labels and logits of {classes}. Build again.")
+    for entry in content["artifacts"]:
+        if entry["reference"] not in golden.expected:
+            raise VerifyError(
+                f"'{folder}' keeps no logits of the reference '{shown(entry['reference'])}' of "
+                f"'{shown(entry['path'])}'. Build again."
+            )
+    return content, golden
 
 
 def _is_plain(path: Path) -> bool:
     return not path.is_symlink() and (path.is_file() or path.is_dir())
 
 
-def _check_inside(name: str) -> None:
+def check_inside(name: str) -> None:
     """Raise a VerifyError where a name that a file gives leads out of the file's folder."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
-        raise VerifyError(f"{name[:200]!r} is no name of a file inside the folder. Build again.")
+        raise VerifyError(f"'{shown(name)}' is no name of a file inside the folder. Build again.")
 
 
 def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[Check]]]:
@@ -189,12 +279,12 @@ def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[
     Raises:
         VerifyError: a hash is wrong, or an artifact's target is not installed.
     """
-    verify(folder)
-    manifest, golden = read_manifest(folder), read_golden(folder / "golden")
+    manifest, golden = read_verified(folder)
     results = []
     for entry in manifest["artifacts"]:
         if entry["target"] not in targets:
-            raise VerifyError(f"the manifest names the target '{entry['target']}', which is not installed here")
+            name = shown(entry["target"])
+            raise VerifyError(f"the manifest names the target '{name}', which is not installed here")
         checks = replay_artifact(folder, entry, targets[entry["target"]], golden, manifest)
         results.append((f"{entry['target']} {entry['precision']}", checks))
     return results
@@ -224,7 +314,7 @@ def replay_artifact(
             measured=found.metrics[c["metric"]],
             sense=c["sense"],
             limit=c["limit"],
-            reason=c["reason"],
+            reason=shown(c["reason"], 1000),
         )
         for c in entry["checks"]
         if c["metric"] in found.metrics and not c["needs_all"]

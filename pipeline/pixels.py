@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 ORIENTATIONS = (1, 2, 3, 4, 5, 6, 7, 8)
 """EXIF's numbers: how the stored rows and columns lie in the upright image."""
 
+LARGEST = 2**27
+"""Entries of a table of weights, 1 GB: an image that is all width would have a larger one than its pixels."""
+
 _EXACT = 2**53  # float64 holds every integer up to here, so a matrix product of integers below it is exact
 
 
@@ -57,10 +60,14 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     """``(H, W, C)`` uint8 -> ``(height, width, C)`` uint8.
 
     Raises:
-        ValueError: the sums would leave 64 bits. A square of up to 10,000 pixels a side fits any output of 32 or more.
+        ValueError: the sums would leave 64 bits, or the tables of weights `LARGEST`. A square of up to 10,000 pixels a
+            side fits any output of 32 to 10,000.
     """
     if image.shape[:2] == (height, width):
         return image.copy()
+    taken = max(image.shape[0] * height, image.shape[1] * width, height * width, height * image.shape[1])
+    if min(height, width) < 1 or taken > LARGEST:
+        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels to {width} x {height} takes too much memory")
     rows, columns = _weights(image.shape[0], height), _weights(image.shape[1], width)
     largest = int(rows.sum(1).max()) * int(columns.sum(1).max())
     if 511 * largest >= 2**63:

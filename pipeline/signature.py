@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from . import manifest
 from .errors import SignatureError
+from .reading import MAX_JSON_BYTES, read_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _HOW = "`openssl genpkey -algorithm ed25519 -out key.pem` makes one; `openssl pkey -in key.pem -pubout` its public half"
-_LARGEST_KEY = 100_000  # bytes; a PEM file of an Ed25519 key has about 120
+_LARGEST_KEY = 100_000  # bytes; a PEM file of an Ed25519 key has about 120, a signature 64
 
 
 def sign(folder: Path, key: Path) -> Path:
@@ -50,7 +51,10 @@ def check(folder: Path, key: Path) -> None:
     if not path.is_file():
         raise SignatureError(f"'{folder}' is not signed: no '{manifest.SIGNATURE}'. `twinkeel sign` writes it.")
     try:
-        public.verify(path.read_bytes(), (folder / manifest.MANIFEST).read_bytes())
+        signed = read_bytes(folder / manifest.MANIFEST, MAX_JSON_BYTES)
+        public.verify(read_bytes(path, _LARGEST_KEY), signed)
+    except OSError as error:
+        raise SignatureError(f"cannot read the signature: {error}") from error
     except InvalidSignature as error:
         raise SignatureError(
             f"'{path}' was not made with the key of '{key}' for this manifest: another key, or one of the two files "
@@ -82,10 +86,8 @@ def _loaded(path: Path, kind: str, load: Callable[[bytes], object]) -> object:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        if path.stat().st_size > _LARGEST_KEY:
-            raise SignatureError(f"'{path}' is too large for a key: {_HOW}")
-        return load(path.read_bytes())
+        return load(read_bytes(path, _LARGEST_KEY))
     except OSError as error:
-        raise SignatureError(f"cannot read the key '{path}': {error}") from error
+        raise SignatureError(f"cannot read the key '{path}': {error}. {_HOW}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"'{path}' holds no {kind} key in PEM without a password: {_HOW}") from error

@@ -279,11 +279,12 @@ def _tasks(
         largest = max(tasks, key=len)
         tasks.remove(largest)
         tasks += [largest[::2], largest[1::2]]
-    return sorted(tasks, key=lambda task: sum(_cost(*names[0], targets) for names in task), reverse=True)
+    return sorted(tasks, key=lambda task: sum(_cost(names[0], targets) for names in task), reverse=True)
 
 
-def _cost(name: str, precision: str, targets: Mapping[str, Target]) -> int:
+def _cost(artifact: tuple[str, str], targets: Mapping[str, Target]) -> int:
     """About how long an artifact takes: int8 three times as long as the others, and with a twin twice that."""
+    name, precision = artifact
     if precision != "int8":
         return 1
     return 6 if precision in getattr(targets[name], "TWINS", ()) else 3

@@ -14,7 +14,7 @@ from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
 
-from . import _layers, _xnnpack
+from . import _layers, _pte, _xnnpack
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -71,10 +71,9 @@ def trace(path: Path) -> Trace:
 
 def operators(path: Path) -> dict[str, int]:
     """Instructions of the program: ``delegate`` calls and the kernels outside them."""
-    from executorch.exir._serialize._program import deserialize_pte_binary
     from executorch.exir.schema import DelegateCall, KernelCall
 
-    plan = deserialize_pte_binary(path.read_bytes()).program.execution_plan[0]
+    plan = _pte.read_program(path).program.execution_plan[0]
     count: dict[str, int] = {}
     for instruction in plan.chains[0].instructions:
         call = instruction.instr_args

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import subprocess
 import tempfile
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.reading import read_json
+
+from . import _pte
 
 _LAYERS = {
     "XNNConv2d": "convolution",
@@ -25,6 +30,11 @@ _PASSED = ("XNNConvert", "XNNClamp")
 _EXTERNAL_OUTPUT = 2
 """``XNN_VALUE_FLAG_EXTERNAL_OUTPUT`` in `xnnpack.h`."""
 _ALIGNMENT = 16
+MAX_GRAPH_BYTES = 128 * 2**20
+"""Of the graph as JSON; that of MobileNetV2 has 0.2 MB."""
+_SECONDS = 60
+_LARGEST = 2**28
+"""Values of one layer."""
 
 
 def with_layers(path: Path) -> tuple[bytes, list[str]]:
@@ -33,10 +43,10 @@ def with_layers(path: Path) -> tuple[bytes, list[str]]:
     Raises:
         ConversionError: the program is more than one call of XNNPACK.
     """
-    from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+    from executorch.exir._serialize._program import serialize_pte_binary
     from executorch.exir.schema import DelegateCall
 
-    file = deserialize_pte_binary(path.read_bytes())
+    file = _pte.read_program(path)
     plan = file.program.execution_plan[0]
     calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
     if len(calls) != 1 or not isinstance(calls[0], DelegateCall) or plan.delegates[0].id != "XnnpackBackend":
@@ -83,6 +93,8 @@ def _add_outputs(plan: Any, shapes: list[list[int]]) -> list[int]:
 
     first = len(plan.values)
     for shape in shapes:
+        if min(shape, default=1) < 0 or math.prod(shape) > _LARGEST:
+            raise ConversionError(f"a layer of shape {shape[:10]} is larger than {_LARGEST:,} values")
         tensor = deepcopy(plan.values[plan.outputs[0]].val)
         tensor.scalar_type, tensor.sizes, tensor.dim_order = ScalarType.CHAR, shape, list(range(len(shape)))
         memory = tensor.allocation_info.memory_id
@@ -138,16 +150,39 @@ def _read_instead(operation: Any, old: int, new: int) -> None:
 def read_graph(payload: bytes) -> tuple[Any, bytes]:
     """The graph of an XNNPACK payload as JSON, and the constants behind it. Floats are given as their bits."""
     from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
-    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+    from executorch.exir._serialize._flatbuffer import _get_flatc_path
 
-    header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
+    try:
+        header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
+    except ValueError as error:
+        raise ConversionError(f"the payload of XNNPACK has no header: {str(error)[:300]}") from error
     end = header.flatbuffer_offset + header.flatbuffer_size
     with tempfile.TemporaryDirectory() as name:
         schema, binary = _schema(Path(name)), Path(name) / "graph.bin"
         binary.write_bytes(payload[header.flatbuffer_offset : end])
-        _flatc_decompile(name, str(schema), str(binary), ["--raw-binary"])
-        graph = json.loads(binary.with_suffix(".json").read_text())
+        # without --raw-binary flatc would ask for the identifier of the schema, which the payload does not have
+        command = [_get_flatc_path(), "--raw-binary", "--json", "--defaults-json", "--strict-json"]
+        try:
+            subprocess.run(
+                [*command, "-o", name, str(schema), "--", str(binary)],
+                check=True,
+                capture_output=True,
+                timeout=_SECONDS,
+                preexec_fn=_limit if os.name == "posix" else None,
+            )
+            graph = read_json(binary.with_suffix(".json"), MAX_GRAPH_BYTES)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            raise ConversionError(f"the graph of XNNPACK cannot be read: {str(error)[-300:]}") from error
     return graph, payload[header.constant_data_offset :]
+
+
+def _limit() -> None:
+    """For flatc, which checks nothing that it reads: what it may write, and the memory it may take."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_GRAPH_BYTES, MAX_GRAPH_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (8 * MAX_GRAPH_BYTES, 8 * MAX_GRAPH_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def written_graph(graph: Any, constants: bytes) -> bytes:

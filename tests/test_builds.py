@@ -213,7 +213,7 @@ def test_without_room_the_earlier_output_stays(project, tmp_path):
     build = start(project, out, tmp_path / "store", preexec_fn=bounded)
     text = build.communicate(timeout=300)[0]
     assert build.returncode not in (0, None) and "Traceback" not in text, text
-    assert "File too large" in text and "Make room" in text
+    assert "cannot write to" in text and "Make room" in text
     assert folders(out) == before
     assert sorted(p.name for p in out.iterdir()) == ["android", "build.json", "ios", "report.html"]
 
@@ -241,7 +241,7 @@ def test_a_store_of_no_use_is_done_without(project, tmp_path):
 
 def test_every_changed_byte_below_the_output_is_found(default_build, tmp_path):
     out = shutil.copytree(default_build.folders["android"].parent, tmp_path / "out")
-    assert outputs.verify(out) > 400
+    assert outputs.verify(out) > 200
     files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.stat().st_size]
     chance = np.random.default_rng(3)
     for _ in range(40):
@@ -252,7 +252,6 @@ def test_every_changed_byte_below_the_output_is_found(default_build, tmp_path):
         path.write_bytes(content)
         with pytest.raises(VerifyError):
             outputs.verify(out)
-        content[position] ^= 0
         path.write_bytes((default_build.folders["android"].parent / path.relative_to(out)).read_bytes())
     outputs.verify(out)
     (out / "unknown").write_text("x")

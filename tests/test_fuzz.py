@@ -1,21 +1,41 @@
-"""Readers of files that others may have written: damaged ones end in an error of ours, never in anything else."""
+"""Readers of files that others may have written: damaged ones end in an error of ours, never in anything else.
+
+`TWINKEEL_FUZZ=20` tries 20 times as many inputs, `TWINKEEL_SEED=1` others. An input that gets through is written to
+the folder that the test names; made small, it belongs into `tests/corpus`.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import random
 import shutil
+import time
+from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import config, device, manifest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from twinkeel.pipeline import config, data, device, layers, manifest
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.targets.ios import mil_executor
+
+CORPUS = Path(__file__).parent / "corpus"
+SEEDS = CORPUS / "seeds"
+TIMES, SEED = float(os.environ.get("TWINKEEL_FUZZ", "1")), int(os.environ.get("TWINKEEL_SEED", "0"))
+LONGEST = 20.0
+"""Seconds that one input may take; 0.1 are usual."""
 
 TOKENS = (
     b"nan", b"-1", b"1e999", b'"', b"{", b"[", b"]", b"}", b"\0", b"\xff", b"null", b"true", b"9" * 30, b"[[[[[[",
     b'"\\ud800"', b"..", b"/", b"\n[a]\n", b"a=1\n", b"'''", b"=", b",", b"1979-05-27T07:32:00", b"\xf0\x9f\x98\x80",
+    b"0", b"1e-400", b"9" * 5000, b"[" * 2000, b"a." * 2000, b"\x1b[2J", b"\xe2\x80\xae", b"NaN", b"-Infinity", b"0.5",
 )  # fmt: skip
+WORDS = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF0, 0x10000, 0x40000000)
 
 
 def mangled(whole, draw):
@@ -37,6 +57,23 @@ def mangled(whole, draw):
     return bytes(found)
 
 
+def revalued(whole, draw):
+    """JSON with a value, or a few, replaced by one of another kind: what mangled text hardly reaches."""
+    strange = [None, True, -1, 0, 10**18, 1e308, "", "..", "\0", "x" * 5000, [], {}, [[]], [1], {"a": 1}, ["fp32"]]
+    content = json.loads(whole)
+    for _ in range(draw.choice([1, 1, 2])):
+        parent, key = None, None
+        node = content
+        while isinstance(node, (dict, list)) and node and (parent is None or draw.random() < 0.8):
+            parent, key = node, draw.choice(list(node) if isinstance(node, dict) else range(len(node)))
+            node = parent[key]
+        if parent is not None and draw.random() < 0.15:
+            del parent[key]
+        elif parent is not None:
+            parent[key] = deepcopy(draw.choice(strange))
+    return json.dumps(content).encode()
+
+
 def flipped(whole, draw):
     """Of the same length, for formats in which a wrong length ends everything at once."""
     found = bytearray(whole)
@@ -45,56 +82,158 @@ def flipped(whole, draw):
     return bytes(found)
 
 
+def rewritten(whole, draw):
+    """Bits, bytes, and words with sizes and offsets at their limits; sometimes cut off."""
+    found = bytearray(whole)
+    for _ in range(draw.choice([1, 1, 2, 4])):
+        at, kind = draw.randrange(len(found)), draw.randrange(5)
+        if kind == 0:
+            found[at] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            found[at] = draw.randrange(256)
+        elif kind == 2:
+            at = at // 4 * 4
+            found[at : at + 4] = draw.choice(WORDS).to_bytes(4, "little")
+        elif kind == 3:
+            at = at // 4 * 4
+            word = int.from_bytes(found[at : at + 4], "little") + draw.choice([-64, -8, -4, -1, 1, 4, 8, 64])
+            found[at : at + 4] = (word % 2**32).to_bytes(4, "little")
+        elif draw.random() < 0.2:
+            del found[draw.randrange(1, len(found)) :]
+    return bytes(found)
+
+
 def fuzz(read, path, change, count):
     """Change a file `count` times and read it; some must still be accepted, or nothing past the syntax is tried."""
-    whole, draw, accepted = path.read_bytes(), random.Random(0), 0
-    for _ in range(count):
+    whole, draw, accepted, slowest = path.read_bytes(), random.Random(SEED), 0, 0.0
+    count = max(1, int(count * TIMES))
+    for number in range(count):
         path.write_bytes(change(whole, draw))
+        start = time.perf_counter()
         try:
             read()
             accepted += 1
         except TwinkeelError as error:
             assert len(str(error)) < 20_000
+        except BaseException:
+            print(f"input {number} got through: {path}")
+            raise
+        slowest = max(slowest, time.perf_counter() - start)
+        assert slowest < LONGEST, path
     path.write_bytes(whole)
-    print(f"{path.name}: {count} inputs, {accepted} accepted")
+    print(f"{path.name}: {count} inputs, {accepted} accepted, at most {slowest:.2f} s")
     assert 0 < accepted < count
 
 
 def test_configurations(tmp_path):
     path = tmp_path / "twinkeel.toml"
     path.write_text(config.template())
-    fuzz(lambda: config.load(path), path, mangled, 1000)
+    fuzz(lambda: config.load(path), path, mangled, 400)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished folder with all that is read of one, and no artifact that could run."""
+    folder = tmp_path_factory.mktemp("made") / "android"
+    (folder / "golden").mkdir(parents=True)
+    (folder / "golden").rmdir()
+    images = np.zeros((2, 8, 8, 4), np.uint8)
+    logits = np.eye(2, 3, dtype=np.float32)
+    expected = {"fp32": logits, "int8": logits}
+    manifest.write_golden(
+        manifest.Golden(names=("black", "white"), inputs=images, expected=expected), folder / "golden"
+    )
+    layer = layers.Layer(name="features.0.0", kind="convolution", shape=(1, 2, 3, 3), scale=0.5, zero_point=-128)
+    steps = {"int8": np.zeros((2, 18), np.int8)}
+    layers.write(layers.Recording(layers=(layer,), steps=steps), folder / "golden", ["int8"])
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "x-int8.onnx").write_bytes(b"no model")
+    check = {"leg": "lower", "metric": "snr_db", "measured": 99.0, "sense": ">=", "limit": 20, "reason": "enough"}
+    entry = {
+        "target": "android/onnx",
+        "precision": "int8",
+        "path": "onnx/x-int8.onnx",
+        "twin": None,
+        "sha256": "0" * 64,
+        "runtime": "onnxruntime",
+        "reference": "int8",
+        "checks": [check | {"needs_all": False, "is_met": True}],
+    }
+    manifest.write_json({"artifacts": [entry]}, folder / manifest.PARITY)
+    content = {"schema_version": 1, "labels": ["a", "b", "c"], "output_scale": 0.1, "artifacts": [entry]}
+    manifest.write(content | {"files": manifest.hash_files(folder)}, folder / manifest.MANIFEST)
+    return folder
 
 
 @pytest.fixture
-def folder(default_build, tmp_path):
-    return shutil.copytree(default_build.folders["android"], tmp_path / "android")
+def folder(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "android")
 
 
-def test_manifests(folder):
-    fuzz(lambda: manifest.read_manifest(folder), folder / "manifest.json", mangled, 500)
+@pytest.mark.parametrize("change", [mangled, revalued])
+def test_manifests(change, folder):
+    fuzz(lambda: manifest.read_manifest(folder), folder / "manifest.json", change, 200)
 
 
-def test_golden_vectors(folder):
-    fuzz(lambda: manifest.read_golden(folder / "golden"), folder / "golden" / "golden.json", mangled, 500)
+@pytest.mark.parametrize("change", [mangled, revalued])
+def test_golden_vectors(change, folder):
+    fuzz(lambda: manifest.read_golden(folder / "golden"), folder / "golden" / "golden.json", change, 200)
 
 
-def test_results_of_devices(tmp_path):
-    path = tmp_path / "results.json"
-    run = {"units": "CPU", "logits": {"black": [0.5, None], "white": [1e30, -0.0]}}
-    path.write_text(
-        json.dumps(
-            {
-                "schema_version": 1,
-                "target": "android/litert",
-                "precision": "int8",
-                "artifact_sha256": "0" * 64,
-                "device": {"system": "Android 15", "machine": "Google Pixel 9"},
-                "runs": [run],
-            }
-        )
-    )
-    fuzz(lambda: device.read_results(path), path, mangled, 1000)
+@pytest.mark.parametrize("change", [mangled, revalued])
+def test_layers(change, folder):
+    fuzz(lambda: layers.read(folder / "golden", 2), folder / "golden" / "layers.json", change, 200)
+
+
+def results(folder):
+    run = {"units": "CPU", "logits": {"black": [0.5, None, 1], "white": [1e30, -0.0, 2]}}
+    content = {
+        "schema_version": 1,
+        "target": "android/onnx",
+        "precision": "int8",
+        "artifact_sha256": "0" * 64,
+        "device": {"system": "Android 15", "machine": "Google Pixel 9"},
+        "runs": [run],
+    }
+    path = folder / "results.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("change", [mangled, revalued])
+def test_results_of_devices(change, tmp_path):
+    path = results(tmp_path)
+    fuzz(lambda: device.read_results(path), path, change, 250)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "parity.json", "golden/golden.json"])
+def test_folders_that_an_attacker_has_sealed_again(name, folder, tmp_path):
+    """Every hash is right, so all of the content is used: by a replay here, and by results of a device."""
+    path, file = folder / name, results(tmp_path)
+    whole = {path.name: path.read_bytes() for path in (folder / "manifest.json", folder / "parity.json")}
+
+    def use():
+        try:
+            used(folder, file)
+        finally:
+            for name, content in whole.items():
+                (folder / name).write_bytes(content)
+
+    fuzz(use, path, revalued, 60)
+
+
+def used(folder, file):
+    """Seal a folder and use all of it."""
+    from twinkeel.targets.android import onnx
+
+    try:
+        content = json.loads((folder / manifest.MANIFEST).read_bytes())
+        content["files"] = manifest.hash_files(folder)
+        manifest.write(content, folder / manifest.MANIFEST)
+    except (ValueError, TypeError, RecursionError):
+        return  # not even an attacker could seal it
+    manifest.replay(folder, {"android/onnx": onnx})
+    device.take_in(folder, file)
 
 
 @pytest.fixture
@@ -114,7 +253,105 @@ def classify(package):
 
 
 def test_packages(package, spec_file):
-    fuzz(lambda: classify(package), spec_file, flipped, 500)
+    fuzz(lambda: classify(package), spec_file, flipped, 200)
+
+
+@pytest.fixture
+def small_package(tmp_path):
+    """The package in the payload of a small program: a convolution, a mean, a linear layer."""
+    return mil_executor.unpack_delegate(SEEDS / "coreml.pte", tmp_path / "unpacked")
+
+
+def run_small(model):
+    model.predict({name: np.zeros(shape or [1], np.float32) for name, shape in model.inputs.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("*.mlmodel", flipped), ("*.mlmodel", rewritten), ("*.bin", rewritten), ("Manifest.json", mangled)],
+)
+def test_small_packages(name, change, small_package):
+    (path,) = small_package.rglob(name)
+    fuzz(lambda: run_small(mil_executor.Model(small_package)), path, change, 100)
+
+
+def test_payloads_of_programs(tmp_path):
+    """The list of files is JSON with its bytes reversed, at the end."""
+    from twinkeel.targets import _pte
+
+    program = _pte.read_program(SEEDS / "coreml.pte").program
+    payload = bytes(program.backend_delegate_data[-1].data)
+    path = tmp_path / "payload"
+    path.write_bytes(payload)
+    draw = random.Random(SEED)
+    kept = payload[:-1000]
+
+    def unpack():
+        folder = tmp_path / f"{draw.random()}"
+        try:
+            mil_executor._unflatten(path.read_bytes(), folder / "inside")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise PackageError(str(error)[:100]) from error  # as `unpack_delegate` does
+        finally:
+            assert sorted(p.name for p in folder.glob("*")) in ([], ["inside"])
+            shutil.rmtree(folder, ignore_errors=True)
+
+    fuzz(unpack, path, lambda whole, draw: kept + mangled(whole[-1000:][::-1], draw)[::-1], 150)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["payload"]
+
+
+def test_programs(tmp_path):
+    from twinkeel.targets import _pte
+
+    path = Path(shutil.copy(SEEDS / "xnnpack.pte", tmp_path))
+    fuzz(lambda: _pte.read_program(path), path, rewritten, 150)
+
+
+def test_programs_with_a_package(tmp_path):
+    path = Path(shutil.copy(SEEDS / "coreml.pte", tmp_path))
+    fuzz(lambda: run_small(mil_executor.open_model(path)), path, rewritten, 80)
+
+
+def test_graphs_of_xnnpack(tmp_path):
+    from twinkeel.targets import _pte, _xnnpack
+
+    program = _pte.read_program(SEEDS / "xnnpack.pte").program
+    path = tmp_path / "payload"
+    path.write_bytes(bytes(program.backend_delegate_data[-1].data))
+
+    def read():
+        _xnnpack.read_graph(path.read_bytes())
+
+    fuzz(read, path, rewritten, 30)
+
+
+def test_litert_files(tmp_path):
+    from twinkeel.targets.android import litert
+
+    path = Path(shutil.copy(SEEDS / "tiny.tflite", tmp_path))
+    fuzz(lambda: litert._read(path), path, rewritten, 150)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pt"])
+def test_checkpoints(suffix, tmp_path):
+    from twinkeel.pipeline.stages.weights import load_into
+
+    model = torch.nn.Linear(3, 2)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(model.state_dict(), path)
+    else:
+        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=suffix == ".pth")
+    fuzz(lambda: load_into(model, path), path, rewritten, 150)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"])
+def test_images(kind, tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(stream, kind)
+    path = tmp_path / f"image.{kind.lower()}"
+    path.write_bytes(stream.getvalue())
+    fuzz(lambda: data.read_image(path), path, rewritten, 80)
 
 
 def nameless(operations):
@@ -140,3 +377,24 @@ def test_packages_that_once_got_through(damage, package, spec_file):
     spec_file.write_bytes(spec.SerializeToString())
     with pytest.raises(PackageError):
         classify(package)
+
+
+@pytest.mark.parametrize("path", sorted(p for p in CORPUS.iterdir() if p.is_file()), ids=lambda path: path.name)
+def test_corpus(path, folder, tmp_path):
+    """Files that got through once, each called after its reader: an error of ours now, or taken as it is meant."""
+    from twinkeel.targets import _pte, _xnnpack
+
+    kind = path.name.split("-")[0]
+    inside = {"manifest": "manifest.json", "parity": "parity.json", "golden": "golden/golden.json", "layers": "golden/layers.json"}  # fmt: skip
+    if kind in inside:
+        shutil.copy(path, folder / inside[kind])
+    read = {
+        "layers": lambda: layers.read(folder / "golden", 2),
+        "program": lambda: _pte.read_program(path),
+        "graph": lambda: _xnnpack.read_graph(path.read_bytes()),
+        "delegate": lambda: run_small(mil_executor.open_model(path)),
+    }.get(kind, lambda: used(folder, results(tmp_path)))
+    try:
+        read()
+    except TwinkeelError as error:
+        assert len(str(error)) < 3000

@@ -7,6 +7,7 @@ import pickle
 import re
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from ..config import Weights
 from ..errors import WeightsError
+from ..reading import plain_size, shown
 
 MAX_DOWNLOAD = 2 * 2**30
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -43,7 +45,9 @@ def load_into(model: nn.Module, path: Path) -> None:
     if "conv_stem.weight" in state:
         state = _from_timm(state)
     for key in sorted(state.keys() - wanted.keys()):
-        raise WeightsError(f"'{path}' has the key '{key}', which the model does not. Is it another architecture?")
+        raise WeightsError(
+            f"'{path}' has the key '{shown(key)}', which the model does not. Is it another architecture?"
+        )
     for key, value in wanted.items():
         if key not in state:
             if key.endswith("num_batches_tracked"):
@@ -55,9 +59,21 @@ def load_into(model: nn.Module, path: Path) -> None:
                 f"'{path}': '{key}' has shape {tuple(state[key].shape)}, the model needs {tuple(value.shape)}. "
                 + _likely_cause(key, tuple(state[key].shape))
             )
-        if state[key].is_floating_point() and not torch.isfinite(state[key]).all():
+        if not _is_dense(state[key]):
+            raise WeightsError(
+                f"'{path}': '{key}' is {state[key].dtype}, {state[key].layout} on {state[key].device}; "
+                "dense real numbers are known. Save the float model's `state_dict()`."
+            )
+        state[key] = state[key].to(value.dtype)
+        if not torch.isfinite(state[key]).all():
             raise WeightsError(f"'{path}': '{key}' holds NaN or infinite values. Was the training stable?")
     model.load_state_dict(state, strict=True)
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether it holds plain numbers: not sparse, quantized, complex, nor without any values."""
+    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+    return is_plain and not tensor.is_quantized and not tensor.is_complex()
 
 
 def file_digest(path: Path) -> str:
@@ -93,24 +109,49 @@ def _fetch(weights: Weights, cache: Path) -> Path:
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
+        if (size := plain_size(path)) > MAX_DOWNLOAD:
+            raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_DOWNLOAD:,} are read")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
+        _check_archive(path, size)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"'{path}' holds more than tensors and is not opened, since that could run code from it. "
             "Save `model.state_dict()`, best as safetensors."
         ) from error
+    except WeightsError:
+        raise
     except Exception as error:  # each format has errors of its own; the file's name is what helps
-        raise WeightsError(f"cannot read the checkpoint '{path}': {error}") from error
+        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(error, 500)}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+    ):
         raise WeightsError(f"'{path}' holds no state dict. Save `model.state_dict()`.")
     return content
+
+
+def _check_archive(path: Path, size: int) -> None:
+    """Raise a WeightsError where a ``.pth``, a zip archive, would unpack to more than it is.
+
+    torch stores without compression, so all entries together are smaller than the file.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # torch's older format, or no checkpoint
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > size:
+        raise WeightsError(
+            f"'{path}' has {size:,} bytes and would unpack to {unpacked:,}, which torch's checkpoints do not: it is "
+            "damaged, or made to fill the memory. Save `model.state_dict()` with torch, best as safetensors."
+        )
 
 
 def _normalize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

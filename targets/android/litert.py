@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
+from twinkeel.pipeline.reading import read_bytes
 
-from .. import _layers
+from .. import _layers, _pte
 from . import _flatbuffer
 
 NAME = "android/litert"
@@ -64,7 +65,7 @@ def trace(path: Path) -> Trace:
     """The layers of an int8 artifact, by a copy of the file with their values as outputs behind its own."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.convert_bytearray_to_object(path.read_bytes())
+    model = _read(path)
     kinds = _layers_of(model)
     model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
     interpreter = _interpreter(path, bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
@@ -91,6 +92,24 @@ def operators(path: Path) -> dict[str, int]:
         made.update(map(int, op["outputs"]))
         count[op["op_name"]] = count.get(op["op_name"], 0) + 1
     return dict(sorted(count.items()))
+
+
+def _read(path: Path) -> Any:
+    """The content of a file as Python objects, within limits.
+
+    Raises:
+        ConversionError: it is damaged, or unfolds into more than a file would.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    try:
+        content = read_bytes(path, _pte.MAX_BYTES)
+        with _pte.bounded(len(content)):
+            return flatbuffer_utils.convert_bytearray_to_object(content)
+    except Exception as error:  # the reader of flatbuffers raises anything on damaged bytes
+        raise ConversionError(
+            f"'{path}' is no readable LiteRT file: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
 
 
 def _interpreter(path: Path, content: bytes | None = None) -> Any:

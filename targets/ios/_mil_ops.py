@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +22,7 @@ CONSTANT_OPS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"
 """Operations on stored values only: their result is part of the package, like a weight."""
 
 OPS: dict[str, Callable[..., Any]] = {}
+MAX_SIZES = 10_000
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
@@ -30,11 +32,16 @@ def _op(function: Operation) -> Operation:
     return function
 
 
-def _ints(value: Tensor | None, default: int, count: int) -> list[int]:
-    return [default] * count if value is None else [int(v) for v in value.reshape(-1).tolist()]
+def ints(value: Tensor | None, default: int, count: int) -> list[int]:
+    """Sizes, axes and the like; at most `MAX_SIZES`, for a list of all weights would take 20 times their room."""
+    if value is None:
+        return [default] * count
+    if value.numel() > MAX_SIZES:
+        raise ValueError(f"{value.numel():,} numbers where a few sizes or axes are expected")
+    return [int(v) for v in value.reshape(-1).tolist()]
 
 
-def _window(
+def window(
     x: Tensor,
     kernel: Sequence[int],
     strides: Sequence[int],
@@ -46,7 +53,7 @@ def _window(
     if pad_type == "valid":
         return [(0, 0)] * len(kernel)
     if pad_type == "custom":
-        flat = _ints(pad, 0, 2 * len(kernel))
+        flat = ints(pad, 0, 2 * len(kernel))
         return list(zip(flat[::2], flat[1::2], strict=True))
     if pad_type not in ("same", "same_lower"):
         raise ValueError(f"unknown pad_type '{pad_type}'")
@@ -67,8 +74,8 @@ def _padded(x: Tensor, pairs: Sequence[tuple[int, int]], value: float) -> Tensor
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, strides: Tensor | None = None, pad_type: str = "valid",
          pad: Tensor | None = None, dilations: Tensor | None = None, groups: Tensor | None = None) -> Tensor:  # fmt: skip
     rank = x.ndim - 2
-    stride, dilation = _ints(strides, 1, rank), _ints(dilations, 1, rank)
-    pairs = _window(x, weight.shape[2:], stride, dilation, pad_type, pad)
+    stride, dilation = ints(strides, 1, rank), ints(dilations, 1, rank)
+    pairs = window(x, weight.shape[2:], stride, dilation, pad_type, pad)
     run = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
     groups_ = 1 if groups is None else int(groups)
     result: Tensor = run(_padded(x, pairs, 0.0), weight, bias, stride, 0, dilation, groups_)  # type: ignore[operator]
@@ -86,10 +93,10 @@ def matmul(x: Tensor, y: Tensor, transpose_x: Tensor | None = None, transpose_y:
     return x @ (y.mT if transpose_y is not None and bool(transpose_y) else y)
 
 
-def _pool_input(x: Tensor, kernel: Sequence[int], stride: Sequence[int], pad_type: str, pad: Tensor | None,
+def pool_input(x: Tensor, kernel: Sequence[int], stride: Sequence[int], pad_type: str, pad: Tensor | None,
                 ceil_mode: Tensor | None) -> list[tuple[int, int]]:  # fmt: skip
     """Padding on each side; in ceil mode widened at the end so that the last, partial window is whole."""
-    pairs = _window(x, kernel, stride, [1] * len(kernel), pad_type, pad)
+    pairs = window(x, kernel, stride, [1] * len(kernel), pad_type, pad)
     if ceil_mode is None or not bool(ceil_mode):
         return pairs
     widened = []
@@ -105,8 +112,8 @@ def _pool_input(x: Tensor, kernel: Sequence[int], stride: Sequence[int], pad_typ
 def max_pool(x: Tensor, kernel_sizes: Tensor, strides: Tensor | None = None, pad_type: str = "valid",
              pad: Tensor | None = None, ceil_mode: Tensor | None = None) -> Tensor:  # fmt: skip
     rank = x.ndim - 2
-    kernel, stride = _ints(kernel_sizes, 1, rank), _ints(strides, 1, rank)
-    pairs = _pool_input(x, kernel, stride, pad_type, pad, ceil_mode)
+    kernel, stride = ints(kernel_sizes, 1, rank), ints(strides, 1, rank)
+    pairs = pool_input(x, kernel, stride, pad_type, pad, ceil_mode)
     run = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[rank]
     result: Tensor = run(_padded(x, pairs, -math.inf), kernel, stride)
     return result
@@ -117,9 +124,9 @@ def avg_pool(x: Tensor, kernel_sizes: Tensor, strides: Tensor | None = None, pad
              pad: Tensor | None = None, exclude_padding_from_average: Tensor | None = None,
              ceil_mode: Tensor | None = None) -> Tensor:  # fmt: skip
     rank = x.ndim - 2
-    kernel, stride = _ints(kernel_sizes, 1, rank), _ints(strides, 1, rank)
-    asked = _window(x, kernel, stride, [1] * rank, pad_type, pad)
-    pairs = _pool_input(x, kernel, stride, pad_type, pad, ceil_mode)
+    kernel, stride = ints(kernel_sizes, 1, rank), ints(strides, 1, rank)
+    asked = window(x, kernel, stride, [1] * rank, pad_type, pad)
+    pairs = pool_input(x, kernel, stride, pad_type, pad, ceil_mode)
     run = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[rank]
     mean: Tensor = run(_padded(x, pairs, 0.0), kernel, stride)  # type: ignore[operator]
     excluded = exclude_padding_from_average is not None and bool(exclude_padding_from_average)
@@ -133,7 +140,7 @@ def avg_pool(x: Tensor, kernel_sizes: Tensor, strides: Tensor | None = None, pad
 
 @_op
 def pad(x: Tensor, pad: Tensor, mode: str = "constant", constant_val: Tensor | None = None) -> Tensor:
-    flat = _ints(pad, 0, 0)
+    flat = ints(pad, 0, 0)
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
     if mode == "constant":
         return _padded(x, pairs, 0.0 if constant_val is None else float(constant_val))
@@ -159,7 +166,7 @@ def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = 
 @_op
 def layer_norm(x: Tensor, axes: Tensor | None = None, gamma: Tensor | None = None, beta: Tensor | None = None,
                epsilon: Tensor | None = None) -> Tensor:  # fmt: skip
-    dims = sorted(a % x.ndim for a in (range(x.ndim) if axes is None else _ints(axes, 0, 0)))
+    dims = sorted(a % x.ndim for a in (range(x.ndim) if axes is None else ints(axes, 0, 0)))
     if dims != list(range(x.ndim - len(dims), x.ndim)):
         raise ValueError(f"axes {dims} are not the last ones")
     return F.layer_norm(x, x.shape[-len(dims) :], gamma, beta, 1e-5 if epsilon is None else float(epsilon))
@@ -218,7 +225,7 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
 
 def _reduction(run: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
     def reduce(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | None = None) -> Tensor:
-        return run(x, list(range(x.ndim)) if axes is None else _ints(axes, 0, 0), bool(keep_dims))
+        return run(x, list(range(x.ndim)) if axes is None else ints(axes, 0, 0), bool(keep_dims))
 
     return reduce
 
@@ -233,26 +240,26 @@ _elementwise(
 
 @_op
 def reshape(x: Tensor, shape: Tensor) -> Tensor:
-    sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(_ints(shape, 0, 0))]
+    sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(ints(shape, 0, 0))]
     return x.reshape(sizes)
 
 
 @_op
 def transpose(x: Tensor, perm: Tensor) -> Tensor:
-    return x.permute(_ints(perm, 0, 0))
+    return x.permute(ints(perm, 0, 0))
 
 
 @_op
 def expand_dims(x: Tensor, axes: Tensor) -> Tensor:
     rank = x.ndim + axes.numel()
-    for axis in sorted(a % rank for a in _ints(axes, 0, 0)):
+    for axis in sorted(a % rank for a in ints(axes, 0, 0)):
         x = x.unsqueeze(axis)
     return x
 
 
 @_op
 def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
-    return x.squeeze() if axes is None else x.squeeze(_ints(axes, 0, 0))
+    return x.squeeze() if axes is None else x.squeeze(ints(axes, 0, 0))
 
 
 @_op
@@ -272,16 +279,18 @@ def stack(values: list[Tensor], axis: Tensor) -> Tensor:
 @_op
 def split(x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None) -> list[Tensor]:
     if split_sizes is not None:
-        return list(torch.split(x, _ints(split_sizes, 0, 0), int(axis)))
+        return list(torch.split(x, ints(split_sizes, 0, 0), int(axis)))
     count = 1 if num_splits is None else int(num_splits)
+    if not 1 <= count <= MAX_SIZES:
+        raise ValueError(f"{count} parts")
     return list(torch.split(x, x.shape[int(axis)] // count, int(axis)))
 
 
 @_op
 def slice_by_index(x: Tensor, begin: Tensor, end: Tensor, stride: Tensor | None = None, begin_mask: Tensor | None = None,
                    end_mask: Tensor | None = None, squeeze_mask: Tensor | None = None) -> Tensor:  # fmt: skip
-    first, last, step = _ints(begin, 0, 0), _ints(end, 0, 0), _ints(stride, 1, x.ndim)
-    open_first, open_last, single = (_ints(m, 0, x.ndim) for m in (begin_mask, end_mask, squeeze_mask))
+    first, last, step = ints(begin, 0, 0), ints(end, 0, 0), ints(stride, 1, x.ndim)
+    open_first, open_last, single = (ints(m, 0, x.ndim) for m in (begin_mask, end_mask, squeeze_mask))
     if any(s < 1 for s in step):
         raise ValueError(f"stride {step}: only steps forward are known")
     index: list[slice | int] = [
@@ -346,6 +355,8 @@ def constexpr_affine_dequantize(quantized_data: Tensor, zero_point: Tensor, scal
 
 def _blocks(value: Tensor, shape: Sequence[int]) -> Tensor:
     """Repeat along each dimension up to `shape`; one entry serves a block."""
+    if value.ndim != len(shape):
+        raise ValueError(f"blocks of shape {tuple(value.shape)} for values of shape {tuple(shape)}")
     for axis, size in enumerate(shape):
         if size % value.shape[axis]:
             raise ValueError(f"{value.shape[axis]} blocks do not divide {size} along axis {axis}")
@@ -369,17 +380,20 @@ def constexpr_lut_to_dense(indices: Tensor, lut: Tensor, shape: Tensor | None = 
     """A palette for each block of indices. The iOS16 form has one palette and indices packed into bytes."""
     if shape is not None:
         bits = (lut.numel() - 1).bit_length()
-        sizes = _ints(shape, 0, 0)
+        sizes = ints(shape, 0, 0)
         return lut.reshape(-1)[unpack_bits(indices, bits)[: math.prod(sizes)].long()].reshape(sizes)
     if lut.ndim != indices.ndim + 2 or lut.shape[-1] != 1:
         raise ValueError(f"palettes of shape {tuple(lut.shape)}: only scalar entries are known")
-    palettes = lut.squeeze(-1)
+    place: list[Tensor] = []
     for axis, size in enumerate(indices.shape):
-        if size % palettes.shape[axis]:
-            raise ValueError(f"{palettes.shape[axis]} palettes do not divide {size} along axis {axis}")
-        if palettes.shape[axis] != size:
-            palettes = palettes.repeat_interleave(size // palettes.shape[axis], axis)
-    return palettes.gather(-1, indices.long().unsqueeze(-1)).squeeze(-1)
+        count = lut.shape[axis]
+        if size % count:
+            raise ValueError(f"{count} palettes do not divide {size} along axis {axis}")
+        # the palette of each index along this axis
+        place.append(
+            (torch.arange(size) // (size // count)).reshape([-1 if i == axis else 1 for i in range(indices.ndim)])
+        )
+    return lut.squeeze(-1)[(*place, indices.long())]
 
 
 @_op
@@ -403,15 +417,16 @@ def cast(x: Tensor, dtype: str) -> Tensor:
 @_op
 def classify(probabilities: Tensor, classes: list[Any]) -> list[Any]:
     """The class of the largest probability, and the probability of each class."""
+    if probabilities.numel() != len(classes):
+        raise ValueError(f"{probabilities.numel():,} probabilities for {len(classes):,} classes")
     values = [float(p) for p in probabilities.reshape(-1)]
-    if len(values) != len(classes):
-        raise ValueError(f"{len(values)} probabilities for {len(classes)} classes")
     return [classes[values.index(max(values))], dict(zip(classes, values, strict=True))]
 
 
 def unpack_bits(packed: Tensor, bits: int) -> Tensor:
     """Unsigned values of `bits` bits each, packed from the least significant bit of each byte on: uint8 (N,)."""
-    each = (packed.reshape(-1, 1).to(torch.int16) >> torch.arange(8)) & 1
-    flat = each.reshape(-1)
-    flat = flat[: flat.numel() // bits * bits].reshape(-1, bits)
-    return (flat << torch.arange(bits)).sum(1).to(torch.uint8)
+    if not 1 <= bits <= 8:
+        raise ValueError(f"values of {bits} bits")
+    each = np.unpackbits(packed.reshape(-1).numpy(), bitorder="little")
+    whole = each[: each.size // bits * bits].reshape(-1, bits)
+    return torch.from_numpy(np.packbits(whole, axis=1, bitorder="little").reshape(-1))

@@ -12,8 +12,14 @@ from twinkeel.pipeline.data import read_image, rgba
 from twinkeel.pipeline.errors import DataError, PackageError
 from twinkeel.pipeline.pixels import fit, resize
 from twinkeel.pipeline.ranking import top
+from twinkeel.pipeline.reading import read_bytes, shown
 
 from . import mil_executor
+
+MAX_LABELS_BYTES = 16 * 2**20
+"""100,000 labels of 160 characters."""
+MAX_SIDE = 10_000
+"""Pixels that a side of a package's input may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +52,15 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
         times.append(time.perf_counter() - start)
     milliseconds = 1e3 * float(np.median(times))
     if prediction.probabilities:
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        ranked = [(shown(n), p) for n, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1])]
         return Classification(ranking=ranked, milliseconds=milliseconds, source="probabilities of the package")
     scores = [(name, a) for name, a in prediction.arrays.items() if a.dtype.kind == "f" and a.size > 1]
     if len(scores) != 1:
         raise PackageError(f"'{path}' is no classifier: its outputs are {sorted(prediction.arrays)}")
     name, values = scores[0][0], scores[0][1].reshape(-1)
     names = _names(labels, path.parent.parent / "labels.txt", len(values))
-    ranking = [(names[index], probability) for index, probability in top(values, len(values))]
-    return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{name}'")
+    ranking = [(shown(names[index]), probability) for index, probability in top(values, len(values))]
+    return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{shown(name)}'")
 
 
 def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
@@ -62,11 +68,23 @@ def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> d
     if wanted is not None and wanted.height == wanted.width:
         return {wanted.name: fit(image, wanted.width)}
     if wanted is not None:
-        return {wanted.name: resize(image, wanted.height, wanted.width)}
+        try:
+            return {wanted.name: resize(image, wanted.height, wanted.width)}
+        except ValueError as error:
+            raise PackageError(f"'{path}' takes another shape of image: {error}") from error
     shapes = list(model.inputs.items())
     shape = shapes[0][1] if len(shapes) == 1 else None
-    if shape is None or len(shape) != 4 or shape[0] != 1 or shape[3] != 4 or shape[1] != shape[2]:
-        raise PackageError(f"'{path}' takes {dict(shapes)}; an image, or one array of (1, H, H, 4) pixels, is known")
+    if (
+        shape is None
+        or len(shape) != 4
+        or shape[0] != 1
+        or shape[3] != 4
+        or shape[1] != shape[2]
+        or shape[1] > MAX_SIDE
+    ):
+        raise PackageError(
+            f"'{path}' takes {shown(dict(shapes))}; an image, or one array of (1, H, H, 4) pixels, is known"
+        )
     return {shapes[0][0]: rgba(fit(image, shape[1]))[None].astype(np.float32)}
 
 
@@ -75,7 +93,7 @@ def _names(labels: Path | None, beside: Path, count: int) -> list[str]:
     if chosen is None:
         return [f"class {number}" for number in range(count)]
     try:
-        names = chosen.read_text(encoding="utf-8").splitlines()
+        names = read_bytes(chosen, MAX_LABELS_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the labels '{chosen}': {error}") from error
     if len(names) == count:

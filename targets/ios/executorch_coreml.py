@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace, digest
-from twinkeel.pipeline.errors import PackageError
+from twinkeel.pipeline.errors import ConversionError, PackageError
 from twinkeel.pipeline.program import Program
+from twinkeel.pipeline.reading import shown
 
-from .. import _executorch, _layers
+from .. import _executorch, _layers, _pte
 from . import _mlprogram, mil_executor
 
 NAME = "ios/executorch_coreml"
@@ -114,29 +115,29 @@ def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:
 
 def _check_instructions(path: Path) -> None:
     """Bytes -> cast to float32 -> Core ML -> logits, each reading what the one before wrote."""
-    from executorch.exir._serialize._program import deserialize_pte_binary
     from executorch.exir.scalar_type import ScalarType
     from executorch.exir.schema import DelegateCall, KernelCall
 
     try:
-        plan = deserialize_pte_binary(path.read_bytes()).program.execution_plan[0]
+        plan = _pte.read_program(path).program.execution_plan[0]
         calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
-    except Exception as error:  # the reader of flatbuffers raises anything on damaged bytes
+        kinds = [
+            plan.operators[call.op_index].name if isinstance(call, KernelCall) else type(call).__name__
+            for call in calls[:10]
+        ]
+    except (ConversionError, LookupError) as error:
         raise PackageError(f"'{path}' is no readable ExecuTorch program: {error}") from error
-    kinds = [
-        plan.operators[call.op_index].name if isinstance(call, KernelCall) else type(call).__name__ for call in calls
-    ]
     if kinds != [_CAST, "DelegateCall"]:
-        raise PackageError(f"'{path}' runs {kinds}; a cast and one call of Core ML are known")
-    cast, delegate = calls
+        raise PackageError(f"'{path}' runs {[shown(kind) for kind in kinds]}; a cast and one call of Core ML are known")
+    cast, delegate = calls[:2]
     assert isinstance(cast, KernelCall) and isinstance(delegate, DelegateCall)
+    if not cast.args:
+        raise PackageError(f"'{path}' has a cast without arguments")
     source, result = cast.args[0], cast.args[-1]
-    if [source] != plan.inputs or delegate.args[0] != result or delegate.args[-1:] != plan.outputs:
+    if [source] != plan.inputs or delegate.args[:1] != [result] or delegate.args[-1:] != plan.outputs:
         raise PackageError(f"'{path}': Core ML does not read the cast pixels, or does not write the output")
-    if (
-        plan.values[source].val.scalar_type != ScalarType.BYTE
-        or plan.values[result].val.scalar_type != ScalarType.FLOAT
-    ):
+    values = [plan.values[number].val if 0 <= number < len(plan.values) else None for number in (source, result)]
+    if [getattr(value, "scalar_type", None) for value in values] != [ScalarType.BYTE, ScalarType.FLOAT]:
         raise PackageError(f"'{path}' does not cast bytes to float32")
 
 

@@ -17,14 +17,22 @@ import json
 import math
 import struct
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.errors import PackageError
+from twinkeel.pipeline.data import MAX_PIXELS
+from twinkeel.pipeline.errors import ConversionError, PackageError
+from twinkeel.pipeline.reading import parse_json, read_bytes, read_json, shown
+
+from .. import _pte
+
+if TYPE_CHECKING:
+    from ._mil_bounds import Budget
 
 Arithmetic = Literal["declared", "exact", "unrounded"]
 """``declared``: float32 inside an operation, its result rounded to the declared type, as the package says.
@@ -41,9 +49,18 @@ _TYPES: Mapping[str, tuple[str, int, int]] = {
     "INT32": ("<i4", 32, 14), "UINT32": ("<u4", 32, 15), "BOOL": ("?", 8, 0), "INT64": ("<i8", 64, 0),
 }  # fmt: skip
 _LAYERS = {"conv": "convolution", "add": "addition", "reduce_mean": "mean", "linear": "linear"}
+_DATA = ("x", "y", "values", "input", "probabilities")
+"""Inputs of operations whose values do not set a size."""
 _CLAMPS = ("clip", "relu", "relu6")
+MAX_SPEC_BYTES = 32 * 2**20
+"""Of ``model.mlmodel``; weights lie outside of it, and MobileNetV2 has 0.2 MB. In memory it can take 40 times as much."""
+MAX_WEIGHT_BYTES = 2 * 2**30
+_MAX_RANK = 32
+_MAX_PAYLOAD_NODES = 2**20
+"""Bytes of the list of files in a payload; that of a package has 1,000."""
 _BLOB_HEADER = struct.Struct("<IIQQ")
 _BLOB_MAGIC = 0xDEADBEEF
+_NONE = np.zeros(0, np.uint8)
 _CHANNELS = {"RGB": [0, 1, 2], "BGR": [2, 1, 0]}
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, for packages that take a grey image."""
@@ -79,6 +96,8 @@ class Model:
     """
 
     def __init__(self, package: Path) -> None:
+        from ._mil_bounds import MAX_OPERATIONS, Budget
+
         self.spec = _read_spec(package)
         self._weights = _read_weights(package)
         program = self.spec.mlProgram
@@ -91,9 +110,24 @@ class Model:
         self.opset: str = function.opset
         self._inputs = {value.name: value.type for value in function.inputs}
         block = function.block_specializations[function.opset]
+        if len(block.operations) > MAX_OPERATIONS:
+            count = len(block.operations)
+            raise PackageError(f"'{package}' has {count:,} operations; at most {MAX_OPERATIONS:,} are run")
         self._outputs = list(block.outputs)
         self._constants: dict[str, Any] = {}
-        self._operations = [op for op in block.operations if not self._store(op)]
+        self._kept, budget = 0, Budget()
+        self._operations = [op for op in block.operations if not self._store(op, budget)]
+        last_use = {
+            binding.name: number
+            for number, op in enumerate(self._operations)
+            for argument in op.inputs.values()
+            for binding in argument.arguments
+        }
+        self._fitting: set[tuple[object, ...]] = set()
+        self._has_fixed_sizes = all(map(self._has_fixed_parameters, self._operations))
+        self._last_used: list[list[str]] = [[] for _ in self._operations]
+        for name, number in last_use.items():
+            self._last_used[number].append(name)
 
     @property
     def image(self) -> ImageInput | None:
@@ -102,7 +136,12 @@ class Model:
         if not features:
             return None
         kind = features[0].type.imageType
-        space = type(kind).ColorSpace.Name(kind.colorSpace)
+        if kind.height < 1 or kind.width < 1 or kind.height * kind.width > MAX_PIXELS:
+            raise PackageError(
+                f"the package takes images of {kind.width} x {kind.height}; at most {MAX_PIXELS:,} pixels are known"
+            )
+        known = {number: name for name, number in type(kind).ColorSpace.items()}
+        space = known.get(kind.colorSpace, f"number {kind.colorSpace}")
         return ImageInput(name=features[0].name, height=kind.height, width=kind.width, colour_space=space)
 
     @property
@@ -152,16 +191,29 @@ class Model:
         """
         import torch
 
-        values = dict(self._constants)
+        from ._mil_bounds import Budget
+
+        values = ChainMap[str, Any]({}, self._constants)
         missing = sorted(self._inputs.keys() - inputs.keys())
         if missing:
             raise PackageError(f"the package takes {sorted(self._inputs)}; {missing} were not given")
         for name, kind in self._inputs.items():
             array = self._pixels(inputs[name]) if self.image and name == self.image.name else inputs[name]
             values[name] = _conform(torch.from_numpy(np.ascontiguousarray(array)), kind, f"input '{name}'", arithmetic)
+        also = tuple(also)
+        shapes = (*also, *(tuple(values[name].shape) for name in self._inputs))
+        # other pixels take as much as those before; a third of the time would go into counting it
+        budget = None if self._has_fixed_sizes and shapes in self._fitting else Budget()
+        kept, computed = {*self._outputs, *also}, values.maps[0]
         with torch.inference_mode():
-            for op in self._operations:
-                self._run(op, values, arithmetic)
+            for op, names in zip(self._operations, self._last_used, strict=True):
+                self._run(op, values, arithmetic, budget)
+                for name in names:
+                    if name not in kept:
+                        computed.pop(name, None)
+                if budget is not None:
+                    _check_live(computed, op)
+        self._fitting.add(shapes)
         undefined = [name for name in self._outputs if name not in values]
         if undefined:
             raise PackageError(f"the outputs {undefined} are computed by no operation")
@@ -189,7 +241,23 @@ class Model:
             raise PackageError(f"image '{wanted.name}' has the colour space {wanted.colour_space}, which is not known")
         return image[..., _CHANNELS[wanted.colour_space]].transpose(2, 0, 1)[None].astype(np.float32)
 
-    def _store(self, op: Any) -> bool:
+    def _has_fixed_parameters(self, op: Any) -> bool:
+        """Whether all but the values that it computes with are constants, so that shapes follow from shapes."""
+        return all(
+            key in _DATA or binding.HasField("value") or binding.name in self._constants
+            for key, argument in op.inputs.items()
+            for binding in argument.arguments
+        )
+
+    def _count(self, sizes: Iterable[int]) -> None:
+        """Constants that are kept; many can lie in one place of the file."""
+        from ._mil_bounds import MAX_VALUES
+
+        self._kept += sum(sizes)
+        if self._kept > MAX_VALUES:
+            raise PackageError(f"the constants have {self._kept:,} values and more; at most {MAX_VALUES:,} are read")
+
+    def _store(self, op: Any, budget: Budget) -> bool:
         """Read a constant, or decompress one; whether `op` is such."""
         from ._mil_ops import CONSTANT_OPS
 
@@ -197,19 +265,23 @@ class Model:
             if not op.outputs:
                 raise PackageError("a constant has no name")
             self._constants[op.outputs[0].name] = self._value(op.attributes["val"], op.outputs[0].name)
+            self._count([_size(self._constants[op.outputs[0].name])])
             return True
         if op.type in CONSTANT_OPS:
-            self._run(op, self._constants, "declared")
+            self._run(op, self._constants, "declared", budget)
+            self._count(_size(self._constants.get(output.name)) for output in op.outputs)
             return True
         return False
 
-    def _run(self, op: Any, values: dict[str, Any], arithmetic: Arithmetic) -> None:
+    def _run(self, op: Any, values: MutableMapping[str, Any], arithmetic: Arithmetic, budget: Budget | None) -> None:
         """Compute one operation and put its outputs into `values`."""
         import torch
 
+        from ._mil_bounds import cost
         from ._mil_ops import OPS, quantize_unrounded
 
         label = f"operation '{op.type}' ({op.outputs[0].name if op.outputs else 'without output'})"
+        label = shown(label)
         if op.type not in OPS:
             raise PackageError(f"{label} is not known to this executor, opset {self.opset}")
         if op.blocks:
@@ -220,6 +292,8 @@ class Model:
             arguments = {
                 key.rstrip("_"): _in_float(value, computed_in) for key, value in self._arguments(op, values).items()
             }
+            if budget is not None:
+                budget.add(cost(op.type, arguments), label)
             results = function(**arguments)
         except PackageError:
             raise
@@ -232,7 +306,7 @@ class Model:
             TypeError,
             ValueError,
         ) as error:
-            raise PackageError(f"{label}: {error}") from error  # a damaged program gives functions anything
+            raise PackageError(f"{label}: {str(error)[:500]}") from error  # a damaged program gives functions anything
         results = results if isinstance(results, list) else [results]
         if len(results) != len(op.outputs):
             raise PackageError(f"{label} gives {len(results)} values, the package declares {len(op.outputs)}")
@@ -266,6 +340,7 @@ class Model:
         if not value.type.HasField("tensorType"):
             raise PackageError(f"'{owner}' holds a value of type {value.type.WhichOneof('type')}, which is not known")
         kind, shape = _type_name(value.type), _declared_shape(value.type)
+        owner = shown(owner)
         if kind == "STRING":
             strings = list(value.immediateValue.tensor.strings.values)
             if not shape and not strings:
@@ -275,16 +350,25 @@ class Model:
             raise PackageError(f"'{owner}' holds values of type {kind}, which is not known")
         if shape is None:
             raise PackageError(f"'{owner}' is a constant without a shape")
-        if value.HasField("blobFileValue"):
-            array = self._blob(value.blobFileValue, kind, math.prod(shape), owner)
-        else:
-            array = _immediate(value.immediateValue.tensor, kind, math.prod(shape), owner)
-        return torch.from_numpy(array.copy()).reshape(shape)
+        from ._mil_bounds import MAX_VALUES
+
+        if math.prod(shape) > MAX_VALUES:
+            raise PackageError(
+                f"'{owner}' declares {math.prod(shape):,} values, {shape}; at most {MAX_VALUES:,} are read"
+            )
+        try:
+            if value.HasField("blobFileValue"):
+                array = self._blob(value.blobFileValue, kind, math.prod(shape), owner)
+            else:
+                array = _immediate(value.immediateValue.tensor, kind, math.prod(shape), owner)
+            return torch.from_numpy(array.copy()).reshape(shape)
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            raise PackageError(f"'{owner}' cannot be read: {shown(error)}") from error
 
     def _blob(self, reference: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
         name = reference.fileName.rpartition("/")[2]
         if name not in self._weights:
-            raise PackageError(f"'{owner}' is in '{reference.fileName}', which the package does not hold")
+            raise PackageError(f"'{owner}' is in '{shown(reference.fileName)}', which the package does not hold")
         blob, offset = self._weights[name], reference.offset
         if offset + 64 > len(blob):
             raise PackageError(f"'{owner}': offset {offset} is outside '{name}' ({len(blob)} bytes): is it cut off?")
@@ -310,6 +394,10 @@ class Model:
             if isinstance(values[name], torch.Tensor)
         }
         label, probabilities = description.predictedFeatureName, description.predictedProbabilitiesName
+        if label and label not in values:
+            raise PackageError(f"the class is in '{shown(label)}', which no operation computes")
+        if probabilities and not isinstance(values.get(probabilities), dict):
+            raise PackageError(f"the probabilities are in '{shown(probabilities)}', which holds none")
         for feature in description.output:
             if feature.name not in self._outputs:
                 raise PackageError(f"the description names an output '{feature.name}', which the program does not have")
@@ -338,25 +426,56 @@ def open_model(path: Path) -> Model:
 
 def unpack_delegate(path: Path, folder: Path) -> Path:
     """Write the one Core ML payload of an ExecuTorch program below `folder`; the path of its ``.mlpackage``."""
-    from executorch.backends.apple.coreml import executorchcoreml
-    from executorch.exir._serialize._program import deserialize_pte_binary
-
     try:
-        program = deserialize_pte_binary(path.read_bytes()).program
+        program = _pte.read_program(path).program
         delegates = [d for plan in program.execution_plan for d in plan.delegates if d.id == "CoreMLBackend"]
-        payloads = [bytes(program.backend_delegate_data[d.processed.index].data) for d in delegates]
-    except Exception as error:  # the reader of flatbuffers raises anything on damaged bytes
+        if len(delegates) != 1:
+            raise PackageError(f"'{path}' has {len(delegates)} Core ML payloads; programs with one are known")
+        payload = bytes(program.backend_delegate_data[delegates[0].processed.index].data)
+    except (ConversionError, LookupError) as error:
         raise PackageError(f"'{path}' is no readable ExecuTorch program: {error}") from error
-    if len(payloads) != 1:
-        raise PackageError(f"'{path}' has {len(payloads)} Core ML payloads; programs with one are known")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        is_unpacked = executorchcoreml.unflatten_directory_contents(payloads[0], str(folder))
-    except RuntimeError as error:
-        raise PackageError(f"the Core ML payload of '{path}' cannot be unpacked: {error}") from error
-    if not is_unpacked:
-        raise PackageError(f"the Core ML payload of '{path}' cannot be unpacked")
+        _unflatten(payload, folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PackageError(f"the Core ML payload of '{path}' cannot be unpacked: {shown(error)}") from error
     return folder / "lowered_module" / "model.mlpackage"
+
+
+def _unflatten(payload: bytes, folder: Path) -> None:
+    """Write the files of ExecuTorch's flattened folder below `folder`.
+
+    The format (`inmemory_filesystem.cpp` of ExecuTorch's Core ML backend): the files' contents, then JSON with its
+    bytes reversed; the last of its nodes is the root. executorch 1.4's own reader writes to whatever path a name
+    says, ``../..`` too.
+    """
+    tail = payload[: -_MAX_PAYLOAD_NODES - 1 : -1].decode("latin-1")
+    try:
+        end = json.JSONDecoder().raw_decode(tail)[1]  # the contents follow
+    except RecursionError as error:
+        raise ValueError("the list of files is nested too deeply") from error
+    nodes = parse_json(tail[:end].encode("latin-1"))["nodes"]
+    waiting, seen, written = [(len(nodes) - 1, folder)], 0, 0
+    while waiting:
+        number, parent = waiting.pop()
+        node, seen = nodes[number], seen + 1
+        name, region = node["name"], node["dataRegion"]
+        if seen > len(nodes) or number < 0:
+            raise ValueError("a folder holds itself")
+        if not name or PurePosixPath(name).name != name or name == ".." or "\\" in name or ":" in name or "\0" in name:
+            raise ValueError(f"'{shown(name)}' is no name of a file")
+        path = parent / name
+        if node["kind"] == 1:
+            path.mkdir(parents=True)
+            for key, child in node["children"].items():
+                if nodes[child]["name"] != key:
+                    raise ValueError(f"'{shown(key)}' has two names")
+                waiting.append((child, path))
+            continue
+        start, size = region["offset"], region["size"]
+        written += size
+        if start < 0 or size < 0 or start + size > len(payload) or written > len(payload):
+            raise ValueError(f"'{shown(name)}' has {size:,} bytes at {start:,}, the payload {len(payload):,}")
+        path.write_bytes(payload[start : start + size])
 
 
 def _read_spec(package: Path) -> Any:
@@ -366,7 +485,7 @@ def _read_spec(package: Path) -> Any:
     path = _item(package, "rootModelIdentifier")
     spec = Model_pb2.Model()
     try:
-        spec.ParseFromString(path.read_bytes())
+        spec.ParseFromString(read_bytes(path, MAX_SPEC_BYTES))
     except (OSError, DecodeError) as error:
         raise PackageError(f"cannot read '{path}': {error}") from error
     if spec.WhichOneof("Type") != "mlProgram":
@@ -377,19 +496,27 @@ def _read_spec(package: Path) -> Any:
 def _item(package: Path, key: str) -> Path:
     """The file that ``Manifest.json`` names."""
     try:
-        manifest = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(package / "Manifest.json")
         entry = manifest["itemInfoEntries"][manifest[key]]["path"]
         path = (package / "Data" / str(entry)).resolve()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PackageError(f"'{package}' is no .mlpackage: {error!r}") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise PackageError(f"'{package}' is no .mlpackage: {type(error).__name__}: {shown(error)}") from error
     if not path.is_relative_to(package.resolve()):
-        raise PackageError(f"'{package}' names '{entry}', which is outside of it")
+        raise PackageError(f"'{package}' names '{shown(entry)}', which is outside of it")
     return path
 
 
 def _read_weights(package: Path) -> dict[str, bytes]:
     folder = _item(package, "rootModelIdentifier").parent / "weights"
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.bin"))} if folder.is_dir() else {}
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.glob("*.bin")) if folder.is_dir() else ():
+        try:
+            if not path.resolve().is_relative_to(package.resolve()):
+                raise PackageError(f"'{path}' is a link that leads out of the package")
+            found[path.name] = read_bytes(path, MAX_WEIGHT_BYTES - sum(map(len, found.values())))
+        except (OSError, RuntimeError) as error:
+            raise PackageError(f"cannot read '{path}': {error}") from error
+    return found
 
 
 def _immediate(tensor: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
@@ -399,7 +526,10 @@ def _immediate(tensor: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
         return _unpacked(tensor.bytes.values, kind, count)
     if field not in ("floats", "ints", "bools", "longInts"):
         raise PackageError(f"'{owner}' holds {field}, which is not known")
-    array = np.array(getattr(tensor, field).values, _TYPES[kind][0])
+    given = np.array(getattr(tensor, field).values)
+    array = given.astype(_TYPES[kind][0])
+    if field in ("ints", "longInts") and not np.array_equal(given, array):
+        raise PackageError(f"'{owner}' holds numbers that are no {kind}")
     if array.size != count:
         raise PackageError(f"'{owner}' holds {array.size} values where its type says {count}")
     return array
@@ -416,10 +546,28 @@ def _unpacked(raw: bytes, kind: str, count: int) -> NDArray[Any]:
         raise PackageError(f"{len(raw)} bytes cannot hold {count} values of {kind}")
     if bits >= 8:
         return np.frombuffer(raw, stored)
-    values = unpack_bits(torch.frombuffer(bytearray(raw), dtype=torch.uint8), bits)[:count].numpy()
+    values = unpack_bits(torch.frombuffer(bytearray(raw), dtype=torch.uint8), bits)[:count].numpy() if raw else _NONE
     if kind == "INT4":
         values = ((values.astype(np.int8) ^ 8) - 8).astype(np.int8)
     return values
+
+
+def _size(value: Any) -> int:
+    """Values of a tensor."""
+    import torch
+
+    return value.numel() if isinstance(value, torch.Tensor) else 0
+
+
+def _check_live(computed: Mapping[str, Any], op: Any) -> None:
+    """Raise a PackageError where the values in use are too many together."""
+    from ._mil_bounds import MAX_VALUES
+
+    live = sum(map(_size, computed.values()))
+    if live > MAX_VALUES:
+        raise PackageError(
+            f"at operation '{shown(op.type)}' {live:,} values are in use; at most {MAX_VALUES:,} are kept"
+        )
 
 
 def _type_name(kind: Any) -> str:
@@ -430,6 +578,9 @@ def _type_name(kind: Any) -> str:
 
 def _declared_shape(kind: Any) -> list[int] | None:
     """The declared sizes; None where one is open."""
+    if len(kind.tensorType.dimensions) > _MAX_RANK:
+        count = len(kind.tensorType.dimensions)
+        raise PackageError(f"a type has {count:,} dimensions; at most {_MAX_RANK} are known")
     sizes = [d.constant.size if d.HasField("constant") else -1 for d in kind.tensorType.dimensions]
     return None if -1 in sizes else sizes
 
