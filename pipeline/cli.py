@@ -122,7 +122,7 @@ def build(
         if explain:
             _explain(asked, store, is_json=is_json)
             return
-        built = runner.build(asked, store, say, workers.Workers(jobs) if jobs else None)
+        built = runner.build(asked, store, say, None, jobs)
         if store is not None and built.ran:
             runner.keep_within(store, config, say)
     for result in built.results:

@@ -25,7 +25,9 @@ _REPAIRS = 100
 """Damaged results that one build makes anew; more of them, and the store itself is broken."""
 
 
-def build(wanted: Order, store: Store | None, say: Say, executor: Executor | None = None) -> Built:
+def build(
+    wanted: Order, store: Store | None, say: Say, executor: Executor | None = None, jobs: int | None = None
+) -> Built:
     """Build and judge every artifact of the platforms, from one program, into ``out/<platform>``, each of which
     appears whole; what the store knows already is not made again.
 
@@ -33,6 +35,7 @@ def build(wanted: Order, store: Store | None, say: Say, executor: Executor | Non
 
     Args:
         executor: runs the jobs; processes of this machine by default.
+        jobs: how many of these at a time; by cores and memory where it is None.
 
     Raises:
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
@@ -41,7 +44,7 @@ def build(wanted: Order, store: Store | None, say: Say, executor: Executor | Non
     with ExitStack() as stack:
         work = stack.enter_context(outputs.claimed(wanted.out, say))
         if executor is None:
-            executor = _Late(stack)
+            executor = _Late(stack, jobs)
         while True:
             shop = Workshop(store=store, scratch=Store(str(work / "results")), damaged=frozenset(damaged))
             (work / "results").mkdir(exist_ok=True)
@@ -111,8 +114,9 @@ def keep_within(store: Store, config: Config, say: Say) -> None:
 class _Late(Executor):
     """This machine's workers, started when there is work for them, and stopped with the build."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack, self._workers = stack, None  # type: tuple[ExitStack, Workers | None]
+    def __init__(self, stack: ExitStack, jobs: int | None) -> None:
+        self._stack, self._jobs = stack, jobs
+        self._workers: Workers | None = None
 
     @property
     def number(self) -> int:
@@ -120,7 +124,7 @@ class _Late(Executor):
 
     def _started(self) -> Workers:
         if self._workers is None:
-            self._workers = Workers(count())
+            self._workers = Workers(self._jobs or count())
             self._stack.callback(self._workers.shutdown, cancel_futures=True)
         return self._workers
 
