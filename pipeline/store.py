@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from .errors import StoreError
 
 RECORDS, OBJECTS, LATEST = "records", "objects", "latest"
 _PARTIAL = ".partial-"
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 class Damaged(Exception):
@@ -314,7 +316,8 @@ def _parsed(content: bytes) -> Entry | None:
         return None
     try:
         entry = Entry(**json.loads(body))
-        return entry if all(_is_inside(name) for name in entry.files) else None
+        is_sound = all(_is_inside(name) and _HASH.fullmatch(sha) for name, sha in entry.files.items())
+        return entry if is_sound else None
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 

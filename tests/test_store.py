@@ -90,6 +90,14 @@ def test_a_record_that_names_files_outside_is_none(tmp_path):
         record.write_text(f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n")
         assert store.find(entry.key) is None, name
         store.put(entry.key, entry.name, entry.ingredients, tmp_path / "result-0")
+    precious = tmp_path / "precious"
+    precious.write_text("not the store's")
+    for sha in ("../../../precious", str(precious), "0" * 63, "0" * 64 + "/x", 5, None):
+        body = json.dumps(json.loads(record.read_text().split("\n")[0]) | {"files": {"f": sha}}, sort_keys=True)
+        record.write_text(f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n")
+        assert store.find(entry.key) is None, sha
+        store.put(entry.key, entry.name, entry.ingredients, tmp_path / "result-0")
+    assert precious.read_text() == "not the store's"
 
 
 def test_the_results_not_used_for_longest_go_first(tmp_path):
