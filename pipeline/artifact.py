@@ -67,6 +67,7 @@ class Target(Protocol):
     change what it computes.
     """
 
+    __name__: str  # the module's own
     NAME: str  # platform/runtime, as in the configuration
     SUFFIX: str  # of the artifact's file name
     PRECISIONS: tuple[str, ...]

@@ -139,7 +139,7 @@ class Finish:
             weights_sha256=site.weights.files["weights.safetensors"],
             calibration_sha256=shop.json(site.data, "digests.json")["calibration"],
             calibration_images=shop.json(site.data, "digests.json")["calibration images"],
-            warnings=shop.json(site.program, "warnings.json"),
+            warnings=shop.json(site.data, "warnings.json"),
             rungs=_rungs(shop, site.program),
             rows=rows,
             program_checks=checks,
@@ -318,16 +318,17 @@ def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str,
         "labels": list(site.labels),
         "images": site.data.digest("held-out-images.npy"),
         "image labels": site.data.digest("held-out-labels.npy"),
-        "calibration": site.data.digest("digests.json"),
+        "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
         "weights": site.weights.digest(),
-        "quantization": [site.program.digest(n) for n in ("program.json", "warnings.json", "ladder.json")],
+        "quantization": [site.program.digest(n) for n in ("program.json", "ladder.json")],
     }
     for key, entry in site.references.items():
         inputs[f"reference {key}"] = entry.digest()
-    packages = {"twinkeel"}
+    packages, modules = {"twinkeel"}, set()
     for target, precision in order.plans[platform]:
         item = made[target.NAME, precision]
         packages |= set(target.PACKAGES)
+        modules.add(target.__name__)
         inputs[f"{target.NAME} {precision}"] = [
             item.lowered.digest() if item.lowered else "",
             item.measured.digest() if item.measured else "",
@@ -337,7 +338,7 @@ def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str,
         kind="folder",
         name=f"folder {platform}",
         inputs=inputs,
-        code=("twinkeel.pipeline.folder", order.kits[platform].__name__),
+        code=("twinkeel.pipeline.folder", order.kits[platform].__name__, *sorted(modules)),
         glue=_GLUE,
         packages=tuple(sorted(packages)),
     )

@@ -151,7 +151,9 @@ def write_index(out: Path, names: Iterable[str]) -> None:
     folders = {p.parent.name: _digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
     files = {name: _digest(out / name) for name in sorted(names) if (out / name).is_file()}
     content = {"schema_version": manifest.SCHEMA_VERSION, "folders": folders, "files": files}
-    save(manifest.rendered(manifest.sealed(content, _SELF)), out / INDEX)
+    wanted = manifest.rendered(manifest.sealed(content, _SELF))
+    if not (out / INDEX).is_file() or (out / INDEX).read_bytes() != wanted:
+        save(wanted, out / INDEX)
 
 
 def read_index(out: Path) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def _until_weights(
 
     data_job = steps.data_job(config)
     data = shop.make(data_job, make_data)
+    steps.warn(shop, data, say)
     loaded = steps.load_data(shop, data)
     job = steps.weights_job(config, create, data, len(loaded.labels))
     state = training_state(job.key)

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from . import calibration, references
 from . import data as data_module
 from . import layers as layers_module
-from . import references
 from .artifact import Target
 from .config import Config
 from .errors import ConversionError, WeightsError
@@ -112,7 +112,7 @@ def data_job(config: Config) -> Job:
         inputs["calibration images"] = data_module.listing(Path(settings.calibration_path))
     if settings.labels:
         inputs["labels"] = list(data_module.read_labels(Path(settings.labels)))
-    return _job("data", "data", inputs, (f"{_CODE}.data",), packages)
+    return _job("data", "data", inputs, (f"{_CODE}.data", f"{_CODE}.calibration"), packages)
 
 
 def make_data(config: Config, job: Job, folder: Path) -> None:
@@ -125,6 +125,13 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(found.labels))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
+    (folder / "warnings.json").write_text(json.dumps(calibration.warnings(found)))
+
+
+def warn(workshop: Workshop, data: Entry, say: Say) -> None:
+    """Say what is doubtful in the calibration set."""
+    for line in workshop.json(data, "warnings.json"):
+        say(f"WARNING {line}")
 
 
 def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:

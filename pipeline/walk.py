@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import calibration, references, steps
+from . import references, steps
 from .artifact import Target
 from .finish import Built, Finish, folder_job, report_job
 from .jobs import Job, Workshop
@@ -41,6 +41,7 @@ class Walk:
         config, create = self.order.config, self.order.create
         data = self.make(steps.data_job(config), self._make_data)
         labels = tuple(self.shop.json(data, "labels.json"))
+        steps.warn(self.shop, data, self.say)
         job = steps.weights_job(config, create, data, len(labels))
         weights = self.make(job, partial(self._make_weights, data, labels))
         shutil.rmtree(training_state(job.key), ignore_errors=True)
@@ -103,11 +104,7 @@ class Walk:
         config = self.order.config
         model = steps.load_model(self.shop, weights, config, self.order.create, len(labels))
         loaded = steps.load_data(self.shop, data)
-        found = tuple(calibration.warnings(loaded))
-        for line in found:
-            self.say(f"WARNING {line}")
         steps.make_program(config, loaded, model, self.say, folder, is_gated=self.order.has_int8)
-        (folder / "warnings.json").write_text(json.dumps(found))
 
     # ---- the jobs of workers
 
@@ -191,7 +188,7 @@ class Walk:
         return [self._outcome(one, site, [names])[0] for one, names in zip(apart, task, strict=True)]
 
     def _modules(self, task: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, str]]:
-        return [(_module_of(self.order.targets[names[0][0]]), names[0][1]) for names in task]
+        return [(self.order.targets[names[0][0]].__name__, names[0][1]) for names in task]
 
     def _number(self) -> int:
         return int(getattr(self.executor, "number", 2))
@@ -202,7 +199,7 @@ class Walk:
         running = _running(self.order, made)
         if not running:
             return {}
-        wanted = {name: (_module_of(target), lowered) for name, (target, lowered) in running.items()}
+        wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running.items()}
 
         def make(_: Job, result: Path) -> None:
             self.say(f"latency: {len(wanted)} artifacts in turn")
@@ -222,7 +219,7 @@ class Walk:
         job = replace(steps.lower_job(site, chosen, "int8"), kind="cost of float", name="cost of float")
 
         def make(_: Job, result: Path) -> None:
-            found = self.executor.submit(steps.cost_of_float, site, _module_of(chosen), lowered).result()
+            found = self.executor.submit(steps.cost_of_float, site, chosen.__name__, lowered).result()
             (result / "cost.json").write_text(json.dumps(found))
 
         cost = self.shop.json(self.make(job, make), "cost.json")
@@ -250,12 +247,6 @@ def training_state(key: str) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_path("twinkeel")) / "training" / key
-
-
-def _module_of(module: Any) -> str:
-    """The name of a module that stands for a target or a kit."""
-    name: str = module.__name__
-    return name
 
 
 def _reference_cost(key: str) -> tuple[bool, str]:
