@@ -1,6 +1,6 @@
 """Builds that are disturbed: killed at random moments, run in pairs, with a store whose bits are changed.
 
-disturbed.py [--kills N] [--pairs N] [--flips N]
+disturbed.py [--kills N] [--pairs N] [--flips N] [--within SECONDS]
 
 A build of given weights, some artifacts of both platforms, about twenty seconds long. What comes of every disturbed one is
 compared, byte by byte, with an undisturbed build.
@@ -127,12 +127,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("kills", 100), ("pairs", 20), ("flips", 200)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--within", type=float, help="Kill after at most so many seconds; an undisturbed build's.")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         expected, seconds = prepare(Path(folder))
         print(f"undisturbed: {seconds:.1f} s", flush=True)
         flip(Path(folder), wanted.flips)
-        kill(Path(folder), expected, seconds, wanted.kills)
+        kill(Path(folder), expected, wanted.within or seconds, wanted.kills)
         pair(Path(folder), expected, wanted.pairs)
 
 
