@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import shutil
@@ -149,6 +150,22 @@ def test_a_second_build_writes_nothing_and_imports_no_torch(project):
     assert "HEAVY []" in done.stdout and "nothing to do" in done.stdout
     after = {path: path.stat().st_mtime_ns for path in (project / "out").rglob("*")}
     assert after == before
+
+
+def test_the_result_is_there_for_machines_and_silence_for_scripts(project):
+    arguments = ["build", "all", "-c", project / "twinkeel.toml", "-o", project / "out", "--store", project / "store"]
+    run = lambda *more: subprocess.run(  # noqa: E731
+        [*MAIN, *map(str, arguments), *more], capture_output=True, text=True, check=True
+    )
+    told = run("--json")
+    content = json.loads(told.stdout)
+    assert content["is_verified"] and content["ran"] == [] and "all verified" in told.stderr
+    assert [len(platform["artifacts"]) for platform in content["platforms"]] == [1, 1]
+    assert all(check["is_met"] for p in content["platforms"] for a in p["artifacts"] for check in a["checks"])
+    quiet = run("--quiet")
+    assert quiet.stdout == quiet.stderr == ""
+    lines = json.loads(run("--explain", "--json").stdout)
+    assert {line["why"] for line in lines} == {""} and "folder android" in {line["name"] for line in lines}
 
 
 def test_a_build_into_another_folder_takes_all_from_the_store(project, tmp_path):

@@ -125,6 +125,18 @@ BAD_BUILDS = {
     "data-broken-image": (
         '[data]\nsource = "folder"\npath = "images"\n',
         lambda root: (_image_folder(root / "images") / "a" / "z.jpg").write_bytes(b"no image"), "z.jpg"),
+    "seed-beyond-64-bits": (f"[data]\nseed = 0x{'f' * 40}\n", None, "less than or equal to"),
+    "number-of-thousands-of-digits": (f"[data]\nseed = {'9' * 5000}\n", None, "not valid TOML"),
+    "file-of-megabytes": ("#" * 2**21, None, "bytes; at most"),
+    "labels-missing": ('[data]\nlabels = "none.txt"\n', None, "cannot read data.labels"),
+    "labels-too-few": (
+        '[data]\nlabels = "l.txt"\n', lambda root: (root / "l.txt").write_text("a\nb\nc\n"), "3 lines, the data 10 classes"),
+    "labels-twice": (
+        '[data]\nlabels = "l.txt"\n', lambda root: (root / "l.txt").write_text("a\nb\na\n"), "line 3 repeats 'a'"),
+    "labels-empty-line": (
+        '[data]\nlabels = "l.txt"\n', lambda root: (root / "l.txt").write_text("a\n\nb\n"), "line 2 is empty"),
+    "labels-with-controls": (
+        '[data]\nlabels = "l.txt"\n', lambda root: (root / "l.txt").write_text("a\nb\x07\n"), "U+0007"),
     "weights-missing": ('[weights]\npath = "w.pth"\n', None, "is no file"),
     "weights-empty": ('[weights]\npath = "w.pth"\n', lambda root: (root / "w.pth").write_bytes(b""), "cannot read"),
     "weights-text": (
