@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -98,6 +99,7 @@ def _until_weights(
     job = steps.weights_job(config, create, data, len(loaded.labels))
     state = training_state(job.key)
     entry = shop.make(job, lambda folder: steps.make_weights(config, create, loaded, state, say, folder))
+    shutil.rmtree(state, ignore_errors=True)  # kept until its result is
     return data, entry, loaded
 
 
