@@ -227,6 +227,10 @@ class Config(Section):
     )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
 
+    def settings(self, platform: str) -> Android | Ios:
+        """The section of a platform."""
+        return self.android if platform == "android" else self.ios
+
     @property
     def is_default_model(self) -> bool:
         """Whether the tighter limits of the default model apply: trained here, on the embedded digits."""

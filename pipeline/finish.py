@@ -308,7 +308,7 @@ def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str,
     inputs: dict[str, Any] = {
         "platform": platform,
         "project": config.project.model_dump(),
-        "settings of the kit": (config.android if platform == "android" else config.ios).model_dump(),
+        "settings of the kit": config.settings(platform).model_dump(),
         "kit": list(order.shipped[platform] or ()),
         "limits": [limit.model_dump() for limit in config.limit],
         "default model": config.is_default_model,

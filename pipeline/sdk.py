@@ -114,7 +114,7 @@ def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]], say:
     Raises:
         ConfigError: a kit is asked for whose artifact is not built.
     """
-    settings = config.android if platform == "android" else config.ios
+    settings = config.settings(platform)
     if settings.sdk == "none":
         return None
     pair = f"{platform}/{settings.sdk}", settings.sdk_precision
@@ -145,7 +145,7 @@ def contents(
     reference = entry["reference"]
     return Contents(
         project=config.project,
-        settings=config.android if target.startswith("android/") else config.ios,
+        settings=config.settings(target.split("/")[0]),
         labels=tuple(manifest["labels"]),
         resolution=manifest["input"]["resolution"],
         target=target,
