@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data as data_module
-from . import folder, layers, manifest, outputs, parity, references, steps
+from . import folder, manifest, outputs, parity, references, steps
 from .artifact import Artifact, digest, seal
 from .compare import REFERENCE, REFERENCE_XNNPACK, Comparison, tabulate
 from .errors import ConversionError, TwinkeelError
@@ -219,7 +219,6 @@ class Finish:
         recording = steps.load_recording(
             self.shop, {key: entry for key, entry in self.site.references.items() if is_quantized(key)}
         )
-        ends = np.cumsum([len(layers.sampled(layer.shape)) for layer in recording.layers])
         found: dict[str, RuntimeDrift] = {}
         errors = []
         for (name, _), item in self.made.items():
@@ -235,7 +234,7 @@ class Finish:
                 found[key] = replace(found[key], targets=(*found[key].targets, name))
                 continue
             reference = target.REFERENCES["int8"]
-            values = np.split(self.shop.array(item.measured, "layers.npy"), ends[:-1], axis=1)
+            values = replace(recording, steps={name: self.shop.array(item.measured, "layers.npy")}).of(name)
             compared = compare(recording, reference, values, target.KERNELS)
             found[key] = RuntimeDrift(targets=(name,), reference=reference, layers=compared)
         return tuple(found.values()), "; ".join(sorted(set(errors)))
@@ -275,10 +274,12 @@ class Finish:
 
     def comparison(self) -> Comparison | None:
         shop, site = self.shop, self.site
-        _, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
         named = {REFERENCE: site.references["int8"], REFERENCE_XNNPACK: site.references.get("int8-xnnpack")}
         named |= {name: item.measured for (name, precision), item in self.made.items() if precision == "int8"}
-        logits = {name: shop.array(entry, "logits.npy")[golden] for name, entry in named.items() if entry is not None}
+        logits = {name: shop.array(entry, "logits.npy") for name, entry in named.items() if entry is not None}
+        held_out = len(shop.array(site.data, "held-out-labels.npy"))
+        golden = references.golden_of(held_out, len(logits[REFERENCE]) - held_out)
+        logits = {name: values[golden] for name, values in logits.items()}
         if len(logits) < 4:
             return None
         return tabulate(logits, float(shop.json(site.program, "program.json")["output_scale"]))

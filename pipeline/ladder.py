@@ -7,8 +7,6 @@ it costs to stay on it too.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from .history import Rung
 from .judge import Say
 from .program import InputContract, evaluate, evaluate_batched
 from .stages import equalize, layerwise, quantize
+from .workers import peak_memory
 
 if TYPE_CHECKING:
     import torch
@@ -196,7 +195,7 @@ class _Ladder:
             accuracy=parity.accuracy(held_out, self.labels),
             cost=self._cost(state),
             seconds=0,
-            peak_bytes=_peak_bytes(),
+            peak_bytes=peak_memory(),
             is_met=all(check.is_met for check in checks),
             is_kept=True,
         )
@@ -332,8 +331,3 @@ def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, i
 def _weight(module: nn.Module, path: str) -> torch.Tensor:
     weight: torch.Tensor = module.get_parameter(f"{path}.weight")
     return weight
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

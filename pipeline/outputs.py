@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import manifest
+from .artifact import digest
 from .errors import TwinkeelError, VerifyError
 from .judge import Say
 
@@ -148,8 +148,8 @@ def refresh(out: Path, names: Iterable[str] = ()) -> None:
 
 def write_index(out: Path, names: Iterable[str]) -> None:
     """Describe the folders below `out`, and the files named that are there."""
-    folders = {p.parent.name: _digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
-    files = {name: _digest(out / name) for name in sorted(names) if (out / name).is_file()}
+    folders = {p.parent.name: digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
+    files = {name: digest(out / name) for name in sorted(names) if (out / name).is_file()}
     content = {"schema_version": manifest.SCHEMA_VERSION, "folders": folders, "files": files}
     wanted = manifest.rendered(manifest.sealed(content, _SELF))
     if not (out / INDEX).is_file() or (out / INDEX).read_bytes() != wanted:
@@ -190,19 +190,14 @@ def verify(out: Path) -> int:
         elif name in index["folders"]:
             try:
                 count += manifest.verify(path)
-                if _digest(path / manifest.MANIFEST) != listed[name]:
+                if digest(path / manifest.MANIFEST) != listed[name]:
                     problems.append(f"changed: {name}/{manifest.MANIFEST}")
             except VerifyError as error:
                 problems.append(str(error))
-        elif _digest(path) != listed[name]:
+        elif digest(path) != listed[name]:
             problems.append(f"changed: {name}")
         else:
             count += 1
     if problems:
         raise VerifyError(f"'{out}' does not hold what its build wrote:\n" + "\n".join(problems))
     return count
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

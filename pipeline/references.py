@@ -26,9 +26,13 @@ def images_of(held_out: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[int]
     """
     edges, _ = data_module.edge_images(held_out)
     images = data_module.rgba(np.concatenate([held_out, edges]))
-    count = len(held_out)
-    spread = np.linspace(0, count - 1, min(GOLDEN_IMAGES, count)).astype(int)
-    return images, [*spread.tolist(), *range(count, len(images))]
+    return images, golden_of(len(held_out), len(edges))
+
+
+def golden_of(held_out: int, edges: int) -> list[int]:
+    """Indices of the golden images among so many held-out ones and those at the edges behind them."""
+    spread = np.linspace(0, held_out - 1, min(GOLDEN_IMAGES, held_out)).astype(int)
+    return [*spread.tolist(), *range(held_out, held_out + edges)]
 
 
 def keys(wanted: Sequence[tuple[Target, str]]) -> list[str]:

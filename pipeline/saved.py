@@ -6,7 +6,6 @@ when it reads them, as twinkeel trusts who may write to its store.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -113,12 +112,3 @@ class SavedProgram(Program):
                 f"unnoticed. Add '{name}' to READS in the target's module."
             )
         raise AttributeError(name)
-
-
-def digest_of_weights(model: nn.Module) -> str:
-    """SHA-256 of names and values of all weights and buffers."""
-    content = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        content.update(key.encode())
-        content.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()
