@@ -272,8 +272,12 @@ def parity(folder: Path, device_results: Path | None) -> None:
     if device_results is not None:
         _print_checks(folder, device.take_in(folder, device_results))
         return
-    workers.quieten()
-    _print_checks(folder, manifest.replay(folder, _targets()))
+    processes = workers.Workers(workers.count())
+    try:
+        found = manifest.replay(folder, _targets(), processes)
+    finally:
+        processes.shutdown(cancel_futures=True)
+    _print_checks(folder, found)
 
 
 @cli.command()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import reading
 from .artifact import Target, digest
-from .errors import VerifyError
+from .errors import VerifyError, WorkerError
 from .measure import Expected, broken, measure
 from .measure import described as described_error
 from .parity import Check
 from .program import UNROUNDED, describe_reference
 from .reading import shown
+from .workers import Here
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -271,23 +274,54 @@ def check_inside(name: str) -> None:
         raise VerifyError(f"'{shown(name)}' is no name of a file inside the folder. Build again.")
 
 
-def replay(folder: Path, targets: Mapping[str, Target]) -> list[tuple[str, list[Check]]]:
+def replay(
+    folder: Path, targets: Mapping[str, Target], executor: Executor | None = None
+) -> list[tuple[str, list[Check]]]:
     """Run every artifact of a finished folder on the golden inputs: (name, checks) of each.
 
     Only files are read: neither the model nor its weights are needed.
+
+    Args:
+        executor: runs them, for a runtime can die of one; this process by default.
 
     Raises:
         VerifyError: a hash is wrong, or an artifact's target is not installed.
     """
     manifest, golden = read_verified(folder)
-    results = []
     for entry in manifest["artifacts"]:
         if entry["target"] not in targets:
             name = shown(entry["target"])
             raise VerifyError(f"the manifest names the target '{name}', which is not installed here")
-        checks = replay_artifact(folder, entry, targets[entry["target"]], golden, manifest)
-        results.append((f"{entry['target']} {entry['precision']}", checks))
-    return results
+    if executor is None:
+        executor = Here()
+    groups: dict[str, list[int]] = {}
+    for number, entry in enumerate(manifest["artifacts"]):
+        groups.setdefault(entry["target"], []).append(number)
+
+    def submit(numbers: Sequence[int]) -> Future[list[list[Check]]]:
+        entries = [manifest["artifacts"][number] for number in numbers]
+        return executor.submit(_replay_all, folder, entries, targets[entries[0]["target"]].__name__, golden, manifest)
+
+    found: dict[int, list[Check]] = {}
+    waiting = [(numbers, submit(numbers)) for numbers in groups.values()]
+    while waiting:
+        numbers, future = waiting.pop(0)
+        try:
+            found |= zip(numbers, future.result(), strict=True)
+        except WorkerError as error:
+            if len(numbers) == 1:
+                found[numbers[0]] = [broken(described_error(error))]
+            else:  # which of them it was is seen when each is alone
+                waiting += [([number], submit([number])) for number in numbers]
+    return [(f"{e['target']} {e['precision']}", found[n]) for n, e in enumerate(manifest["artifacts"])]
+
+
+def _replay_all(
+    folder: Path, entries: Sequence[Mapping[str, Any]], module: str, golden: Golden, manifest: Mapping[str, Any]
+) -> list[list[Check]]:
+    """The artifacts of one target, whose module is imported where they run: its import takes seconds."""
+    target = cast("Target", importlib.import_module(module))
+    return [replay_artifact(folder, entry, target, golden, manifest) for entry in entries]
 
 
 def replay_artifact(

@@ -6,6 +6,7 @@ the folder that the test names; made small, it belongs into `tests/corpus`.
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -20,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from twinkeel.pipeline import config, data, device, layers, manifest
+from twinkeel.pipeline import config, data, device, layers, manifest, workers
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.targets.ios import mil_executor
 
@@ -234,6 +235,26 @@ def used(folder, file):
         return  # not even an attacker could seal it
     manifest.replay(folder, {"android/onnx": onnx})
     device.take_in(folder, file)
+
+
+def test_a_runtime_that_dies_fails_its_artifact_alone(folder, tmp_path, monkeypatch):
+    """As ExecuTorch's native code does of some damaged programs."""
+    (tmp_path / "runtime.py").write_text(
+        "import os\ndef load(path):\n    if 'dies' in path.name:\n        os.abort()\n    raise ValueError('not a model')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    content = json.loads((folder / manifest.MANIFEST).read_bytes())
+    entry = content["artifacts"][0]
+    content["artifacts"] = [
+        entry | {"path": name, "precision": precision} for name, precision in (("dies", "int8"), ("raises", "fp32"))
+    ]
+    manifest.write(content, folder / manifest.MANIFEST)
+    processes = workers.Workers(1)
+    found = manifest.replay(folder, {entry["target"]: importlib.import_module("runtime")}, processes)
+    processes.shutdown()
+    (dead, (first,)), (alive, (second,)) = found
+    assert dead == "android/onnx int8" and "ended by SIGABRT" in first.reason and not first.is_met
+    assert alive == "android/onnx fp32" and "not a model" in second.reason and not second.is_met
 
 
 @pytest.fixture
