@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from twinkeel.model import mobilenet_v2
@@ -35,29 +36,39 @@ sdk_precision = "fp32"
 PLATFORMS = ("android", "ios")
 
 
-def start(root: Path, out: Path, store: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()", "build", "all"]
-    options = ["-c", str(root / "twinkeel.toml"), "-o", str(out), "--store", str(store), "--quiet"]
-    return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+TWINKEEL = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()"]
+
+
+def start(root: Path, out: Path, store: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """A build of what `prepare` put into `root`; its output is to be read, or quiet by an argument."""
+    command = ["build", "all", "-c", root / "twinkeel.toml", "-o", out, "--store", store, *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*TWINKEEL, *map(str, command)], **pipes, **options)
+
+
+def ended(build: subprocess.Popen[str]) -> None:
+    """Wait for a build, which must be good."""
+    told = build.communicate()[0]
+    assert build.returncode == 0, told
 
 
 def folders(out: Path) -> dict[str, str]:
+    """Hashes of the platforms' folders; the report beside them holds times, which differ."""
     return {platform: digest(out / platform) for platform in PLATFORMS if (out / platform).exists()}
 
 
-def prepare(root: Path) -> tuple[dict[str, str], float]:
-    """What an undisturbed build writes, as hashes, and its seconds."""
+def prepare(root: Path, configuration: str) -> float:
+    """Make weights, and an undisturbed build of them into ``out`` with ``store``; its seconds."""
     torch.manual_seed(0)
     model = mobilenet_v2.create(10, 0.35)
     with torch.no_grad():
         for _ in range(3):
             model(torch.randn(4, 3, 32, 32))
     torch.save(model.state_dict(), root / "w.pth")
-    (root / "twinkeel.toml").write_text(CONFIGURATION)
+    (root / "twinkeel.toml").write_text(configuration)
     began = time.monotonic()
-    build = start(root, root / "out", root / "store")
-    assert build.wait() == 0, build.stderr.read().decode() if build.stderr else ""
-    return folders(root / "out"), time.monotonic() - began
+    ended(start(root, root / "out", root / "store"))
+    return time.monotonic() - began
 
 
 def kill(root: Path, expected: dict[str, str], seconds: float, wanted: int) -> None:
@@ -66,10 +77,10 @@ def kill(root: Path, expected: dict[str, str], seconds: float, wanted: int) -> N
     kills = finished = torn = 0
     while kills < wanted:
         place = root / f"killed-{finished}"
-        build = start(root, place / "out", place / "store")
+        build = start(root, place / "out", place / "store", "--quiet")
         try:
             build.wait(chance.uniform(0.05, seconds))
-            assert build.returncode == 0, build.stderr.read().decode() if build.stderr else ""
+            ended(build)
             assert folders(place / "out") == expected, f"build {finished} differs after {kills} kills"
             finished += 1
         except subprocess.TimeoutExpired:
@@ -85,7 +96,7 @@ def kill(root: Path, expected: dict[str, str], seconds: float, wanted: int) -> N
             if kills % 10 == 0:
                 print(f"{kills} kills, {finished} builds finished and equal, {torn} torn folders", flush=True)
     place = root / f"killed-{finished}"
-    assert start(root, place / "out", place / "store").wait() == 0
+    ended(start(root, place / "out", place / "store"))
     assert folders(place / "out") == expected
     left = [p.name for p in (place / "out").iterdir() if p.name not in (*PLATFORMS, "report.html", "build.json")]
     damaged = Store(str(place / "store")).usage(is_checked=True).damaged
@@ -94,17 +105,18 @@ def kill(root: Path, expected: dict[str, str], seconds: float, wanted: int) -> N
 
 
 def pair(root: Path, expected: dict[str, str], wanted: int) -> None:
-    """Two builds at once, into one folder and into two by turns, with one store."""
+    """Two builds at once, into two folders and into one by turns, with one store."""
     right = 0
     for number in range(wanted):
         place = root / f"pair-{number}"
         outs = [place / "out", place / ("out" if number % 2 else "out-2")]
         builds = []
         for out in outs:
-            builds.append(start(root, out, place / "store"))
+            builds.append(start(root, out, place / "store", "--quiet"))
             time.sleep(random.Random(number).uniform(0, 2))
         codes = [build.wait() for build in builds]
         right += codes == [0, 0] and all(folders(out) == expected for out in outs)
+        print(f"{number + 1} pairs, {right} right", flush=True)
     print(f"pairs: {wanted}, right: {right}")
 
 
@@ -130,7 +142,8 @@ def main() -> None:
     parser.add_argument("--within", type=float, help="Kill after at most so many seconds; an undisturbed build's.")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        expected, seconds = prepare(Path(folder))
+        seconds = prepare(Path(folder), CONFIGURATION)
+        expected = folders(Path(folder) / "out")
         print(f"undisturbed: {seconds:.1f} s", flush=True)
         flip(Path(folder), wanted.flips)
         kill(Path(folder), expected, wanted.within or seconds, wanted.kills)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,17 +33,6 @@ def run_cli():
         return CliRunner().invoke(cli, [str(a) for a in arguments])
 
     return run
-
-
-@pytest.fixture(scope="session")
-def hard_models():
-    """The module that makes models which int8 is known to fail on."""
-    path = Path(__file__).parent.parent / "benchmarks" / "hard_models.py"
-    spec = importlib.util.spec_from_file_location("hard_models", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

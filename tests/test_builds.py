@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import shutil
@@ -14,9 +15,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from disturbed import TWINKEEL, folders, prepare, start
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import cli, html_report, manifest, outputs, steps
-from twinkeel.pipeline.artifact import digest
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import TwinkeelError, VerifyError
 from twinkeel.pipeline.explain import explain
@@ -27,34 +28,15 @@ from twinkeel.pipeline.store import Store
 
 SMALL = '[weights]\npath = "w.pth"\n[targets]\n"android/onnx" = ["fp32"]\n"ios/onnx" = ["fp32"]\n'
 """A build of some seconds: given weights, one artifact, shipped on both platforms."""
-MAIN = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A configuration, and what an undisturbed build of it writes, as hashes."""
     root = tmp_path_factory.mktemp("project")
-    torch.manual_seed(0)
-    model = mobilenet_v2.create(10, 0.35)
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.randn(4, 3, 32, 32))
-    torch.save(model.state_dict(), root / "w.pth")
-    (root / "twinkeel.toml").write_text(SMALL)
-    done = start(root, root / "out", root / "store").communicate(timeout=300)
-    assert (root / "out" / "build.json").is_file(), done
+    prepare(root, SMALL)
+    assert (root / "out" / "build.json").is_file()
     return root
-
-
-def start(root, out, store, **options):
-    arguments = ["build", "all", "-c", root / "twinkeel.toml", "-o", out, "--store", store]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*MAIN, *map(str, arguments)], **pipes, **options)
-
-
-def folders(out):
-    """Hashes of the platforms' folders; the report holds times, which differ."""
-    return {platform: digest(out / platform) for platform in cli.PLATFORMS}
 
 
 def explained(config, build, tmp_path):
@@ -155,7 +137,7 @@ def test_a_second_build_writes_nothing_and_imports_no_torch(project):
 def test_the_result_is_there_for_machines_and_silence_for_scripts(project):
     arguments = ["build", "all", "-c", project / "twinkeel.toml", "-o", project / "out", "--store", project / "store"]
     run = lambda *more: subprocess.run(  # noqa: E731
-        [*MAIN, *map(str, arguments), *more], capture_output=True, text=True, check=True
+        [*TWINKEEL, *map(str, arguments), *more], capture_output=True, text=True, check=True
     )
     told = run("--json")
     content = json.loads(told.stdout)
@@ -173,6 +155,26 @@ def test_a_build_into_another_folder_takes_all_from_the_store(project, tmp_path)
     assert "references:" not in text and "artifacts:" not in text
     assert folders(tmp_path / "out") == folders(project / "out")
     assert outputs.verify(tmp_path / "out") == outputs.verify(project / "out")
+
+
+@pytest.mark.parametrize("year", [1971, 2040])
+def test_a_clock_that_jumps_changes_nothing(year, project, tmp_path):
+    """What was written before seems to be of the future, or of a time long ago."""
+    out, store = (shutil.copytree(project / name, tmp_path / name) for name in ("out", "store"))
+    seconds = (year - 1970) * 365.25 * 86400
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (seconds, seconds))
+    text = start(project, out, store).communicate(timeout=120)[0]
+    assert "nothing to do" in text, text
+    (out / "android" / "labels.txt").write_text("other")
+    text = start(project, out, store).communicate(timeout=120)[0]
+    assert "references:" not in text and "artifacts:" not in text
+    assert folders(out) == folders(project / "out") and outputs.verify(out)
+    kept = Store(str(store))
+    kept.prune(kept.usage().bytes // 2)
+    assert kept.usage(is_checked=True).damaged == ()
+    text = start(project, tmp_path / "again", store).communicate(timeout=300)[0]
+    assert folders(tmp_path / "again") == folders(project / "out"), text
 
 
 def test_what_was_changed_in_a_folder_is_put_right(project, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hard_models
 import numpy as np
 import pytest
 import torch
@@ -39,7 +40,7 @@ def int8_db(module, images, held_out, expected):
 
 
 @pytest.mark.parametrize("change", ["with_rescaled_bottlenecks", "with_relu_and_rescaled_depthwise"])
-def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, hard_models, trained_model, digits):
+def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, trained_model, digits):
     for seed in (1, 2):
         model = getattr(hard_models, change)(trained_model, seed)
         calibration, held_out = data.rgba(digits.calibration.images[::2]), data.rgba(digits.held_out.images)
@@ -63,7 +64,7 @@ def test_the_default_model_loses_nothing(trained_model, digits):
     assert len(even.gains_db) < even.groups / 2, even.gains_db
 
 
-def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(hard_models, trained_model, digits):
+def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(trained_model, digits):
     folded = fold.fold(hard_models.with_rescaled_bottlenecks(trained_model, 3), CONTRACT)
     even = equalize.equalize(folded, data.rgba(digits.calibration.images[:32]))
     error = parity.max_error(evaluate(folded, extremes()), evaluate(even.module, extremes()))

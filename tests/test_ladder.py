@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import hard_models
 import numpy as np
 import pytest
 import torch
@@ -36,7 +37,7 @@ def few():
 
 
 @pytest.fixture(scope="module")
-def hard(few, hard_models):
+def hard(few):
     """A heavy-tailed model, its int8 reference, and images."""
     folded, images = fold.fold(hard_models.heavy_tailed(0.35, 32, 1), CONTRACT), data.rgba(few.calibration.images)
     return folded, quantize.quantize(folded, images, CONTRACT), images
