@@ -211,11 +211,9 @@ def _predicted(
 
 
 def _judged(entry: Mapping[str, Any], golden: manifest.Golden, logits: Logits, output_scale: float) -> list[Check]:
-    reference = golden.expected[entry["reference"]]
-    metrics = {"snr_db": parity.snr_db(reference, logits), "max_error": parity.max_error(reference, logits)}
-    if entry["precision"] == "int8":
-        metrics |= parity.step_metrics(reference, logits, output_scale)
-        metrics["snr_loss_db"] = parity.snr_loss_db(golden.expected["fp32"], golden.expected["int8"], logits)
+    expected = golden.expected
+    quantized = expected["int8"] if entry["precision"] == "int8" else None
+    metrics = parity.logit_metrics(expected[entry["reference"]], logits, expected["fp32"], quantized, output_scale)
     return parity.judge("device", limits(entry), metrics)
 
 

@@ -22,28 +22,12 @@ class Line:
 
 def explain(order: Order, shop: Workshop) -> Iterator[Line]:
     """Every job in the order of the work; what hangs on a result that is not there yet is said to hang on it."""
-    entries: list[Entry] = []
-    config, create = order.config, order.create
-    labels: tuple[str, ...] = ()
-    for number in range(3):
-        if number == 0:
-            job = steps.data_job(config)
-        elif number == 1:
-            labels = tuple(shop.json(entries[0], "labels.json"))
-            job = steps.weights_job(config, create, entries[0], len(labels))
-        else:
-            job = steps.program_job(config, create, entries[0], entries[1], is_gated=order.has_int8)
-        found = shop.find(job)
-        yield _line(order, shop, job, found)
-        if found is None:
-            yield Line(name="all that follows", why=f"as far as '{job.name}' comes out different")
-            return
-        entries.append(found)
-    data, weights, program = entries
-    site = Site(
-        store=None, scratch="", damaged=frozenset(), config=config, create=create, labels=labels,
-        data=data, weights=weights, program=program, references={},
-    )  # fmt: skip
+    lines: list[Line] = []
+    site = _until_program(order, shop, lines)
+    yield from lines
+    if site is None:
+        yield Line(name="all that follows", why=f"as far as '{lines[-1].name}' comes out different")
+        return
     known: dict[str, Entry] = {}
     for key in references.keys(order.wanted):
         job = steps.reference_job(site, key)
@@ -53,6 +37,28 @@ def explain(order: Order, shop: Workshop) -> Iterator[Line]:
             known[key] = found
     is_whole = len(known) == len(references.keys(order.wanted))
     yield from _artifacts(order, shop, replace(site, references=known), is_whole=is_whole)
+
+
+def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> Site | None:
+    """What the artifacts are made from, each job of it as a line; None behind the first whose result is not there."""
+    config, create = order.config, order.create
+
+    def find(job: Job) -> Entry | None:
+        found = shop.find(job)
+        lines.append(_line(order, shop, job, found))
+        return found
+
+    if (data := find(steps.data_job(config))) is None:
+        return None
+    labels = tuple(shop.json(data, "labels.json"))
+    if (weights := find(steps.weights_job(config, create, data, len(labels)))) is None:
+        return None
+    if (program := find(steps.program_job(config, create, data, weights, is_gated=order.has_int8))) is None:
+        return None
+    return Site(
+        store=None, scratch="", damaged=frozenset(), config=config, create=create, labels=labels,
+        data=data, weights=weights, program=program, references={},
+    )  # fmt: skip
 
 
 def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> Iterator[Line]:

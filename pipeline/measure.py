@@ -72,11 +72,9 @@ def measure(
     loaded = target.load(path)
     chosen = list(range(len(images)) if closely is None else closely)
     logits = run_all(loaded.run, images)
-    metrics = {
-        "snr_db": parity.snr_db(expected.reference, logits),
-        "max_error": parity.max_error(expected.reference, logits),
-        "agreement": parity.agreement(expected.floating, logits),
-    }
+    quantized = expected.quantized if precision == "int8" else None
+    metrics = parity.logit_metrics(expected.reference, logits, expected.floating, quantized, expected.output_scale)
+    metrics["agreement"] = parity.agreement(expected.floating, logits)
     if loaded.exact is not None:
         metrics["exact_error"] = parity.max_error(expected.reference[chosen], run_all(loaded.exact, images[chosen]))
     if loaded.unrounded is not None and expected.unrounded is not None:
@@ -87,9 +85,6 @@ def measure(
         metrics["label_errors"] = float(
             _label_errors(loaded.classify, images[chosen], logits[chosen], list(expected.labels))
         )
-    if precision == "int8" and expected.quantized is not None:
-        metrics |= parity.step_metrics(expected.reference, logits, expected.output_scale)
-        metrics["snr_loss_db"] = parity.snr_loss_db(expected.floating, expected.quantized, logits)
     if twin is not None and expected.quantized is not None:
         run = target.load(twin).exact
         if run is not None:

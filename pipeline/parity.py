@@ -307,6 +307,25 @@ def steps(reference: Logits, candidate: Logits, scale: float) -> NDArray[np.floa
     return apart
 
 
+def logit_metrics(
+    reference: Logits, candidate: Logits, floating: Logits, quantized: Logits | None, scale: float
+) -> dict[str, float]:
+    """Everything that logits alone say of an artifact.
+
+    Args:
+        quantized: the int8 reference, for an int8 artifact.
+        scale: step of the int8 logits.
+    """
+    metrics = {"snr_db": snr_db(reference, candidate), "max_error": max_error(reference, candidate)}
+    if quantized is None:
+        return metrics
+    return {
+        **metrics,
+        **step_metrics(reference, candidate, scale),
+        "snr_loss_db": snr_loss_db(floating, quantized, candidate),
+    }
+
+
 def step_metrics(reference: Logits, candidate: Logits, scale: float) -> dict[str, float]:
     """``max_steps``, the largest difference in steps, and ``equal_logits``, the share 0..1 of those without one."""
     apart = steps(reference, candidate, scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,8 +17,8 @@ from .judge import Say
 from .order import Order
 from .program import Program
 from .steps import Create
-from .store import Damaged, Entry, Store
-from .walk import Walk, training_state
+from .store import Damaged, Store
+from .walk import Walk, until_weights
 from .workers import Workers, count
 
 _REPAIRS = 100
@@ -68,7 +67,7 @@ def weights(config: Config, create: Create, store: Store | None, out: Path, say:
     """The weights of a configuration as safetensors, loaded or trained, and the curves of a training; by file name."""
     with outputs.claimed(out, say) as work:
         shop = Workshop(store=store, scratch=Store(str(work)))
-        _, entry, _ = _until_weights(config, create, shop, say)
+        _, entry = until_weights(config, create, shop, say, shop.make)
         found = {name: shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
         return found | {f"{config.project.name}.safetensors": shop.read(entry, "weights.safetensors")}
 
@@ -79,28 +78,11 @@ def ungated_program(
     """The program and its images in memory, whatever int8 is worth, to be looked at."""
     with outputs.claimed(out, say) as work:
         shop = Workshop(store=store, scratch=Store(str(work)))
-        _, entry, loaded = _until_weights(config, create, shop, say)
+        data, entry = until_weights(config, create, shop, say, shop.make)
+        loaded = steps.load_data(shop, data)
         model = steps.load_model(shop, entry, config, create, len(loaded.labels))
     program, _, _ = steps.quantized_program(config, loaded, model, say, is_gated=False)
     return program, loaded
-
-
-def _until_weights(
-    config: Config, create: Create, shop: Workshop, say: Say
-) -> tuple[Entry, Entry, data_module.Dataset]:
-    def make_data(folder: Path) -> None:
-        say("data: " + (config.data.path or config.data.source))
-        steps.make_data(config, data_job, folder)
-
-    data_job = steps.data_job(config)
-    data = shop.make(data_job, make_data)
-    steps.warn(shop, data, say)
-    loaded = steps.load_data(shop, data)
-    job = steps.weights_job(config, create, data, len(loaded.labels))
-    state = training_state(job.key)
-    entry = shop.make(job, lambda folder: steps.make_weights(config, create, loaded, state, say, folder))
-    shutil.rmtree(state, ignore_errors=True)  # kept until its result is
-    return data, entry, loaded
 
 
 def keep_within(store: Store, config: Config, say: Say) -> None:

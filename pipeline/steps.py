@@ -8,7 +8,6 @@ what they need from the store.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -28,12 +27,13 @@ from . import data as data_module
 from . import layers as layers_module
 from .artifact import Target
 from .config import Config
-from .errors import ConversionError, WeightsError
+from .errors import ConversionError
 from .history import Epoch
 from .jobs import Job, Workshop
 from .judge import Say
 from .measure import Expected, described, latencies, measure
 from .program import UNROUNDED, About, InputContract, Program, is_quantized
+from .stages import checkpoint
 from .store import Damaged, Entry, Store
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def weights_job(config: Config, create: Create, data: Entry, classes: int) -> Jo
     inputs: dict[str, Any] = {"model": config.model.model_dump(), "classes": classes}
     code = [_module_of(create), f"{_CODE}.stages.weights"]
     if config.weights.is_given:
-        inputs["checkpoint"] = _checkpoint_digest(config)
+        inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     else:
         code.append(f"{_CODE}.stages.train")
         inputs["training recipe"] = config.train.model_dump()
@@ -166,21 +166,6 @@ def weights_job(config: Config, create: Create, data: Entry, classes: int) -> Jo
             name.replace("-", " "): data.digest(f"{name}.npy") for name in ("held-out-images", "held-out-labels")
         }
     return _job("weights", "weights", inputs, code, ("torch", "safetensors"))
-
-
-def _checkpoint_digest(config: Config) -> str:
-    """SHA-256 of the checkpoint; of one with an address as it is configured, so that nothing has to be fetched."""
-    given = config.weights
-    if given.path is None:
-        return str(given.sha256).lower()
-    path = Path(given.path)
-    if not path.is_file():
-        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth or .pt checkpoint.")
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if given.sha256 is not None and found != given.sha256.lower():
-        raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {given.sha256}.")
-    return found
 
 
 def make_weights(
@@ -201,9 +186,9 @@ def make_weights(
     curve: list[Epoch] = []
     if config.weights.is_given:
         with tempfile.TemporaryDirectory(dir=folder) as fetched:
-            path = weights.locate(config.weights, Path(fetched))
+            path, found = checkpoint.locate(config.weights, Path(fetched))
             weights.load_into(model, path)
-            source = f"checkpoint, SHA-256 {weights.file_digest(path)}"
+            source = f"checkpoint, SHA-256 {found}"
     else:
         source = f"trained on {config.data.source}"
         curve = train.train(
@@ -595,6 +580,18 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
             for key, value in latencies(group, image, LATENCY_RUNS.get(evidence, 5)).items()
         }
     return {name: taken[key] for key, names in owners.items() for name in names}
+
+
+def cost_job(site: Site, target: Target, lowered: Entry) -> Job:
+    job = lower_job(site, target, "int8")
+    names = ("quantized.pt2", "unfolded.pt2", "program.json")
+    inputs = {
+        **job.inputs,
+        "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
+        "all in int8": [site.program.digest(f"all-int8-{name}") for name in names],
+        "processor": _processor(),
+    }
+    return _job("cost of float", "cost of float", inputs, (*job.code, f"{_CODE}.measure"), job.packages)
 
 
 def cost_of_float(site: Site, module: str, lowered: Entry) -> dict[str, float]:

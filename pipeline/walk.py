@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from . import references, steps
 from .artifact import Target
+from .config import Config
 from .finish import Built, Finish, folder_job, report_job
-from .jobs import Job, Workshop
+from .jobs import Job, Make, Workshop
 from .judge import Say
 from .measure import described
 from .order import Order
 from .program import is_quantized
-from .steps import Made, Site
+from .steps import Create, Made, Site
 from .store import Damaged, Entry
 
 
@@ -39,12 +39,8 @@ class Walk:
 
     def run(self) -> Built:
         config, create = self.order.config, self.order.create
-        data = self.make(steps.data_job(config), self._make_data)
+        data, weights = until_weights(config, create, self.shop, self.say, self.make)
         labels = tuple(self.shop.json(data, "labels.json"))
-        steps.warn(self.shop, data, self.say)
-        job = steps.weights_job(config, create, data, len(labels))
-        weights = self.make(job, partial(self._make_weights, data, labels))
-        shutil.rmtree(training_state(job.key), ignore_errors=True)
         program = self.make(
             steps.program_job(config, create, data, weights, is_gated=self.order.has_int8),
             partial(self._make_program, data, weights, labels),
@@ -54,9 +50,7 @@ class Walk:
         made = self._artifacts(site)
         finish = Finish(order=self.order, shop=self.shop, work=self.work, say=self.say, site=site, made=made)
         finished = {
-            platform: self.make(
-                folder_job(self.order, site, platform, made), lambda _, to, p=platform: finish.make_folder(p, to)
-            )
+            platform: self.make(folder_job(self.order, site, platform, made), partial(finish.make_folder, platform))
             for platform in self.order.plans
         }
         latency = self._latency(site, made)
@@ -64,7 +58,7 @@ class Walk:
             self._say_cost_of_float(site, made)
         page = self.make(
             report_job(self.order, site, finished, latency, made),
-            lambda _, to: finish.make_report(finished, latency, to),
+            partial(finish.make_report, finished, latency),
         )
         finish.place(finished, page)
         self.shop.remember(self.order.place)
@@ -76,31 +70,15 @@ class Walk:
             files=sorted(page.files),
         )
 
-    def make(self, job: Job, make: Any) -> Entry:
+    def make(self, job: Job, make: Make) -> Entry:
         """In this process."""
         found = self.shop.find(job)
         if found is None:
             self.ran.append(job.name)
-            found = self.shop.make(job, partial(make, job))
+            found = self.shop.make(job, make)
         return found
 
-    # ---- the jobs of this process
-
-    def _make_data(self, job: Job, folder: Path) -> None:
-        self.say("data: " + (self.order.config.data.path or self.order.config.data.source))
-        steps.make_data(self.order.config, job, folder)
-
-    def _make_weights(self, data: Entry, labels: tuple[str, ...], job: Job, folder: Path) -> None:
-        steps.make_weights(
-            self.order.config,
-            self.order.create,
-            steps.load_data(self.shop, data),
-            training_state(job.key),
-            self.say,
-            folder,
-        )
-
-    def _make_program(self, data: Entry, weights: Entry, labels: tuple[str, ...], job: Job, folder: Path) -> None:
+    def _make_program(self, data: Entry, weights: Entry, labels: tuple[str, ...], folder: Path) -> None:
         config = self.order.config
         model = steps.load_model(self.shop, weights, config, self.order.create, len(labels))
         loaded = steps.load_data(self.shop, data)
@@ -201,7 +179,7 @@ class Walk:
             return {}
         wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running.items()}
 
-        def make(_: Job, result: Path) -> None:
+        def make(result: Path) -> None:
             self.say(f"latency: {len(wanted)} artifacts in turn")
             taken = self.executor.submit(steps.make_latencies, site, wanted).result()
             (result / "latency.json").write_text(json.dumps(taken))
@@ -216,17 +194,41 @@ class Walk:
         lowered = None if chosen is None else made[chosen.NAME, "int8"].lowered
         if chosen is None or lowered is None:
             return
-        job = replace(steps.lower_job(site, chosen, "int8"), kind="cost of float", name="cost of float")
 
-        def make(_: Job, result: Path) -> None:
+        def make(result: Path) -> None:
             found = self.executor.submit(steps.cost_of_float, site, chosen.__name__, lowered).result()
             (result / "cost.json").write_text(json.dumps(found))
 
-        cost = self.shop.json(self.make(job, make), "cost.json")
+        cost = self.shop.json(self.make(steps.cost_job(site, chosen, lowered), make), "cost.json")
         self.say(
             f"cost of the layers in float, {chosen.NAME}: {cost['bytes']:,} bytes instead of {cost['plain bytes']:,}, "
             f"{cost['ms']:.3f} ms here instead of {cost['plain ms']:.3f}"
         )
+
+
+def until_weights(
+    config: Config, create: Create, shop: Workshop, say: Say, make: Callable[[Job, Make], Entry]
+) -> tuple[Entry, Entry]:
+    """Data and weights, which every command starts from.
+
+    Args:
+        make: finds the result of a job, or makes it.
+    """
+
+    def make_data(folder: Path) -> None:
+        say("data: " + (config.data.path or config.data.source))
+        steps.make_data(config, data_job, folder)
+
+    data_job = steps.data_job(config)
+    data = make(data_job, make_data)
+    steps.warn(shop, data, say)
+    job = steps.weights_job(config, create, data, len(shop.json(data, "labels.json")))
+    state = training_state(job.key)
+    weights = make(
+        job, lambda folder: steps.make_weights(config, create, steps.load_data(shop, data), state, say, folder)
+    )
+    shutil.rmtree(state, ignore_errors=True)  # kept until its result is
+    return data, weights
 
 
 def latency_job(order: Order, site: Site, made: Mapping[tuple[str, str], Made]) -> Job:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.config import Weights
 from twinkeel.pipeline.errors import WeightsError
-from twinkeel.pipeline.stages.weights import file_digest, load_into, locate
+from twinkeel.pipeline.stages.checkpoint import file_digest, locate
+from twinkeel.pipeline.stages.weights import load_into
 
 
 def model(classes=5, width=0.35, seed=0):
@@ -90,8 +91,8 @@ def test_no_code_from_the_file_is_run(tmp_path):
 def test_a_url_is_fetched_once_and_checked(tmp_path):
     save_file(model().state_dict(), tmp_path / "w.safetensors")
     url, digest = (tmp_path / "w.safetensors").as_uri(), file_digest(tmp_path / "w.safetensors")
-    path = locate(Weights(url=url, sha256=digest), tmp_path / "cache")
-    assert file_digest(path) == digest
+    path, found = locate(Weights(url=url, sha256=digest), tmp_path / "cache")
+    assert file_digest(path) == found == digest
     with pytest.raises(WeightsError, match="SHA-256"):
         locate(Weights(url=url, sha256="0" * 64), tmp_path / "cache")
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [path.name]

@@ -1,1 +1,1 @@
-"""The stages a model passes through before any runtime knows of it; their order stands in `runner.py`."""
+"""The stages a model passes through before any runtime knows of it; their order stands in `steps.py`."""

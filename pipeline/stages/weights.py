@@ -1,34 +1,18 @@
-"""Load weights from a checkpoint; nothing in the file is ever executed."""
+"""Weights of a checkpoint into a model; nothing in the file is ever executed."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..config import Weights
 from ..errors import WeightsError
 from ..reading import plain_size, shown
-
-MAX_DOWNLOAD = 2 * 2**30
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-
-
-def locate(weights: Weights, cache: Path) -> Path:
-    """The checkpoint's path, fetched into `cache` where the user gave a URL, its SHA-256 checked if given."""
-    path = Path(weights.path) if weights.path is not None else _fetch(weights, cache)
-    if not path.is_file():
-        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth or .pt checkpoint.")
-    if weights.sha256 is not None and (found := file_digest(path)) != weights.sha256.lower():
-        raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")
-    return path
+from .checkpoint import MAX_BYTES
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -76,41 +60,10 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     return is_plain and not tensor.is_quantized and not tensor.is_complex()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _fetch(weights: Weights, cache: Path) -> Path:
-    url, digest = str(weights.url), str(weights.sha256).lower()
-    path = cache / f"{digest}{next((s for s in _SUFFIXES if url.endswith(s)), '.pth')}"
-    if path.is_file():
-        return path
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response, partial.open("wb") as stream:
-            received = 0
-            while block := response.read(1 << 20):
-                received += len(block)
-                if received > MAX_DOWNLOAD:
-                    raise WeightsError(f"'{url}' is larger than {MAX_DOWNLOAD} bytes")
-                stream.write(block)
-        if (found := file_digest(partial)) != digest:
-            raise WeightsError(f"'{url}' has SHA-256 {found}, the configuration says {digest}.")
-        partial.replace(path)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise WeightsError(f"cannot fetch '{url}': {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        if (size := plain_size(path)) > MAX_DOWNLOAD:
-            raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_DOWNLOAD:,} are read")
+        if (size := plain_size(path)) > MAX_BYTES:
+            raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_BYTES:,} are read")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 

@@ -1,0 +1,65 @@
+"""The checkpoint file that a configuration names: where it lies, and that it is the one meant. It is not opened here."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ..config import Weights
+from ..errors import WeightsError
+
+MAX_BYTES = 2 * 2**30
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def expected_digest(weights: Weights) -> str:
+    """SHA-256 of the checkpoint, checked where it is configured; of one with an address nothing is fetched for it."""
+    return _checked(weights, Path(weights.path)) if weights.path is not None else str(weights.sha256).lower()
+
+
+def locate(weights: Weights, cache: Path) -> tuple[Path, str]:
+    """The checkpoint's path, fetched into `cache` where the user gave a URL, and its SHA-256, checked if given."""
+    path = Path(weights.path) if weights.path is not None else _fetch(weights, cache)
+    return path, _checked(weights, path)
+
+
+def _checked(weights: Weights, path: Path) -> str:
+    if not path.is_file():
+        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth or .pt checkpoint.")
+    found = file_digest(path)
+    if weights.sha256 is not None and found != weights.sha256.lower():
+        raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fetch(weights: Weights, cache: Path) -> Path:
+    url, digest = str(weights.url), str(weights.sha256).lower()
+    path = cache / f"{digest}{next((s for s in _SUFFIXES if url.endswith(s)), '.pth')}"
+    if path.is_file():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, partial.open("wb") as stream:
+            received = 0
+            while block := response.read(1 << 20):
+                received += len(block)
+                if received > MAX_BYTES:
+                    raise WeightsError(f"'{url}' is larger than {MAX_BYTES} bytes")
+                stream.write(block)
+        if (found := file_digest(partial)) != digest:
+            raise WeightsError(f"'{url}' has SHA-256 {found}, the configuration says {digest}.")
+        partial.replace(path)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise WeightsError(f"cannot fetch '{url}': {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
