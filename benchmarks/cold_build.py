@@ -9,7 +9,7 @@ every artifact of both platforms, references, parity, drift, kits and report. Ha
 half after it, so that a machine that slows down slows both.
 
 Then a build with nothing to do, one after a changed tolerance, one after changed class names, and the peak memory of a
-worker. Writes cold_build.json to `--out`, docs/benchmarks by default.
+worker. Writes cold_build.json and .png to `--out`, docs/benchmarks by default.
 """
 
 from __future__ import annotations
@@ -234,6 +234,49 @@ def measure(root: Path, width: float, size: int) -> dict[str, Any]:
     }
 
 
+def draw(found: dict[str, Any], out: Path) -> None:
+    """Every command's seconds: the plain scripts one behind the other, the builds of both platforms below them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots()
+    total, begin = found["plain_scripts_sum_s"], 0.0
+    for name, seconds in found["plain_scripts_s"].items():
+        runtime, precision = name.split()
+        axes.barh(0, seconds, left=begin, color=peers.PEER, edgecolor="white", height=0.8)
+        label = f"{runtime.replace('_', chr(10))}\n{precision}"
+        axes.text(begin + seconds / 2, 0, label, rotation=90, ha="center", va="center", fontsize=6)
+        begin += seconds
+    tolerance, names = found["after_a_changed_tolerance"]["s"], found["after_changed_class_names"]["s"]
+    rows = (
+        (f"{len(found['plain_scripts_s'])} plain scripts, nothing checked", total, ""),
+        ("twinkeel build all, from nothing", found["cold_build_s"], f"  × {found['cold_build_over_sum']:.2f}"),
+        ("after changed class names", names, ""),
+        ("after a changed tolerance", tolerance, ""),
+        ("with nothing to do", found["warm_build_s"], ""),
+    )
+    for place, (_, seconds, ratio) in enumerate(rows):
+        if place:
+            axes.barh(place, seconds, color=peers.OURS, height=0.6)
+        weight = "bold" if place else "normal"
+        told = f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+        axes.text(
+            seconds + 0.01 * total, place, told + ratio, va="center", fontsize=9, fontweight=weight,
+            bbox={"color": "white", "pad": 1},
+        )  # fmt: skip
+    axes.axvline(found["allowed"] * total, ymax=0.8, color="black", linestyle=":", linewidth=1)
+    axes.text(found["allowed"] * total, 4.4, f" {found['allowed']:g} of the scripts", fontsize=8)
+    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=9)
+    axes.set_xlim(0, 1.12 * total)
+    axes.set_xlabel("seconds", fontsize=9)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    size = found["resolution"]
+    title = f"MobileNetV2, width {found['width']}, {size} pixels, both platforms; {found['cores']} cores of an {found['cpu']}"
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(out, dpi=110, metadata={"Software": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
@@ -252,6 +295,7 @@ def main() -> None:
         found = measure(Path(folder), given.width, given.resolution)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "cold_build.json").write_text(json.dumps(found, indent=1) + "\n")
+    draw(found, given.out / "cold_build.png")
     print(json.dumps(found, indent=1))
 
 
