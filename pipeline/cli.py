@@ -158,9 +158,14 @@ def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
         click.echo(json.dumps([asdict(line) for line in lines], indent=2))
         return
     for line in lines:
-        click.echo(f"{'runs' if line.why else 'kept'}  {line.name}{f': {line.why}' if line.why else ''}")
-    count = sum(bool(line.why) for line in lines)
-    click.echo(f"{count} of {len(lines)} jobs would run" if count else f"nothing to do: all {len(lines)} are there")
+        state = "may run" if line.is_open else "runs" if line.why else "kept"
+        click.echo(f"{state:7}  {line.name}{f': {line.why}' if line.why else ''}")
+    runs, may = sum(bool(line.why) for line in lines), sum(line.is_open for line in lines)
+    if not runs:
+        click.echo(f"nothing to do: all {len(lines)} are there")
+        return
+    more = f", {may} more as far as these come out different" if may else ""
+    click.echo(f"{runs - may} of {len(lines)} jobs would run{more}")
 
 
 @cli.group()

@@ -14,19 +14,25 @@ from .store import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A job, and why it would run; `why` is empty where its result is there."""
+    """A job, and why it would run; `why` is empty where its result is there.
+
+    Attributes:
+        is_open: it is made from results that are not there yet, and runs where they come out different from before.
+    """
 
     name: str
     why: str
+    is_open: bool = False
 
 
 def explain(order: Order, shop: Workshop) -> Iterator[Line]:
-    """Every job in the order of the work; what hangs on a result that is not there yet is said to hang on it."""
+    """Every job of a build in the order of the work."""
     lines: list[Line] = []
     site = _until_program(order, shop, lines)
     yield from lines
     if site is None:
-        yield Line(name="all that follows", why=f"as far as '{lines[-1].name}' comes out different")
+        for name in _names(order)[len(lines) :]:
+            yield _open(name, f"'{lines[-1].name}' comes")
         return
     known: dict[str, Entry] = {}
     for key in references.keys(order.wanted):
@@ -68,7 +74,9 @@ def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> I
         lowered = shop.find(job)
         yield _line(order, shop, job, lowered)
         if lowered is None or not is_whole:
-            yield Line(name=f"measure {target.NAME} {precision}", why="it follows from the above")
+            yield _open(
+                f"measure {target.NAME} {precision}", "the artifact comes" if is_whole else "the references come"
+            )
             continue
         job = steps.measure_job(site, target, precision, lowered)
         measured = shop.find(job)
@@ -76,8 +84,8 @@ def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> I
         if measured is not None:
             made[target.NAME, precision] = Made(lowered=lowered, measured=measured)
     if len(made) < len(order.wanted):
-        for name in (*(f"folder {platform}" for platform in order.plans), "latency", "report"):
-            yield Line(name=name, why="it follows from the above")
+        for name in _last_names(order):
+            yield _open(name, "these come")
         return
     finished = {}
     for platform in order.plans:
@@ -90,10 +98,26 @@ def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> I
     timed = shop.find(job)
     yield _line(order, shop, job, timed)
     if timed is None or len(finished) < len(order.plans):
-        yield Line(name="report", why="it follows from the above")
+        yield _open("report", "the folders come" if timed is not None else "the latencies come")
         return
     job = finish.report_job(order, site, finished, shop.json(timed, "latency.json"), made)
     yield _line(order, shop, job, shop.find(job))
+
+
+def _names(order: Order) -> list[str]:
+    """All jobs of a build."""
+    found = ["data", "weights", "quantize", *(f"reference {key}" for key in references.keys(order.wanted))]
+    for target, precision in order.wanted:
+        found += [f"lower {target.NAME} {precision}", f"measure {target.NAME} {precision}"]
+    return found + _last_names(order)
+
+
+def _last_names(order: Order) -> list[str]:
+    return [*(f"folder {platform}" for platform in order.plans), "latency", "report"]
+
+
+def _open(name: str, what: str) -> Line:
+    return Line(name=name, why=f"as far as {what} out different", is_open=True)
 
 
 def _line(order: Order, shop: Workshop, job: Job, found: Entry | None) -> Line:

@@ -40,14 +40,17 @@ def project(tmp_path_factory):
 
 
 def explained(config, build, tmp_path):
-    """Names of the jobs that a build with this configuration would run, into the default build's folder and store."""
+    """The jobs that a build with this configuration would or might run, into the default build's folder and store."""
+    return {line.name: line for line in explain_all(config, build, tmp_path) if line.why}
+
+
+def explain_all(config, build, tmp_path):
     out = build.folders["android"].parent
     asked = order(
         config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, print
     )
     (tmp_path / "scratch").mkdir(exist_ok=True)
-    lines = explain(asked, Workshop(store=build.store, scratch=Store(str(tmp_path / "scratch"))))
-    return {line.name: line.why for line in lines if line.why}
+    return list(explain(asked, Workshop(store=build.store, scratch=Store(str(tmp_path / "scratch")))))
 
 
 def test_nothing_changed_and_nothing_runs(default_build, tmp_path):
@@ -59,7 +62,7 @@ def test_a_changed_tolerance_runs_no_converter(default_build, tmp_path):
               {"leg": "fold", "metric": "snr_db", "value": 91.0}]  # fmt: skip
     found = explained(Config.model_validate({"limit": limits}), default_build, tmp_path)
     assert set(found) == {"folder android", "folder ios", "report"}
-    assert "limits changed" in found["folder android"]
+    assert "limits changed" in found["folder android"].why and found["report"].is_open
 
 
 def test_a_changed_author_runs_only_what_writes_it(default_build, tmp_path):
@@ -68,13 +71,16 @@ def test_a_changed_author_runs_only_what_writes_it(default_build, tmp_path):
         f"lower ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")
     }
     assert not {name for name in found if name.split()[0] in ("data", "weights", "quantize", "reference")}
-    assert "about changed" in found["lower ios/coreml fp32"]
+    assert "about changed" in found["lower ios/coreml fp32"].why
 
 
 def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(default_build, tmp_path):
     found = explained(Config.model_validate({"quantize": {"weights": "per-tensor"}}), default_build, tmp_path)
-    assert set(found) == {"quantize", "all that follows"}
-    assert found["quantize"] == "quantization settings changed"
+    quantize = found.pop("quantize")
+    assert quantize.why == "quantization settings changed" and not quantize.is_open
+    assert {line.why for line in found.values()} == {"as far as 'quantize' comes out different"}
+    everything = {line.name for line in explain_all(Config(), default_build, tmp_path)}
+    assert set(found) == everything - {"data", "weights", "quantize"}
 
 
 def test_changed_labels_run_no_quantization(default_build, tmp_path):
