@@ -13,6 +13,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 SHARED = Path(".nox") / "shared"
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's threads spin while they wait, which starves the worker processes
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")  # two: the builds among the tests take all cores by themselves
 SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "noxfile.py")
 
 
@@ -48,8 +49,8 @@ def build_ios(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
-    session.run(shared(session, "test"), "-m", "pytest", *session.posargs, env=PATIENT, external=True)
+    """Run the tests, two files at a time; `-- -n 0` runs one after the other."""
+    session.run(shared(session, "test"), "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=PATIENT, external=True)
 
 
 @nox.session(venv_backend="none", default=False)

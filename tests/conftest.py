@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +97,11 @@ class Build:
 
 @pytest.fixture(scope="session")
 def default_build(tmp_path_factory):
-    """The default build: digits, trained, all artifacts of both platforms."""
+    """The default build: digits, trained, all artifacts of both platforms.
+
+    Where tests run side by side, the first process makes it, and the others take it from the store.
+    """
+    from filelock import FileLock
     from twinkeel.model import mobilenet_v2
     from twinkeel.pipeline import cli, html_report, runner
     from twinkeel.pipeline.config import Config
@@ -108,8 +114,15 @@ def default_build(tmp_path_factory):
     asked = order(
         Config(), cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say
     )
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    results = runner.build(asked, store, say).results
+    root: Path = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "default-build"
+    root.mkdir(exist_ok=True)
+    store, said = Store(str(root / "store")), root / "messages.json"
+    with FileLock(root / "lock"):
+        results = runner.build(asked, store, say).results
+        if not said.exists():
+            said.write_text(json.dumps(messages))
+    messages = json.loads(said.read_text())
     by_platform = {result.folder.name: result for result in results}
     return Build(store, {name: result.folder for name, result in by_platform.items()}, by_platform, messages)
 
