@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -182,6 +183,8 @@ class Workshop:
         except Damaged:
             raise
         except OSError as error:
+            if is_no_room(error):  # here, where it was to be put
+                raise
             raise Damaged(entry.key, f"{entry.name}: {error}") from error
 
     def _without(self, trouble: str, *, stays: bool = False) -> None:
@@ -191,6 +194,16 @@ class Workshop:
             self.troubles.append(line)
         if not stays:
             self.store = None
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether a disk that is full or read-only is behind an error: what is tried next would fail as well."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def code_digest(modules: Iterable[str], glue: Iterable[str] = ()) -> str:

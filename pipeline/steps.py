@@ -8,6 +8,7 @@ what they need from the store.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -29,7 +30,7 @@ from .artifact import Target
 from .config import Config
 from .errors import ConversionError
 from .history import Epoch
-from .jobs import Job, Workshop
+from .jobs import Job, Workshop, is_no_room
 from .judge import Say
 from .measure import Expected, described, latencies, measure
 from .program import UNROUNDED, About, InputContract, Program, is_quantized
@@ -465,6 +466,8 @@ def make_artifacts(site: Site, wanted: Sequence[tuple[str, str]]) -> list[Made]:
         except Damaged:
             raise
         except Exception as failure:  # converters and runtimes raise anything; the others still deserve their turn
+            if is_no_room(failure):
+                raise OSError(errno.ENOSPC, described(failure)) from failure
             error = described(failure)
         found.append(Made(lowered=lowered, measured=measured, error=error, peak=peak_memory()))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +15,16 @@ from . import references, steps
 from .artifact import Target
 from .config import Config
 from .finish import Built, Finish, folder_job, report_job
-from .jobs import Job, Make, Workshop
+from .jobs import Job, Make, Workshop, is_no_room
 from .judge import Say
 from .measure import described
 from .order import Order
 from .program import is_quantized
 from .steps import Create, Made, Site
 from .store import Damaged, Entry
+
+_NO_ROOM = 1_000_000
+"""Bytes that are left on a disk when it is full."""
 
 
 @dataclass
@@ -158,6 +162,10 @@ class Walk:
         except Damaged:
             raise
         except Exception as error:
+            if is_no_room(error):
+                raise
+            if shutil.disk_usage(self.work).free < _NO_ROOM:  # native code that ends its process for it
+                raise OSError(errno.ENOSPC, described(error)) from error
             if len(task) == 1:
                 # what it had finished is in the store
                 lowered = self.shop.find(steps.lower_job(site, self.order.targets[task[0][0][0]], task[0][0][1]))

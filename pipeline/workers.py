@@ -146,6 +146,8 @@ def quieten() -> None:
     # threads that wait in a loop make a build five times slower where another process wants the cores too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore")
+    # for multiprocessing's own process, which speaks of semaphores that a worker left when it crashed
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     logging.disable(logging.WARNING)
 
 

@@ -224,7 +224,8 @@ def test_two_builds_at_once_are_both_right(is_same_folder, project, tmp_path):
     assert len(waits) == is_same_folder, texts
 
 
-def test_without_room_the_earlier_output_stays(project, tmp_path):
+@pytest.mark.parametrize("is_filled", [False, True], ids=["empty-store", "filled-store"])
+def test_without_room_the_earlier_output_stays(is_filled, project, tmp_path):
     """A disk that takes no file of more than 100 kB."""
     out = shutil.copytree(project / "out", tmp_path / "out")
     (out / "android" / "labels.txt").write_text("so that there is something to do")
@@ -234,10 +235,11 @@ def test_without_room_the_earlier_output_stays(project, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    build = start(project, out, tmp_path / "store", preexec_fn=bounded)
+    build = start(project, out, (project if is_filled else tmp_path) / "store", preexec_fn=bounded)
     text = build.communicate(timeout=300)[0]
     assert build.returncode not in (0, None) and "Traceback" not in text, text
-    assert "cannot write to" in text and "Make room" in text
+    assert "cannot write to" in text and "Make room" in text, text
+    assert "damaged" not in text and "FAILED" not in text, text
     assert folders(out) == before
     assert sorted(p.name for p in out.iterdir()) == ["android", "build.json", "ios", "report.html"]
 

@@ -87,6 +87,21 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         time.sleep(0.05)
 
 
+def test_what_a_crash_leaves_is_not_spoken_of(tmp_path):
+    (tmp_path / "parent.py").write_text(
+        "import sys\nfrom twinkeel.pipeline import workers\nsys.path.insert(0, sys.argv[1])\nimport child\n"
+        "if __name__ == '__main__':\n    workers.quieten()\n"
+        "    print(workers.Workers(1).submit(child.work).exception())\n"
+    )
+    (tmp_path / "child.py").write_text(
+        "import multiprocessing, os\ndef work():\n    left = multiprocessing.Semaphore()\n    os._exit(1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "exit code 1" in done.stdout and done.stderr == ""
+
+
 def test_the_number_follows_cores_and_memory(monkeypatch):
     monkeypatch.setattr(workers, "cores", lambda: 16)
     for free, expected in ((100e9, 16), (4e9, 2), (1e8, 1)):
