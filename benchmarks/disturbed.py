@@ -34,8 +34,6 @@ path = "w.pth"
 sdk_precision = "fp32"
 """
 PLATFORMS = ("android", "ios")
-
-
 TWINKEEL = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()"]
 
 

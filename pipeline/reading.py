@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+MAX_CHECKPOINT_BYTES = 2 * 2**30
 MAX_JSON_BYTES = 32 * 2**20
 """A manifest has some ten thousand bytes; this is room for 100,000 classes and more."""
 MAX_JSON_DEPTH = 50

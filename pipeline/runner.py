@@ -67,7 +67,7 @@ def weights(config: Config, create: Create, store: Store | None, out: Path, say:
     """The weights of a configuration as safetensors, loaded or trained, and the curves of a training; by file name."""
     with outputs.claimed(out, say) as work:
         shop = Workshop(store=store, scratch=Store(str(work)))
-        _, entry = until_weights(config, create, shop, say, shop.make)
+        _, _, entry = until_weights(config, create, shop, say, shop.make)
         found = {name: shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
         return found | {f"{config.project.name}.safetensors": shop.read(entry, "weights.safetensors")}
 
@@ -78,7 +78,7 @@ def ungated_program(
     """The program and its images in memory, whatever int8 is worth, to be looked at."""
     with outputs.claimed(out, say) as work:
         shop = Workshop(store=store, scratch=Store(str(work)))
-        data, entry = until_weights(config, create, shop, say, shop.make)
+        data, _, entry = until_weights(config, create, shop, say, shop.make)
         loaded = steps.load_data(shop, data)
         model = steps.load_model(shop, entry, config, create, len(loaded.labels))
     program, _, _ = steps.quantized_program(config, loaded, model, say, is_gated=False)

@@ -366,9 +366,13 @@ def _numbers_of(site: Site, *, is_quantized: bool) -> dict[str, Any]:
         "input contract": asdict(contract_of(site.config)),
     }
     if is_quantized:
-        names = ("quantized.pt2", "unfolded.pt2", "program.json")
-        found["quantization"] = [site.program.digest(name) for name in names]
+        found["quantization"] = _graphs(site)
     return found
+
+
+def _graphs(site: Site, variant: str = "") -> list[str]:
+    """Hashes of the quantized graphs and of what belongs to them."""
+    return [site.program.digest(variant + name) for name in ("quantized.pt2", "unfolded.pt2", "program.json")]
 
 
 def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
@@ -587,11 +591,10 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
 
 def cost_job(site: Site, target: Target, lowered: Entry) -> Job:
     job = lower_job(site, target, "int8")
-    names = ("quantized.pt2", "unfolded.pt2", "program.json")
     inputs = {
         **job.inputs,
         "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
-        "all in int8": [site.program.digest(f"all-int8-{name}") for name in names],
+        "all in int8": _graphs(site, "all-int8-"),
         "processor": _processor(),
     }
     return _job("cost of float", "cost of float", inputs, (*job.code, f"{_CODE}.measure"), job.packages)

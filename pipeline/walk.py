@@ -43,8 +43,7 @@ class Walk:
 
     def run(self) -> Built:
         config, create = self.order.config, self.order.create
-        data, weights = until_weights(config, create, self.shop, self.say, self.make)
-        labels = tuple(self.shop.json(data, "labels.json"))
+        data, labels, weights = until_weights(config, create, self.shop, self.say, self.make)
         program = self.make(
             steps.program_job(config, create, data, weights, is_gated=self.order.has_int8),
             partial(self._make_program, data, weights, labels),
@@ -216,8 +215,8 @@ class Walk:
 
 def until_weights(
     config: Config, create: Create, shop: Workshop, say: Say, make: Callable[[Job, Make], Entry]
-) -> tuple[Entry, Entry]:
-    """Data and weights, which every command starts from.
+) -> tuple[Entry, tuple[str, ...], Entry]:
+    """Data, their labels, and weights, which every command starts from.
 
     Args:
         make: finds the result of a job, or makes it.
@@ -230,13 +229,14 @@ def until_weights(
     data_job = steps.data_job(config)
     data = make(data_job, make_data)
     steps.warn(shop, data, say)
-    job = steps.weights_job(config, create, data, len(shop.json(data, "labels.json")))
+    labels = tuple(shop.json(data, "labels.json"))
+    job = steps.weights_job(config, create, data, len(labels))
     state = training_state(job.key)
     weights = make(
         job, lambda folder: steps.make_weights(config, create, steps.load_data(shop, data), state, say, folder)
     )
     shutil.rmtree(state, ignore_errors=True)  # kept until its result is
-    return data, weights
+    return data, labels, weights
 
 
 def latency_job(order: Order, site: Site, made: Mapping[tuple[str, str], Made]) -> Job:

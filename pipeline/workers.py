@@ -23,6 +23,8 @@ from .errors import TwinkeelError, WorkerError
 MEMORY = 1_500_000_000
 """Bytes that a worker takes at most, its converter included; measured at width 1.0 and 224 pixels."""
 
+_UNSPOKEN = "ignore:resource_tracker:UserWarning"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -59,6 +61,9 @@ class Workers(Executor):
         self._threads = ThreadPoolExecutor(number)
         self._running: set[BaseProcess] = set()
         self._is_stopped = False
+        # for multiprocessing's own process, which speaks of semaphores that a worker left when it crashed
+        if _UNSPOKEN not in sys.warnoptions:
+            sys.warnoptions.append(_UNSPOKEN)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return self._threads.submit(self._run, fn, args, kwargs)
@@ -146,8 +151,6 @@ def quieten() -> None:
     # threads that wait in a loop make a build five times slower where another process wants the cores too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore")
-    # for multiprocessing's own process, which speaks of semaphores that a worker left when it crashed
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     logging.disable(logging.WARNING)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ..artifact import digest
 from ..config import Weights
 from ..errors import WeightsError
+from ..reading import MAX_CHECKPOINT_BYTES
 
-MAX_BYTES = 2 * 2**30
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -28,21 +28,15 @@ def locate(weights: Weights, cache: Path) -> tuple[Path, str]:
 def _checked(weights: Weights, path: Path) -> str:
     if not path.is_file():
         raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth or .pt checkpoint.")
-    found = file_digest(path)
+    found = digest(path)
     if weights.sha256 is not None and found != weights.sha256.lower():
         raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")
     return found
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _fetch(weights: Weights, cache: Path) -> Path:
-    url, digest = str(weights.url), str(weights.sha256).lower()
-    path = cache / f"{digest}{next((s for s in _SUFFIXES if url.endswith(s)), '.pth')}"
+    url, wanted = str(weights.url), str(weights.sha256).lower()
+    path = cache / f"{wanted}{next((s for s in _SUFFIXES if url.endswith(s)), '.pth')}"
     if path.is_file():
         return path
     cache.mkdir(parents=True, exist_ok=True)
@@ -52,11 +46,11 @@ def _fetch(weights: Weights, cache: Path) -> Path:
             received = 0
             while block := response.read(1 << 20):
                 received += len(block)
-                if received > MAX_BYTES:
-                    raise WeightsError(f"'{url}' is larger than {MAX_BYTES} bytes")
+                if received > MAX_CHECKPOINT_BYTES:
+                    raise WeightsError(f"'{url}' is larger than {MAX_CHECKPOINT_BYTES} bytes")
                 stream.write(block)
-        if (found := file_digest(partial)) != digest:
-            raise WeightsError(f"'{url}' has SHA-256 {found}, the configuration says {digest}.")
+        if (found := digest(partial)) != wanted:
+            raise WeightsError(f"'{url}' has SHA-256 {found}, the configuration says {wanted}.")
         partial.replace(path)
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise WeightsError(f"cannot fetch '{url}': {error}") from error

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import WeightsError
-from ..reading import plain_size, shown
-from .checkpoint import MAX_BYTES
+from ..reading import MAX_CHECKPOINT_BYTES, plain_size, shown
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -62,8 +61,8 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        if (size := plain_size(path)) > MAX_BYTES:
-            raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
+            raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
