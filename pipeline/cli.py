@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import sys
 from pathlib import Path
@@ -139,7 +140,9 @@ def build(
     if failed:
         raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
     for result in built.results:
-        console.print(f"all verified: {result.folder}", markup=False)
+        count = sum(row.state == "open" for row in result.rows)
+        rest = f", {count} of {len(result.rows)} artifacts with an open verdict" if count else ""
+        console.print(f"all verified: {result.folder}{rest}", markup=False)
 
 
 def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
@@ -429,6 +432,9 @@ def list_targets() -> None:
 
 def main() -> None:
     """Entry point: a `TwinkeelError` becomes one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal or log cannot show is escaped, not an error
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(standalone_mode=True)
     except TwinkeelError as error:
@@ -455,12 +461,16 @@ def _kits() -> dict[str, Kit]:
 
 
 def _print_checks(folder: Path, results: list[tuple[str, list[Check]]]) -> None:
-    """One line a check; a ParityError where one is not met."""
+    """One line a check, then what the build counted on all images; a ParityError where a check is not met."""
+    from . import manifest
+
     failed = 0
     for name, checks in results:
         for check in checks:
             click.echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
             failed += not check.is_met
+    for line in manifest.counted(manifest.read_manifest(folder)):
+        click.echo(f"build  {line}")
     if failed:
         raise ParityError(f"{failed} checks of '{folder}' failed")
 

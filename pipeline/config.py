@@ -70,6 +70,11 @@ class Data(Section):
     calibration_path: str | None = Field(
         None, description="folder of images to calibrate on instead, with or without class folders"
     )
+    accept_accuracy: str = Field(
+        "",
+        max_length=1000,
+        description="why a float model at chance, or with classes in another order, is to be built all the same",
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split")
     mean: list[float] = Field(list(IMAGENET_MEAN), description="subtracted from RGB in 0..1")
     std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
@@ -194,6 +199,13 @@ class Ios(Section):
         return int(self.minimum_deployment_target.removeprefix("iOS"))
 
 
+class Parity(Section):
+    require: Literal["unmissed", "shown"] = Field(
+        "unmissed",
+        description="of limits counted on images: 'unmissed' (none is certainly missed) or 'shown' (all certainly hold)",
+    )
+
+
 class Cache(Section):
     """Named ``store`` in the file."""
 
@@ -220,6 +232,7 @@ class Config(Section):
     quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (when the gate is missed) or 'never'")
     android: Android = Field(Android(), description="Kotlin library; sdk = 'none' leaves it out")
     ios: Ios = Field(Ios(), description="iOS packages and the Swift package; sdk = 'none' leaves it out")
+    parity: Parity = Field(Parity(), description="how certain a verdict must be")
     store: Cache = Field(Cache(), description="results of earlier builds; --store and TWINKEEL_STORE go before it")
     targets: dict[str, list[str]] = Field(
         default_factory=dict,
@@ -230,11 +243,6 @@ class Config(Section):
     def settings(self, platform: str) -> Android | Ios:
         """The section of a platform."""
         return self.android if platform == "android" else self.ios
-
-    @property
-    def is_default_model(self) -> bool:
-        """Whether the tighter limits of the default model apply: trained here, on the embedded digits."""
-        return self.data.source == "digits" and not self.weights.is_given
 
 
 def load(path: Path | None) -> Config:

@@ -78,6 +78,12 @@ class WorkerError(TwinkeelError):
     exit_code = 12
 
 
+class OriginalError(TwinkeelError):
+    """The float model does not know the images that everything would be judged by."""
+
+    exit_code = 13
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that lists the known names and the one most like `name`."""
     names = sorted(known)

@@ -28,12 +28,13 @@ class Line:
 def explain(order: Order, shop: Workshop) -> Iterator[Line]:
     """Every job of a build in the order of the work."""
     lines: list[Line] = []
-    site = _until_program(order, shop, lines)
+    found_site = _until_program(order, shop, lines)
     yield from lines
-    if site is None:
+    if found_site is None:
         for name in _names(order)[len(lines) :]:
             yield _open(name, f"'{lines[-1].name}' comes")
         return
+    site, trouble = found_site
     known: dict[str, Entry] = {}
     for key in references.keys(order.wanted):
         job = steps.reference_job(site, key)
@@ -42,11 +43,12 @@ def explain(order: Order, shop: Workshop) -> Iterator[Line]:
         if found is not None:
             known[key] = found
     is_whole = len(known) == len(references.keys(order.wanted))
-    yield from _artifacts(order, shop, replace(site, references=known), is_whole=is_whole)
+    yield from _artifacts(order, shop, replace(site, references=known), trouble, is_whole=is_whole)
 
 
-def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> Site | None:
-    """What the artifacts are made from, each job of it as a line; None behind the first whose result is not there."""
+def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> tuple[Site, str] | None:
+    """What the artifacts are made from, and what was accepted of the float model, each job of it as a line; None behind
+    the first whose result is not there."""
     config, create = order.config, order.create
 
     def find(job: Job) -> Entry | None:
@@ -59,15 +61,18 @@ def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> Site | No
     labels = tuple(shop.json(data, "labels.json"))
     if (weights := find(steps.weights_job(config, create, data, len(labels)))) is None:
         return None
+    if (original := find(steps.original_job(config, create, data, weights, len(labels)))) is None:
+        return None
     if (program := find(steps.program_job(config, create, data, weights, is_gated=order.has_int8))) is None:
         return None
-    return Site(
+    site = Site(
         store=None, scratch="", damaged=frozenset(), config=config, create=create, labels=labels,
         data=data, weights=weights, program=program, references={},
     )  # fmt: skip
+    return site, steps.original_trouble(shop, original, config, labels)
 
 
-def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> Iterator[Line]:
+def _artifacts(order: Order, shop: Workshop, site: Site, trouble: str, *, is_whole: bool) -> Iterator[Line]:
     made: dict[tuple[str, str], Made] = {}
     for target, precision in order.wanted:
         job = steps.lower_job(site, target, precision)
@@ -89,7 +94,7 @@ def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> I
         return
     finished = {}
     for platform in order.plans:
-        job = finish.folder_job(order, site, platform, made)
+        job = finish.folder_job(order, site, platform, made, trouble)
         found = shop.find(job)
         yield _line(order, shop, job, found)
         if found is not None:
@@ -106,7 +111,7 @@ def _artifacts(order: Order, shop: Workshop, site: Site, *, is_whole: bool) -> I
 
 def _names(order: Order) -> list[str]:
     """All jobs of a build."""
-    found = ["data", "weights", "quantize", *(f"reference {key}" for key in references.keys(order.wanted))]
+    found = ["data", "weights", "original", "quantize", *(f"reference {key}" for key in references.keys(order.wanted))]
     for target, precision in order.wanted:
         found += [f"lower {target.NAME} {precision}", f"measure {target.NAME} {precision}"]
     return found + _last_names(order)

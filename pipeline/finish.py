@@ -16,6 +16,7 @@ from . import data as data_module
 from . import folder, manifest, outputs, parity, references, steps
 from .artifact import Artifact, digest, seal
 from .compare import REFERENCE, REFERENCE_XNNPACK, Comparison, tabulate
+from .config import Config
 from .errors import ConversionError, TwinkeelError
 from .history import Epoch, Rung
 from .jobs import Job, Workshop
@@ -25,6 +26,7 @@ from .program import is_quantized
 from .ranking import Answers
 from .steps import Made, Site
 from .store import Entry
+from .verdict import Counts
 
 if TYPE_CHECKING:
     from .drift import RuntimeDrift
@@ -98,6 +100,7 @@ class Finish:
     Attributes:
         work: folder of what is not finished.
         made: the artifacts by target and precision.
+        trouble: what is wrong with the float model, though it was accepted; empty where nothing is.
     """
 
     order: Order
@@ -106,6 +109,7 @@ class Finish:
     say: Say
     site: Site
     made: Mapping[tuple[str, str], Made]
+    trouble: str
 
     def make_folder(self, platform: str, result: Path) -> None:
         """A finished folder, and beside it what tables and reports tell of it."""
@@ -139,7 +143,7 @@ class Finish:
             weights_sha256=site.weights.files["weights.safetensors"],
             calibration_sha256=shop.json(site.data, "digests.json")["calibration"],
             calibration_images=shop.json(site.data, "digests.json")["calibration images"],
-            warnings=shop.json(site.data, "warnings.json"),
+            warnings=[*shop.json(site.data, "warnings.json"), *_accepted(config, self.trouble)],
             rungs=_rungs(shop, site.program),
             rows=rows,
             program_checks=checks,
@@ -252,7 +256,9 @@ class Finish:
                 **row
                 | {
                     "artifact": Artifact(**row["artifact"]),
-                    "checks": [parity.Check(**check) for check in row["checks"]],
+                    "checks": [parity.Check.of(check) for check in row["checks"]],
+                    "agreed": _counts(row["agreed"]),
+                    "paired": _counts(row["paired"]),
                     "latency_ms": latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
                     "answers": one,
                 }
@@ -261,7 +267,7 @@ class Finish:
         ]
         return Result(
             folder=self.order.out / platform,
-            program_checks=[parity.Check(**check) for check in table["program_checks"]],
+            program_checks=[parity.Check.of(check) for check in table["program_checks"]],
             reference_accuracy=table["reference_accuracy"],
             rows=rows,
             errors=table["errors"],
@@ -303,7 +309,11 @@ class Finish:
         outputs.write_index(out, {*known, *files})
 
 
-def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str, str], Made]) -> Job:
+def _accepted(config: Config, trouble: str) -> list[str]:
+    return [f"accepted ({config.data.accept_accuracy}): {trouble}"] if trouble else []
+
+
+def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str, str], Made], trouble: str) -> Job:
     """A platform's folder: of its artifacts and measurements, the references, and what the manifest and kit tell."""
     config = order.config
     inputs: dict[str, Any] = {
@@ -312,13 +322,14 @@ def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str,
         "settings of the kit": config.settings(platform).model_dump(),
         "kit": list(order.shipped[platform] or ()),
         "limits": [limit.model_dump() for limit in config.limit],
-        "default model": config.is_default_model,
+        "open verdicts": config.parity.require,
         "int8 is shipped": order.has_int8,
         "model": config.model.model_dump(),
         "input contract": asdict(steps.contract_of(config)),
         "labels": list(site.labels),
         "images": site.data.digest("held-out-images.npy"),
         "image labels": site.data.digest("held-out-labels.npy"),
+        "doubts about the float model": _accepted(config, trouble),
         "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
         "weights": site.weights.digest(),
         "quantization": [site.program.digest(n) for n in ("program.json", "ladder.json")],
@@ -374,6 +385,10 @@ def _rungs(shop: Workshop, program: Entry) -> tuple[Rung, ...]:
 
 def _curve(shop: Workshop, weights: Entry) -> tuple[Epoch, ...]:
     return tuple(Epoch(**epoch) for epoch in shop.json(weights, "origin.json")["curve"])
+
+
+def _counts(stored: Mapping[str, Any] | None) -> Counts | None:
+    return None if stored is None else Counts(**stored)
 
 
 def _answers(stored: Any) -> Answers:

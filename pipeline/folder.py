@@ -98,7 +98,9 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
             asdict(r.artifact)
             | {
                 "runtime": targets[r.artifact.target].KERNELS,
-                "parity": "verified" if r.is_verified else "failed",
+                "parity": r.state,
+                "agreed": None if r.agreed is None else asdict(r.agreed),
+                "paired": None if r.paired is None else asdict(r.paired),
                 "evidence": r.evidence,
                 "reference": r.reference,
                 "twin": r.twin,
@@ -125,12 +127,12 @@ def _write_kit(
     kit: Kit,
     say: Say,
 ) -> None:
-    """The kit with its artifact, if that is verified: no app shall be given another."""
+    """The kit with its artifact, unless that has failed: no app shall be given such a one."""
     if shipped is None:
         return
     name = " ".join(shipped)
     states = {(entry["target"], entry["precision"]): entry["parity"] for entry in content["artifacts"]}
-    if states.get(shipped) != "verified":
+    if states.get(shipped, "failed") == "failed":
         say(f"sdk: none, since {name} is not verified")
         return
     say(f"sdk: {name}")
@@ -153,7 +155,10 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
                 "target": r.artifact.target,
                 "precision": r.artifact.precision,
                 "agreement": manifest.finite(r.agreement),
+                "agreed": None if r.agreed is None else asdict(r.agreed),
                 "accuracy": manifest.finite(r.accuracy),
+                "paired": None if r.paired is None else asdict(r.paired),
+                "parity": r.state,
                 "evidence": r.evidence,
                 "checks": [manifest.described(c) for c in r.checks],
             }

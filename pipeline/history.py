@@ -28,7 +28,8 @@ class Rung:
         cost: what it costs to stay: bytes and speed of the artifacts.
         seconds: for the method, the calibration and the measurement.
         peak_bytes: largest memory of the process so far.
-        is_met: the gate of the quantize leg.
+        is_met: the gate of the quantize leg: nothing is missed.
+        is_open: it is met, and these images cannot tell whether all of it holds.
         is_kept: the next rung starts from here, or it is the last.
     """
 
@@ -42,10 +43,12 @@ class Rung:
     seconds: float
     peak_bytes: int
     is_met: bool
+    is_open: bool
     is_kept: bool
 
     def __str__(self) -> str:
-        verdict = "passes" if self.is_met else "misses the gate" + ("" if self.is_kept else ", dropped")
+        passes = "passes, some of it open" if self.is_open else "passes"
+        verdict = passes if self.is_met else "misses the gate" + ("" if self.is_kept else ", dropped")
         return (
             f"{self.name}{f' ({self.note})' if self.note else ''}: SNR {self.snr_db:.1f} dB held-out, "
             f"{self.calibration_db:.1f} dB calibration, agreement {100 * self.agreement:.2f} %, "

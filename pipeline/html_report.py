@@ -24,6 +24,7 @@ from .errors import TwinkeelError, VerifyError
 from .finish import Report, Result
 from .judge import Row
 from .program import REFERENCES, describe_reference, is_quantized
+from .verdict import share_interval
 
 if TYPE_CHECKING:
     from .drift import RuntimeDrift
@@ -63,7 +64,7 @@ class Insight:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A precision of a target in the support matrix; ``state`` is verified, failed, not built or empty."""
+    """A precision of a target in the support matrix; ``state`` is verified, open, failed, not built or empty."""
 
     state: str = ""
     evidence: str = ""
@@ -173,7 +174,8 @@ def page(
         rows=rows,
         worst_row=worst_row(ran),
         held_out=len(truth),
-        interval=interval(first.reference_accuracy["float"], len(truth)),
+        interval=_interval(first.reference_accuracy["float"], len(truth)),
+        open_rows=[line.removeprefix("open ") for line in _unique(results)],
         matrix=support_matrix(results),
         precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
         name_of=name_of,
@@ -212,30 +214,33 @@ def worst_row(rows: Sequence[Row]) -> Row | None:
     return None if all(row.agreement == 1 for row in rows) else worst
 
 
-def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share 0..1 of `count` images."""
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
     """Target -> precision -> cell."""
     found: dict[str, dict[str, Cell]] = {}
     for result in results:
         for row in result.rows:
-            state = "verified" if row.is_verified else "failed"
-            found.setdefault(row.artifact.target, {})[row.artifact.precision] = Cell(state=state, evidence=row.evidence)
+            cell = Cell(state=row.state, evidence=row.evidence)
+            found.setdefault(row.artifact.target, {})[row.artifact.precision] = cell
     for target, precision in _errors(results):
         found.setdefault(target, {})[precision] = Cell(state="not built")
     return dict(sorted(found.items()))
+
+
+def _interval(share: float, count: int) -> tuple[float, float]:
+    """Of a share 0..1 that was counted on `count` images."""
+    return share_interval(count, round(share * count))
+
+
+def _unique(results: Sequence[Result]) -> list[str]:
+    """What the images cannot tell, once for all platforms."""
+    return list(dict.fromkeys(line for result in results for line in report.open_verdicts(result)))
 
 
 def trade_off(rows: Sequence[Row], floating: float, count: int) -> list[charts.Chart]:
     """Of artifacts that run: accuracy over size, and over latency for those that a runtime ran."""
     sized = [(row, row.artifact.bytes / 1e6) for row in rows]
     timed = [(row, row.latency_ms) for row, _ in sized if row.evidence == "runtime" and row.latency_ms > 0]
-    low, high = (100 * share for share in interval(floating, count))
+    low, high = (100 * share for share in _interval(floating, count))
     found = []
     for points, title, label, is_log in (
         (sized, "Accuracy over size", "size, MB", False),

@@ -9,12 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import parity
+from . import parity, verdict
 from .artifact import Artifact, Target
 from .config import Config
 from .measure import broken
 from .ranking import Answers, answers
 from .references import ORIGINAL
+from .verdict import Counts, Verdict
 
 
 class Say(Protocol):
@@ -49,6 +50,10 @@ class Row:
     """One line of the table: an artifact and everything measured of it.
 
     Attributes:
+        agreement: share of the held-out images that it answers as the float model, 0..1; NaN where it does not run.
+        accuracy: share of them that it answers right; the same.
+        agreed: counts behind the agreement; None where it does not run.
+        paired: counts of the images that the original and it get right; None where it does not run.
         latency_ms: median on this machine; NaN where it does not run.
         answers: on the held-out images; None where it does not run.
     """
@@ -57,6 +62,8 @@ class Row:
     checks: list[parity.Check]
     agreement: float
     accuracy: float
+    agreed: Counts | None
+    paired: Counts | None
     latency_ms: float
     operators: Mapping[str, int]
     evidence: str
@@ -65,8 +72,25 @@ class Row:
     answers: Answers | None
 
     @property
+    def verdict(self) -> Verdict:
+        return parity.worst(self.checks)
+
+    @property
     def is_verified(self) -> bool:
+        """Nothing is missed, and what has to be shown is shown."""
         return bool(self.checks) and all(check.is_met for check in self.checks)
+
+    @property
+    def state(self) -> str:
+        """``verified``, ``open`` where these images cannot tell, or ``failed``."""
+        return state(self.checks)
+
+
+def state(checks: Sequence[parity.Check]) -> str:
+    """Of an artifact with these checks: ``verified``, ``open`` or ``failed``."""
+    if not checks or not all(check.is_met for check in checks):
+        return "failed"
+    return "open" if parity.worst(checks) == "open" else "verified"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,47 +145,38 @@ class Judge:
         folded = {"snr_db": parity.snr_db(references[ORIGINAL], references["fp32"])}
         quantized = parity.quantize_metrics(references["fp32"][:count], references["int8"][:count], self.outputs.labels)
         return [
-            *parity.judge("fold", self._limits("fold", "float"), folded),
-            *(parity.judge("quantize", self._limits("quantize", "int8"), quantized) if has_int8 else ()),
+            *self._judged("fold", self._limits("fold", "float"), folded),
+            *(self._judged("quantize", self._limits("quantize", "int8"), quantized) if has_int8 else ()),
         ]
 
     def rows(self, measured: Sequence[Measured]) -> list[Row]:
         """The lower leg of the artifacts of a platform, without latency; one that does not run is a failed row."""
         rows = []
         for item in measured:
-            if item.logits is None:
-                rows.append(self._broken_row(item))
-                continue
-            peers = [
-                other.logits
-                for other in measured
-                if self._are_peers(other.artifact, item.artifact) and other.logits is not None
-            ]
-            rows.append(self._row(item, item.logits, peers))
+            rows.append(self._broken_row(item) if item.logits is None else self._row(item, item.logits))
         return rows
 
-    def _row(self, item: Measured, logits: NDArray[np.float32], peers: Sequence[parity.Logits]) -> Row:
-        artifact, target, count = item.artifact, self.targets[item.artifact.target], self.outputs.held_out
-        accuracy = parity.accuracy(logits[:count], self.outputs.labels)
-        metrics = {**item.metrics, "accuracy_drop": self.accuracies["float"] - accuracy}
-        if peers:
-            apart = [parity.steps(peer, logits, self.outputs.output_scale) for peer in peers]
-            metrics["equal_to_same_kernels"] = min(float((steps == 0).mean()) for steps in apart)
-        # the two that not every artifact can have: there is no other one to compare, or no label inside
-        absent = {"equal_to_same_kernels"} if not peers else set()
-        absent |= {"label_errors"} if not item.names_classes else set()
+    def _row(self, item: Measured, logits: NDArray[np.float32]) -> Row:
+        artifact, target, outputs = item.artifact, self.targets[item.artifact.target], self.outputs
+        held_out, references = logits[: outputs.held_out], outputs.references
+        drop = verdict.accuracy_drop(references[ORIGINAL][: outputs.held_out], held_out, outputs.labels)
+        agreement, agreed = verdict.agreement(references["fp32"][: outputs.held_out], held_out)
+        metrics: dict[str, parity.Measured] = {**item.metrics, "accuracy_drop": drop, "agreement": (agreement, agreed)}
+        absent = set() if item.names_classes else {"label_errors"}  # there is no label inside
         limits = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
         return Row(
             artifact=artifact,
-            checks=parity.judge("lower", [row for row in limits if row.metric not in absent], metrics),
-            agreement=parity.agreement(self.outputs.references["fp32"][:count], logits[:count]),
-            accuracy=accuracy,
+            checks=self._judged("lower", [row for row in limits if row.metric not in absent], metrics),
+            agreement=agreement,
+            accuracy=parity.accuracy(held_out, outputs.labels),
+            agreed=agreed,
+            paired=drop[1],
             latency_ms=float("nan"),
             operators=item.operators,
             evidence=target.EVIDENCE,
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
-            answers=answers(logits[:count]),
+            answers=answers(held_out),
         )
 
     def _broken_row(self, item: Measured) -> Row:
@@ -171,6 +186,8 @@ class Judge:
             checks=[broken(item.error)],
             agreement=nan,
             accuracy=nan,
+            agreed=None,
+            paired=None,
             latency_ms=nan,
             operators={},
             evidence="none",
@@ -182,9 +199,9 @@ class Judge:
     def _limits(
         self, leg: str, precision: str, evidence: str = "runtime", kernels: str = ""
     ) -> tuple[parity.Limit, ...]:
-        return parity.limits_for(leg, precision, self.config.is_default_model, self.config.limit, evidence, kernels)
+        return parity.limits_for(leg, precision, self.config.limit, evidence, kernels)
 
-    def _are_peers(self, one: Artifact, other: Artifact) -> bool:
-        """Two artifacts of the same precision on the same kernels."""
-        same_kernels = self.targets[one.target].KERNELS == self.targets[other.target].KERNELS
-        return one.path != other.path and one.precision == other.precision and same_kernels
+    def _judged(
+        self, leg: str, limits: Sequence[parity.Limit], metrics: Mapping[str, parity.Measured]
+    ) -> list[parity.Check]:
+        return parity.judge(leg, limits, metrics, must_show=self.config.parity.require == "shown")

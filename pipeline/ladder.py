@@ -69,6 +69,7 @@ class _Measured:
     state: _State
     quantized: quantize.Quantized
     rung: Rung
+    checks: Sequence[parity.Check]
 
 
 Method = Callable[["_Ladder", _Measured], Sequence[_State]]
@@ -147,7 +148,7 @@ class _Ladder:
         chosen = np.linspace(0, count - 1, min(count, MEASURED_AT_MOST)).astype(int)
         self.held_out, self.labels = data_module.rgba(data.held_out.images[chosen]), data.held_out.labels[chosen]
         self.expected = [evaluate(folded, images, _BATCH) for images in (self.calibration, self.held_out)]
-        self.limits = parity.limits_for("quantize", "int8", config.is_default_model, config.limit)
+        self.limits = parity.limits_for("quantize", "int8", config.limit)
         self.started = time.perf_counter()
 
     def start(self) -> _State:
@@ -169,9 +170,8 @@ class _Ladder:
         tried: list[_Measured] = []
         for state in states:
             made = quantize.quantize(state.tuned, self.calibration, self.contract, state.settings)
-            rung = self._rung(name, state, made)
-            tried.append(_Measured(state, made, rung))
-            if rung.is_met:
+            tried.append(self._measured(name, state, made))
+            if tried[-1].rung.is_met:
                 break
         best = max(tried, key=lambda one: (one.rung.is_met, one.rung.calibration_db))
         is_kept = before is None or best.rung.is_met or best.rung.calibration_db > before.rung.calibration_db
@@ -182,23 +182,26 @@ class _Ladder:
         self.say(f"quantize: {best.rung}")
         return best if is_kept or before is None else before
 
-    def _rung(self, name: str, state: _State, made: quantize.Quantized) -> Rung:
+    def _measured(self, name: str, state: _State, made: quantize.Quantized) -> _Measured:
+        """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate."""
         calibration, held_out = (evaluate_batched(made.module, x, _BATCH) for x in (self.calibration, self.held_out))
         metrics = parity.quantize_metrics(self.expected[1], held_out, self.labels)
         checks = parity.judge("quantize", self.limits, metrics)
-        return Rung(
+        rung = Rung(
             name=name,
             note=state.note,
             calibration_db=parity.snr_db(self.expected[0], calibration),
-            snr_db=metrics["snr_db"],
-            agreement=metrics["agreement"],
+            snr_db=parity.snr_db(self.expected[1], held_out),
+            agreement=parity.agreement(self.expected[1], held_out),
             accuracy=parity.accuracy(held_out, self.labels),
             cost=self._cost(state),
             seconds=0,
             peak_bytes=peak_memory(),
             is_met=all(check.is_met for check in checks),
+            is_open=parity.worst(checks) == "open",
             is_kept=True,
         )
+        return _Measured(state, made, rung, checks)
 
     def _cost(self, state: _State) -> str:
         chosen = state.settings.float_layers
@@ -225,9 +228,7 @@ class _Ladder:
 
     def report(self, best: _Measured) -> str:
         """Why no rung passes: the gate, every rung, the layers to blame."""
-        metrics = {"snr_db": best.rung.snr_db, "agreement": best.rung.agreement}
-        metrics["accuracy_drop"] = parity.accuracy(self.expected[1], self.labels) - best.rung.accuracy
-        missed = [str(c) for c in parity.judge("quantize", self.limits, metrics) if not c.is_met]
+        missed = [str(check) for check in best.checks if not check.is_met]
         found = self.sensitivities(best)
         blamed = sorted(found.layers, key=lambda layer: layer.alone_db)[:_BLAMED]
         forbidden = [name for name, when, _ in _methods(self.config.quantize) if when == "never"]

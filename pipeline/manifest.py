@@ -23,6 +23,7 @@ from .measure import described as described_error
 from .parity import Check
 from .program import UNROUNDED, describe_reference
 from .reading import shown
+from .verdict import Counts, Verdict
 from .workers import Here
 
 SCHEMA_VERSION = 1
@@ -47,12 +48,24 @@ _Word = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2
 """Text on one line, which a terminal may be given."""
 
 
+class _Counts(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    images: int = Field(ge=1)
+    kept: int
+    lost: int
+    won: int
+    low: float
+    high: float
+
+
 class _Limit(_Open):
     metric: _Word
     sense: Literal[">=", "<="]
     limit: float
     reason: str
     needs_all: bool
+    verdict: Verdict
+    counts: _Counts | None
 
 
 class _Entry(_Open):
@@ -167,13 +180,30 @@ def _short(error: Exception) -> str:
 
 
 def described(check: Check) -> dict[str, Any]:
-    """A check as JSON holds it."""
-    return asdict(check) | {"measured": finite(check.measured), "is_met": check.is_met}
+    """A check as JSON holds it, with its verdict."""
+    return asdict(check) | {
+        "measured": finite(check.measured),
+        "is_met": check.is_met,
+        "verdict": check.verdict,
+        "images_needed": check.images_needed,
+    }
 
 
 def finite(value: float) -> float | str:
     """JSON has no infinity."""
     return value if np.isfinite(value) else str(value)
+
+
+def counted(content: Mapping[str, Any]) -> list[str]:
+    """What a build counted on all its images, which the golden ones cannot repeat; a line for each verdict."""
+    lines = []
+    for entry in content["artifacts"]:
+        for check in entry["checks"]:
+            if check.get("counts"):
+                counts = Counts(**check["counts"])
+                told = f"{check['metric']} {check['sense']} {check['limit']:g} {check['verdict']}: {counts}"
+                lines.append(shown(f"{entry['target']} {entry['precision']}: {told}", 1000))
+    return lines
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -74,7 +74,6 @@ def measure(
     logits = run_all(loaded.run, images)
     quantized = expected.quantized if precision == "int8" else None
     metrics = parity.logit_metrics(expected.reference, logits, expected.floating, quantized, expected.output_scale)
-    metrics["agreement"] = parity.agreement(expected.floating, logits)
     if loaded.exact is not None:
         metrics["exact_error"] = parity.max_error(expected.reference[chosen], run_all(loaded.exact, images[chosen]))
     if loaded.unrounded is not None and expected.unrounded is not None:

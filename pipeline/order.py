@@ -44,6 +44,25 @@ class Order:
     def has_int8(self) -> bool:
         return any(precision == "int8" for _, precision in self.wanted)
 
+    def check_certainty(self, held_out: int) -> None:
+        """Raise a ConfigError where every verdict has to be shown and so few held-out images cannot show one."""
+        config = self.config
+        if config.parity.require != "shown":
+            return
+        legs = [("lower", p, t.EVIDENCE, t.KERNELS) for t, p in self.wanted]
+        legs += [("quantize", "int8", "runtime", "")] if self.has_int8 else []
+        for leg, precision, evidence, kernels in legs:
+            for limit in parity.limits_for(leg, precision, config.limit, evidence, kernels):
+                needed = limit.fewest_images
+                if needed is None or held_out < needed:
+                    asked = "no number of images" if needed is None else f"at least {needed:,} images"
+                    raise ConfigError(
+                        f"parity.require = 'shown' cannot be met: {leg} {precision} {limit.metric} {limit.sense} "
+                        f"{limit.value:g} takes {asked}, even if all are answered alike; {held_out:,} are held out. "
+                        "Hold out more ([data] held_out, or more images), write a [[limit]] with a reason, or "
+                        "require = 'unmissed'."
+                    )
+
     @property
     def place(self) -> str:
         return str(self.out.resolve())
@@ -70,7 +89,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
                 f'you want: [targets] "{target.NAME}" = '
                 + str([p for p in target.PRECISIONS if getattr(target, "NEEDS", {}).get(p, 0) <= config.ios.version])
             )
-        parity.limits_for("lower", precision, config.is_default_model, config.limit, target.EVIDENCE, target.KERNELS)
+        parity.limits_for("lower", precision, config.limit, target.EVIDENCE, target.KERNELS)
     return wanted
 
 
@@ -94,7 +113,7 @@ def order(
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     for leg, precision in (("fold", "float"), ("quantize", "int8")):
-        parity.limits_for(leg, precision, config.is_default_model, config.limit)
+        parity.limits_for(leg, precision, config.limit)
     parity.check_overrides(config.limit)
     plans = {platform: pairs for platform, pairs in plans.items() if pairs}
     return Order(

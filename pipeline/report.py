@@ -16,7 +16,7 @@ from rich.table import Table
 
 from .compare import Comparison
 from .finish import Built, Result
-from .judge import Say
+from .judge import Row, Say
 from .parity import Check
 from .store import Usage
 
@@ -61,21 +61,21 @@ def progress(to: Console) -> Iterator[Say]:
 
 
 def print_result(result: Result, to: Console) -> None:
-    """One table of all artifacts, then each leg that is over its limit."""
+    """One table of all artifacts, then what these images cannot tell, and each leg that is over its limit."""
     table = Table(title=f"{result.folder}")
     for heading in (
         "artifact",
         "precision",
         "bytes",
         "lower leg",
-        "agreement",
+        "as float",
         "accuracy",
         "ms here",
         "evidence",
         "parity",
     ):
         table.add_column(
-            heading, justify="right" if heading in ("bytes", "agreement", "accuracy", "ms here") else "left"
+            heading, justify="right" if heading in ("bytes", "as float", "accuracy", "ms here") else "left"
         )
     for row in result.rows:
         table.add_row(
@@ -83,18 +83,18 @@ def print_result(result: Result, to: Console) -> None:
             row.artifact.precision,
             f"{row.artifact.bytes:,}",
             "\n".join(_short(check) for check in row.checks),
-            f"{100 * row.agreement:.2f} %",
-            f"{100 * row.accuracy:.2f} %",
+            _agreed(row),
+            _paired(row),
             f"{row.latency_ms:.3f}",
             row.evidence,
-            "verified" if row.is_verified else "FAILED",
+            "FAILED" if row.state == "failed" else row.state,
         )
     accuracy = result.reference_accuracy
     to.print(f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %")
     for check in result.program_checks:
         to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
     to.print(table)
-    for line in failures(result):
+    for line in (*open_verdicts(result), *failures(result)):
         to.print(line, markup=False)
 
 
@@ -109,12 +109,12 @@ def as_json(built: Built) -> str:
                 "folder": str(result.folder),
                 "is_verified": result.is_verified,
                 "reference_accuracy": result.reference_accuracy,
-                "program_checks": [asdict(check) | {"is_met": check.is_met} for check in result.program_checks],
+                "program_checks": [_described(check) for check in result.program_checks],
                 "errors": result.errors,
                 "artifacts": [
                     asdict(replace(row, answers=None))
-                    | {"is_verified": row.is_verified}
-                    | {"checks": [asdict(check) | {"is_met": check.is_met} for check in row.checks]}
+                    | {"is_verified": row.is_verified, "verdict": row.verdict}
+                    | {"checks": [_described(check) for check in row.checks]}
                     for row in result.rows
                 ],
             }
@@ -122,6 +122,14 @@ def as_json(built: Built) -> str:
         ],
     }
     return json.dumps(_finite(content), indent=2)
+
+
+def _described(check: Check) -> dict[str, Any]:
+    return asdict(check) | {
+        "is_met": check.is_met,
+        "verdict": check.verdict,
+        "images_needed": check.images_needed,
+    }
 
 
 def _finite(value: Any) -> Any:
@@ -206,6 +214,18 @@ def _drifted(layer: LayerDrift) -> str:
     return f"{layer.snr_db:.1f}  {100 * layer.equal_values:.3f} %  {layer.max_steps}{'' if layer.is_within else ' !'}"
 
 
+def open_verdicts(result: Result) -> list[str]:
+    """What the images of a build cannot tell, one line for all artifacts of which the same was counted."""
+    found: dict[str, list[str]] = {}
+    named = [("int8 reference", check) for check in result.program_checks]
+    named += [(f"{r.artifact.target} {r.artifact.precision}", check) for r in result.rows for check in r.checks]
+    for name, check in named:
+        if check.verdict == "open" and check.is_met:
+            about = f"{check.metric} {check.sense} {check.limit:g}: {check.counts}; {check.open_because}"
+            found.setdefault(about, []).append(name)
+    return [f"open {about}: {', '.join(names)}" for about, names in found.items()]
+
+
 def failures(result: Result) -> list[str]:
     """Each leg over its limit: which artifact, the number, the limit."""
     lines = [f"FAILED {check}" for check in result.program_checks if not check.is_met]
@@ -216,4 +236,15 @@ def failures(result: Result) -> list[str]:
 
 
 def _short(check: Check) -> str:
-    return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g})"
+    return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g}){', open' * (check.verdict == 'open')}"
+
+
+def _agreed(row: Row) -> str:
+    """Images that are answered as by the float model, of all."""
+    return "" if row.agreed is None else f"{row.agreed.kept:,} of {row.agreed.images:,}"
+
+
+def _paired(row: Row) -> str:
+    """Accuracy, and the images that are lost and won against the original."""
+    lost_won = "" if row.paired is None else f" (-{row.paired.lost} +{row.paired.won})"
+    return f"{100 * row.accuracy:.2f} %{lost_won}"

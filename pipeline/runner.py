@@ -18,7 +18,7 @@ from .order import Order
 from .program import Program
 from .steps import Create
 from .store import Damaged, Store
-from .walk import Walk, until_weights
+from .walk import Walk, look_at_original, until_weights
 from .workers import Workers, count
 
 _REPAIRS = 100
@@ -78,7 +78,8 @@ def ungated_program(
     """The program and its images in memory, whatever int8 is worth, to be looked at."""
     with outputs.claimed(out, say) as work:
         shop = Workshop(store=store, scratch=Store(str(work)))
-        data, _, entry = until_weights(config, create, shop, say, shop.make)
+        data, labels, entry = until_weights(config, create, shop, say, shop.make)
+        look_at_original(config, create, shop, say, shop.make, data, labels, entry)
         loaded = steps.load_data(shop, data)
         model = steps.load_model(shop, entry, config, create, len(loaded.labels))
     program, _, _ = steps.quantized_program(config, loaded, model, say, is_gated=False)

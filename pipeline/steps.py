@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calibration, references
+from . import calibration, original, references
 from . import data as data_module
 from . import layers as layers_module
 from .artifact import Target
@@ -217,6 +217,41 @@ def load_model(workshop: Workshop, weights: Entry, config: Config, create: Creat
     return model.eval().requires_grad_(False)
 
 
+# ---- the original
+
+
+def original_job(config: Config, create: Create, data: Entry, weights: Entry, classes: int) -> Job:
+    """What the float model is worth; needed before anything is built on it."""
+    inputs: dict[str, Any] = {
+        "weights": weights.digest("weights.safetensors"),
+        "model": config.model.model_dump(),
+        "classes": classes,
+        "normalization": [config.data.mean, config.data.std],
+        "images": data.digest("held-out-images.npy"),
+        "image labels": data.digest("held-out-labels.npy"),
+    }
+    code = (_module_of(create), f"{_CODE}.original", f"{_CODE}.program", f"{_CODE}.stages.fold")
+    return _job("original", "original", inputs, code, ("torch", "numpy", "scipy"))
+
+
+def make_original(config: Config, data: data_module.Dataset, model: nn.Module, folder: Path) -> None:
+    from .program import evaluate
+    from .stages import fold
+
+    indices = original.chosen(len(data.held_out.images))
+    contract = contract_of(config)
+    images = data_module.rgba(data.held_out.images[indices])
+    logits = evaluate(fold.Normalized(model, contract.mean, contract.std), images, batch=32)
+    (folder / "look.json").write_text(json.dumps(asdict(original.look(logits, data.held_out.labels[indices]))))
+
+
+def original_trouble(workshop: Workshop, entry: Entry, config: Config, labels: Sequence[str]) -> str:
+    """What is wrong with the float model, in words; empty where nothing is."""
+    stored = workshop.json(entry, "look.json")
+    found = original.Look(**{**stored, "moved": tuple((a, b) for a, b in stored["moved"])})
+    return original.trouble(found, labels, is_trained=not config.weights.is_given)
+
+
 # ---- program
 
 
@@ -230,7 +265,6 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
         "limits of the quantize leg": [
             [row.metric, row.value] for row in config.limit if row.leg == "quantize" and is_gated
         ],
-        "default model": config.is_default_model,
         "gated": is_gated,
     }
     if config.quantize.qat != "never":

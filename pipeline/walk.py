@@ -14,6 +14,7 @@ from pathlib import Path
 from . import references, steps
 from .artifact import Target
 from .config import Config
+from .errors import OriginalError
 from .finish import Built, Finish, folder_job, report_job
 from .jobs import Job, Make, Workshop, is_no_room
 from .judge import Say
@@ -44,6 +45,8 @@ class Walk:
     def run(self) -> Built:
         config, create = self.order.config, self.order.create
         data, labels, weights = until_weights(config, create, self.shop, self.say, self.make)
+        self.order.check_certainty(len(self.shop.array(data, "held-out-labels.npy")))
+        trouble = look_at_original(config, create, self.shop, self.say, self.make, data, labels, weights)
         program = self.make(
             steps.program_job(config, create, data, weights, is_gated=self.order.has_int8),
             partial(self._make_program, data, weights, labels),
@@ -51,9 +54,13 @@ class Walk:
         site = self._site(data, weights, program, labels)
         site = replace(site, references=self._references(site))
         made = self._artifacts(site)
-        finish = Finish(order=self.order, shop=self.shop, work=self.work, say=self.say, site=site, made=made)
+        finish = Finish(
+            order=self.order, shop=self.shop, work=self.work, say=self.say, site=site, made=made, trouble=trouble
+        )
         finished = {
-            platform: self.make(folder_job(self.order, site, platform, made), partial(finish.make_folder, platform))
+            platform: self.make(
+                folder_job(self.order, site, platform, made, trouble), partial(finish.make_folder, platform)
+            )
             for platform in self.order.plans
         }
         latency = self._latency(site, made)
@@ -237,6 +244,41 @@ def until_weights(
     )
     shutil.rmtree(state, ignore_errors=True)  # kept until its result is
     return data, labels, weights
+
+
+def look_at_original(
+    config: Config,
+    create: Create,
+    shop: Workshop,
+    say: Say,
+    make: Callable[[Job, Make], Entry],
+    data: Entry,
+    labels: tuple[str, ...],
+    weights: Entry,
+) -> str:
+    """Stop before anything is built on a float model that does not know the images.
+
+    Returns:
+        what is wrong with it though it was accepted, in words; empty where nothing is.
+
+    Raises:
+        OriginalError: with what was counted, and the likely cause.
+    """
+
+    def make_original(folder: Path) -> None:
+        say("original: the float model on held-out images")
+        model = steps.load_model(shop, weights, config, create, len(labels))
+        steps.make_original(config, steps.load_data(shop, data), model, folder)
+
+    entry = make(steps.original_job(config, create, data, weights, len(labels)), make_original)
+    trouble = steps.original_trouble(shop, entry, config, labels)
+    if trouble and not config.data.accept_accuracy:
+        raise OriginalError(
+            f'{trouble} Nothing was built on it. If it is meant so: [data] accept_accuracy = "the reason".'
+        )
+    if trouble:
+        say(f"WARNING accepted ({config.data.accept_accuracy}): {trouble}")
+    return trouble
 
 
 def latency_job(order: Order, site: Site, made: Mapping[tuple[str, str], Made]) -> Job:

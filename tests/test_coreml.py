@@ -106,7 +106,7 @@ def test_values_that_float16_cannot_hold_are_seen(make_program, tmp_path):
     )
     package = coreml.build(program, "fp16", tmp_path / "x")
     found = measure.measure(coreml, package, "fp16", IMAGES, expected).metrics
-    limits = parity.limits_for("lower", "fp16", False, [], coreml.EVIDENCE)
+    limits = parity.limits_for("lower", "fp16", [], coreml.EVIDENCE)
     failed = {check.metric for check in parity.judge("lower", limits, found) if not check.is_met}
     assert found["exact_error"] <= 1e-5
     assert "snr_db" in failed, found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import charts, html_report, outputs, parity, runner
+from twinkeel.pipeline import charts, html_report, outputs, parity, runner, verdict
 from twinkeel.pipeline.artifact import Artifact
 from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
@@ -78,6 +78,8 @@ def _row(target, precision, logits, labels, *, evidence="runtime", measured=120.
         checks=[_check(measured=measured)],
         agreement=float((logits.argmax(1) == labels).mean()),
         accuracy=parity.accuracy(logits, labels),
+        agreed=verdict.agreement(logits, logits)[1],
+        paired=verdict.accuracy_drop(logits, logits, labels)[1],
         latency_ms=1.25,
         operators={"CONV_2D": 35, "ADD": 10},
         evidence=evidence,
@@ -102,7 +104,7 @@ def made_up(classes=10, images=40, labels=None, curve=True):
         rungs=(
             Rung(
                 name="equalization", note="5 groups", calibration_db=31.0, snr_db=30.0, agreement=1.0, accuracy=0.9,
-                cost="none", seconds=1.5, peak_bytes=2**30, is_met=True, is_kept=True,
+                cost="none", seconds=1.5, peak_bytes=2**30, is_met=True, is_open=False, is_kept=True,
             ),
         ),
         reference_answers={"float": answers(logits), "int8": answers(rough)},
@@ -289,8 +291,8 @@ def test_answers_are_those_of_the_ranking():
 
 
 def test_the_interval_of_an_accuracy():
-    assert html_report.interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)  # Wilson 1927
-    assert html_report.interval(1.0, 10)[1] == 1.0
+    assert html_report._interval(0.5, 100) == pytest.approx((0.3983, 0.6017), abs=1e-4)  # Clopper and Pearson
+    assert html_report._interval(1.0, 10)[1] == 1.0
 
 
 @pytest.mark.parametrize(

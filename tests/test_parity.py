@@ -12,13 +12,13 @@ from twinkeel.pipeline.errors import ConfigError
 def test_every_precision_of_every_target_has_limits_with_reasons():
     for target in cli._targets().values():
         for precision in target.PRECISIONS:
-            rows = parity.limits_for("lower", precision, False, [], target.EVIDENCE, target.KERNELS)
+            rows = parity.limits_for("lower", precision, [], target.EVIDENCE, target.KERNELS)
             assert rows and all(row.reason for row in rows), (target.NAME, precision)
 
 
 def test_a_precision_without_limits_is_an_error():
     with pytest.raises(ConfigError, match="no parity limit"):
-        parity.limits_for("lower", "int2", False, [])
+        parity.limits_for("lower", "int2", [])
 
 
 def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
@@ -26,7 +26,7 @@ def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
         return Limit(leg="lower", precision="fp32", metric="snr_db", value=value, reason=reason)
 
     def bound(limit):
-        return {r.metric: r for r in parity.limits_for("lower", "fp32", False, [limit])}["snr_db"]
+        return {r.metric: r for r in parity.limits_for("lower", "fp32", [limit])}["snr_db"]
 
     assert bound(override(100.0)).value == 100
     assert bound(override(50.0, "an experiment")).reason == "an experiment"
@@ -35,7 +35,7 @@ def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
 
 
 def test_what_was_not_measured_fails():
-    checks = parity.judge("lower", parity.limits_for("lower", "fp32", False, []), {})
+    checks = parity.judge("lower", parity.limits_for("lower", "fp32", []), {})
     assert checks and not any(check.is_met for check in checks)
 
 
@@ -48,9 +48,7 @@ def test_one_percent_of_noise_is_40_db_and_a_failure_names_leg_number_and_limit(
         "snr_db": parity.snr_db(reference, candidate),
         "max_error": parity.max_error(reference, candidate),
     }
-    failed = [
-        str(c) for c in parity.judge("lower", parity.limits_for("lower", "fp32", False, []), measured) if not c.is_met
-    ]
+    failed = [str(c) for c in parity.judge("lower", parity.limits_for("lower", "fp32", []), measured) if not c.is_met]
     assert len(failed) == 2
     assert "lower: snr_db is 40" in failed[0] and ">= 90" in failed[0]
 

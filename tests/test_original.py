@@ -1,0 +1,119 @@
+"""The float model is looked at before anything is built on it: what stops a build, why, and what does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from twinkeel.pipeline import original
+
+NAMES = tuple(f"class {n}" for n in range(10))
+
+
+def trouble(answers, labels, names=NAMES, is_trained=False):
+    logits = np.eye(len(names), dtype=np.float32)[answers]
+    return original.trouble(original.look(logits, np.asarray(labels)), names, is_trained=is_trained)
+
+
+def good(images=359, classes=10, accuracy=0.98, seed=0):
+    """Labels, and answers that are right with a probability and else anything."""
+    random = np.random.default_rng(seed)
+    labels = np.sort(random.integers(0, classes, images))
+    return np.where(random.random(images) < accuracy, labels, random.integers(0, classes, images)), labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_good_model_is_not_stopped(seed):
+    assert trouble(*good(seed=seed)) == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_good_model_with_a_fifth_of_the_labels_wrong_is_not_stopped(seed):
+    answers, labels = good(seed=seed)
+    random = np.random.default_rng(seed + 100)
+    wrong = random.random(len(labels)) < 0.2
+    assert trouble(answers, np.where(wrong, random.integers(0, 10, len(labels)), labels)) == ""
+
+
+def test_a_weak_model_is_not_stopped():
+    assert trouble(*good(accuracy=0.25)) == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_confusions_of_a_mediocre_model_are_no_permutation(seed):
+    random = np.random.default_rng(seed)
+    answers, labels = good(accuracy=0.6, seed=seed)
+    confused = random.integers(0, 10, 10)
+    answers = np.where((answers != labels) & (random.random(len(labels)) < 0.7), confused[labels], answers)
+    assert trouble(answers, labels) == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_in_another_order_are_named_as_that(seed):
+    answers, labels = good(seed=seed)
+    order = np.roll(np.random.default_rng(seed).permutation(10), 1)
+    order = order if (order != np.arange(10)).sum() > 2 else np.roll(np.arange(10), 3)[::-1].copy()
+    found = trouble(order[answers], labels)
+    assert "in another order" in found and "is answered" in found, found
+
+
+@pytest.mark.parametrize(("images", "accuracy"), [(359, 0.98), (154, 0.85)])
+def test_two_swapped_classes_are_named(images, accuracy):
+    answers, labels = good(images, accuracy=accuracy)
+    found = trouble(np.choose(answers, [0, 1, 2, 5, 4, 3, 6, 7, 8, 9]), labels)
+    assert "'class 3' is answered 'class 5', 'class 5' is answered 'class 3'" in found, found
+
+
+def test_a_shift_by_one_is_named_with_its_likely_cause():
+    answers, labels = good()
+    found = trouble((answers + 1) % 10, labels)
+    assert "each class is moved by +1" in found and "background class" in found, found
+    assert "each class is moved by -1" in trouble((answers - 1) % 10, labels)
+
+
+def test_names_that_are_numbers_are_sorted_as_text():
+    answers, labels = good(classes=12)
+    names = sorted(str(n) for n in range(12))
+    found = trouble(np.array([int(name) for name in names])[answers], labels, names=names)
+    assert "'10' comes before '2'" in found, found
+
+
+def test_one_answer_to_everything_is_named():
+    _, labels = good()
+    found = trouble(np.full(len(labels), 4), labels)
+    assert "it answers 'class 4' on every one of them" in found, found
+
+
+def test_chance_is_named_with_the_cause_that_fits():
+    random = np.random.default_rng(0)
+    _, labels = good()
+    found = trouble(random.integers(0, 10, len(labels)), labels)
+    assert "answers that know nothing of the images would be right on 1" in found and "another model" in found, found
+    found = trouble(random.integers(0, 10, len(labels)), labels, is_trained=True)
+    assert "the training has not learnt" in found, found
+
+
+def test_a_logit_that_is_no_number_is_named():
+    logits = np.zeros((20, 3), np.float32)
+    logits[3, 1] = np.nan
+    found = original.look(logits, np.arange(20) % 3)
+    assert "infinite or NaN" in original.trouble(found, NAMES[:3], is_trained=False)
+
+
+def test_few_images_prove_nothing_against_a_model():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    assert trouble(np.array([0, 1, 1, 1, 2, 0]), labels, names=NAMES[:3]) == ""
+    assert trouble(np.array([0, 0, 0]), np.array([0, 1, 2]), names=NAMES[:3]) == ""
+
+
+def test_a_thousand_classes_with_a_few_images_each():
+    answers, labels = good(images=3000, classes=1000, accuracy=0.7)
+    names = [f"n{n:04d}" for n in range(1000)]
+    assert trouble(answers, labels, names=names) == ""
+    order = np.random.default_rng(1).permutation(1000)
+    assert "in another order" in trouble(order[answers], labels, names=names)
+
+
+def test_the_images_that_are_looked_at_are_spread_over_all():
+    assert original.chosen(5) == [0, 1, 2, 3, 4]
+    many = original.chosen(100_000)
+    assert len(set(many)) == original.MOST_IMAGES and many[0] == 0 and many[-1] == 99_999
