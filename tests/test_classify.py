@@ -17,8 +17,8 @@ def _packages(folder):
     return {f"{e['target']} {e['precision']}": folder / e["path"] for e in listed if "coreml" in e["target"]}
 
 
-def test_every_package_names_the_class_that_torch_does(default_build, run_cli):
-    folder = default_build.folders["ios"]
+def test_every_package_names_the_class_that_torch_does(fixed_build, run_cli):
+    folder = fixed_build.folders["ios"]
     golden = manifest.read_golden(folder / "golden")
     packages = _packages(folder)
     assert len(packages) == 7
@@ -32,8 +32,8 @@ def test_every_package_names_the_class_that_torch_does(default_build, run_cli):
             assert "ms an image here" in last
 
 
-def test_probabilities_are_those_of_the_logits(default_build):
-    folder = default_build.folders["ios"]
+def test_probabilities_are_those_of_the_logits(fixed_build):
+    folder = fixed_build.folders["ios"]
     golden = manifest.read_golden(folder / "golden")
     scores = golden.expected["fp32"][0].astype(np.float64)
     softmax = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
@@ -43,8 +43,8 @@ def test_probabilities_are_those_of_the_logits(default_build):
         assert abs(sum(p for _, p in found.ranking) - 1) < 1e-2
 
 
-def test_labels_come_from_beside_from_the_option_or_are_numbers(default_build, tmp_path):
-    folder = default_build.folders["ios"]
+def test_labels_come_from_beside_from_the_option_or_are_numbers(fixed_build, tmp_path):
+    folder = fixed_build.folders["ios"]
     image = folder / "golden" / "held-out-00.png"
     payload = shutil.copy(_packages(folder)["ios/executorch_coreml fp16"], tmp_path / "x.pte")
     assert classify.classify(payload, image).ranking[0][0].startswith("class ")
@@ -66,8 +66,8 @@ def test_labels_come_from_beside_from_the_option_or_are_numbers(default_build, t
     ],
     ids=["no-model", "text", "other-program", "no-image", "no-picture"],
 )
-def test_what_cannot_be_run_is_one_clear_error(model, image, message, default_build, run_cli):
-    folder = default_build.folders["ios"]
+def test_what_cannot_be_run_is_one_clear_error(model, image, message, fixed_build, run_cli):
+    folder = fixed_build.folders["ios"]
     result = run_cli("run", folder / model, folder / "golden" / image)
     assert isinstance(result.exception, TwinkeelError), result.output
     assert message in str(result.exception)

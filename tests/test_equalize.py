@@ -40,9 +40,9 @@ def int8_db(module, images, held_out, expected):
 
 
 @pytest.mark.parametrize("change", ["with_rescaled_bottlenecks", "with_relu_and_rescaled_depthwise"])
-def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, trained_model, digits):
+def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, fixed_model, digits):
     for seed in (1, 2):
-        model = getattr(hard_models, change)(trained_model, seed)
+        model = getattr(hard_models, change)(fixed_model, seed)
         calibration, held_out = data.rgba(digits.calibration.images[::2]), data.rgba(digits.held_out.images)
         folded = fold.fold(model, CONTRACT)
         expected = evaluate(folded, held_out, 64)
@@ -54,9 +54,9 @@ def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, trained_mod
         assert after >= 30, f"seed {seed}: {after:.1f} dB with it, {before:.1f} without"
 
 
-def test_the_default_model_loses_nothing(trained_model, digits):
+def test_a_model_that_needs_no_equalization_loses_nothing(fixed_model, digits):
     calibration, held_out = data.rgba(digits.calibration.images), data.rgba(digits.held_out.images)
-    folded = fold.fold(trained_model, CONTRACT)
+    folded = fold.fold(fixed_model, CONTRACT)
     expected = evaluate(folded, held_out, 64)
     even = equalize.equalize(folded, calibration)
     before, after = (int8_db(m, calibration, held_out, expected) for m in (folded, even.module))
@@ -64,8 +64,8 @@ def test_the_default_model_loses_nothing(trained_model, digits):
     assert len(even.gains_db) < even.groups / 2, even.gains_db
 
 
-def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(trained_model, digits):
-    folded = fold.fold(hard_models.with_rescaled_bottlenecks(trained_model, 3), CONTRACT)
+def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(fixed_model, digits):
+    folded = fold.fold(hard_models.with_rescaled_bottlenecks(fixed_model, 3), CONTRACT)
     even = equalize.equalize(folded, data.rgba(digits.calibration.images[:32]))
     error = parity.max_error(evaluate(folded, extremes()), evaluate(even.module, extremes()))
     assert error <= 1e-5, error
