@@ -326,7 +326,7 @@ def test_a_build_has_a_report(fixed_build):
     rows = [row for result in fixed_build.results.values() for row in result.rows]
     assert f"{len(rows)} of {len(rows)}" in page.text and "all artifacts verified" in page.text
     assert all(html_report.name_of(row) in page.text for row in rows)
-    assert page.text.count("within its limits in all 64 layers") == 5
+    assert page.text.count("within its limits in all 65 layers") == 5
     assert path.stat().st_size < 500_000
 
 
