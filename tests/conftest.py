@@ -12,8 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 if TYPE_CHECKING:
+    from twinkeel.pipeline.config import Config
     from twinkeel.pipeline.finish import Result as BuildResult
     from twinkeel.pipeline.store import Store
+
+WIDTH = 0.2
+"""Of the fixed weights."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,8 +91,10 @@ def small_program(make_program):
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build: folder and result of each platform, the lines that it said, and the store that it filled."""
+    """A finished build: what was asked for, folder and result of each platform, the lines that it said, and the store
+    that it filled."""
 
+    config: Config
     store: Store
     folders: dict[str, Path]
     results: dict[str, BuildResult]
@@ -96,26 +102,57 @@ class Build:
 
 
 @pytest.fixture(scope="session")
-def default_build(tmp_path_factory):
-    """The default build: digits, trained, all artifacts of both platforms.
+def fixed_weights():
+    """Weights of a MobileNetV2 of width 0.2 that knows digits: the same on every machine, `weights/README.md` says more."""
+    return Path(__file__).parent / "weights" / "digits.safetensors"
 
-    Where tests run side by side, the first process makes it, and the others take it from the store.
+
+@pytest.fixture(scope="session")
+def fixed_model(fixed_weights):
+    """The model of these weights."""
+    from twinkeel.model import mobilenet_v2
+    from twinkeel.pipeline.stages.weights import load_into
+
+    model = mobilenet_v2.create(10, WIDTH)
+    load_into(model, fixed_weights)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def fixed_build(fixed_weights, tmp_path_factory):
+    """A build of these weights: all artifacts of both platforms, without a training."""
+    from twinkeel.pipeline.config import Config
+
+    asked = {"model": {"width": WIDTH}, "weights": {"path": str(fixed_weights)}}
+    return _built("fixed", Config.model_validate(asked), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def default_build(tmp_path_factory):
+    """The default build: digits, trained on this machine, all artifacts of both platforms.
+
+    Training gives another model on each processor. What this one is worth is asked for in `test_default_build.py` alone;
+    all other tests take `fixed_build`.
     """
+    from twinkeel.pipeline.config import Config
+
+    return _built("default", Config(), tmp_path_factory)
+
+
+def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2
     from twinkeel.pipeline import cli, html_report, runner
-    from twinkeel.pipeline.config import Config
     from twinkeel.pipeline.order import order
     from twinkeel.pipeline.store import Store
 
-    out: Path = tmp_path_factory.mktemp("default")
+    out: Path = tmp_path_factory.mktemp(name)
     messages: list[str] = []
     say = lambda line, *_: messages.append(line)  # noqa: E731
-    asked = order(
-        Config(), cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say
-    )
+    asked = order(config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say)
     root: Path = tmp_path_factory.getbasetemp()
-    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "default-build"
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / f"{name}-build"
     root.mkdir(exist_ok=True)
     store, said = Store(str(root / "store")), root / "messages.json"
     with FileLock(root / "lock"):
@@ -124,17 +161,4 @@ def default_build(tmp_path_factory):
             said.write_text(json.dumps(messages))
     messages = json.loads(said.read_text())
     by_platform = {result.folder.name: result for result in results}
-    return Build(store, {name: result.folder for name, result in by_platform.items()}, by_platform, messages)
-
-
-@pytest.fixture(scope="session")
-def trained_model(default_build):
-    """The model that the default build trained."""
-    from safetensors.torch import load
-    from twinkeel.model import mobilenet_v2
-
-    store = default_build.store
-    (entry,) = [entry for entry in store.usage().entries if entry.name == "weights"]
-    model = mobilenet_v2.create(10, 0.35)
-    model.load_state_dict(load(store.read(entry, "weights.safetensors")))
-    return model.eval().requires_grad_(False)
+    return Build(config, store, {name: result.folder for name, result in by_platform.items()}, by_platform, messages)

@@ -39,6 +39,11 @@ def project(tmp_path_factory):
     return root
 
 
+def changed(build, **sections):
+    """The configuration of a build with other sections."""
+    return Config.model_validate(build.config.model_dump() | sections)
+
+
 def explained(config, build, tmp_path):
     """The jobs that a build with this configuration would or might run, into the default build's folder and store."""
     return {line.name: line for line in explain_all(config, build, tmp_path) if line.why}
@@ -53,20 +58,20 @@ def explain_all(config, build, tmp_path):
     return list(explain(asked, Workshop(store=build.store, scratch=Store(str(tmp_path / "scratch")))))
 
 
-def test_nothing_changed_and_nothing_runs(default_build, tmp_path):
-    assert explained(Config(), default_build, tmp_path) == {}
+def test_nothing_changed_and_nothing_runs(fixed_build, tmp_path):
+    assert explained(fixed_build.config, fixed_build, tmp_path) == {}
 
 
-def test_a_changed_tolerance_runs_no_converter(default_build, tmp_path):
+def test_a_changed_tolerance_runs_no_converter(fixed_build, tmp_path):
     limits = [{"leg": "lower", "precision": "fp32", "metric": "snr_db", "value": 95.0},
               {"leg": "fold", "metric": "snr_db", "value": 91.0}]  # fmt: skip
-    found = explained(Config.model_validate({"limit": limits}), default_build, tmp_path)
+    found = explained(changed(fixed_build, limit=limits), fixed_build, tmp_path)
     assert set(found) == {"folder android", "folder ios", "report"}
     assert "limits changed" in found["folder android"].why and found["report"].is_open
 
 
-def test_a_changed_author_runs_only_what_writes_it(default_build, tmp_path):
-    found = explained(Config.model_validate({"project": {"author": "somebody"}}), default_build, tmp_path)
+def test_a_changed_author_runs_only_what_writes_it(fixed_build, tmp_path):
+    found = explained(changed(fixed_build, project={"author": "somebody"}), fixed_build, tmp_path)
     assert {name for name in found if name.startswith("lower")} == {
         f"lower ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")
     }
@@ -74,27 +79,27 @@ def test_a_changed_author_runs_only_what_writes_it(default_build, tmp_path):
     assert "about changed" in found["lower ios/coreml fp32"].why
 
 
-def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(default_build, tmp_path):
-    found = explained(Config.model_validate({"quantize": {"weights": "per-tensor"}}), default_build, tmp_path)
+def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(fixed_build, tmp_path):
+    found = explained(changed(fixed_build, quantize={"weights": "per-tensor"}), fixed_build, tmp_path)
     quantize = found.pop("quantize")
     assert quantize.why == "quantization settings changed" and not quantize.is_open
     assert {line.why for line in found.values()} == {"as far as 'quantize' comes out different"}
-    everything = {line.name for line in explain_all(Config(), default_build, tmp_path)}
+    everything = {line.name for line in explain_all(fixed_build.config, fixed_build, tmp_path)}
     assert set(found) == everything - {"data", "weights", "quantize"}
 
 
-def test_changed_labels_run_no_quantization(default_build, tmp_path):
+def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     (tmp_path / "labels.txt").write_text("\n".join(f"digit {n}" for n in range(10)))
-    config = Config.model_validate({"data": {"labels": str(tmp_path / "labels.txt")}})
+    config = changed(fixed_build, data={"labels": str(tmp_path / "labels.txt")})
     (tmp_path / "scratch").mkdir()
-    shop = Workshop(store=default_build.store, scratch=Store(str(tmp_path / "scratch")))
+    shop = Workshop(store=fixed_build.store, scratch=Store(str(tmp_path / "scratch")))
     create = mobilenet_v2.create
     job = steps.data_job(config)
     assert shop.find(job) is None
-    shop.store = None  # the default build's stays as it is
+    shop.store = None  # the fixed build's stays as it is
     data = shop.make(job, lambda folder: steps.make_data(config, job, folder))
     assert shop.json(data, "labels.json")[0] == "digit 0"
-    shop.store = default_build.store
+    shop.store = fixed_build.store
     weights = shop.find(steps.weights_job(config, create, data, 10))
     program = shop.find(steps.program_job(config, create, data, weights, is_gated=True))
     site = Site(
@@ -111,7 +116,7 @@ def test_changed_labels_run_no_quantization(default_build, tmp_path):
     assert missing == {f"ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")}
 
 
-def test_a_target_that_reads_what_it_does_not_name_is_refused(default_build, tmp_path):
+def test_a_target_that_reads_what_it_does_not_name_is_refused(fixed_build, tmp_path):
     from twinkeel.pipeline.errors import ConversionError
     from twinkeel.pipeline.program import InputContract
     from twinkeel.pipeline.saved import SavedProgram
@@ -265,8 +270,8 @@ def test_a_store_of_no_use_is_done_without(project, tmp_path):
     assert folders(tmp_path / "out") == folders(project / "out")
 
 
-def test_every_changed_byte_below_the_output_is_found(default_build, tmp_path):
-    out = shutil.copytree(default_build.folders["android"].parent, tmp_path / "out")
+def test_every_changed_byte_below_the_output_is_found(fixed_build, tmp_path):
+    out = shutil.copytree(fixed_build.folders["android"].parent, tmp_path / "out")
     assert outputs.verify(out) > 200
     files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.stat().st_size]
     chance = np.random.default_rng(3)
@@ -278,7 +283,7 @@ def test_every_changed_byte_below_the_output_is_found(default_build, tmp_path):
         path.write_bytes(content)
         with pytest.raises(VerifyError):
             outputs.verify(out)
-        path.write_bytes((default_build.folders["android"].parent / path.relative_to(out)).read_bytes())
+        path.write_bytes((fixed_build.folders["android"].parent / path.relative_to(out)).read_bytes())
     outputs.verify(out)
     (out / "unknown").write_text("x")
     with pytest.raises(VerifyError, match="unknown: unknown"):

@@ -84,11 +84,11 @@ def test_a_calibration_folder_without_images_is_an_error(tmp_path):
         data.load(configured(tmp_path / "nowhere"))
 
 
-def test_warnings_are_printed_and_stand_in_the_manifest(default_build):
+def test_warnings_are_printed_and_stand_in_the_manifest(fixed_build):
     import json
 
-    manifest = json.loads((default_build.folders["android"] / "manifest.json").read_text())
+    manifest = json.loads((fixed_build.folders["android"] / "manifest.json").read_text())
     assert manifest["warnings"] == []
-    assert not any(line.startswith("WARNING") for line in default_build.messages)
+    assert not any(line.startswith("WARNING") for line in fixed_build.messages)
     (rung,) = manifest["quantization"]
     assert rung["name"] == "equalization" and rung["is_met"] and rung["snr_db"] >= 30, rung

@@ -40,32 +40,33 @@ def int8_db(module, images, held_out, expected):
 
 
 @pytest.mark.parametrize("change", ["with_rescaled_bottlenecks", "with_relu_and_rescaled_depthwise"])
-def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, trained_model, digits):
+def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, fixed_model, digits):
+    calibration, held_out = data.rgba(digits.calibration.images[::4]), data.rgba(digits.held_out.images[::3])
+    unscaled = fold.fold(hard_models.with_relu(fixed_model) if "relu" in change else fixed_model, CONTRACT)
+    possible = int8_db(unscaled, calibration, held_out, evaluate(unscaled, held_out, 64))
     for seed in (1, 2):
-        model = getattr(hard_models, change)(trained_model, seed)
-        calibration, held_out = data.rgba(digits.calibration.images[::2]), data.rgba(digits.held_out.images)
-        folded = fold.fold(model, CONTRACT)
+        folded = fold.fold(getattr(hard_models, change)(fixed_model, seed), CONTRACT)
         expected = evaluate(folded, held_out, 64)
         even = equalize.equalize(folded, calibration)
         error = parity.max_error(expected, evaluate(even.module, held_out, 64))
         assert error <= 1e-5, f"seed {seed}: the float output moved by {error:.1e} of its range"
         before, after = (int8_db(m, calibration, held_out, expected) for m in (folded, even.module))
-        assert before <= 22, f"seed {seed}: {before:.1f} dB without it: the model is not hard"
-        assert after >= 30, f"seed {seed}: {after:.1f} dB with it, {before:.1f} without"
+        assert before <= possible - 8, f"seed {seed}: {before:.1f} dB without it: the model is not hard"
+        assert after >= possible - 4, f"seed {seed}: {after:.1f} dB with it, {before:.1f} without, {possible:.1f} unscaled"
 
 
-def test_the_default_model_loses_nothing(trained_model, digits):
-    calibration, held_out = data.rgba(digits.calibration.images), data.rgba(digits.held_out.images)
-    folded = fold.fold(trained_model, CONTRACT)
+def test_a_model_that_needs_no_equalization_loses_nothing(fixed_model, digits):
+    calibration, held_out = data.rgba(digits.calibration.images[::4]), data.rgba(digits.held_out.images[::3])
+    folded = fold.fold(fixed_model, CONTRACT)
     expected = evaluate(folded, held_out, 64)
     even = equalize.equalize(folded, calibration)
     before, after = (int8_db(m, calibration, held_out, expected) for m in (folded, even.module))
-    assert after >= max(30, before - 1), f"{after:.2f} dB with equalization, {before:.2f} without"
+    assert after >= before - 1, f"{after:.2f} dB with equalization, {before:.2f} without"
     assert len(even.gains_db) < even.groups / 2, even.gains_db
 
 
-def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(trained_model, digits):
-    folded = fold.fold(hard_models.with_rescaled_bottlenecks(trained_model, 3), CONTRACT)
+def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(fixed_model, digits):
+    folded = fold.fold(hard_models.with_rescaled_bottlenecks(fixed_model, 3), CONTRACT)
     even = equalize.equalize(folded, data.rgba(digits.calibration.images[:32]))
     error = parity.max_error(evaluate(folded, extremes()), evaluate(even.module, extremes()))
     assert error <= 1e-5, error

@@ -190,8 +190,8 @@ class Fullest:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fullest(default_build):
-    folder = default_build.folders["ios"]
+def fullest(fixed_build):
+    folder = fixed_build.folders["ios"]
     entry = _entry(manifest.read_manifest(folder), "ios/coreml", "fp32")
     model = mil_executor.Model(folder / entry["path"])
     clips = Package(folder / entry["path"]).ops("clip")[1:]  # the first makes a plane of alpha
@@ -472,8 +472,8 @@ def _nothing(package):
 
 
 @pytest.mark.parametrize(("target", "precision", "name"), CASES, ids=lambda value: value)
-def test_a_fault_fails_parity_and_the_message_names_the_leg(target, precision, name, default_build, tmp_path):
-    folder = default_build.folders["ios"]
+def test_a_fault_fails_parity_and_the_message_names_the_leg(target, precision, name, fixed_build, tmp_path):
+    folder = fixed_build.folders["ios"]
     entry = _entry(manifest.read_manifest(folder), target, precision)
     source, fault = folder / entry["path"], FAULTS[target, precision][name]
     changed = tmp_path / source.name
@@ -490,8 +490,8 @@ def test_a_fault_fails_parity_and_the_message_names_the_leg(target, precision, n
 
 
 @pytest.mark.parametrize(("target", "precision"), FAULTS, ids=lambda value: value)
-def test_an_untouched_package_passes_after_the_same_round_trip(target, precision, default_build, tmp_path):
-    folder = default_build.folders["ios"]
+def test_an_untouched_package_passes_after_the_same_round_trip(target, precision, fixed_build, tmp_path):
+    folder = fixed_build.folders["ios"]
     entry = _entry(manifest.read_manifest(folder), target, precision)
     source = folder / entry["path"]
     copy = tmp_path / source.name
@@ -505,11 +505,11 @@ def test_an_untouched_package_passes_after_the_same_round_trip(target, precision
     assert all(check.is_met for check in checks), [str(check) for check in checks]
 
 
-def test_other_instructions_than_the_cast_and_the_call_are_refused(default_build, tmp_path):
+def test_other_instructions_than_the_cast_and_the_call_are_refused(fixed_build, tmp_path):
     from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
     from twinkeel.pipeline.errors import PackageError
 
-    folder = default_build.folders["ios"]
+    folder = fixed_build.folders["ios"]
     entry = _entry(manifest.read_manifest(folder), "ios/executorch_coreml", "fp16")
     file = deserialize_pte_binary((folder / entry["path"]).read_bytes())
     instructions = file.program.execution_plan[0].chains[0].instructions

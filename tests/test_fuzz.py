@@ -258,9 +258,9 @@ def test_a_runtime_that_dies_fails_its_artifact_alone(folder, tmp_path, monkeypa
 
 
 @pytest.fixture
-def package(default_build, tmp_path):
+def package(fixed_build, tmp_path):
     name = "mobilenet_v2-w4.mlpackage"
-    return shutil.copytree(default_build.folders["ios"] / "coreml" / name, tmp_path / name)
+    return shutil.copytree(fixed_build.folders["ios"] / "coreml" / name, tmp_path / name)
 
 
 @pytest.fixture

@@ -71,9 +71,9 @@ def test_litert_and_executorch_compute_it_at_224_with_width_1(make_program, tmp_
     _check(program, rgba(images), tmp_path)
 
 
-def test_every_logit_of_the_default_model_is_equal(default_build):
+def test_every_logit_of_trained_weights_is_equal(fixed_build):
     for platform, runtimes in (("android", ("android/litert", "android/executorch")), ("ios", ("ios/executorch",))):
-        rows = {r.artifact.target: r for r in default_build.results[platform].rows if r.artifact.precision == "int8"}
+        rows = {r.artifact.target: r for r in fixed_build.results[platform].rows if r.artifact.precision == "int8"}
         for name in runtimes:
             measured = {check.metric: check.measured for check in rows[name].checks}
             assert measured["equal_logits"] == 1 and measured["max_steps"] == 0, (name, measured)

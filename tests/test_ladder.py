@@ -229,8 +229,8 @@ def test_a_layer_that_is_not_there_cannot_be_kept_in_float(small_program, few):
         quantize.quantize(small_program.folded, data.rgba(few.calibration.images[:1]), CONTRACT, settings)
 
 
-def test_snr_grows_with_the_calibration_set(trained_model, few, tmp_path):
-    folded, settings = fold.fold(trained_model, CONTRACT), quantize.Settings()
+def test_snr_grows_with_the_calibration_set(fixed_model, few, tmp_path):
+    folded, settings = fold.fold(fixed_model, CONTRACT), quantize.Settings()
     points = calibration.curve(folded, folded, few, CONTRACT, settings, lambda *_: None)
     assert [p.images for p in points] == [1, 2, 4, 8, 16, 32, 48]
     assert [len(p.snr_db) for p in points] == [calibration.SUBSETS] * 6 + [1]

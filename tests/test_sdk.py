@@ -91,17 +91,17 @@ def test_comments_cannot_be_left():
     assert one_line("a\n */ evil() /* \u202eb\0") == "a * / evil() / * b"
 
 
-def test_the_default_build_has_kits_that_its_manifest_knows(default_build):
+def test_a_build_has_kits_that_its_manifest_knows(fixed_build):
     for platform, name in (("android", "mobilenet_v2-int8.tflite"), ("ios", "mobilenet_v2-int8.mlpackage")):
-        folder = default_build.folders[platform]
+        folder = fixed_build.folders[platform]
         files = manifest.read_manifest(folder)["files"]
         assert any(file.startswith("sdk/") and name in file for file in files), list(files)
         assert "sdk/README.md" in files
-        assert f"sdk: {'android/litert' if platform == 'android' else 'ios/coreml'} int8" in default_build.messages
+        assert f"sdk: {'android/litert' if platform == 'android' else 'ios/coreml'} int8" in fixed_build.messages
 
 
-def test_an_artifact_that_is_not_verified_gets_no_kit(default_build, tmp_path):
-    folder = default_build.folders["android"]
+def test_an_artifact_that_is_not_verified_gets_no_kit(fixed_build, tmp_path):
+    folder = fixed_build.folders["android"]
     content, golden, lines = manifest.read_manifest(folder), manifest.read_golden(folder / "golden"), []
     for entry in content["artifacts"]:
         entry["parity"] = "failed"

@@ -28,8 +28,8 @@ def write_key(folder, name, private=None):
 
 
 @pytest.fixture
-def folder(default_build, tmp_path):
-    return shutil.copytree(default_build.folders["android"], tmp_path / "android")
+def folder(fixed_build, tmp_path):
+    return shutil.copytree(fixed_build.folders["android"], tmp_path / "android")
 
 
 def test_a_signed_folder_verifies_with_its_key_and_no_other(folder, run_cli, tmp_path):
@@ -76,11 +76,11 @@ def test_without_a_key_a_changed_manifest_is_found_too(folder):
 
 
 @pytest.mark.parametrize("platform", ["android", "ios"])
-def test_the_bill_of_materials_is_valid_and_holds_every_artifact(platform, default_build):
+def test_the_bill_of_materials_is_valid_and_holds_every_artifact(platform, fixed_build):
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    folder = default_build.folders[platform]
+    folder = fixed_build.folders[platform]
     text, content = (folder / sbom.FILE).read_text(), manifest.read_manifest(folder)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bill = json.loads(text)
