@@ -275,7 +275,7 @@ def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], names: tuple[st
     for label in range(len(names)):
         order = np.flatnonzero(labels == label)
         random.shuffle(order)
-        held = max(1, round(len(order) * config.data.held_out))
+        held = max(1, round(len(order) * config.data.held_out_share))
         calibration = min(per_class, max(1, (len(order) - held) // 2))
         for position, index in enumerate(order):
             wanted = 0 if position < held else 1 if position < held + calibration else 2

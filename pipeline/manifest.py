@@ -66,6 +66,7 @@ class _Limit(_Open):
     needs_all: bool
     verdict: Verdict
     counts: _Counts | None
+    images_needed: int | None
 
 
 class _Entry(_Open):
@@ -196,14 +197,21 @@ def finite(value: float) -> float | str:
 
 def counted(content: Mapping[str, Any]) -> list[str]:
     """What a build counted on all its images, which the golden ones cannot repeat; a line for each verdict."""
-    lines = []
-    for entry in content["artifacts"]:
-        for check in entry["checks"]:
-            if check.get("counts"):
-                counts = Counts(**check["counts"])
-                told = f"{check['metric']} {check['sense']} {check['limit']:g} {check['verdict']}: {counts}"
-                lines.append(shown(f"{entry['target']} {entry['precision']}: {told}", 1000))
-    return lines
+    return [
+        shown(f"{entry['target']} {entry['precision']}: {told}", 1000)
+        for entry in content["artifacts"]
+        for told in counted_of(entry)
+    ]
+
+
+def counted_of(entry: Mapping[str, Any]) -> list[str]:
+    """The same of one artifact, by its `entry` in the manifest."""
+    checks = [check for check in entry["checks"] if check["counts"]]
+    return [
+        f"{c['metric']} {c['sense']} {c['limit']:g} {c['verdict']}: {Counts(**c['counts'])}"
+        + (f"; about {c['images_needed']:,} images could tell" if c["images_needed"] else "")
+        for c in checks
+    ]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -32,6 +32,9 @@ REFERENCES = {
 See = Callable[[str, "torch.Tensor"], None]
 """Is given the name of each quantizer in a graph, in order of execution, and the steps that it gave for an image."""
 
+_PIXELS_AT_ONCE = 32 * 32 * 32
+"""Small images are faster together; of large ones the work itself takes the time."""
+
 UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
 
@@ -183,13 +186,15 @@ def evaluate_quantized(
     Args:
         is_rounded: False leaves the rounding of activations out, not their clipping. The logits then follow each
             weight, and a copy of the program with one weight a step off differs.
-        see: is given what each quantizer gives.
+        see: is given what each quantizer gives, for one image at a time.
     """
     import torch
     from torch.fx import Interpreter, Node
 
     class Exact(Interpreter):
         def run_node(self, n: Node) -> object:
+            if n.op == "call_module":
+                return None  # a guard on the number of images
             name = str(n.target)
             if n.op == "call_function" and "quantize_per_tensor" in name:
                 args, _ = self.fetch_args_kwargs_from_env(n)
@@ -208,9 +213,16 @@ def evaluate_quantized(
 
     exact = Exact(module)
     with torch.no_grad():
-        parts = [exact.run(torch.from_numpy(image[None])).float().numpy() for image in images]
+        parts = [exact.run(torch.from_numpy(some)).float().numpy() for some in batches(images, see)]
     logits: NDArray[np.float32] = np.concatenate(parts)
     return logits
+
+
+def batches(images: NDArray[np.uint8], see: See | None) -> list[NDArray[np.uint8]]:
+    """Images ``(N, H, W, 4)`` in parts for a graph whose sums are exact, so that their number changes no logit; one at
+    a time where each is to be seen."""
+    size = 1 if see is not None else max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from .config import Android, Config, Ios, Project
 from .device import limits
 from .errors import ConfigError
 from .judge import Say
-from .manifest import Golden
+from .manifest import Golden, counted_of
 from .parity import Limit
 from .pixels import model_input
 from .ranking import top
@@ -67,6 +67,8 @@ class Contents:
         output_scale: step of the int8 logits.
         reference: key of `golden.expected` that the artifact must equal.
         limits: what a device's logits are judged by, against `reference`, ``fp32`` and ``int8``.
+        state: of the artifact's checks, ``verified`` or ``open``.
+        counted: its verdicts that were counted on held-out images, in words.
         golden: inputs and expected logits.
         categories: of each golden image, the first `TOP` (class, probability) of the reference's logits.
         pixels: images of odd shapes and what they become.
@@ -84,6 +86,8 @@ class Contents:
     output_scale: float
     reference: str
     limits: tuple[Limit, ...]
+    state: str
+    counted: tuple[str, ...]
     golden: Golden
     categories: tuple[tuple[tuple[int, float], ...], ...]
     pixels: tuple[PixelCase, ...]
@@ -156,6 +160,8 @@ def contents(
         output_scale=manifest["output_scale"],
         reference=reference,
         limits=limits(entry),
+        state=entry["parity"],
+        counted=tuple(counted_of(entry)),
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in golden.expected[reference]),
         pixels=pixel_cases(manifest["input"]["resolution"]),

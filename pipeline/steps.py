@@ -102,7 +102,8 @@ def data_job(config: Config) -> Job:
     settings = config.data
     packages = ["numpy", "pillow"]
     inputs: dict[str, Any] = {
-        "data settings": settings.model_dump(include={"source", "held_out", "calibration", "seed"}),
+        "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
+        "share held out": settings.held_out_share,
         "resolution": config.model.resolution,
     }
     if settings.source == "digits":
