@@ -162,7 +162,8 @@ def prepare(root: Path, width: float, size: int) -> None:
 
 
 def configure(root: Path, width: float, size: int, *, more: str = "", labels: str = "") -> None:
-    wide = (("quantize", "int8", "snr_db", -99), ("quantize", "int8", "accuracy_drop", 1), ("lower", "int8", "snr_loss_db", 99),
+    wide = (("quantize", "int8", "snr_db", -99), ("quantize", "int8", "accuracy_drop", 1),
+            ("quantize", "int8", "agreement", 0), ("lower", "int8", "snr_loss_db", 99),
             *(("lower", p, "accuracy_drop", 1) for p in ("fp16", "int8", "w8")))  # fmt: skip
     limits = "".join(
         f'[[limit]]\nleg = "{leg}"\nprecision = "{p}"\nmetric = "{m}"\nvalue = {float(v)}\nreason = "random weights"\n'
@@ -170,6 +171,7 @@ def configure(root: Path, width: float, size: int, *, more: str = "", labels: st
     )
     (root / "twinkeel.toml").write_text(
         f'[model]\nwidth = {width}\nresolution = {size}\n[data]\nsource = "folder"\npath = "images"\nheld_out = 0.25\n'
+        'accept_accuracy = "random weights"\n'
         f'calibration = 30\n{labels}[weights]\npath = "w.pth"\n{limits}{more}'
     )
 

@@ -24,7 +24,9 @@ from twinkeel.pipeline import manifest
 from twinkeel.pipeline.artifact import digest
 from twinkeel.pipeline.store import Store
 
-CONFIGURATION = """[weights]
+CONFIGURATION = """[data]
+accept_accuracy = "random weights"
+[weights]
 path = "w.pth"
 [targets]
 "android/onnx" = ["fp32", "int8"]

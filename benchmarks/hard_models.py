@@ -137,7 +137,11 @@ def rescaled(seeds: int) -> None:
 
 def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], digits: data.Dataset, out: Path) -> None:
     gate = {"leg": "quantize", "precision": "int8", "reason": "to see how bad it is"}
-    loose = [{**gate, "metric": "snr_db", "value": -99.0}, {**gate, "metric": "accuracy_drop", "value": 1.0}]
+    loose = [
+        {**gate, "metric": "snr_db", "value": -99.0},
+        {**gate, "metric": "accuracy_drop", "value": 1.0},
+        {**gate, "metric": "agreement", "value": 0.0},
+    ]
     config = Config.model_validate(
         {
             "weights": {"path": str(weights)},
@@ -180,7 +184,11 @@ def heavy(seeds: int) -> None:
             "weights": {"path": "random"},
             "data": {"calibration": 32, "held_out": 0.02},
             "quantize": {"equalize": "auto", "qat": "never"},
-            "limit": [{**gate, "metric": "snr_db", "value": 30.0}, {**gate, "metric": "accuracy_drop", "value": 1.0}],
+            "limit": [
+                {**gate, "metric": "snr_db", "value": 30.0},
+                {**gate, "metric": "accuracy_drop", "value": 1.0},
+                {**gate, "metric": "agreement", "value": 0.0},
+            ],
         }
     )
     images = data.load(config)

@@ -63,7 +63,7 @@ def init(path: Path) -> None:
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot write '{path}': {error}") from error
-    click.echo(f"wrote {path}")
+    _echo(f"wrote {path}")
 
 
 def _store_option(function: Any) -> Any:
@@ -87,7 +87,7 @@ def train(path: Path | None, out: Path, store_url: str | None) -> None:
     with report.progress(report.console()) as say:
         files = runner.weights(config, _model(config), _store(config, store_url), out, say)
     outputs.add(out, files)
-    click.echo(f"wrote {out / f'{config.project.name}.safetensors'}")
+    _echo(f"wrote {out / f'{config.project.name}.safetensors'}")
 
 
 @cli.command()
@@ -129,7 +129,7 @@ def build(
     for result in built.results:
         report.print_result(result, console)
     if is_json:
-        click.echo(report.as_json(built))
+        _echo(report.as_json(built))
     if built.comparison is not None:
         report.print_comparison(built.comparison, console)
     for name in built.files:
@@ -158,17 +158,17 @@ def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         lines = list(explain(asked, Workshop(store=store, scratch=Store(scratch))))
     if is_json:
-        click.echo(json.dumps([asdict(line) for line in lines], indent=2))
+        _echo(json.dumps([asdict(line) for line in lines], indent=2))
         return
     for line in lines:
         state = "may run" if line.is_open else "runs" if line.why else "kept"
-        click.echo(f"{state:7}  {line.name}{f': {line.why}' if line.why else ''}")
+        _echo(f"{state:7}  {line.name}{f': {line.why}' if line.why else ''}")
     runs, may = sum(bool(line.why) for line in lines), sum(line.is_open for line in lines)
     if not runs:
-        click.echo(f"nothing to do: all {len(lines)} are there")
+        _echo(f"nothing to do: all {len(lines)} are there")
         return
     more = f", {may} more as far as these come out different" if may else ""
-    click.echo(f"{runs - may} of {len(lines)} jobs would run{more}")
+    _echo(f"{runs - may} of {len(lines)} jobs would run{more}")
 
 
 @cli.group()
@@ -196,12 +196,12 @@ def check_cache(path: Path | None, store_url: str | None) -> None:
     store = _given_store(path, store_url)
     usage = store.usage(is_checked=True)
     for name in usage.damaged:
-        click.echo(f"damaged: {name}")
+        _echo(f"damaged: {name}")
     if usage.damaged:
         raise VerifyError(
             f"{len(usage.damaged)} files of the store '{store.url}' are damaged. A build that needs one makes it anew."
         )
-    click.echo(f"{len(usage.entries)} results, {usage.bytes:,} bytes, none damaged")
+    _echo(f"{len(usage.entries)} results, {usage.bytes:,} bytes, none damaged")
 
 
 @cache.command(name="prune")
@@ -213,7 +213,7 @@ def prune_cache(path: Path | None, store_url: str | None, max_gigabytes: float |
     store = _given_store(path, store_url)
     limit = _read_config(path).store.max_gigabytes if max_gigabytes is None else max_gigabytes
     dropped, freed = store.prune(int(limit * 1e9))
-    click.echo(f"dropped {dropped} results, {freed:,} bytes")
+    _echo(f"dropped {dropped} results, {freed:,} bytes")
 
 
 @cache.command(name="clear")
@@ -223,7 +223,7 @@ def clear_cache(path: Path | None, store_url: str | None) -> None:
     """Drop every result."""
     store = _given_store(path, store_url)
     store.clear()
-    click.echo(f"'{store.url}' is empty")
+    _echo(f"'{store.url}' is empty")
 
 
 @cli.command()
@@ -357,8 +357,8 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
     workers.quieten()
     found = classify.classify(model, image, labels, repeat)
     for name, probability in found.ranking[:top]:
-        click.echo(f"{100 * probability:6.2f} %  {name}")
-    click.echo(f"{found.milliseconds:.1f} ms an image here, median of {repeat}; {found.source}")
+        _echo(f"{100 * probability:6.2f} %  {name}")
+    _echo(f"{found.milliseconds:.1f} ms an image here, median of {repeat}; {found.source}")
 
 
 @cli.command()
@@ -368,7 +368,7 @@ def sign(folder: Path, key: Path) -> None:
     """Check the hashes of a finished folder and sign its manifest."""
     from . import signature
 
-    click.echo(f"wrote {signature.sign(folder, key)}")
+    _echo(f"wrote {signature.sign(folder, key)}")
 
 
 @cli.command()
@@ -386,7 +386,7 @@ def verify(folder: Path, key: Path | None) -> None:
     if key is not None:
         for platform in platforms:
             signature.check(platform, key)
-    click.echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
+    _echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
 
 
 @cli.command()
@@ -427,7 +427,7 @@ def models(classes: int, width: float | None, resolution: int) -> None:
 def list_targets() -> None:
     """The targets and their precisions."""
     for name, target in _targets().items():
-        click.echo(f"{name}: {', '.join(target.PRECISIONS)}")
+        _echo(f"{name}: {', '.join(target.PRECISIONS)}")
 
 
 def main() -> None:
@@ -436,10 +436,21 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # what a terminal or log cannot show is escaped, not an error
             stream.reconfigure(errors="backslashreplace")
     try:
-        cli(standalone_mode=True)
-    except TwinkeelError as error:
-        click.echo(f"error: {error}", err=True)
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
         sys.exit(error.exit_code)
+    except click.Abort:
+        _echo("stopped", is_error=True)
+        sys.exit(1)
+    except TwinkeelError as error:
+        _echo(f"error: {error}", is_error=True)
+        sys.exit(error.exit_code)
+
+
+def _echo(text: str, *, is_error: bool = False) -> None:
+    """A line to the stream as it is: click would write UTF-8 to one that takes ASCII alone."""
+    click.echo(text, file=sys.stderr if is_error else sys.stdout)
 
 
 def _targets() -> dict[str, Target]:
@@ -467,10 +478,10 @@ def _print_checks(folder: Path, results: list[tuple[str, list[Check]]]) -> None:
     failed = 0
     for name, checks in results:
         for check in checks:
-            click.echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
+            _echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
             failed += not check.is_met
     for line in manifest.counted(manifest.read_manifest(folder)):
-        click.echo(f"build  {line}")
+        _echo(f"build  {line}")
     if failed:
         raise ParityError(f"{failed} checks of '{folder}' failed")
 
