@@ -100,6 +100,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
                 "runtime": targets[r.artifact.target].KERNELS,
                 "parity": "verified" if r.is_verified else "failed",
                 "evidence": r.evidence,
+                "runs": list(r.runs),
                 "reference": r.reference,
                 "twin": r.twin,
                 "operators": r.operators,
@@ -155,6 +156,7 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
                 "agreement": manifest.finite(r.agreement),
                 "accuracy": manifest.finite(r.accuracy),
                 "evidence": r.evidence,
+                "runs": list(r.runs),
                 "checks": [manifest.described(c) for c in r.checks],
             }
             for r in contents.rows

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import parity
+from . import evidence, parity
 from .artifact import Artifact, Target
 from .config import Config
 from .measure import broken
@@ -32,6 +32,8 @@ class Measured:
         logits: ``(N, classes)`` on all images; None where it does not run.
         metrics: every metric that could be taken.
         names_classes: whether it holds the labels.
+        machine: where it was measured, as `machine.here` gives it.
+        versions: of the runtime's packages there.
         error: why it does not run.
     """
 
@@ -41,6 +43,8 @@ class Measured:
     logits: NDArray[np.float32] | None
     metrics: Mapping[str, float]
     names_classes: bool
+    machine: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
 
 
@@ -51,6 +55,7 @@ class Row:
     Attributes:
         latency_ms: median on this machine; NaN where it does not run.
         answers: on the held-out images; None where it does not run.
+        runs: what ran it where, the build itself first; see `evidence`.
     """
 
     artifact: Artifact
@@ -63,10 +68,12 @@ class Row:
     reference: str
     twin: str | None
     answers: Answers | None
+    runs: Sequence[evidence.Run] = ()
 
     @property
     def is_verified(self) -> bool:
-        return bool(self.checks) and all(check.is_met for check in self.checks)
+        is_met = bool(self.checks) and all(check.is_met for check in self.checks)
+        return is_met and all(map(evidence.is_met, self.runs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +169,7 @@ class Judge:
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
             answers=answers(logits[:count]),
+            runs=[evidence.row(evidence=target.EVIDENCE, by="build", machine=item.machine, versions=item.versions)],
         )
 
     def _broken_row(self, item: Measured) -> Row:

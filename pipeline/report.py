@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from . import evidence
 from .compare import Comparison
 from .finish import Built, Result
 from .judge import Say
@@ -86,7 +87,7 @@ def print_result(result: Result, to: Console) -> None:
             f"{100 * row.agreement:.2f} %",
             f"{100 * row.accuracy:.2f} %",
             f"{row.latency_ms:.3f}",
-            row.evidence,
+            "\n".join(map(evidence.short, row.runs)) or row.evidence,
             "verified" if row.is_verified else "FAILED",
         )
     accuracy = result.reference_accuracy
@@ -212,6 +213,11 @@ def failures(result: Result) -> list[str]:
     for row in result.rows:
         name = f"{row.artifact.target} {row.artifact.precision}"
         lines += [f"FAILED {name}: {check}" for check in row.checks if not check.is_met]
+        lines += [
+            f"FAILED {name}: {evidence.short(run).removesuffix(' FAILED')}"
+            for run in row.runs
+            if not evidence.is_met(run)
+        ]
     return lines + [f"FAILED {error}" for error in result.errors]
 
 
