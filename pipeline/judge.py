@@ -9,9 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import evidence, parity
+from . import parity
 from .artifact import Artifact, Target
 from .config import Config
+from .evidence import Run, is_met
+from .evidence import row as row_of_evidence
 from .measure import broken
 from .ranking import Answers, answers
 from .references import ORIGINAL
@@ -68,12 +70,11 @@ class Row:
     reference: str
     twin: str | None
     answers: Answers | None
-    runs: Sequence[evidence.Run] = ()
+    runs: Sequence[Run] = ()
 
     @property
     def is_verified(self) -> bool:
-        is_met = bool(self.checks) and all(check.is_met for check in self.checks)
-        return is_met and all(map(evidence.is_met, self.runs))
+        return bool(self.checks) and all(check.is_met for check in self.checks) and all(map(is_met, self.runs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ class Judge:
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
             answers=answers(logits[:count]),
-            runs=[evidence.row(evidence=target.EVIDENCE, by="build", machine=item.machine, versions=item.versions)],
+            runs=[row_of_evidence(evidence=target.EVIDENCE, by="build", machine=item.machine, versions=item.versions)],
         )
 
     def _broken_row(self, item: Measured) -> Row:

@@ -129,7 +129,7 @@ def _arm(info: Mapping[str, set[str]]) -> tuple[str, str]:
 def _features() -> dict[str, bool]:
     """What numpy has found of the processor's instructions, by its own names; right under an emulator too."""
     try:
-        from numpy._core._multiarray_umath import __cpu_features__ as found
+        from numpy._core._multiarray_umath import __cpu_features__ as found  # type: ignore[import-not-found]
     except ImportError:  # numpy 1
         from numpy.core._multiarray_umath import __cpu_features__ as found  # type: ignore[no-redef,import-not-found]
     return dict(found)

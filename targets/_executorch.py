@@ -14,7 +14,7 @@ from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.program import Program
 
 from . import _layers, _pte, _xnnpack
-from .runtimes import executorch as RUNTIME
+from .runtimes import executorch as runtime
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -24,6 +24,7 @@ PRECISIONS = ("fp32", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("executorch", "torch", "torchao")
 EVIDENCE = "runtime"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "int8": "int8-xnnpack"}
 READS: tuple[str, ...] = ()
 
@@ -44,7 +45,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
 
 def load(path: Path) -> Loaded:
-    return Loaded(run=RUNTIME.load(path))
+    return Loaded(run=runtime.load(path))
 
 
 def trace(path: Path) -> Trace:
@@ -54,7 +55,7 @@ def trace(path: Path) -> Trace:
     to its call.
     """
     content, kinds = _xnnpack.with_layers(path)
-    execute = RUNTIME.method(content)
+    execute = runtime.method(content)
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
         logits, *values = execute(pixels)

@@ -14,7 +14,7 @@ from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.program import Program
 
 from . import _layers
-from .runtimes import onnxruntime as RUNTIME
+from .runtimes import onnxruntime as runtime
 from .runtimes.onnxruntime import session as _session
 
 SUFFIX = ".onnx"
@@ -22,6 +22,7 @@ PRECISIONS = ("fp32", "int8")
 KERNELS = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "torch")
 EVIDENCE = "runtime"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "int8": "int8"}
 READS: tuple[str, ...] = ()
 
@@ -96,7 +97,7 @@ def _make_activations_unsigned(graph: Any) -> None:
 
 
 def load(path: Path) -> Loaded:
-    return Loaded(run=RUNTIME.load(path))
+    return Loaded(run=runtime.load(path))
 
 
 def trace(path: Path) -> Trace:

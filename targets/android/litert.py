@@ -15,7 +15,7 @@ from twinkeel.pipeline.program import Program
 from twinkeel.pipeline.reading import read_bytes
 
 from .. import _layers, _pte
-from ..runtimes import litert as RUNTIME
+from ..runtimes import litert as runtime
 from ..runtimes.litert import interpreter as _interpreter
 from ..runtimes.litert import invoke as _invoke
 from . import _flatbuffer
@@ -26,6 +26,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
 EVIDENCE = "runtime"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-xnnpack"}
 READS: tuple[str, ...] = ()
 
@@ -56,7 +57,7 @@ def load(path: Path) -> Loaded:
     Raises:
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
     """
-    return Loaded(run=RUNTIME.load(path))
+    return Loaded(run=runtime.load(path))
 
 
 def trace(path: Path) -> Trace:

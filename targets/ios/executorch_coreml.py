@@ -18,7 +18,7 @@ from twinkeel.pipeline.program import Program
 from twinkeel.pipeline.reading import shown
 
 from .. import _executorch, _layers, _pte
-from ..runtimes import coreml as core_ml
+from ..runtimes import coreml as runtime
 from . import _mlprogram, mil_executor
 
 NAME = "ios/executorch_coreml"
@@ -27,7 +27,7 @@ PRECISIONS = ("fp16", "int8")
 KERNELS = "coreml"
 PACKAGES = ("executorch", "coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
-RUNTIME = core_ml
+RUNTIME = runtime
 REFERENCES = {"fp16": "fp16-all", "int8": "int8-fp16"}
 READS: tuple[str, ...] = ("minimum_ios",)
 NEEDS = {"fp16": 17, "int8": 17}
