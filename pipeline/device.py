@@ -187,7 +187,8 @@ def judged(
     """The checks of logits ``(N, classes)`` of the golden inputs."""
     expected = golden.expected
     quantized = expected["int8"] if entry["precision"] == "int8" else None
-    metrics = parity.logit_metrics(expected[entry["reference"]], logits, expected["fp32"], quantized, output_scale)
+    with np.errstate(all="ignore"):  # infinities fail by their metrics
+        metrics = parity.logit_metrics(expected[entry["reference"]], logits, expected["fp32"], quantized, output_scale)
     return parity.judge(leg, limits(entry), metrics)
 
 
@@ -219,21 +220,29 @@ def record(folder: Path, found: Sequence[Judged]) -> None:
                 raise VerifyError(
                     f"'{folder}' was built anew meanwhile: {' '.join(item.key)} is another. Run it again."
                 )
-            for described in (entry, _row(table, entry)):
-                described["runs"] = evidence.merged(described.get("runs", []), [item.row])
-                if item.row["evidence"] == "device":
-                    described["evidence"] = "device"
-            is_good = all(check["is_met"] for check in entry["checks"]) and all(map(evidence.is_met, entry["runs"]))
-            entry["parity"] = "verified" if is_good and entry["checks"] else "failed"
+            entry["runs"] = evidence.merged(entry.get("runs", []), [item.row])
+            if item.row["evidence"] == "device":
+                entry["evidence"] = "device"
+            _row(table, entry).update(runs=entry["runs"], evidence=entry.get("evidence", ""))
+            is_good = (
+                bool(entry["checks"])
+                and all(map(_is_met, entry["checks"]))
+                and all(map(evidence.is_met, entry["runs"]))
+            )
+            entry["parity"] = "verified" if is_good else "failed"
         content["is_verified"] = (
             not content.get("errors")
-            and all(check["is_met"] for check in content.get("program_checks", []))
-            and all(entry["parity"] == "verified" for entry in content["artifacts"])
+            and all(map(_is_met, content.get("program_checks", [])))
+            and all(entry.get("parity") == "verified" for entry in content["artifacts"])
         )
         try:
             _write(folder, content, table)
         except OSError as error:
             raise TwinkeelError(f"cannot write to '{folder}': {error}. Nothing is recorded.") from error
+
+
+def _is_met(check: Mapping[str, Any]) -> bool:
+    return bool(check.get("is_met"))
 
 
 def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,12 +257,16 @@ def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> None:
     """Both files, each by a rename: the table first, then the manifest, which holds its hash. A signature goes."""
-    partial = folder / f".{manifest.PARITY}.partial"
-    manifest.write_json(table, partial)
-    content["files"][manifest.PARITY] = digest(partial)
-    next_manifest = folder / f".{manifest.MANIFEST}.partial"
-    manifest.write(content, next_manifest)
-    (folder / manifest.SIGNATURE).unlink(missing_ok=True)
-    partial.replace(folder / manifest.PARITY)
-    next_manifest.replace(folder / manifest.MANIFEST)
+    partial, next_manifest = (folder / f".{name}.partial" for name in (manifest.PARITY, manifest.MANIFEST))
+    try:
+        manifest.write_json(table, partial)
+        content["files"][manifest.PARITY] = digest(partial)
+        manifest.write(content, next_manifest)
+        (folder / manifest.SIGNATURE).unlink(missing_ok=True)
+        partial.replace(folder / manifest.PARITY)
+        next_manifest.replace(folder / manifest.MANIFEST)
+    finally:
+        for path in (partial, next_manifest):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     outputs.refresh(folder.resolve().parent)

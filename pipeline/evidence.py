@@ -57,7 +57,7 @@ def merged(runs: Iterable[Run], new: Iterable[Run]) -> list[Run]:
 
 
 def is_met(run: Run) -> bool:
-    return all(check["is_met"] for check in run["checks"])
+    return all(check.get("is_met") for check in run["checks"])
 
 
 def short(run: Run) -> str:

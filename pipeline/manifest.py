@@ -53,11 +53,11 @@ class _Limit(_Open):
     limit: float
     reason: str
     needs_all: bool
-    is_met: bool
+    is_met: bool = False
 
 
 class _Met(_Open):
-    is_met: bool
+    is_met: bool = False
 
 
 class _Run(_Open):
@@ -79,7 +79,7 @@ class _Entry(_Open):
     reference: _Word
     twin: _Word | None
     checks: list[_Limit]
-    parity: _Word
+    parity: _Word = ""
     runs: list[_Run] = []
 
 

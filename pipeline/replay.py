@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from . import device, evidence, far_side, machine, manifest
-from .artifact import Runtime, Target
+from .artifact import Runtime, Target, digest
 from .device import Word
 from .errors import DeviceError, VerifyError
 from .judge import Say
@@ -238,7 +238,7 @@ def replay(
         say(f"skipped {name}: {shown(reason, 400)}")
     if not found.logits:
         raise DeviceError(
-            f"no runtime is installed where '{command or sys.executable}' runs: "
+            f"no runtime is installed where '{shown(command or sys.executable)}' runs: "
             + "; ".join(f"{name}: {shown(reason)}" for name, reason in found.missing.items())
             + ". There: pip install "
             + " ".join(sorted({task.runtime.PACKAGES[0] for task in tasks if task.runtime.EVIDENCE == "runtime"}))
@@ -309,7 +309,7 @@ def _tasks(
                     f"skipped {name}: it has no limit that logits are judged by, as one that did not run when it was built"
                 )
                 continue
-            same = runtime.NAME, entry["sha256"], inputs
+            same = runtime.NAME, digest(folder / entry["path"]), inputs
             if same in known:
                 known[same].owners.append((folder, key))
                 continue
@@ -371,7 +371,7 @@ class Conversation:
             if not batch:
                 return self.found
             self._start(batch)
-        raise DeviceError(f"'{shlex.join(self.command)}' ended too early {MOST_STARTS} times. It is given up.")
+        raise DeviceError(f"'{shown(shlex.join(self.command))}' ended too early {MOST_STARTS} times. It is given up.")
 
     def _batch(self) -> list[int]:
         """What is left, up to `BATCH` bytes. What has been fatal once is tried alone."""
@@ -579,7 +579,7 @@ class Process:
         self.command, self.content, self.mark, self.most, self.silence = command, content, mark, most, silence
 
     def __str__(self) -> str:
-        return shlex.join(self.command)
+        return shown(shlex.join(self.command))
 
     def __enter__(self) -> Process:
         try:
