@@ -69,12 +69,14 @@ def _missing(runtime: Any, *, is_shallow: bool) -> str:
     """Why a runtime is not there, in words; empty where it is."""
     if reason := getattr(runtime, "missing", str)():
         return str(reason)
-    absent = [module for module in runtime.MODULES if importlib.util.find_spec(module.split(".")[0]) is None]
-    if absent:
-        return f"not installed: no module '{absent[0].split('.')[0]}'"
     try:
+        absent = [module for module in runtime.MODULES if importlib.util.find_spec(module.split(".")[0]) is None]
+        if absent:
+            return f"not installed: no module '{absent[0].split('.')[0]}'"
         for module in () if is_shallow else runtime.MODULES:
             importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return f"not installed: {error}"
     except Exception as error:  # native libraries that do not fit this machine raise anything
         return f"installed, but it cannot be imported: {type(error).__name__}: {error}"
     return ""

@@ -147,7 +147,7 @@ def finish():
     from twinkeel.pipeline import evidence, machine, manifest, parity
     from twinkeel.pipeline.artifact import seal
 
-    def write(folder, artifacts, expected, names, images):
+    def write(folder, artifacts, expected, names, images, output_scale=0.1):
         """Artifacts are given by target, its kernels, precision, path, reference and evidence."""
         manifest.write_golden(manifest.Golden(names=names, inputs=images, expected=expected), folder / "golden")
         entries = []
@@ -170,7 +170,13 @@ def finish():
             )
         manifest.write_json({"artifacts": entries}, folder / manifest.PARITY)
         labels = [f"class {n}" for n in range(expected["fp32"].shape[1])]
-        content = {"schema_version": 1, "labels": labels, "output_scale": 0.1, "is_verified": True, "errors": []}
+        content = {
+            "schema_version": 1,
+            "labels": labels,
+            "output_scale": output_scale,
+            "is_verified": True,
+            "errors": [],
+        }
         content |= {"artifacts": entries, "program_checks": []}
         manifest.write(content | {"files": manifest.hash_files(folder)}, folder / manifest.MANIFEST)
         manifest.verify(folder)

@@ -9,6 +9,8 @@ import base64
 import json
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -368,7 +370,7 @@ if not json.loads(archive.read("request.json"))["tasks"]:  # what it has, told a
 LIES = {
     "no machine": "imports()",
     "no JSON": "raw('{')",
-    "deep JSON": "raw('[' * 100000)",
+    "deep JSON": "raw('[' * 2000 + ']' * 2000)",
     "a key twice": 'raw(\'{"kind": "end", "kind": "end"}\')',
     "an unknown kind": "send('verdict', is_met=True)",
     "one thing more": "hello(verdict='verified')",
@@ -410,3 +412,189 @@ def test_logits_that_are_no_numbers_fail(build, toy, logits):
     text = f"hello(); imports(); begin(); logits(content={encoded!r}); send('end')"
     found = run(build("fine") / "android", both(toy()), python(LIAR + text))
     assert found and not any(check.is_met for _, checks in found for check in checks), found
+
+
+# ---- the runtimes themselves
+
+
+@pytest.fixture(scope="session")
+def small_build(make_program, finish, tmp_path_factory):
+    """A finished folder of LiteRT's and onnxruntime's artifacts and one of ExecuTorch, of a model with random weights.
+
+    Its BatchNorm has seen enough for logits that differ from image to image, in int8 too.
+    """
+    import torch
+    from twinkeel.model import mobilenet_v2
+    from twinkeel.pipeline import references
+    from twinkeel.targets.android import executorch, litert, onnx
+
+    torch.manual_seed(0)
+    program = make_program(mobilenet_v2.create(10, 0.35), 32, passes=40)
+    folder, random = tmp_path_factory.mktemp("small") / "android", np.random.default_rng(1)
+    images = random.integers(0, 256, (6, 32, 32, 4), np.uint8)
+    images[3:] = random.integers(0, 256, (3, 1, 1, 4))  # of one colour
+    images[..., 3] = 255
+    wanted = [(t, p) for t in (litert, onnx) for p in ("fp32", "int8")] + [(executorch, "fp32")]
+    keys = sorted({target.REFERENCES[precision] for target, precision in wanted} | {"fp32", "int8"})
+    expected = {key: references.run(program, key, images, range(len(images)))[0] for key in keys}
+    artifacts = []
+    for target, precision in wanted:
+        path = folder / target.NAME.split("/")[1] / f"small-{precision}{target.SUFFIX}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target.build(program, precision, path)
+        artifacts.append((target.NAME, target.KERNELS, precision, path, target.REFERENCES[precision], target.EVIDENCE))
+    assert len(np.unique(expected["int8-xnnpack"], axis=0)) == len(images)
+    names = tuple(f"image-{n}" for n in range(len(images)))
+    return finish(folder, artifacts, expected, names, images, program.output_scale)
+
+
+@pytest.fixture
+def folder(small_build, tmp_path):
+    return shutil.copytree(small_build, tmp_path / "android")
+
+
+@pytest.fixture
+def arm64():
+    """Command of an arm64 Python with the runtimes; without one the test is skipped, and fails where it must be there."""
+    return needed(
+        "TWINKEEL_ARM64_PYTHON", "an arm64 Python with numpy, ai-edge-litert and onnxruntime, qemu's for example"
+    )
+
+
+def needed(variable, what):
+    if found := os.environ.get(variable):
+        return shlex.quote(found)
+    return (pytest.fail if os.environ.get("CI") else pytest.skip)(f"set {variable} to {what}")
+
+
+def values(found):
+    """Metrics by artifact."""
+    return {name.split(",")[0]: {c.metric: c.measured for c in checks} for name, checks in found}
+
+
+def test_all_runtimes_that_are_installed_here(folder):
+    found = values(run(folder, cli._targets()))
+    assert len(found) == 5
+    assert found["android/litert int8"]["equal_logits"] >= 0.999, found
+    assert all(found[f"android/{name} fp32"]["snr_db"] >= 90 for name in ("litert", "onnx", "executorch")), found
+    versions = [entry["runs"][0]["versions"] for entry in content(folder)["artifacts"]]
+    assert [sorted(v) for v in versions] == [["ai-edge-litert"]] * 2 + [["onnxruntime"]] * 2 + [["executorch", "torch"]]
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchao", "executorch", "coremltools", "litert_torch", "ai_edge_quantizer",
+                                  "onnx", "onnxscript", "sklearn", "scipy"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_neither_torch_nor_a_converter_is_needed(folder, tmp_path):
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCKED)
+    path = f"{tmp_path / 'blocked'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()", "replay", str(folder)],
+        env={**os.environ, "PYTHONPATH": path, "TWINKEEL_STORE": str(tmp_path / "no store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped ExecuTorch: not installed" in done.stderr, done.stderr
+    by = [entry["runs"][0]["by"] for entry in content(folder)["artifacts"]]
+    assert by == ["replay"] * 4 + ["build"] and not (tmp_path / "no store").exists()
+
+
+@pytest.mark.parametrize("processor", ["cortex-a53", "max"])
+def test_arm64_under_qemu(folder, arm64, monkeypatch, processor):
+    """LiteRT's int8 is XNNPACK's to the bit on every instruction set; onnxruntime's is held to its limits alone."""
+    monkeypatch.setenv("CPU", processor)
+    said = []
+    found = values(run(folder, cli._targets(), arm64, said=said))
+    print(processor, json.dumps(found, indent=1), *said, sep="\n")
+    assert found["android/litert int8"]["equal_logits"] == 1
+    assert found["android/litert fp32"]["snr_db"] >= 90 and found["android/onnx fp32"]["snr_db"] >= 90
+    assert "skipped ExecuTorch: not installed: no module 'torch'" in said
+    litert = content(folder)["artifacts"][1]
+    assert litert["precision"] == "int8" and [row["by"] for row in litert["runs"]] == ["build", "replay"]
+    row = litert["runs"][1]
+    assert row["machine"]["architecture"] == "arm64" and row["machine"]["processor"] == processor
+    assert row["machine"]["emulator"].startswith("qemu ")
+    assert ("SVE" in row["machine"]["instruction_set"]) == (processor == "max")
+    assert row["where"].startswith(f"arm64 ({processor}, qemu ") and row["versions"].keys() == {"ai-edge-litert"}
+
+
+def test_a_weight_that_was_changed(folder, arm64, monkeypatch, run_cli):
+    """As it is, its file is named; sealed again, as someone does who cheats, the replay names artifact and metric."""
+    monkeypatch.setenv("CPU", "cortex-a53")
+    path = folder / "litert" / "small-int8.tflite"
+    whole = path.read_bytes()
+    place = first_weights(whole)
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+    result = run_cli("replay", folder, "--python", arm64)
+    assert isinstance(result.exception, VerifyError) and "changed: litert/small-int8.tflite" in str(result.exception)
+    changed = content(folder)
+    changed["artifacts"][1]["sha256"] = manifest.digest(path)
+    manifest.write(changed | {"files": manifest.hash_files(folder)}, folder / manifest.MANIFEST)
+    manifest.verify(folder)
+    result = run_cli("replay", folder, "--python", arm64)
+    assert isinstance(result.exception, ParityError), f"{result.output}\n{result.exception!r}"
+    failed = [line for line in result.output.splitlines() if line.startswith("FAILED")]
+    print(*failed, sep="\n")
+    assert failed and all("android/litert int8, runtime arm64 (cortex-a53, qemu" in line for line in failed), failed
+    assert any("equal_logits is 0." in line and "allowed >= 0.999" in line for line in failed), failed
+    assert content(folder)["is_verified"] is False
+
+
+def first_weights(content):
+    """A place in the first layer's weights of a .tflite file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    kinds = [model.OperatorCodes(n).BuiltinCode() for n in range(model.OperatorCodesLength())]
+    first = next(
+        op
+        for op in map(graph.Operators, range(graph.OperatorsLength()))
+        if kinds[op.OpcodeIndex()] == schema.BuiltinOperator.CONV_2D
+    )
+    buffer = model.Buffers(graph.Tensors(first.Inputs(1)).Buffer())
+    return buffer._tab.Vector(buffer._tab.Offset(4)) + 5
+
+
+# ---- which machine
+
+
+def test_an_emulated_processor_of_the_same_architecture_is_told_from_the_own_one():
+    qemu = needed("TWINKEEL_QEMU_X86_64", "qemu's qemu-x86_64")
+    if machine.here()["architecture"] != "x86-64":
+        pytest.skip("x86-64 only: this Python is what is emulated")
+    text = f"exec(open({machine.__file__!r}).read()); import json; print(json.dumps(here()))"
+    command = [*shlex.split(qemu), "-cpu", "Haswell", sys.executable, "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["instruction_set"] == "AVX2" and found["processor"] == "Haswell", found
+    assert machine.short(found).startswith("x86-64 (AVX2, qemu ") and machine.here()["emulator"] == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "architecture", "expected"),
+    [
+        ("Features : fp asimd asimddp\nCPU part : 0xd05\nCPU part : 0xd0b\n", "aarch64", "arm64 (cortex-a55 + cortex-a76)"),
+        ("Features : fp asimd\nCPU part : 0xfff\n", "aarch64", "arm64 (0xfff)"),
+        ("", "aarch64", "arm64 (NEON)"),
+        ("model name : VirtualApple @ 2.50GHz\nflags : sse2\n", "x86_64", "x86-64 (AVX2, Rosetta 2)"),
+        ("model name : A processor\nflags : avx2 avx_vnni amx_int8\n", "x86_64", "x86-64 (AVX2, AVX-VNNI, AMX)"),
+        ("", "riscv64", "riscv64"),
+    ],
+)  # fmt: skip
+def test_what_a_machine_is_called(monkeypatch, file, architecture, expected):
+    monkeypatch.setattr(machine, "_text", lambda path: file if path == "/proc/cpuinfo" else "")
+    monkeypatch.setattr(machine, "_features", lambda: {"AVX2": "86" in architecture, "SSE2": "86" in architecture})
+    monkeypatch.setattr(machine, "_emulator", lambda: ("", ""))
+    monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
+    assert machine.short(machine.here()) == expected
