@@ -87,7 +87,8 @@ def print_result(result: Result, to: Console) -> None:
             f"{100 * row.agreement:.2f} %",
             f"{100 * row.accuracy:.2f} %",
             f"{row.latency_ms:.3f}",
-            "\n".join(map(evidence.short, row.runs)) or row.evidence,
+            "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
+            or row.evidence,
             "verified" if row.is_verified else "FAILED",
         )
     accuracy = result.reference_accuracy
@@ -213,11 +214,7 @@ def failures(result: Result) -> list[str]:
     for row in result.rows:
         name = f"{row.artifact.target} {row.artifact.precision}"
         lines += [f"FAILED {name}: {check}" for check in row.checks if not check.is_met]
-        lines += [
-            f"FAILED {name}: {evidence.short(run).removesuffix(' FAILED')}"
-            for run in row.runs
-            if not evidence.is_met(run)
-        ]
+        lines += [f"FAILED {name}: {evidence.short(run)}" for run in row.runs if not evidence.is_met(run)]
     return lines + [f"FAILED {error}" for error in result.errors]
 
 

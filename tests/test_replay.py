@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from twinkeel.pipeline import cli, evidence, machine, manifest, outputs, replay
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
+from twinkeel.targets.android import litert
 
 TOY = """
 import os, signal, time
@@ -179,7 +180,7 @@ def test_a_machine_that_computes_something_else_fails_the_folder_until_it_does_n
     assert "snr_db is 40, allowed >= 90" in result.output, result.output
     made = content(out / "android")
     assert made["is_verified"] is False and made["artifacts"][0]["parity"] == "failed"
-    assert evidence.short(made["artifacts"][0]["runs"][0]).endswith("FAILED")
+    assert not evidence.is_met(made["artifacts"][0]["runs"][0])
     outputs.verify(out)
     monkeypatch.delenv("TOY_FACTOR")
     result = run_cli("replay", out)
@@ -426,7 +427,7 @@ def small_build(make_program, finish, tmp_path_factory):
     import torch
     from twinkeel.model import mobilenet_v2
     from twinkeel.pipeline import references
-    from twinkeel.targets.android import executorch, litert, onnx
+    from twinkeel.targets.android import executorch, onnx
 
     torch.manual_seed(0)
     program = make_program(mobilenet_v2.create(10, 0.35), 32, passes=40)
@@ -513,15 +514,19 @@ def test_neither_torch_nor_a_converter_is_needed(folder, tmp_path):
 def test_arm64_under_qemu(folder, arm64, monkeypatch, processor):
     """LiteRT's int8 is XNNPACK's to the bit on every instruction set; onnxruntime's is held to its limits alone."""
     monkeypatch.setenv("CPU", processor)
-    said = []
-    found = values(run(folder, cli._targets(), arm64, said=said))
+    targets, said = cli._targets(), []
+    if processor == "max":  # for time; what is known of another processor holds for this one as well
+        targets = {"android/litert": targets["android/litert"]}
+    found = values(run(folder, targets, arm64, said=said))
     print(processor, json.dumps(found, indent=1), *said, sep="\n")
     assert found["android/litert int8"]["equal_logits"] == 1
-    assert found["android/litert fp32"]["snr_db"] >= 90 and found["android/onnx fp32"]["snr_db"] >= 90
-    assert "skipped ExecuTorch: not installed: no module 'torch'" in said
-    litert = content(folder)["artifacts"][1]
-    assert litert["precision"] == "int8" and [row["by"] for row in litert["runs"]] == ["build", "replay"]
-    row = litert["runs"][1]
+    assert all(metrics["snr_db"] >= 90 for name, metrics in found.items() if name.endswith("fp32")), found
+    if processor != "max":
+        assert {"android/onnx fp32", "android/onnx int8"} <= found.keys()
+        assert "skipped ExecuTorch: not installed: no module 'torch'" in said
+    entry = content(folder)["artifacts"][1]
+    assert entry["precision"] == "int8" and [row["by"] for row in entry["runs"]] == ["build", "replay"]
+    row = entry["runs"][1]
     assert row["machine"]["architecture"] == "arm64" and row["machine"]["processor"] == processor
     assert row["machine"]["emulator"].startswith("qemu ")
     assert ("SVE" in row["machine"]["instruction_set"]) == (processor == "max")
@@ -531,6 +536,7 @@ def test_arm64_under_qemu(folder, arm64, monkeypatch, processor):
 def test_a_weight_that_was_changed(folder, arm64, monkeypatch, run_cli):
     """As it is, its file is named; sealed again, as someone does who cheats, the replay names artifact and metric."""
     monkeypatch.setenv("CPU", "cortex-a53")
+    monkeypatch.setattr(cli, "_targets", lambda: {"android/litert": litert})
     path = folder / "litert" / "small-int8.tflite"
     whole = path.read_bytes()
     place = first_weights(whole)
