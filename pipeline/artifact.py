@@ -56,12 +56,30 @@ class Loaded:
     classify: Classify | None = None
 
 
+class Runtime(Protocol):
+    """What a module below `targets/runtimes/` has. It is sent to machines where nothing of this project is: it imports
+    `pipeline.errors` and numpy, and the rest in its functions. With ``missing() -> str`` it says why it cannot be on a
+    machine at all."""
+
+    __name__: str  # the module's own
+    NAME: str  # for people
+    PACKAGES: tuple[str, ...]  # distributions whose versions are recorded, the one to install first
+    MODULES: tuple[str, ...]  # to import; it is installed where all can be
+    UNITS: tuple[str, ...]  # what can compute, in the runtime's own words
+    EVIDENCE: str  # "runtime", or "device" where only the phones' own system has it
+
+    def load(self, artifact: Path | bytes, unit: str) -> Run:
+        """The artifact's file or folder, or a file's content, ready to run on a unit."""
+
+
 class Target(Protocol):
     """What a module below `targets/` has; see `targets/_onnx.py` for the smallest one.
 
     A module may also have ``NEEDS``, the lowest iOS version of each precision; ``TWINS``, the quantized precisions that
     are checked in a float32 copy as well, with ``build_twin`` to make it; and ``READS``, which of `saved.DESCRIPTIVE`
     ``build`` reads from the program: a change of the others does not make its artifacts anew. Without it, all count.
+    With ``RUNTIME``, a `Runtime`, `twinkeel replay` runs its artifacts wherever that is installed; with
+    ``payload(path, folder) -> Path``, what it writes below `folder` in their place.
     With ``trace(path) -> Trace``, `twinkeel drift` looks at the layers of an int8 artifact: the file's own operations
     and constants on what `load` runs them on, in its exact arithmetic where it has one. Opening the file must not
     change what it computes.

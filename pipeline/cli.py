@@ -326,18 +326,24 @@ def drift(out: Path) -> None:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-def replay(folder: Path) -> None:
-    """On a Mac: run the golden inputs through Core ML itself and record the evidence."""
-    import platform
+@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+@click.option("--python", "command", help='Another Python: "ssh host python3", "docker run -i IMAGE python".')
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=300, show_default=True, help="Seconds without a sign of life."
+)
+def replay(out: Path, command: str | None, timeout: float) -> None:
+    """Run the golden inputs through every runtime that is installed, and record the evidence.
 
-    from ..targets.ios import _device
-    from . import device, manifest
+    OUT holds a build's folders, or is one of them. With --python the runtimes of another Python run them: on another
+    machine, or behind an emulator. It needs numpy and a runtime, and nothing of twinkeel.
+    """
+    from . import manifest, report
+    from . import replay as stage
 
-    manifest.verify(folder)
-    device.check_system(platform.system(), folder)
-    machine = {"system": f"macOS {platform.mac_ver()[0]}", "machine": platform.machine()}
-    _print_checks(folder, device.replay(folder, _targets(), _device.predict, machine))
+    folders = [out] if (out / manifest.MANIFEST).is_file() else _platform_folders(out)
+    with report.progress(report.console(is_error=True)) as say:
+        found = stage.replay(folders, _targets(), say, command, timeout)
+    _print_checks(out, found)
 
 
 @cli.command()

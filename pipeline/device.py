@@ -1,20 +1,19 @@
-"""What a device says of the golden inputs, judged and recorded: a Mac here and now, or results from a phone."""
+"""Logits that other machines computed from the golden inputs: judged, and recorded in the finished folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import manifest, outputs, parity
-from .artifact import Target, digest
-from .errors import DeviceError, VerifyError
-from .measure import broken
-from .measure import described as described_error
+from . import evidence, manifest, outputs, parity
+from .artifact import digest
+from .errors import TwinkeelError, VerifyError
 from .parity import Check, Limit, Logits
 from .reading import read_bytes, shown
 
@@ -23,9 +22,6 @@ SCHEMA_VERSION = 1
 
 UNITS = ("CPU_ONLY", "ALL")
 """Core ML's names: the CPU alone, and whatever it chooses among CPU, GPU and Neural Engine."""
-
-Predict = Callable[[Path, NDArray[np.uint8], str], Logits]
-"""(artifact, images ``(N, H, W, 4)`` uint8, unit) -> logits ``(N, classes)``."""
 
 _UNMEASURED = "chosen from the rounding of its arithmetic; not yet measured on a Mac, tighten it when it is"
 DEVICE_LIMITS: Mapping[str, tuple[Limit, ...]] = {
@@ -44,6 +40,10 @@ MAX_RESULTS_BYTES = 200_000_000
 """Larger result files are refused before they are read: 100 images of 100,000 classes are 100 MB."""
 
 
+Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+"""Text on one line, which a terminal may be given."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -51,8 +51,8 @@ class _Strict(BaseModel):
 class Device(_Strict):
     """Which machine: ``Android 15`` or ``iOS 18.1``, and its model."""
 
-    system: str = Field(min_length=1, max_length=200)
-    machine: str = Field(min_length=1, max_length=200)
+    system: Word = Field(min_length=1)
+    machine: Word = Field(min_length=1)
 
 
 class Run(_Strict):
@@ -62,7 +62,7 @@ class Run(_Strict):
         units: what computed: ``CPU`` on Android, one of `UNITS` on iOS.
     """
 
-    units: str = Field(min_length=1, max_length=50)
+    units: Word = Field(min_length=1, max_length=50)
     logits: dict[str, list[float | None]]
 
 
@@ -90,44 +90,6 @@ def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
     )
 
 
-def check_system(system: str, folder: Path) -> None:
-    """Raise a DeviceError, which says what is needed, on anything but macOS.
-
-    Args:
-        system: as `platform.system()` gives it; ``Darwin`` on a Mac.
-    """
-    if system != "Darwin":
-        raise DeviceError(
-            f"replay runs the golden inputs through Core ML, which macOS alone has; this is {system}. "
-            f"Copy '{folder}' to a Mac (macOS 15 or later for packages that need iOS 18), install twinkeel there, and "
-            "run the same command. "
-            f"What can be checked here: `twinkeel parity {folder}`."
-        )
-
-
-def replay(
-    folder: Path, targets: Mapping[str, Target], predict: Predict, machine: Mapping[str, str]
-) -> list[tuple[str, list[Check]]]:
-    """Run every Core ML artifact of a finished folder on each of `UNITS`; (name, checks) of each.
-
-    ``parity.json`` and ``manifest.json`` then say ``device``, and which machine it was.
-
-    Raises:
-        VerifyError: the folder is not what its manifest says, or holds no Core ML artifact.
-    """
-    content, golden = manifest.read_verified(folder)
-    found = []
-    for entry in content["artifacts"]:
-        target = targets.get(entry["target"])
-        if target is None or target.KERNELS != "coreml":
-            continue
-        runs = {unit: _predicted(folder / entry["path"], entry, golden, content, predict, unit) for unit in UNITS}
-        found.append((entry, runs))
-    if not found:
-        raise VerifyError(f"'{folder}' holds no Core ML artifact to replay. `twinkeel build ios` makes them.")
-    return _record(folder, content, found, machine)
-
-
 def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     """Judge the results that a kit's test wrote on a device, and record them; (name, checks) of each run.
 
@@ -140,7 +102,7 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     results = read_results(file)
     entry = _entry(content, results, file)
     classes = len(content["labels"])
-    runs = {}
+    found: list[Judged] = []
     for run in results.runs:
         if set(run.logits) != set(golden.names):
             apart = [shown(name) for name in sorted(set(run.logits) ^ set(golden.names))[:5]]
@@ -150,11 +112,22 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
         wrong = [name for name, logits in run.logits.items() if len(logits) != classes]
         if wrong:
             raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.logits[wrong[0]])} logits, the model {classes}")
-        if run.units in runs:
+        if any(item.row["units"] == run.units for item in found):
             raise VerifyError(f"'{file}': it holds two runs of {shown(run.units)}")
         logits = np.array([run.logits[name] for name in golden.names], np.float32)
-        runs[run.units] = _judged(entry, golden, logits, content["output_scale"])
-    return _record(folder, content, [(entry, runs)], results.device.model_dump())
+        checks = judged("device", entry, golden, logits, content["output_scale"])
+        row = evidence.row(
+            evidence="device",
+            by="kit",
+            machine={"system": results.device.system, "processor": results.device.machine},
+            versions={},
+            units=run.units,
+            checks=[manifest.described(check) for check in checks],
+        )
+        key = (entry["target"], entry["precision"])
+        found.append(Judged(key=key, sha256=entry["sha256"], row=row, checks=checks))
+    record(folder, found)
+    return [(f"{' '.join(item.key)} {item.row['units']}", item.checks) for item in found]
 
 
 def read_results(file: Path) -> Results:
@@ -193,53 +166,83 @@ def _entry(content: Mapping[str, Any], results: Results, file: Path) -> dict[str
     raise VerifyError(f"'{file}' is of {made}, which this folder does not hold")
 
 
-def _predicted(
-    path: Path,
-    entry: Mapping[str, Any],
-    golden: manifest.Golden,
-    content: Mapping[str, Any],
-    predict: Predict,
-    unit: str,
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What is to be recorded of an artifact, given by target and precision.
+
+    Attributes:
+        sha256: of the artifact that ran.
+        row: of evidence.
+    """
+
+    key: tuple[str, str]
+    sha256: str
+    row: evidence.Run
+    checks: list[Check]
+
+
+def judged(
+    leg: str, entry: Mapping[str, Any], golden: manifest.Golden, logits: Logits, output_scale: float
 ) -> list[Check]:
-    try:
-        logits = predict(path, golden.inputs, unit)
-        if logits.shape != golden.expected[entry["reference"]].shape:
-            raise ValueError(f"{logits.shape} logits where one of each class and image was expected")
-    except Exception as error:  # Core ML raises its own errors; the others still deserve their turn
-        return [broken(described_error(error))]
-    return _judged(entry, golden, logits, content["output_scale"])
-
-
-def _judged(entry: Mapping[str, Any], golden: manifest.Golden, logits: Logits, output_scale: float) -> list[Check]:
+    """The checks of logits ``(N, classes)`` of the golden inputs."""
     expected = golden.expected
     quantized = expected["int8"] if entry["precision"] == "int8" else None
-    metrics = parity.logit_metrics(expected[entry["reference"]], logits, expected["fp32"], quantized, output_scale)
-    return parity.judge("device", limits(entry), metrics)
+    with np.errstate(all="ignore"):  # infinities fail by their metrics
+        metrics = parity.logit_metrics(expected[entry["reference"]], logits, expected["fp32"], quantized, output_scale)
+    return parity.judge(leg, limits(entry), metrics)
 
 
-def _record(
-    folder: Path,
-    content: dict[str, Any],
-    found: list[tuple[dict[str, Any], dict[str, list[Check]]]],
-    machine: Mapping[str, str],
-) -> list[tuple[str, list[Check]]]:
-    """Write the checks of each (entry, units -> checks) as evidence ``device`` into both files; (name, checks)."""
-    table = manifest.read_json(folder / manifest.PARITY)
-    for entry, runs in found:
-        record = [
-            {"units": unit, **machine, "checks": [manifest.described(check) for check in checks]}
-            for unit, checks in runs.items()
-        ]
-        for described in (entry, _row(table, entry)):
-            described["evidence"], described["device"] = "device", record
-        if not all(check.is_met for checks in runs.values() for check in checks):
-            entry["parity"], content["is_verified"] = "failed", False
-    _write(folder, content, table)
-    return [
-        (f"{entry['target']} {entry['precision']} {unit}", checks)
-        for entry, runs in found
-        for unit, checks in runs.items()
-    ]
+def entry_of(content: Mapping[str, Any], key: tuple[str, str]) -> dict[str, Any]:
+    """An artifact's entry in the manifest, by target and precision; a VerifyError where there is none."""
+    for entry in content["artifacts"]:
+        if (entry["target"], entry["precision"]) == key:
+            found: dict[str, Any] = entry
+            return found
+    raise VerifyError(f"this folder does not hold {shown(' '.join(key))}")
+
+
+def record(folder: Path, found: Sequence[Judged]) -> None:
+    """Add rows of evidence to both files. An artifact is verified where its build found nothing and no row does.
+
+    Raises:
+        VerifyError: the folder was changed since its artifacts were read.
+        TwinkeelError: it cannot be written.
+    """
+    parent = folder.resolve().parent
+    # a build, or another replay, may be at work in the same folder
+    is_built_here = (parent / outputs.INDEX).is_file()
+    with outputs.claimed(parent, lambda *_: None) if is_built_here else contextlib.nullcontext():
+        content, _ = manifest.read_verified(folder)
+        table = manifest.read_json(folder / manifest.PARITY)
+        for item in found:
+            entry = entry_of(content, item.key)
+            if entry["sha256"] != item.sha256:
+                raise VerifyError(
+                    f"'{folder}' was built anew meanwhile: {' '.join(item.key)} is another. Run it again."
+                )
+            entry["runs"] = evidence.merged(entry.get("runs", []), [item.row])
+            if item.row["evidence"] == "device":
+                entry["evidence"] = "device"
+            _row(table, entry).update(runs=entry["runs"], evidence=entry.get("evidence", ""))
+            is_good = (
+                bool(entry["checks"])
+                and all(map(_is_met, entry["checks"]))
+                and all(map(evidence.is_met, entry["runs"]))
+            )
+            entry["parity"] = "verified" if is_good else "failed"
+        content["is_verified"] = (
+            not content.get("errors")
+            and all(map(_is_met, content.get("program_checks", [])))
+            and all(entry.get("parity") == "verified" for entry in content["artifacts"])
+        )
+        try:
+            _write(folder, content, table)
+        except OSError as error:
+            raise TwinkeelError(f"cannot write to '{folder}': {error}. Nothing is recorded.") from error
+
+
+def _is_met(check: Mapping[str, Any]) -> bool:
+    return bool(check.get("is_met"))
 
 
 def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,12 +257,16 @@ def _row(table: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> None:
     """Both files, each by a rename: the table first, then the manifest, which holds its hash. A signature goes."""
-    partial = folder / f".{manifest.PARITY}.partial"
-    manifest.write_json(table, partial)
-    content["files"][manifest.PARITY] = digest(partial)
-    next_manifest = folder / f".{manifest.MANIFEST}.partial"
-    manifest.write(content, next_manifest)
-    (folder / manifest.SIGNATURE).unlink(missing_ok=True)
-    partial.replace(folder / manifest.PARITY)
-    next_manifest.replace(folder / manifest.MANIFEST)
+    partial, next_manifest = (folder / f".{name}.partial" for name in (manifest.PARITY, manifest.MANIFEST))
+    try:
+        manifest.write_json(table, partial)
+        content["files"][manifest.PARITY] = digest(partial)
+        manifest.write(content, next_manifest)
+        (folder / manifest.SIGNATURE).unlink(missing_ok=True)
+        partial.replace(folder / manifest.PARITY)
+        next_manifest.replace(folder / manifest.MANIFEST)
+    finally:
+        for path in (partial, next_manifest):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     outputs.refresh(folder.resolve().parent)

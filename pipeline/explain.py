@@ -105,7 +105,7 @@ def _artifacts(order: Order, shop: Workshop, site: Site, trouble: str, *, is_who
     if timed is None or len(finished) < len(order.plans):
         yield _open("report", "the folders come" if timed is not None else "the latencies come")
         return
-    job = finish.report_job(order, site, finished, shop.json(timed, "latency.json"), made)
+    job = finish.report_job(order, shop, site, finished, shop.json(timed, "latency.json"), made)
     yield _line(order, shop, job, shop.find(job))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data as data_module
-from . import folder, manifest, outputs, parity, references, steps
+from . import evidence, folder, manifest, outputs, parity, references, steps
 from .artifact import Artifact, digest, seal
 from .compare import REFERENCE, REFERENCE_XNNPACK, Comparison, tabulate
 from .config import Config
@@ -186,6 +186,8 @@ class Finish:
                     logits=None if item.measured is None else self.shop.array(item.measured, "logits.npy"),
                     metrics=numbers.get("metrics", {}),
                     names_classes=numbers.get("names_classes", False),
+                    machine=numbers.get("machine", {}),
+                    versions=numbers.get("versions", {}),
                     error=item.error,
                 )
             )
@@ -246,6 +248,7 @@ class Finish:
     def result(self, entry: Entry, platform: str, latency: Mapping[str, float], *, has_answers: bool) -> Result:
         shop = self.shop
         table = shop.json(entry, "result.json")
+        more = added_evidence(self.order, shop, {platform: entry})
         said: list[Answers | None] = [None] * (2 + len(table["rows"]))
         if has_answers:
             ran = iter(shop.array(entry, "answers.npy"))
@@ -261,6 +264,9 @@ class Finish:
                     "paired": _counts(row["paired"]),
                     "latency_ms": latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
                     "answers": one,
+                    "runs": evidence.merged(
+                        row["runs"], more.get((row["artifact"]["target"], row["artifact"]["precision"]), ())
+                    ),
                 }
             )
             for row, one in zip(table["rows"], said[2:], strict=True)
@@ -358,6 +364,7 @@ def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str,
 
 def report_job(
     order: Order,
+    shop: Workshop,
     site: Site,
     finished: Mapping[str, Entry],
     latency: Mapping[str, float],
@@ -370,6 +377,8 @@ def report_job(
         if item.measured is not None and precision == "int8"
     }
     inputs["latency"] = dict(latency)
+    if more := added_evidence(order, shop, finished):
+        inputs["evidence that was added"] = [[*key, list(runs)] for key, runs in sorted(more.items())]
     inputs["images"] = site.data.digest("held-out-images.npy")
     inputs["training"] = site.weights.digest()
     inputs["rungs"] = site.program.digest("rungs.json")
@@ -396,8 +405,23 @@ def _answers(stored: Any) -> Answers:
     return Answers(classes=stored[0].astype(np.int64), probabilities=stored[1])
 
 
+def added_evidence(
+    order: Order, shop: Workshop, finished: Mapping[str, Entry]
+) -> dict[tuple[str, str], list[evidence.Run]]:
+    """By target and precision, what was added to the folders in place, where they stay there."""
+    found: dict[tuple[str, str], list[evidence.Run]] = {}
+    for platform, entry in finished.items():
+        try:
+            more = evidence.added(order.out / platform)
+        except TwinkeelError:  # damaged, and to be replaced
+            continue
+        if more and _is_there(shop, entry, order.out / platform):
+            found |= more
+    return found
+
+
 def _is_there(shop: Workshop, entry: Entry, final: Path) -> bool:
-    """Whether a folder is what its job gave, but for what devices have added since."""
+    """Whether a folder is what its job gave, but for the evidence that was added since."""
     if not (final / manifest.MANIFEST).is_file():
         return False
     try:
@@ -406,9 +430,9 @@ def _is_there(shop: Workshop, entry: Entry, final: Path) -> bool:
         return False
     wanted = {name.removeprefix("folder/"): sha for name, sha in entry.files.items() if name.startswith("folder/")}
     found = manifest.read_manifest(final)
-    has_devices = any("device" in item for item in found["artifacts"])
-    own = {manifest.MANIFEST} | ({manifest.PARITY} if has_devices else set())
+    has_more = bool(evidence.added(final))
+    own = {manifest.MANIFEST} | ({manifest.PARITY} if has_more else set())
     files = {name: sha for name, sha in wanted.items() if name not in own}
     if {name: sha for name, sha in found["files"].items() if name not in own} != files:
         return False
-    return has_devices or digest(final / manifest.MANIFEST) == wanted[manifest.MANIFEST]
+    return has_more or digest(final / manifest.MANIFEST) == wanted[manifest.MANIFEST]

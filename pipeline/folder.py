@@ -102,6 +102,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
                 "agreed": None if r.agreed is None else asdict(r.agreed),
                 "paired": None if r.paired is None else asdict(r.paired),
                 "evidence": r.evidence,
+                "runs": list(r.runs),
                 "reference": r.reference,
                 "twin": r.twin,
                 "operators": r.operators,
@@ -160,6 +161,7 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
                 "paired": None if r.paired is None else asdict(r.paired),
                 "parity": r.state,
                 "evidence": r.evidence,
+                "runs": list(r.runs),
                 "checks": [manifest.described(c) for c in r.checks],
             }
             for r in contents.rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from . import parity, verdict
 from .artifact import Artifact, Target
 from .config import Config
+from .evidence import Run, is_met
+from .evidence import row as row_of_evidence
 from .measure import broken
 from .ranking import Answers, answers
 from .references import ORIGINAL
@@ -33,6 +35,8 @@ class Measured:
         logits: ``(N, classes)`` on all images; None where it does not run.
         metrics: every metric that could be taken.
         names_classes: whether it holds the labels.
+        machine: where it was measured, as `machine.here` gives it.
+        versions: of the runtime's packages there.
         error: why it does not run.
     """
 
@@ -42,6 +46,8 @@ class Measured:
     logits: NDArray[np.float32] | None
     metrics: Mapping[str, float]
     names_classes: bool
+    machine: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
 
 
@@ -56,6 +62,7 @@ class Row:
         paired: counts of the images that the original and it get right; None where it does not run.
         latency_ms: median on this machine; NaN where it does not run.
         answers: on the held-out images; None where it does not run.
+        runs: what ran it where, the build itself first; see `evidence`.
     """
 
     artifact: Artifact
@@ -70,6 +77,7 @@ class Row:
     reference: str
     twin: str | None
     answers: Answers | None
+    runs: Sequence[Run] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -78,19 +86,14 @@ class Row:
     @property
     def is_verified(self) -> bool:
         """Nothing is missed, and what has to be shown is shown."""
-        return bool(self.checks) and all(check.is_met for check in self.checks)
+        return bool(self.checks) and all(check.is_met for check in self.checks) and all(map(is_met, self.runs))
 
     @property
     def state(self) -> str:
         """``verified``, ``open`` where these images cannot tell, or ``failed``."""
-        return state(self.checks)
-
-
-def state(checks: Sequence[parity.Check]) -> str:
-    """Of an artifact with these checks: ``verified``, ``open`` or ``failed``."""
-    if not checks or not all(check.is_met for check in checks):
-        return "failed"
-    return "open" if parity.worst(checks) == "open" else "verified"
+        if not self.is_verified:
+            return "failed"
+        return "open" if self.verdict == "open" else "verified"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +180,7 @@ class Judge:
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
             answers=answers(held_out),
+            runs=[row_of_evidence(evidence=target.EVIDENCE, by="build", machine=item.machine, versions=item.versions)],
         )
 
     def _broken_row(self, item: Measured) -> Row:

@@ -64,9 +64,24 @@ class _Limit(_Open):
     limit: float
     reason: str
     needs_all: bool
+    is_met: bool = False
     verdict: Verdict
     counts: _Counts | None
     images_needed: int | None
+
+
+class _Met(_Open):
+    is_met: bool = False
+
+
+class _Run(_Open):
+    evidence: _Word
+    by: _Word
+    where: _Word
+    units: _Word
+    machine: dict[_Word, _Word]
+    versions: dict[_Word, _Word]
+    checks: list[_Met]
 
 
 class _Entry(_Open):
@@ -78,10 +93,14 @@ class _Entry(_Open):
     reference: _Word
     twin: _Word | None
     checks: list[_Limit]
+    parity: _Word = ""
+    runs: list[_Run] = []
 
 
 class _Manifest(_Open):
     files: dict[str, str]
+    errors: list[str] = []
+    program_checks: list[_Met] = []
     labels: list[str] = []
     output_scale: float = Field(1.0, gt=0)
     artifacts: list[_Entry]

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from . import evidence
 from .compare import Comparison
 from .finish import Built, Result
 from .judge import Row, Say
@@ -86,7 +87,8 @@ def print_result(result: Result, to: Console) -> None:
             _agreed(row),
             _paired(row),
             f"{row.latency_ms:.3f}",
-            row.evidence,
+            "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
+            or row.evidence,
             "FAILED" if row.state == "failed" else row.state,
         )
     accuracy = result.reference_accuracy
@@ -232,6 +234,7 @@ def failures(result: Result) -> list[str]:
     for row in result.rows:
         name = f"{row.artifact.target} {row.artifact.precision}"
         lines += [f"FAILED {name}: {check}" for check in row.checks if not check.is_met]
+        lines += [f"FAILED {name}: {evidence.short(run)}" for run in row.runs if not evidence.is_met(run)]
     return lines + [f"FAILED {error}" for error in result.errors]
 
 

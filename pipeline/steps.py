@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calibration, original, references
+from . import calibration, machine, original, references
 from . import data as data_module
 from . import layers as layers_module
 from .artifact import Target
@@ -449,7 +450,7 @@ class Made:
 
     Attributes:
         lowered: with ``artifact<suffix>``, ``operators.json`` and perhaps ``twin<suffix>``; None where it cannot be.
-        measured: with ``logits.npy``, ``metrics.json`` and perhaps ``layers.npy``; None where it does not run.
+        measured: with ``logits.npy``, ``metrics.json`` (and where it was measured) and perhaps ``layers.npy``; None where it does not run.
         error: why one of the two is not there.
         peak: bytes of memory that the process took at most until then.
     """
@@ -484,7 +485,7 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
     inputs |= {f"reference {name}": entry.digest() for name, entry in sorted(wanted.items())}
     if "labels" in _reads(target):
         inputs["labels"] = list(site.labels)
-    code = (target.load.__module__, f"{_CODE}.measure", f"{_CODE}.drift", f"{_CODE}.references")
+    code = (target.load.__module__, *(f"{_CODE}.{name}" for name in ("measure", "drift", "references", "machine")))
     return _job("measure", f"measure {target.NAME} {precision}", inputs, code, (*target.PACKAGES, "numpy"))
 
 
@@ -546,10 +547,23 @@ def _measured(site: Site, target: Target, precision: str, lowered: Entry) -> Ent
             )
             _write_layers(site, target, precision, path, images[golden], folder)
         np.save(folder / "logits.npy", found.logits)
-        described_metrics = {"metrics": dict(found.metrics), "names_classes": found.names_classes}
+        described_metrics = {
+            "metrics": dict(found.metrics),
+            "names_classes": found.names_classes,
+            # a store may be shared: another machine's build says where this was measured
+            "machine": machine.here(),
+            "versions": _runtime_versions(target),
+        }
         (folder / "metrics.json").write_text(json.dumps(described_metrics))
 
     return site.workshop.make(measure_job(site, target, precision, lowered), make)
+
+
+def _runtime_versions(target: Target) -> dict[str, str]:
+    """Of the runtime that `load` runs an artifact on."""
+    runtime = getattr(target, "RUNTIME", None)
+    packages = () if runtime is None or target.EVIDENCE != "runtime" else runtime.PACKAGES
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def _write_layers(

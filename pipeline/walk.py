@@ -67,7 +67,7 @@ class Walk:
         if program.has("all-int8-quantized.pt2"):
             self._say_cost_of_float(site, made)
         page = self.make(
-            report_job(self.order, site, finished, latency, made),
+            report_job(self.order, self.shop, site, finished, latency, made),
             partial(finish.make_report, finished, latency),
         )
         finish.place(finished, page)

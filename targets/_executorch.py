@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
-from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import Program
 
 from . import _layers, _pte, _xnnpack
+from .runtimes import executorch as runtime
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -24,6 +24,7 @@ PRECISIONS = ("fp32", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("executorch", "torch", "torchao")
 EVIDENCE = "runtime"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "int8": "int8-xnnpack"}
 READS: tuple[str, ...] = ()
 
@@ -44,13 +45,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
 
 def load(path: Path) -> Loaded:
-    execute = _method(path)
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = execute(pixels)[0]
-        return logits
-
-    return Loaded(run=run)
+    return Loaded(run=runtime.load(path))
 
 
 def trace(path: Path) -> Trace:
@@ -60,7 +55,7 @@ def trace(path: Path) -> Trace:
     to its call.
     """
     content, kinds = _xnnpack.with_layers(path)
-    execute = _method(content)
+    execute = runtime.method(content)
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
         logits, *values = execute(pixels)
@@ -83,22 +78,6 @@ def operators(path: Path) -> dict[str, int]:
             name = plan.operators[call.op_index].name
             count[name] = count.get(name, 0) + 1
     return dict(sorted(count.items()))
-
-
-def _method(program: Path | bytes) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
-    """The one method of a program, a file or its content: pixels -> all its outputs."""
-    import torch
-    from executorch.runtime import Runtime
-
-    method = Runtime.get().load_program(program).load_method("forward")
-    if method is None:
-        raise ConversionError("the program has no method 'forward'")
-
-    def execute(pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        assert program  # the runtime reads the content where it lies, so it must live as long as the method
-        return [output.clone().numpy() for output in method.execute([torch.from_numpy(pixels)])]
-
-    return execute
 
 
 def _with_pixels_as_quantized(graph: GraphModule, grey: int) -> GraphModule:

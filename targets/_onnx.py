@@ -14,12 +14,15 @@ from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.program import Program
 
 from . import _layers
+from .runtimes import onnxruntime as runtime
+from .runtimes.onnxruntime import session as _session
 
 SUFFIX = ".onnx"
 PRECISIONS = ("fp32", "int8")
 KERNELS = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "torch")
 EVIDENCE = "runtime"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "int8": "int8"}
 READS: tuple[str, ...] = ()
 
@@ -94,13 +97,7 @@ def _make_activations_unsigned(graph: Any) -> None:
 
 
 def load(path: Path) -> Loaded:
-    session = _session(path.read_bytes())
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {"pixels": pixels})[0]
-        return logits
-
-    return Loaded(run=run)
+    return Loaded(run=runtime.load(path))
 
 
 def trace(path: Path) -> Trace:
@@ -130,25 +127,6 @@ def operators(path: Path) -> dict[str, int]:
     for node in onnx.load(path).graph.node:
         count[node.op_type] = count.get(node.op_type, 0) + 1
     return dict(sorted(count.items()))
-
-
-def _session(content: bytes, *, is_optimized: bool = False, save: Path | None = None) -> Any:
-    """The model on one thread.
-
-    Args:
-        is_optimized: it is what onnxruntime has made of a model, and is run as it is.
-        save: where to write what it makes of the model.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if is_optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if save is not None:
-        options.optimized_model_filepath = str(save)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _optimized(path: Path) -> Any:

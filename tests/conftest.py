@@ -162,3 +162,48 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     messages = json.loads(said.read_text())
     by_platform = {result.folder.name: result for result in results}
     return Build(config, store, {name: result.folder for name, result in by_platform.items()}, by_platform, messages)
+
+
+@pytest.fixture(scope="session")
+def finish():
+    """Write a finished folder of artifacts that are there already, as a build leaves it."""
+    import numpy as np
+    from twinkeel.pipeline import evidence, machine, manifest, parity
+    from twinkeel.pipeline.artifact import seal
+
+    def write(folder, artifacts, expected, names, images, output_scale=0.1):
+        """Artifacts are given by target, its kernels, precision, path, reference and evidence."""
+        manifest.write_golden(manifest.Golden(names=names, inputs=images, expected=expected), folder / "golden")
+        entries = []
+        for target, kernels, precision, path, reference, kind in artifacts:
+            known = precision if ("lower", precision) in parity.LIMITS or kind != "runtime" else "fp32"
+            limits = parity.limits_for("lower", known, False, (), kind, kernels)
+            metrics = {limit.metric: np.inf if limit.sense == ">=" else 0 for limit in limits}
+            entries.append(
+                vars(seal(path, folder, target, precision))
+                | {
+                    "runtime": kernels,
+                    "reference": reference,
+                    "twin": None,
+                    "parity": "verified",
+                    "evidence": kind,
+                    "operators": {},
+                    "runs": [evidence.row(evidence=kind, by="build", machine=machine.here(), versions={})],
+                    "checks": [manifest.described(c) for c in parity.judge("lower", limits, metrics)],
+                }
+            )
+        manifest.write_json({"artifacts": entries}, folder / manifest.PARITY)
+        labels = [f"class {n}" for n in range(expected["fp32"].shape[1])]
+        content = {
+            "schema_version": 1,
+            "labels": labels,
+            "output_scale": output_scale,
+            "is_verified": True,
+            "errors": [],
+        }
+        content |= {"artifacts": entries, "program_checks": []}
+        manifest.write(content | {"files": manifest.hash_files(folder)}, folder / manifest.MANIFEST)
+        manifest.verify(folder)
+        return folder
+
+    return write

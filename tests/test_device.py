@@ -1,123 +1,161 @@
-"""The replay on a Mac: everything but Core ML's own predict call, which a stand-in answers with the executor."""
+"""What devices say of the golden inputs: Core ML on a Mac, all but its own predict call, and results of phones."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, device, manifest
-from twinkeel.pipeline.errors import DeviceError, VerifyError
-from twinkeel.targets.ios import _device, mil_executor
+from twinkeel.pipeline import cli, device, evidence, manifest
+from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
+from twinkeel.targets.runtimes import coreml
 
-MACHINE = {"system": "macOS 15.1", "machine": "arm64"}
-CORE_ML = {
-    ("ios/coreml", "fp32"), ("ios/coreml", "fp16"), ("ios/coreml", "int8"), ("ios/coreml", "w8"),
-    ("ios/coreml", "w4"), ("ios/executorch_coreml", "fp16"), ("ios/executorch_coreml", "int8"),
-}  # fmt: skip
+CORE_ML = ("fp32", "fp16", "int8", "w8", "w4")
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 4), np.uint8)
+IMAGES[..., 3] = 255
+LOGITS = np.random.default_rng(1).normal(size=(3, 10)).astype(np.float32)
+INT8 = (np.round(LOGITS / 0.1) * 0.1).astype(np.float32)
+NAMES = ("one", "two", "three")
 
+STAND_IN = '''
+"""Looks like coremltools on a Mac. A file in the package says what to answer, by an image's first pixel."""
+import enum, json, pathlib
+import numpy
 
-class StandIn:
-    """Looks like `coremltools.models.MLModel` on a Mac."""
+class ComputeUnit(enum.Enum):
+    CPU_ONLY = 1
+    ALL = 2
 
-    asked: list[object] = []  # noqa: RUF012
+class Feature:
+    def __init__(self, name, is_image):
+        self.name, self.type, self.is_image = name, self, is_image
+    def HasField(self, name):
+        return name == "imageType" and self.is_image
 
+class MLModel:
     def __init__(self, path, compute_units):
-        self._model = mil_executor.Model(Path(path))
-        self.asked.append(compute_units)
-
+        self.told = json.loads((pathlib.Path(path) / "told.json").read_text())
+        if "refuses" in self.told:
+            raise RuntimeError(self.told["refuses"])
+        self.factor = self.told["factors"][compute_units.name]
+        self.description = self
+        self.input = [Feature("x", self.told["is_image"])]
+        self.output = [Feature("logits" if self.told["is_image"] else "y", False)]
     def get_spec(self):
-        return self._model.spec
-
+        return self
     def predict(self, given):
-        arrays = {key: np.asarray(value) for key, value in given.items()}
-        prediction = self._model.predict(arrays)
-        return {**prediction.arrays, "classLabel": prediction.label}
+        pixels = numpy.asarray(given["x"])
+        assert pixels.shape == ((4, 4, 3) if self.told["is_image"] else (1, 4, 4, 4)), pixels.shape
+        pixel = pixels.reshape(-1, pixels.shape[-1])[0, :3].astype(int).tolist()
+        return {self.output[0].name: numpy.array([self.told["logits"][str(pixel)]]) * self.factor}
+
+class models:
+    MLModel = MLModel
+'''
+A_MAC = """
+import platform
+platform.system = lambda: "Darwin"
+platform.machine = lambda: "arm64"
+"""
 
 
 @pytest.fixture
-def folder(default_build, tmp_path):
-    return shutil.copytree(default_build.folders["ios"], tmp_path / "ios")
+def make_ios(tmp_path, finish):
+    """A finished folder of Core ML packages, which tell the stand-in what to answer."""
+
+    def make(**told):
+        folder = tmp_path / "ios"
+        by_pixel = {str(image[0, 0, :3].tolist()): row.tolist() for image, row in zip(IMAGES, LOGITS, strict=True)}
+        content = {"logits": by_pixel, "is_image": True, "factors": {"CPU_ONLY": 1, "ALL": 1}, **told}
+        artifacts = []
+        for precision in CORE_ML:
+            path = folder / "coreml" / f"toy-{precision}.mlpackage"
+            path.mkdir(parents=True)
+            (path / "told.json").write_text(json.dumps(content | {"of": precision}))
+            artifacts.append(("ios/coreml", "coreml", precision, path, "fp32", "reference executor"))
+        return finish(folder, artifacts, {"fp32": LOGITS, "int8": INT8}, NAMES, IMAGES)
+
+    return make
 
 
 @pytest.fixture
-def on_a_mac(monkeypatch):
-    import platform
-
-    import coremltools
-
-    monkeypatch.setattr(coremltools.models, "MLModel", StandIn)
-    monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(platform, "mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
+def on_a_mac(tmp_path, monkeypatch):
+    """Pythons that are started find a Mac with coremltools."""
+    (tmp_path / "mac").mkdir()
+    (tmp_path / "mac" / "coremltools.py").write_text(STAND_IN)
+    (tmp_path / "mac" / "sitecustomize.py").write_text(A_MAC)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'mac'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
 
-def test_on_linux_it_says_what_it_needs(folder, run_cli, monkeypatch):
-    import platform
+def content(folder, name=manifest.MANIFEST):
+    return json.loads((folder / name).read_text())
 
-    monkeypatch.setattr(platform, "system", lambda: "Linux")
+
+def test_on_linux_core_ml_is_named_and_left_out(make_ios, run_cli):
+    folder = make_ios()
+    before = manifest.hash_files(folder)
     result = run_cli("replay", folder)
-    assert isinstance(result.exception, DeviceError)
-    assert "macOS alone has; this is Linux" in str(result.exception)
-    assert f"twinkeel parity {folder}" in str(result.exception)
-    assert manifest.verify(folder)
+    assert isinstance(result.exception, DeviceError), repr(result.exception)
+    assert "no runtime is installed" in str(result.exception) and "macOS alone has it" in str(result.exception)
+    assert manifest.hash_files(folder) == before
 
 
-def test_every_core_ml_artifact_is_replayed_on_both_units_and_recorded(folder, run_cli, on_a_mac):
-    import coremltools
-
-    StandIn.asked.clear()
+@pytest.mark.parametrize("is_image", [True, False], ids=["image", "array"])
+def test_every_core_ml_artifact_is_replayed_on_both_units_and_recorded(make_ios, run_cli, on_a_mac, is_image):
+    folder = make_ios(is_image=is_image)
     result = run_cli("replay", folder)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
-    wanted = [coremltools.ComputeUnit[unit] for unit in ("CPU_ONLY", "ALL")] * len(CORE_ML)
-    assert StandIn.asked == wanted
     manifest.verify(folder)
-    for name in ("parity.json", "manifest.json"):
-        rows = json.loads((folder / name).read_text())["artifacts"]
-        replayed = {(r["target"], r["precision"]) for r in rows if r["evidence"] == "device"}
-        assert replayed == CORE_ML
-        for row in rows:
-            if row["evidence"] != "device":
-                assert row["evidence"] == "runtime" and "device" not in row
-                continue
-            assert [run["units"] for run in row["device"]] == ["CPU_ONLY", "ALL"]
-            assert row["device"][0]["system"] == "macOS 15.1" and row["device"][0]["machine"]
-            assert all(check["is_met"] for run in row["device"] for check in run["checks"])
-    assert json.loads((folder / "manifest.json").read_text())["is_verified"] is True
+    for name in (manifest.PARITY, manifest.MANIFEST):
+        entries = content(folder, name)["artifacts"]
+        assert [entry["precision"] for entry in entries] == list(CORE_ML)
+        for entry in entries:
+            assert entry["evidence"] == "device"
+            built, *replayed = entry["runs"]
+            assert built["by"] == "build" and built["evidence"] == "reference executor"
+            assert [run["units"] for run in replayed] == ["CPU_ONLY", "ALL"]
+            assert all(run["machine"]["architecture"] == "arm64" and run["evidence"] == "device" for run in replayed)
+            assert all(check["is_met"] for run in replayed for check in run["checks"])
+    assert content(folder)["is_verified"] is True
     assert not list(folder.glob(".*"))
 
 
-def test_a_device_that_computes_something_else_fails_and_is_recorded_as_failed(folder):
-    def rolled(path, images, unit):
-        logits = np.concatenate([cli._targets()["ios/coreml"].load(path).run(image[None]) for image in images])
-        return np.roll(logits, 1, axis=1) if unit == "ALL" else logits
-
-    targets = {"ios/coreml": cli._targets()["ios/coreml"]}
-    results = device.replay(folder, targets, rolled, MACHINE)
-    failed = {name for name, checks in results if not all(check.is_met for check in checks)}
-    assert failed == {f"ios/coreml {p} ALL" for p in ("fp32", "fp16", "int8", "w8", "w4")}
-    assert all(check.leg == "device" for _, checks in results for check in checks)
-    content = json.loads((folder / "manifest.json").read_text())
-    assert content["is_verified"] is False
-    assert {e["parity"] for e in content["artifacts"] if e["target"] == "ios/coreml"} == {"failed"}
+def test_a_unit_that_computes_something_else_fails_and_is_recorded_as_failed(make_ios, run_cli, on_a_mac):
+    folder = make_ios(factors={"CPU_ONLY": 1, "ALL": 1.1})
+    result = run_cli("replay", folder)
+    assert isinstance(result.exception, ParityError), repr(result.exception)
+    failed = [line for line in result.output.splitlines() if line.startswith("FAILED")]
+    assert {line.split(",")[0] for line in failed} == {f"FAILED ios/coreml {precision}" for precision in CORE_ML}
+    assert all(" ALL: replay: " in line for line in failed), failed
+    assert content(folder)["is_verified"] is False
+    assert {entry["parity"] for entry in content(folder)["artifacts"]} == {"failed"}
     manifest.verify(folder)
 
 
-def test_a_predict_call_that_raises_is_a_failed_check_with_its_message(folder):
-    def refuses(path, images, unit):
-        raise RuntimeError("Error compiling model: specification version 9 is not supported")
-
-    targets = {"ios/coreml": cli._targets()["ios/coreml"]}
-    results = device.replay(folder, targets, refuses, MACHINE)
-    assert len(results) == 10
-    assert all("specification version 9" in str(check) for _, checks in results for check in checks)
+def test_a_predict_call_that_raises_is_a_failed_check_with_its_message(make_ios, run_cli, on_a_mac):
+    result = run_cli("replay", make_ios(refuses="Error compiling model: specification version 9 is not supported"))
+    assert isinstance(result.exception, ParityError)
+    assert result.output.count("specification version 9") == 2 * len(CORE_ML), result.output
 
 
-def test_a_folder_without_core_ml_has_nothing_to_replay(default_build, tmp_path):
-    copy = shutil.copytree(default_build.folders["android"], tmp_path / "android")
-    with pytest.raises(VerifyError, match="no Core ML artifact"):
-        device.replay(copy, cli._targets(), _device.predict, MACHINE)
+def test_the_payload_of_a_program_is_replayed_in_its_place(make_ios, run_cli, on_a_mac, monkeypatch):
+    """And one that cannot be unpacked here is named, and is no failure."""
+    folder = make_ios(is_image=False)
+
+    def payload(path, work):
+        if "w4" in path.name:
+            raise ImportError("No module named 'executorch'")
+        return shutil.copytree(path, work / "model.mlpackage")
+
+    target = SimpleNamespace(NAME="ios/coreml", RUNTIME=coreml, payload=payload)
+    monkeypatch.setattr(cli, "_targets", lambda: {"ios/coreml": target})
+    result = run_cli("replay", folder)
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert "skipped ios/coreml w4: ImportError: No module named 'executorch'" in result.output
+    assert [len(entry["runs"]) for entry in content(folder)["artifacts"]] == [3, 3, 3, 3, 1]
 
 
 def test_every_core_ml_precision_has_a_device_limit():
@@ -126,30 +164,42 @@ def test_every_core_ml_precision_has_a_device_limit():
             assert set(target.PRECISIONS) <= set(device.DEVICE_LIMITS)
 
 
+def test_every_target_says_which_runtime_replays_it():
+    for target in cli._targets().values():
+        assert target.RUNTIME.UNITS and target.RUNTIME.EVIDENCE in ("runtime", "device"), target.NAME
+        assert set(target.RUNTIME.PACKAGES) - {"torch"} <= {*target.PACKAGES}, target.NAME
+    assert coreml.UNITS == device.UNITS
+
+
+# ---- results of phones
+
+
 @pytest.fixture
-def android(default_build, tmp_path):
-    return shutil.copytree(default_build.folders["android"], tmp_path / "android")
+def android(tmp_path, finish):
+    folder = tmp_path / "android"
+    (folder / "litert").mkdir(parents=True)
+    (folder / "litert" / "toy-int8.tflite").write_bytes(b"a model")
+    artifacts = [("android/litert", "xnnpack", "int8", folder / "litert" / "toy-int8.tflite", "int8", "runtime")]
+    return finish(folder, artifacts, {"fp32": LOGITS, "int8": INT8}, NAMES, IMAGES)
 
 
-def results_of(folder, target="android/litert", precision="int8", units=("CPU",)):
-    """What a kit's test on a device would write, from the artifact on this machine."""
-    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
-    entry = next(e for e in content["artifacts"] if (e["target"], e["precision"]) == (target, precision))
-    run = cli._targets()[target].load(folder / entry["path"]).run
-    logits = {n: run(i[None])[0].tolist() for n, i in zip(golden.names, golden.inputs, strict=True)}
+def results_of(folder, units=("CPU",)):
+    """What a kit's test on a device would write."""
+    entry = content(folder)["artifacts"][0]
+    logits = {name: row.tolist() for name, row in zip(NAMES, INT8, strict=True)}
     return {
         "schema_version": 1,
-        "target": target,
-        "precision": precision,
+        "target": entry["target"],
+        "precision": entry["precision"],
         "artifact_sha256": entry["sha256"],
         "device": {"system": "Android 15", "machine": "Google Pixel 9"},
         "runs": [{"units": unit, "logits": dict(logits)} for unit in units],
     }
 
 
-def take_in(run_cli, folder, content):
+def take_in(run_cli, folder, given):
     file = folder.parent / "results.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    file.write_text(given if isinstance(given, str) else json.dumps(given))
     return run_cli("parity", folder, "--device-results", file)
 
 
@@ -158,37 +208,55 @@ def test_results_of_a_device_become_evidence(android, run_cli):
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert "ok     android/litert int8 CPU: device: equal_logits is 1" in result.output
     manifest.verify(android)
-    for name in ("parity.json", "manifest.json"):
-        rows = {(r["target"], r["precision"]): r for r in json.loads((android / name).read_text())["artifacts"]}
-        row = rows.pop(("android/litert", "int8"))
-        assert row["evidence"] == "device" and row["device"][0]["machine"] == "Google Pixel 9"
-        assert [check["metric"] for check in row["device"][0]["checks"]]
-        assert all(other["evidence"] == "runtime" for other in rows.values())
-    assert json.loads((android / "manifest.json").read_text())["is_verified"] is True
+    for name in (manifest.PARITY, manifest.MANIFEST):
+        (entry,) = content(android, name)["artifacts"]
+        built, row = entry["runs"]
+        assert entry["evidence"] == "device" and built["by"] == "build" and row["by"] == "kit"
+        assert evidence.short(row) == "device Google Pixel 9, Android 15"
+        assert [check["metric"] for check in row["checks"]] == ["equal_logits", "max_steps", "snr_loss_db"]
+    assert content(android)["is_verified"] is True
 
 
-def test_core_ml_on_a_device_is_judged_on_each_unit(folder, run_cli):
-    result = take_in(run_cli, folder, results_of(folder, "ios/coreml", "int8", ("CPU_ONLY", "ALL")))
+def test_results_of_the_same_device_take_the_place_of_earlier_ones(android, run_cli):
+    for _ in range(2):
+        assert take_in(run_cli, android, results_of(android)).exit_code == 0
+    given = results_of(android)
+    given["device"]["machine"] = "Another phone"
+    assert take_in(run_cli, android, given).exit_code == 0
+    runs = content(android)["artifacts"][0]["runs"]
+    assert [run["machine"].get("processor") for run in runs[1:]] == ["Google Pixel 9", "Another phone"]
+
+
+def test_core_ml_on_a_device_is_judged_on_each_unit(make_ios, run_cli):
+    folder = make_ios()
+    given = results_of(folder, ("CPU_ONLY", "ALL"))
+    for run in given["runs"]:
+        run["logits"] = {name: row.tolist() for name, row in zip(NAMES, LOGITS, strict=True)}
+    result = take_in(run_cli, folder, given)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert [line.split(": device")[0] for line in result.output.splitlines()] == [
-        "ok     ios/coreml int8 CPU_ONLY",
-        "ok     ios/coreml int8 ALL",
+        "ok     ios/coreml fp32 CPU_ONLY",
+        "ok     ios/coreml fp32 ALL",
     ]
 
 
 @pytest.mark.parametrize("spoil", ["one logit", "not finite"])
 def test_a_device_that_computes_something_else_fails_the_folder(android, run_cli, spoil):
-    content = results_of(android)
-    first = content["runs"][0]["logits"]["held-out-00"]
+    given = results_of(android)
+    first = given["runs"][0]["logits"]["one"]
     first[0] = None if spoil == "not finite" else first[0] + 1
-    result = take_in(run_cli, android, content)
+    result = take_in(run_cli, android, given)
     assert result.exit_code != 0 and "FAILED android/litert int8 CPU: device: max_steps" in result.output
-    assert json.loads((android / "manifest.json").read_text())["is_verified"] is False
+    assert content(android)["is_verified"] is False
     manifest.verify(android)
 
 
 def change(**changes):
-    return lambda content: {**content, **changes}
+    return lambda given: {**given, **changes}
+
+
+def of_device(**changes):
+    return lambda given: {**given, "device": {**given["device"], **changes}}
 
 
 @pytest.mark.parametrize(
@@ -201,6 +269,7 @@ def change(**changes):
         (change(target="android/tvm"), "which this folder does not hold"),
         (change(schema_version=2), "schema version 2"),
         (change(verdict="verified"), "verdict: Extra inputs"),
+        (of_device(machine="\x1b[2J"), "device.machine: String should match pattern"),
         (change(runs=[]), "runs: "),
         (change(runs=[{"units": "CPU", "logits": {}}]), "are not the golden ones"),
         (lambda c: {**c, "runs": c["runs"] * 2}, "two runs of CPU"),

@@ -15,6 +15,9 @@ from twinkeel.pipeline.program import Program
 from twinkeel.pipeline.reading import read_bytes
 
 from .. import _layers, _pte
+from ..runtimes import litert as runtime
+from ..runtimes.litert import interpreter as _interpreter
+from ..runtimes.litert import invoke as _invoke
 from . import _flatbuffer
 
 NAME = "android/litert"
@@ -23,6 +26,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = "xnnpack"
 PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch", "torchao")
 EVIDENCE = "runtime"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-xnnpack"}
 READS: tuple[str, ...] = ()
 
@@ -53,12 +57,7 @@ def load(path: Path) -> Loaded:
     Raises:
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
     """
-    interpreter = _interpreter(path)
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return _invoke(interpreter, pixels)
-
-    return Loaded(run=run)
+    return Loaded(run=runtime.load(path))
 
 
 def trace(path: Path) -> Trace:
@@ -68,7 +67,7 @@ def trace(path: Path) -> Trace:
     model = _read(path)
     kinds = _layers_of(model)
     model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
-    interpreter = _interpreter(path, bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    interpreter = _interpreter(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
         logits = _invoke(interpreter, pixels)
@@ -110,29 +109,6 @@ def _read(path: Path) -> Any:
         raise ConversionError(
             f"'{path}' is no readable LiteRT file: {type(error).__name__}: {str(error)[:300]}"
         ) from error
-
-
-def _interpreter(path: Path, content: bytes | None = None) -> Any:
-    """The file's graph, or `content` in its place, on XNNPACK."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(None if content else str(path), model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    if not any(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()):
-        raise ConversionError(f"XNNPACK runs no part of '{path.name}'")
-    return interpreter
-
-
-def _invoke(interpreter: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits, the first output."""
-    result = interpreter.get_output_details()[0]
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
-    interpreter.invoke()
-    logits: NDArray[np.float32] = interpreter.get_tensor(result["index"])
-    if result["dtype"] == np.int8:
-        scale, zero_point = result["quantization"]
-        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return logits
 
 
 def _layers_of(model: Any) -> dict[int, str]:

@@ -7,6 +7,7 @@ from .._onnx import (
     PRECISIONS,
     READS,
     REFERENCES,
+    RUNTIME,
     SUFFIX,
     build,
     load,
@@ -17,6 +18,6 @@ from .._onnx import (
 NAME = "android/onnx"
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "RUNTIME", "SUFFIX", "build", "load", "operators",
     "trace",
 ]  # fmt: skip

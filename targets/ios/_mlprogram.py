@@ -13,12 +13,15 @@ import numpy as np
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import InputContract, Program
 
+from ..runtimes import coreml
+
 if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
     from twinkeel.pipeline.stages.compress import PackedWeight
 
-IMAGE, LOGITS, PROBABILITIES, CLASS_LABEL = "image", "logits", "probabilities", "classLabel"
+IMAGE, PROBABILITIES, CLASS_LABEL = "image", "probabilities", "classLabel"
+LOGITS = coreml.LOGITS
 LEFT_OUT = ("common::int_op_canonicalization", "common::distributive_quantized_binary_op_scale_normalization")
 """See `pass_pipeline`."""
 

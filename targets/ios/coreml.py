@@ -11,6 +11,7 @@ from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.program import Program
 
 from .. import _layers
+from ..runtimes import coreml as runtime
 from . import _mlprogram, mil_executor
 
 NAME = "ios/coreml"
@@ -19,6 +20,7 @@ PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
 KERNELS = "coreml"
 PACKAGES = ("coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
+RUNTIME = runtime
 REFERENCES = {"fp32": "fp32", "fp16": "fp16-all", "int8": "int8-fp16", "w8": "w8", "w4": "w4"}
 READS: tuple[str, ...] = ("labels", "about", "minimum_ios")
 NEEDS = {"fp32": 15, "fp16": 15, "int8": 17, "w8": 16, "w4": 18}

@@ -7,6 +7,7 @@ from .._executorch import (
     PRECISIONS,
     READS,
     REFERENCES,
+    RUNTIME,
     SUFFIX,
     build,
     load,
@@ -20,6 +21,6 @@ NEEDS = {"fp32": 17, "int8": 17}
 """ExecuTorch's own package asks for it."""
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "SUFFIX", "build", "load", "operators",
+    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "RUNTIME", "SUFFIX", "build", "load", "operators",
     "trace",
 ]  # fmt: skip

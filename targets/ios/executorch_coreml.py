@@ -18,6 +18,7 @@ from twinkeel.pipeline.program import Program
 from twinkeel.pipeline.reading import shown
 
 from .. import _executorch, _layers, _pte
+from ..runtimes import coreml as runtime
 from . import _mlprogram, mil_executor
 
 NAME = "ios/executorch_coreml"
@@ -26,6 +27,7 @@ PRECISIONS = ("fp16", "int8")
 KERNELS = "coreml"
 PACKAGES = ("executorch", "coremltools", "torch", "torchao")
 EVIDENCE = "reference executor"
+RUNTIME = runtime
 REFERENCES = {"fp16": "fp16-all", "int8": "int8-fp16"}
 READS: tuple[str, ...] = ("minimum_ios",)
 NEEDS = {"fp16": 17, "int8": 17}
@@ -60,6 +62,11 @@ def load(path: Path) -> Loaded:
         return logits
 
     return Loaded(run=run, exact=partial(run, arithmetic="exact"), unrounded=partial(run, arithmetic="unrounded"))
+
+
+def payload(path: Path, folder: Path) -> Path:
+    """What Core ML is given of a program: the package inside, written below `folder`. ExecuTorch itself is not run."""
+    return mil_executor.unpack_delegate(path, folder)
 
 
 def trace(path: Path) -> Trace:

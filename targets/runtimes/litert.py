@@ -1,0 +1,53 @@
+"""LiteRT with its XNNPACK delegate, on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from twinkeel.pipeline.errors import ConversionError
+
+NAME = "LiteRT"
+PACKAGES = ("ai-edge-litert",)
+MODULES = ("ai_edge_litert.interpreter",)
+UNITS = ("CPU",)
+EVIDENCE = "runtime"
+
+
+def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The artifact, ready to run; int8 logits are given as float32.
+
+    Raises:
+        ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
+    """
+    made = interpreter(artifact)
+    return lambda pixels: invoke(made, pixels)
+
+
+def interpreter(artifact: Path | bytes) -> Any:
+    """The graph of a file, or of its content, on XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    if isinstance(artifact, Path):
+        made = Interpreter(str(artifact), num_threads=1)
+    else:
+        made = Interpreter(model_content=artifact, num_threads=1)
+    made.allocate_tensors()
+    if not any(op["op_name"] == "DELEGATE" for op in made._get_ops_details()):
+        raise ConversionError(f"XNNPACK runs no part of '{getattr(artifact, 'name', 'the artifact')}'")
+    return made
+
+
+def invoke(interpreter: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits, the first output."""
+    result = interpreter.get_output_details()[0]
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    interpreter.invoke()
+    logits: NDArray[np.float32] = interpreter.get_tensor(result["index"])
+    if result["dtype"] == np.int8:
+        scale, zero_point = result["quantization"]
+        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return logits
