@@ -89,6 +89,22 @@ def small_program(make_program):
     return make_program(mobilenet_v2.create(10, 0.35), 32)
 
 
+@pytest.fixture(scope="session")
+def shallow_program(make_program):
+    """Four blocks at 32 pixels, ten classes: every kind of layer that the whole network has, a fourth as many.
+
+    What converters take grows with the number of layers; what is asked of each kind of layer is asked of this program.
+    """
+    import torch
+    from twinkeel.model import mobilenet_v2
+
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2))  # a block without expansion, and one with a residual
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mobilenet_v2, "STAGES", tuple(mobilenet_v2.Stage(*stage) for stage in stages))
+        torch.manual_seed(0)
+        return make_program(mobilenet_v2.create(10, 0.35), 32)
+
+
 @dataclass(frozen=True)
 class Build:
     """A finished build: what was asked for, folder and result of each platform, the lines that it said, and the store

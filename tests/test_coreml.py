@@ -17,8 +17,8 @@ OPSETS = {15: "CoreML5", 16: "CoreML6", 17: "CoreML7", 18: "CoreML8", 26: "CoreM
 
 
 @pytest.mark.parametrize("version", OPSETS)
-def test_each_precision_at_each_version_that_it_needs(version, small_program, tmp_path):
-    program = dataclasses.replace(small_program, minimum_ios=version)
+def test_each_precision_at_each_version_that_it_needs(version, shallow_program, tmp_path):
+    program = dataclasses.replace(shallow_program, minimum_ios=version)
     for precision in [p for p, needed in coreml.NEEDS.items() if needed <= version]:
         package = coreml.build(program, precision, tmp_path / precision)
         model, loaded = mil_executor.Model(package), coreml.load(package)
@@ -28,9 +28,9 @@ def test_each_precision_at_each_version_that_it_needs(version, small_program, tm
         assert error <= 1e-5, f"iOS {version} {precision}: {error:.2e}"
 
 
-def test_a_package_says_what_it_is(small_program, tmp_path):
-    spec = mil_executor.Model(coreml.build(small_program, "fp16", tmp_path / "x")).spec
-    description, about = spec.description, small_program.about
+def test_a_package_says_what_it_is(shallow_program, tmp_path):
+    spec = mil_executor.Model(coreml.build(shallow_program, "fp16", tmp_path / "x")).spec
+    description, about = spec.description, shallow_program.about
     metadata = description.metadata
     assert (metadata.author, metadata.license) == (about.author, about.license)
     assert (metadata.versionString, metadata.shortDescription) == (about.version, about.description)
@@ -43,7 +43,7 @@ def test_a_package_says_what_it_is(small_program, tmp_path):
     assert not [key for key in metadata.userDefined if "date" in key]
 
 
-def test_our_classifier_has_the_form_that_coremltools_gives_one(small_program, tmp_path):
+def test_our_classifier_has_the_form_that_coremltools_gives_one(shallow_program, tmp_path):
     import coremltools
     from torch import nn
 
@@ -53,12 +53,12 @@ def test_our_classifier_has_the_form_that_coremltools_gives_one(small_program, t
     theirs = coremltools.convert(
         exported.run_decompositions({}),
         inputs=[coremltools.ImageType("image", shape=(1, 3, 2, 2))],
-        classifier_config=coremltools.ClassifierConfig(list(small_program.labels)),
+        classifier_config=coremltools.ClassifierConfig(list(shallow_program.labels)),
         compute_precision=coremltools.precision.FLOAT32,
         minimum_deployment_target=coremltools.target.iOS18,
         skip_model_load=True,
     ).get_spec()
-    ours = mil_executor.Model(coreml.build(small_program, "fp32", tmp_path / "x")).spec
+    ours = mil_executor.Model(coreml.build(shallow_program, "fp32", tmp_path / "x")).spec
 
     def operation(spec):
         function = spec.mlProgram.functions["main"]
@@ -75,8 +75,8 @@ def test_our_classifier_has_the_form_that_coremltools_gives_one(small_program, t
 
 
 @pytest.mark.parametrize("precision", coreml.PRECISIONS)
-def test_two_builds_give_equal_bytes(precision, small_program, tmp_path):
-    first, second = (coreml.build(small_program, precision, tmp_path / name) for name in ("a", "b"))
+def test_two_builds_give_equal_bytes(precision, shallow_program, tmp_path):
+    first, second = (coreml.build(shallow_program, precision, tmp_path / name) for name in ("a", "b"))
     assert digest(first) == digest(second)
     assert {oct(path.stat().st_mode & 0o777) for path in first.rglob("*") if path.is_file()} == {"0o644"}
 

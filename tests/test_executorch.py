@@ -20,10 +20,10 @@ def _operations(path):
 
 
 @pytest.mark.parametrize("precision", _executorch.PRECISIONS)
-def test_pixels_reach_the_stem_without_a_transpose(small_program, tmp_path, monkeypatch, precision):
-    short = _executorch.build(small_program, precision, tmp_path / "short.pte")
+def test_pixels_reach_the_stem_without_a_transpose(shallow_program, tmp_path, monkeypatch, precision):
+    short = _executorch.build(shallow_program, precision, tmp_path / "short.pte")
     monkeypatch.setattr(_executorch, "_no_undone_transposes", nullcontext)
-    long = _executorch.build(small_program, precision, tmp_path / "long.pte")
+    long = _executorch.build(shallow_program, precision, tmp_path / "long.pte")
     before, after = _operations(long), _operations(short)
     assert before[: before.index("XNNConv2d")].count("XNNStaticTranspose") == 2, "executorch does it itself: drop ours"
     assert set(after[: after.index("XNNConv2d")]) == {"XNNConvert"}
