@@ -193,7 +193,7 @@ def finish():
         entries = []
         for target, kernels, precision, path, reference, kind in artifacts:
             known = precision if ("lower", precision) in parity.LIMITS or kind != "runtime" else "fp32"
-            limits = parity.limits_for("lower", known, False, (), kind, kernels)
+            limits = parity.limits_for("lower", known, (), kind, kernels)
             metrics = {limit.metric: np.inf if limit.sense == ">=" else 0 for limit in limits}
             entries.append(
                 vars(seal(path, folder, target, precision))
