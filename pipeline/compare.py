@@ -15,7 +15,11 @@ from .measure import run_all
 from .reading import shown
 
 REFERENCE = "quantized reference"
-REFERENCE_XNNPACK = f"{REFERENCE}, XNNPACK's integers"
+INTEGERS = {
+    "int8-xnnpack": f"{REFERENCE}, XNNPACK's integers",
+    "int8-onnxruntime": f"{REFERENCE}, onnxruntime's integers",
+}
+"""What the references in integer arithmetic are called, by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,7 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
             )
         scale, inputs = content["output_scale"], golden.inputs
         logits[REFERENCE] = golden.expected["int8"]
-        if "int8-xnnpack" in golden.expected:
-            logits[REFERENCE_XNNPACK] = golden.expected["int8-xnnpack"]
+        logits |= {name: golden.expected[key] for key, name in INTEGERS.items() if key in golden.expected}
         for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
             paths = {entry["target"]: entry["path"]}
             if entry["twin"]:

@@ -15,7 +15,7 @@ import numpy as np
 from . import data as data_module
 from . import evidence, folder, manifest, outputs, parity, references, steps
 from .artifact import Artifact, digest, seal
-from .compare import REFERENCE, REFERENCE_XNNPACK, Comparison, tabulate
+from .compare import INTEGERS, REFERENCE, Comparison, tabulate
 from .config import Config
 from .errors import ConversionError, TwinkeelError
 from .history import Epoch, Rung
@@ -286,13 +286,14 @@ class Finish:
 
     def comparison(self) -> Comparison | None:
         shop, site = self.shop, self.site
-        named = {REFERENCE: site.references["int8"], REFERENCE_XNNPACK: site.references.get("int8-xnnpack")}
-        named |= {name: item.measured for (name, precision), item in self.made.items() if precision == "int8"}
+        named = {REFERENCE: site.references["int8"]} | {INTEGERS[key]: site.references.get(key) for key in INTEGERS}
+        measured = {name: item.measured for (name, precision), item in self.made.items() if precision == "int8"}
+        named |= measured
         logits = {name: shop.array(entry, "logits.npy") for name, entry in named.items() if entry is not None}
         held_out = len(shop.array(site.data, "held-out-labels.npy"))
         golden = references.golden_of(held_out, len(logits[REFERENCE]) - held_out)
         logits = {name: values[golden] for name, values in logits.items()}
-        if len(logits) < 4:
+        if len(logits.keys() & measured.keys()) < 2:
             return None
         return tabulate(logits, float(shop.json(site.program, "program.json")["output_scale"]))
 

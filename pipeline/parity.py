@@ -94,6 +94,17 @@ XNNPACK_LIMITS: Mapping[str, tuple[Limit, ...]] = {
 }
 """The lower leg of artifacts that XNNPACK computes; see `integer.py`."""
 
+ONNXRUNTIME_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "int8": (
+        _at_least(
+            "equal_logits", 0.999, "the reference computes as onnxruntime does on x86; all are usual, on arm64 too"
+        ),
+        _at_most("max_steps", 1, "the same"),
+        _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
+    ),
+}
+"""The same of artifacts that onnxruntime computes. Its additions on arm64 round 8 of a million values otherwise."""
+
 EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),
@@ -160,7 +171,15 @@ LAYER_LIMITS: Mapping[str, tuple[Limit, ...]] = {
         _ONE_STEP,
         _TOTAL,
     ),
-    "onnxruntime": _NEAR,
+    "onnxruntime": (
+        _at_most(
+            "new_values",
+            1e-4,
+            f"beyond {GROWTH:g} times those before: the reference adds as x86 does; arm64 rounds 8 of a million otherwise",
+        ),
+        _ONE_STEP,
+        _TOTAL,
+    ),
 }
 """By kernels, what each layer of an int8 artifact may add to the differences of those before; see `drift.py`.
 
@@ -299,6 +318,8 @@ def _tables(leg: str, precision: str) -> dict[str, tuple[Limit, ...]]:
         found["reference executor"] = EXECUTOR_LIMITS[precision]
     if leg == "lower" and precision in XNNPACK_LIMITS:
         found["xnnpack"] = XNNPACK_LIMITS[precision]
+    if leg == "lower" and precision in ONNXRUNTIME_LIMITS:
+        found["onnxruntime"] = ONNXRUNTIME_LIMITS[precision]
     return found
 
 

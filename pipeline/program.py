@@ -23,6 +23,7 @@ REFERENCES = {
     "fp16-all": "the same with float16 weights and biases",
     "int8": "quantized, in exact arithmetic",
     "int8-xnnpack": "quantized, in XNNPACK's integer arithmetic",
+    "int8-onnxruntime": "quantized, in onnxruntime's integer arithmetic",
     "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
     "w8": "float with int8 weights per output channel",
     "w4": "float with weights from 4-bit palettes",
@@ -152,6 +153,7 @@ class Program:
             "fp16-all": lambda: compress.half(self.folded, biases=True),
             "int8": lambda: self.quantized,
             "int8-xnnpack": lambda: self.quantized,
+            "int8-onnxruntime": lambda: self.quantized,
             "int8-fp16": lambda: compress.half_quantized(self.quantized),
             "w8": lambda: self.w8.module,
             "w4": lambda: self.w4.module,
@@ -165,10 +167,10 @@ class Program:
             see: is given the values inside a quantized reference.
         """
         module = self.reference(key.removesuffix(UNROUNDED))
-        if key == "int8-xnnpack":
+        if key in ("int8-xnnpack", "int8-onnxruntime"):
             from .integer import evaluate_integer
 
-            return evaluate_integer(module, images, see)  # type: ignore[arg-type]
+            return evaluate_integer(module, images, see, key.removeprefix("int8-"))  # type: ignore[arg-type]
         if key.startswith("int8"):
             is_rounded = not key.endswith(UNROUNDED)
             return evaluate_quantized(module, images, is_rounded=is_rounded, see=see)  # type: ignore[arg-type]

@@ -15,25 +15,29 @@ def _steps(values, scale=1.0, zero_point=0):
     return integer.Steps(torch.tensor(values, dtype=torch.float64), scale, zero_point)
 
 
+def _quantized(x, *arguments, kernels="xnnpack"):
+    return integer._quantize(x, *arguments, integer.KERNELS[kernels])
+
+
 def test_an_addition_rounds_halves_up_and_a_convolution_to_even():
     halves = [-3.0, -1.0, 1.0, 3.0, 5.0]
-    added = integer._quantize(integer.Addition(_steps(halves), _steps([0.0] * 5)), 2.0, 0, -128, 127)
+    added = _quantized(integer.Addition(_steps(halves), _steps([0.0] * 5)), 2.0, 0, -128, 127)
     assert added.values.tolist() == [-1, 0, 1, 2, 3]
     sums = integer.Sums(torch.tensor(halves, dtype=torch.float64), torch.tensor(1.0))
-    assert integer._quantize(sums, 2.0, 0, -128, 127).values.tolist() == [-2, 0, 0, 2, 2]
+    assert _quantized(sums, 2.0, 0, -128, 127).values.tolist() == [-2, 0, 0, 2, 2]
 
 
 def test_the_clamp_of_relu6_and_the_range_of_int8_bound_the_steps():
     sums = integer.Sums(torch.tensor([-500.0, -1.0, 3.0, 9.0, 500.0], dtype=torch.float64), torch.tensor(1.0), 0.0, 6.0)
-    assert integer._quantize(sums, 0.5, -128, -128, 127).values.tolist() == [-128, -128, -122, -116, -116]
-    assert integer._quantize(integer.Sums(sums.values, sums.scale), 1.0, 3, -128, 127).values.tolist() == [
+    assert _quantized(sums, 0.5, -128, -128, 127).values.tolist() == [-128, -128, -122, -116, -116]
+    assert _quantized(integer.Sums(sums.values, sums.scale), 1.0, 3, -128, 127).values.tolist() == [
         -128, 2, 6, 12, 127,
     ]  # fmt: skip
 
 
 def test_sums_beyond_24_bits_are_rounded_as_float32_does():
     sums = integer.Sums(torch.tensor([2.0**24 + 1], dtype=torch.float64), torch.tensor(2.0**-20))
-    assert integer._quantize(sums, 1.0, 0, -128, 127).values.tolist() == [16]
+    assert _quantized(sums, 1.0, 0, -128, 127).values.tolist() == [16]
 
 
 def test_an_operation_without_known_arithmetic_is_named(small_program):
@@ -50,9 +54,9 @@ def test_an_operation_without_known_arithmetic_is_named(small_program):
 
 
 def _check(program, images, folder):
-    expected = program.logits("int8-xnnpack", images)
-    for name in ("android/litert", "android/executorch"):
+    for name in ("android/litert", "android/executorch", "android/onnx"):
         target = cli._targets()[name]
+        expected = program.logits(target.REFERENCES["int8"], images)
         run = target.load(target.build(program, "int8", folder / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])
         apart = parity.steps(expected, found, program.output_scale)
