@@ -130,6 +130,17 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     return [(f"{' '.join(item.key)} {item.row['units']}", item.checks) for item in found]
 
 
+def added_evidence(folder: Path) -> dict[tuple[str, str], list[evidence.Run]]:
+    """By target and precision, what was added to a finished folder after its build; empty where there is none."""
+    if not (folder / manifest.MANIFEST).is_file():
+        return {}
+    found = {
+        (entry["target"], entry["precision"]): [run for run in entry.get("runs", ()) if run["by"] != "build"]
+        for entry in manifest.read_manifest(folder)["artifacts"]
+    }
+    return {key: runs for key, runs in found.items() if runs}
+
+
 def read_results(file: Path) -> Results:
     """The result file of a device.
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from . import machine as machines
-from . import manifest
 
 Run = Mapping[str, Any]
 """A row: ``evidence``, ``where`` (in short), ``machine``, ``versions``, ``units``, ``by`` and ``checks``."""
@@ -64,14 +62,3 @@ def short(run: Run) -> str:
     """``runtime x86-64 (AVX-512 VNNI)``; with the unit where that is not the CPU alone."""
     units = "" if run["units"] in ("CPU", "CPU_ONLY") else f" {run['units']}"
     return f"{run['evidence']} {run['where']}{units}"
-
-
-def added(folder: Path) -> dict[tuple[str, str], list[Run]]:
-    """By target and precision, what was added to a finished folder after its build; empty where there is none."""
-    if not (folder / manifest.MANIFEST).is_file():
-        return {}
-    found = {
-        (entry["target"], entry["precision"]): [run for run in entry.get("runs", ()) if run["by"] != "build"]
-        for entry in manifest.read_manifest(folder)["artifacts"]
-    }
-    return {key: runs for key, runs in found.items() if runs}

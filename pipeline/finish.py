@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data as data_module
-from . import evidence, folder, manifest, outputs, parity, references, steps
-from .artifact import Artifact, digest, seal
+from . import device, evidence, folder, manifest, outputs, parity, references, steps
+from .artifact import Artifact, Target, digest, seal
 from .compare import INTEGERS, REFERENCE, Comparison, tabulate
 from .config import Config
 from .errors import ConversionError, TwinkeelError
@@ -186,8 +186,7 @@ class Finish:
                     logits=None if item.measured is None else self.shop.array(item.measured, "logits.npy"),
                     metrics=numbers.get("metrics", {}),
                     names_classes=numbers.get("names_classes", False),
-                    machine=numbers.get("machine", {}),
-                    versions=numbers.get("versions", {}),
+                    runs=[] if item.measured is None else [_run(target, numbers)],
                     error=item.error,
                 )
             )
@@ -389,6 +388,11 @@ def report_job(
     return Job(kind="report", name="report", inputs=inputs, code=code, glue=_GLUE, packages=("jinja2", "numpy"))
 
 
+def _run(target: Target, numbers: Mapping[str, Any]) -> evidence.Run:
+    """The build's own row of evidence."""
+    return evidence.row(evidence=target.EVIDENCE, by="build", machine=numbers["machine"], versions=numbers["versions"])
+
+
 def _rungs(shop: Workshop, program: Entry) -> tuple[Rung, ...]:
     return tuple(Rung(**rung) for rung in shop.json(program, "rungs.json"))
 
@@ -413,7 +417,7 @@ def added_evidence(
     found: dict[tuple[str, str], list[evidence.Run]] = {}
     for platform, entry in finished.items():
         try:
-            more = evidence.added(order.out / platform)
+            more = device.added_evidence(order.out / platform)
         except TwinkeelError:  # damaged, and to be replaced
             continue
         if more and _is_there(shop, entry, order.out / platform):
@@ -431,7 +435,7 @@ def _is_there(shop: Workshop, entry: Entry, final: Path) -> bool:
         return False
     wanted = {name.removeprefix("folder/"): sha for name, sha in entry.files.items() if name.startswith("folder/")}
     found = manifest.read_manifest(final)
-    has_more = bool(evidence.added(final))
+    has_more = bool(device.added_evidence(final))
     own = {manifest.MANIFEST} | ({manifest.PARITY} if has_more else set())
     files = {name: sha for name, sha in wanted.items() if name not in own}
     if {name: sha for name, sha in found["files"].items() if name not in own} != files:

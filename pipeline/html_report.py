@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import charts, report
 from .data import Split
 from .errors import TwinkeelError, VerifyError
+from .evidence import is_met, short
 from .finish import Report, Result
 from .judge import Row
 from .program import REFERENCES, describe_reference, is_quantized
@@ -64,10 +65,12 @@ class Insight:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A precision of a target in the support matrix; ``state`` is verified, open, failed, not built or empty."""
+    """A precision of a target in the support matrix; ``state`` is verified, open, failed, not built or empty, ``runs`` say
+    where it ran since it was built."""
 
     state: str = ""
     evidence: str = ""
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +222,8 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
     found: dict[str, dict[str, Cell]] = {}
     for result in results:
         for row in result.rows:
-            cell = Cell(state=row.state, evidence=row.evidence)
+            runs = tuple(f"{'✓' if is_met(run) else '✗'} {short(run)}" for run in row.runs if run["by"] != "build")
+            cell = Cell(state=row.state, evidence=row.evidence, runs=runs)
             found.setdefault(row.artifact.target, {})[row.artifact.precision] = cell
     for target, precision in _errors(results):
         found.setdefault(target, {})[precision] = Cell(state="not built")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from . import parity, verdict
 from .artifact import Artifact, Target
 from .config import Config
-from .evidence import Run, is_met
-from .evidence import row as row_of_evidence
 from .measure import broken
 from .ranking import Answers, answers
 from .references import ORIGINAL
@@ -35,8 +33,7 @@ class Measured:
         logits: ``(N, classes)`` on all images; None where it does not run.
         metrics: every metric that could be taken.
         names_classes: whether it holds the labels.
-        machine: where it was measured, as `machine.here` gives it.
-        versions: of the runtime's packages there.
+        runs: what ran it where; see `evidence`.
         error: why it does not run.
     """
 
@@ -46,8 +43,7 @@ class Measured:
     logits: NDArray[np.float32] | None
     metrics: Mapping[str, float]
     names_classes: bool
-    machine: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    runs: Sequence[Mapping[str, Any]] = ()
     error: str = ""
 
 
@@ -77,7 +73,7 @@ class Row:
     reference: str
     twin: str | None
     answers: Answers | None
-    runs: Sequence[Run] = ()
+    runs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -85,8 +81,9 @@ class Row:
 
     @property
     def is_verified(self) -> bool:
-        """Nothing is missed, and what has to be shown is shown."""
-        return bool(self.checks) and all(check.is_met for check in self.checks) and all(map(is_met, self.runs))
+        """Nothing is missed, here or anywhere that it ran, and what has to be shown is shown."""
+        is_met = bool(self.checks) and all(check.is_met for check in self.checks)
+        return is_met and all(check["is_met"] for run in self.runs for check in run["checks"])
 
     @property
     def state(self) -> str:
@@ -180,7 +177,7 @@ class Judge:
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
             answers=answers(held_out),
-            runs=[row_of_evidence(evidence=target.EVIDENCE, by="build", machine=item.machine, versions=item.versions)],
+            runs=item.runs,
         )
 
     def _broken_row(self, item: Measured) -> Row:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, evidence, machine, manifest, outputs, replay
+from twinkeel.pipeline import cli, device, evidence, machine, manifest, outputs, replay
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.targets.android import litert
 
@@ -201,9 +201,9 @@ def test_a_replay_does_not_whitewash_what_the_build_found(build, toy):
 
 def test_evidence_that_was_added_is_told_from_a_builds_own(build, toy):
     out = build("fine")
-    assert evidence.added(out / "android") == {} == evidence.added(out / "nowhere")
+    assert device.added_evidence(out / "android") == {} == device.added_evidence(out / "nowhere")
     run(out / "android", both(toy()))
-    assert [run["by"] for run in evidence.added(out / "android")["android/toy", "fine"]] == ["replay"]
+    assert [run["by"] for run in device.added_evidence(out / "android")["android/toy", "fine"]] == ["replay"]
 
 
 # ---- runtimes and artifacts that do not do
@@ -487,13 +487,14 @@ import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "torchao", "executorch", "coremltools", "litert_torch", "ai_edge_quantizer",
-                                  "onnx", "onnxscript", "sklearn", "scipy"):
+                                  "onnx", "onnxscript", "sklearn", "scipy", "PIL", "matplotlib", "fsspec", "psutil",
+                                  "jinja2", "cryptography", "cyclonedx", "platformdirs", "safetensors"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocked())
 """
 
 
-def test_neither_torch_nor_a_converter_is_needed(folder, tmp_path):
+def test_numpy_pydantic_click_and_rich_are_all_that_is_needed_beside_a_runtime(folder, tmp_path):
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCKED)
     path = f"{tmp_path / 'blocked'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
