@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 WIDTH = 0.2
 """Of the fixed weights."""
 
+LONGEST_FIRST = (
+    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_ios", "test_drift", "test_android",
+    "test_faults", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
+    "test_trust", "test_sensitivity", "test_stages", "test_folders",
+)  # fmt: skip
+"""Files of tests, from two minutes down to some seconds; all others take less."""
+
+
+def pytest_collection_modifyitems(items):
+    """A file goes to one process as a whole: the longest first, so that both processes end at about the same time."""
+    places = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory):
