@@ -111,11 +111,11 @@ def shallow_model():
 
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2))  # a block without expansion, and one with a residual
 
-    def make():
+    def make(activation="relu6"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mobilenet_v2, "STAGES", tuple(mobilenet_v2.Stage(*stage) for stage in stages))
             torch.manual_seed(0)
-            return mobilenet_v2.create(10, 0.35)
+            return mobilenet_v2.create(10, 0.35, activation)
 
     return make
 
