@@ -47,8 +47,7 @@ def test_the_training_is_shown(default_build):
     out = default_build.folders["android"].parent
     assert outputs.verify(out)
     epochs = default_build.config.train.epochs
-    (curve,) = default_build.folders["android"].rglob("curves.csv")
-    assert len(list(csv.DictReader(curve.read_text().splitlines()))) == epochs
+    assert len(list(csv.DictReader((out / "curves.csv").read_text().splitlines()))) == epochs
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Training loss" in page and "all artifacts verified" in page
     assert any(line.startswith(f"train: epoch {epochs}/{epochs} ") for line in default_build.messages)
