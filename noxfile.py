@@ -13,7 +13,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 SHARED = Path(".nox") / "shared"
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's threads spin while they wait, which starves the worker processes
-SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")  # two: the builds among the tests take all cores by themselves
+# two: the builds among the tests take all cores by themselves; files in the order of tests/conftest.py, longest first
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "noxfile.py")
 
 

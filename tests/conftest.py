@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 WIDTH = 0.2
 """Of the fixed weights."""
 
+LONGEST_FIRST = (
+    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_ios", "test_drift", "test_android",
+    "test_faults", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
+    "test_trust", "test_sensitivity", "test_stages", "test_folders",
+)  # fmt: skip
+"""Files of tests, from two minutes down to some seconds; all others take less."""
+
+
+def pytest_collection_modifyitems(items):
+    """A file goes to one process as a whole: the longest first, so that both processes end at about the same time."""
+    places = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory):
@@ -90,19 +103,30 @@ def small_program(make_program):
 
 
 @pytest.fixture(scope="session")
-def shallow_program(make_program):
-    """Four blocks at 32 pixels, ten classes: every kind of layer that the whole network has, a fourth as many.
-
-    What converters take grows with the number of layers; what is asked of each kind of layer is asked of this program.
-    """
+def shallow_model():
+    """Make a network of four blocks, for ten classes, random weights: every kind of layer that the whole has, a fourth as
+    many."""
     import torch
     from twinkeel.model import mobilenet_v2
 
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2))  # a block without expansion, and one with a residual
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mobilenet_v2, "STAGES", tuple(mobilenet_v2.Stage(*stage) for stage in stages))
-        torch.manual_seed(0)
-        return make_program(mobilenet_v2.create(10, 0.35), 32)
+
+    def make(activation="relu6"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mobilenet_v2, "STAGES", tuple(mobilenet_v2.Stage(*stage) for stage in stages))
+            torch.manual_seed(0)
+            return mobilenet_v2.create(10, 0.35, activation)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shallow_program(make_program, shallow_model):
+    """The program of such a network at 32 pixels.
+
+    What converters take grows with the number of layers; what is asked of each kind of layer is asked of this program.
+    """
+    return make_program(shallow_model(), 32)
 
 
 @dataclass(frozen=True)

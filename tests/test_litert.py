@@ -92,10 +92,6 @@ def test_its_layers_can_be_looked_at(files):
         np.testing.assert_array_equal(a.steps, b.steps)
 
 
-def test_it_is_the_same_to_the_byte_again(files, shallow_program, tmp_path):
-    assert litert.build(shallow_program, "int8", tmp_path / "again").read_bytes() == files[1].read_bytes()
-
-
 def test_pixels_are_one_operator_away_from_int8(files):
     from ai_edge_litert.interpreter import Interpreter
 
