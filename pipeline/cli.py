@@ -14,6 +14,8 @@ import click
 from .errors import ConfigError, ParityError, TwinkeelError, VerifyError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .artifact import Target
     from .config import Config
     from .data import Dataset
@@ -278,14 +280,14 @@ def parity(folder: Path, device_results: Path | None) -> None:
     from . import device, manifest, workers
 
     if device_results is not None:
-        _print_checks(folder, device.take_in(folder, device_results))
+        _print_checks([folder], device.take_in(folder, device_results))
         return
     processes = workers.Workers(workers.count())
     try:
         found = manifest.replay(folder, _targets(), processes)
     finally:
         processes.shutdown(cancel_futures=True)
-    _print_checks(folder, found)
+    _print_checks([folder], found)
 
 
 @cli.command()
@@ -343,7 +345,7 @@ def replay(out: Path, command: str | None, timeout: float) -> None:
     folders = [out] if (out / manifest.MANIFEST).is_file() else _platform_folders(out)
     with report.progress(report.console(is_error=True)) as say:
         found = stage.replay(folders, _targets(), say, command, timeout)
-    _print_checks(out, found)
+    _print_checks(folders, found)
 
 
 @cli.command()
@@ -477,7 +479,7 @@ def _kits() -> dict[str, Kit]:
     return {p: cast("Kit", importlib.import_module(f"twinkeel.targets.{p}.sdk")) for p in PLATFORMS}
 
 
-def _print_checks(folder: Path, results: list[tuple[str, list[Check]]]) -> None:
+def _print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]) -> None:
     """One line a check, then what the build counted on all images; a ParityError where a check is not met."""
     from . import manifest
 
@@ -486,10 +488,11 @@ def _print_checks(folder: Path, results: list[tuple[str, list[Check]]]) -> None:
         for check in checks:
             _echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
             failed += not check.is_met
-    for line in manifest.counted(manifest.read_manifest(folder)):
-        _echo(f"build  {line}")
+    for folder in folders:
+        for line in manifest.counted(manifest.read_manifest(folder)):
+            _echo(f"build  {line}")
     if failed:
-        raise ParityError(f"{failed} checks of '{folder}' failed")
+        raise ParityError(f"{failed} checks of {', '.join(f"'{folder}'" for folder in folders)} failed")
 
 
 def _read_config(path: Path | None) -> Config:
