@@ -492,7 +492,8 @@ def _print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]
         for line in manifest.counted(manifest.read_manifest(folder)):
             _echo(f"build  {line}")
     if failed:
-        raise ParityError(f"{failed} checks of {', '.join(f"'{folder}'" for folder in folders)} failed")
+        names = ", ".join(f"'{folder}'" for folder in folders)
+        raise ParityError(f"{failed} checks of {names} failed")
 
 
 def _read_config(path: Path | None) -> Config:
