@@ -340,3 +340,15 @@ def test_a_table_of_another_models_sensitivity_is_not_shown(tmp_path):
     )
     page = html_report.render("digits", said, tmp_path)["report.html"].decode()
     assert "sensitivity.csv is of another model" in Page(page).text
+
+
+def test_an_open_verdict_is_shown_with_what_was_counted_and_how_many_images_could_tell():
+    result, content = made_up()
+    drop, counts = verdict.drop_of(359, kept=350, lost=2, won=0)
+    limit = parity.Limit(metric="accuracy_drop", sense="<=", value=0.005, reason="half a point", needs_all=True)
+    checks = parity.judge("lower", [limit], {"accuracy_drop": (drop, counts)})
+    rows = [replace(result.rows[0], checks=checks, paired=counts), *result.rows[1:]]
+    page = Page(html_report.page("name", [replace(result, rows=rows)], [content], held_out(result), Insight()))
+    text = " ".join(page.text.split())
+    assert "? open" in text and "some of it open" in text
+    assert "2 lost of 359" in text and "359 images cannot tell, about" in text and "−2 +0" in text, text

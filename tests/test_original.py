@@ -117,3 +117,51 @@ def test_the_images_that_are_looked_at_are_spread_over_all():
     assert original.chosen(5) == [0, 1, 2, 3, 4]
     many = original.chosen(100_000)
     assert len(set(many)) == original.MOST_IMAGES and many[0] == 0 and many[-1] == 99_999
+
+
+def _folders(root, names):
+    """A few digits in class folders, each digit in the folder that `names` gives it."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images[:600], digits.target[:600], strict=True)):
+        folder = root / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.rint(image * (255 / 16)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def _configured(tmp_path, fixed_weights, names, more=""):
+    _folders(tmp_path / "images", names)
+    (tmp_path / "twinkeel.toml").write_text(
+        f'[model]\nwidth = 0.2\n[data]\nsource = "folder"\npath = "images"\nheld_out = 0.5\n{more}'
+        f'[weights]\npath = "{fixed_weights}"\n[targets]\n"android/onnx" = ["fp32"]\n'
+    )
+    return "build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--store", tmp_path / "store"
+
+
+SWAPPED = ["0", "1", "2", "5", "4", "3", "6", "7", "8", "9"]
+
+
+def test_folders_in_another_order_than_the_weights_end_the_build_before_anything_is_made(
+    run_cli, tmp_path, fixed_weights
+):
+    done = run_cli(*_configured(tmp_path, fixed_weights, SWAPPED))
+    assert getattr(done.exception, "exit_code", None) == 13, done.exception
+    told = str(done.exception)
+    assert "'3' is answered '5', '5' is answered '3'" in told and "accept_accuracy" in told, told
+    assert "quantize:" not in done.output and not (tmp_path / "out").exists()
+
+
+def test_what_is_accepted_is_built_and_the_reason_stands_in_the_manifest(run_cli, tmp_path, fixed_weights):
+    import json
+
+    done = run_cli(*_configured(tmp_path, fixed_weights, SWAPPED, 'accept_accuracy = "a test"\n'))
+    assert done.exit_code == 0, (done.exception, done.output)
+    assert "WARNING accepted (a test): the float model answers" in done.output
+    (warning,) = [
+        w for w in json.loads((tmp_path / "out/android/manifest.json").read_text())["warnings"] if "a test" in w
+    ]
+    assert "'3' is answered '5'" in warning
+    assert "a test" in (tmp_path / "out/report.html").read_text()
