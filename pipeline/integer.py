@@ -154,7 +154,7 @@ class _Evaluator(Interpreter):
         if "dequantize_per_tensor" in name:
             return first if isinstance(first, Steps) else Weight(args[0].double(), torch.tensor([args[1]]).float())
         if "quantize_per_tensor" in name:
-            return _quantize(*args[:5], self._kernels)
+            return _quantize(self._kernels, *args[:5])
         if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], Weight):
             return _convolve(target, *args)
         if target in ACTIVATIONS and isinstance(first, Sums):
@@ -173,7 +173,7 @@ class _Evaluator(Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-def _quantize(x: Any, scale: float, zero_point: int, low: int, high: int, kernels: Kernels) -> Steps:
+def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int, high: int) -> Steps:
     step = torch.tensor(scale, dtype=torch.float32)
     if isinstance(x, Addition):
         values = kernels.add(x, scale, zero_point)

@@ -126,7 +126,7 @@ def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     while most - least > max(1, most // 100):
         middle = (least + most) // 2
         least, most = (least, middle) if tells(middle) else (middle, most)
-    unit = 10 ** max(0, len(str(most)) - 2)
+    unit = int(10 ** max(0, len(str(most)) - 2))
     return -(-most // unit) * unit
 
 
