@@ -16,7 +16,7 @@ def _steps(values, scale=1.0, zero_point=0):
 
 
 def _quantized(x, *arguments, kernels="xnnpack"):
-    return integer._quantize(x, *arguments, integer.KERNELS[kernels])
+    return integer._quantize(integer.KERNELS[kernels], x, *arguments)
 
 
 def test_an_addition_rounds_halves_up_and_a_convolution_to_even():
