@@ -106,7 +106,8 @@ def _make_weights_unsigned(graph: Any) -> None:
     What else was measured: int8 activations lose the fusion and saturate as well; weights of 7 bits are as fast as
     before, but other numbers than the other runtimes have (1.6 dB less on the digits model); no layer is free of sums
     that can saturate. Depthwise convolutions stay int8: their kernels widen, and with uint8 the whole takes 2.4 times as
-    long. An app can ask for the same of int8 weights with the session option ``session.x64quantprecision``; a file cannot.
+    long. The session option ``session.x64quantprecision`` asks for the same where int8 weights are opened: a file cannot
+    set it, and 1.31.1 does not open this network's file with int8 weights under it.
     """
     import onnx
 
