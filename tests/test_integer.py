@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,48 @@ def test_the_clamp_of_relu6_and_the_range_of_int8_bound_the_steps():
     ]  # fmt: skip
 
 
+def _all_pairs():
+    return (values.astype(np.uint8).ravel() for values in np.meshgrid(np.arange(256), np.arange(256)))
+
+
+def _added_by_onnxruntime(scales, zero_points, pair):
+    import onnx
+    import onnxruntime
+
+    constants = {name: np.float32(scale) for name, scale in zip(("sa", "sb", "sc"), scales, strict=True)}
+    constants |= {name: np.uint8(point) for name, point in zip(("za", "zb", "zc"), zero_points, strict=True)}
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [65536]) for name in "abc"]
+    inputs = ["a", "sa", "za", "b", "sb", "zb", "sc", "zc"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("QLinearAdd", inputs, ["c"], domain="com.microsoft")], "addition", values[:2], values[2:],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+    content = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return session.run(None, dict(zip("ab", pair, strict=True)))[0].astype(np.int16) - 128
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_onnxruntime_adds_every_pair_of_steps_as_one_of_its_two_additions_does(seed):
+    """On x86 with AVX2 the one that the reference takes, on arm64 the other; they differ in very few values."""
+    random = np.random.default_rng(seed)
+    one, other = random.uniform(0.01, 0.1, 2)
+    scale = max(one, other) * random.uniform(0.8, 1.6)
+    points = [int(point) for point in random.integers(60, 190, 3)]
+    a, b = _all_pairs()
+    pair = integer.Addition(_steps(a - 128.0, one, points[0] - 128), _steps(b - 128.0, other, points[1] - 128))
+    both = {
+        "x86_64": _quantized(pair, scale, points[2] - 128, -128, 127, kernels="onnxruntime").values,
+        "arm64": integer.added_on_arm64(pair, scale, points[2] - 128).clamp(-128, 127),
+    }
+    found = _added_by_onnxruntime((one, other, scale), points, (a, b))
+    machine = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
+    apart = {name: int((values.numpy() != found).sum()) for name, values in both.items()}
+    assert apart[machine] == 0, apart
+    assert max(apart.values()) <= 8, apart
+
+
 def test_sums_beyond_24_bits_are_rounded_as_float32_does():
     sums = integer.Sums(torch.tensor([2.0**24 + 1], dtype=torch.float64), torch.tensor(2.0**-20))
     assert _quantized(sums, 1.0, 0, -128, 127).values.tolist() == [16]
@@ -63,12 +107,12 @@ def _check(program, images, folder):
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.6f} equal, at most {apart.max():.0f} steps"
 
 
-def test_litert_and_executorch_compute_it_on_noise(small_program, tmp_path):
+def test_the_runtimes_compute_it_on_noise(small_program, tmp_path):
     images = np.random.default_rng(5).integers(0, 256, (40, 32, 32, 3), np.uint8)
     _check(small_program, rgba(images), tmp_path)
 
 
-def test_litert_and_executorch_compute_it_at_224_with_width_1(make_program, tmp_path):
+def test_the_runtimes_compute_it_at_224_with_width_1(make_program, tmp_path):
     torch.manual_seed(1)
     program = make_program(mobilenet_v2.create(1000, 1.0), 224)
     images = np.random.default_rng(6).integers(0, 256, (3, 224, 224, 3), np.uint8)
@@ -76,8 +120,13 @@ def test_litert_and_executorch_compute_it_at_224_with_width_1(make_program, tmp_
 
 
 def test_every_logit_of_trained_weights_is_equal(fixed_build):
-    for platform, runtimes in (("android", ("android/litert", "android/executorch")), ("ios", ("ios/executorch",))):
+    for platform, runtimes in (
+        ("android", ("android/litert", "android/executorch", "android/onnx")),
+        ("ios", ("ios/executorch", "ios/onnx")),
+    ):
         rows = {r.artifact.target: r for r in fixed_build.results[platform].rows if r.artifact.precision == "int8"}
         for name in runtimes:
             measured = {check.metric: check.measured for check in rows[name].checks}
-            assert measured["equal_logits"] == 1 and measured["max_steps"] == 0, (name, measured)
+            # onnxruntime adds with another rounding on arm64
+            least, most = (0.999, 1) if name.endswith("onnx") else (1, 0)
+            assert measured["equal_logits"] >= least and measured["max_steps"] <= most, (name, measured)

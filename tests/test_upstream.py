@@ -3,9 +3,14 @@ that a workaround can go; its name is in the message."""
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,3 +204,50 @@ def test_litert_torch_takes_quantized_bytes():
             return torch.ops.quantized_decomposed.dequantize_per_tensor(x, 1.0, 113, 0, 255, torch.uint8) * 2
 
     litert_torch.convert(Model().eval(), (torch.zeros(1, 4, dtype=torch.uint8),))
+
+
+HAS_VNNI = "vnni" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
+QEMU = os.environ.get("TWINKEEL_QEMU_X86_64", "")
+"""A `qemu-x86_64` of QEMU's user mode: it hides what this processor has more than AVX2."""
+
+
+def _sum_of_four_products(folder: Path, dtype: type[np.integer[Any]]) -> int:
+    """4 times 255 * 127 by onnxruntime with AVX2 alone, the weight of 127 stored as `dtype`."""
+    import onnx
+
+    zero_point = 128 if dtype is np.uint8 else 0
+    constants = {"b": np.full((4, 16), 127 + zero_point, dtype), "a0": np.uint8(0), "b0": dtype(zero_point)}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMulInteger", ["a", "b", "a0", "b0"], ["c"])],
+        "four products",
+        [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.UINT8, [1, 4])],
+        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.INT32, [1, 16])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "x.onnx")
+    code = (
+        "import sys, numpy, onnxruntime; "
+        "session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider']); "
+        "print(session.run(None, {'a': numpy.full((1, 4), 255, numpy.uint8)})[0][0, 0])"
+    )
+    held = [QEMU, "-cpu", "Haswell"] if QEMU else []
+    command = [*held, sys.executable, "-c", code, str(folder / "x.onnx")]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+needs_avx2_alone = pytest.mark.skipif(
+    platform.machine() != "x86_64" or (HAS_VNNI and not QEMU),
+    reason="this processor has VNNI, or is not x86-64: TWINKEEL_QEMU_X86_64=/path/to/qemu-x86_64 holds it to AVX2",
+)
+
+
+@needs_avx2_alone
+@pytest.mark.xfail(reason="onnxruntime 1.31 saturates in 16 bits: keep `_make_weights_unsigned` in targets/_onnx.py")
+def test_onnxruntime_sums_products_of_uint8_and_int8_without_saturating(tmp_path):
+    assert _sum_of_four_products(tmp_path, np.int8) == 4 * 255 * 127
+
+
+@needs_avx2_alone
+def test_onnxruntime_sums_products_of_uint8_and_uint8_without_saturating(tmp_path):
+    assert _sum_of_four_products(tmp_path, np.uint8) == 4 * 255 * 127
