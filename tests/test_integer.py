@@ -120,11 +120,11 @@ def test_the_runtimes_compute_it_at_224_with_width_1(make_program, tmp_path):
 
 
 def test_every_logit_of_trained_weights_is_equal(fixed_build):
-    for platform, runtimes in (
+    for folder, runtimes in (
         ("android", ("android/litert", "android/executorch", "android/onnx")),
         ("ios", ("ios/executorch", "ios/onnx")),
     ):
-        rows = {r.artifact.target: r for r in fixed_build.results[platform].rows if r.artifact.precision == "int8"}
+        rows = {r.artifact.target: r for r in fixed_build.results[folder].rows if r.artifact.precision == "int8"}
         for name in runtimes:
             measured = {check.metric: check.measured for check in rows[name].checks}
             # onnxruntime adds with another rounding on arm64
