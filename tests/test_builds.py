@@ -159,6 +159,18 @@ def test_a_second_build_writes_nothing_and_imports_no_torch(project):
     assert after == before
 
 
+def test_evidence_that_was_added_stays_and_is_shown(project, tmp_path):
+    out = shutil.copytree(project / "out", tmp_path / "out")
+    subprocess.run([*TWINKEEL, "replay", str(out)], check=True, capture_output=True)
+    added = (out / "android" / manifest.MANIFEST).read_bytes()
+    build = start(project, out, project / "store")
+    said, _ = build.communicate()
+    assert build.returncode == 0 and "runtime" in said, said
+    assert (out / "android" / manifest.MANIFEST).read_bytes() == added
+    assert "✓ runtime" in (out / "report.html").read_text()
+    assert outputs.verify(out)
+
+
 def test_the_result_is_there_for_machines_and_silence_for_scripts(project):
     arguments = ["build", "all", "-c", project / "twinkeel.toml", "-o", project / "out", "--store", project / "store"]
     run = lambda *more: subprocess.run(  # noqa: E731
