@@ -110,7 +110,7 @@ def _make_weights_unsigned(graph: Any) -> None:
     before, but other numbers than the other runtimes have (1.6 dB less on the digits model); no layer is free of sums
     that can saturate. Depthwise convolutions stay int8: their kernels widen, and with uint8 the whole takes 2.4 times as
     long. The session option ``session.x64quantprecision`` asks for the same where int8 weights are opened: a file cannot
-    set it, and 1.31.1 does not open this network's file with int8 weights under it.
+    set it, and 1.31.1 does not open these files under it, with or without unsigned weights.
     """
     import onnx
 
