@@ -65,9 +65,9 @@ class _Limit(_Open):
     reason: str
     needs_all: bool
     is_met: bool = False
-    verdict: Verdict
-    counts: _Counts | None
-    images_needed: int | None
+    verdict: Verdict | None = None
+    counts: _Counts | None = None
+    images_needed: int | None = None
 
 
 class _Met(_Open):
@@ -225,11 +225,11 @@ def counted(content: Mapping[str, Any]) -> list[str]:
 
 def counted_of(entry: Mapping[str, Any]) -> list[str]:
     """The same of one artifact, by its `entry` in the manifest."""
-    checks = [check for check in entry["checks"] if check["counts"]]
     return [
-        f"{c['metric']} {c['sense']} {c['limit']:g} {c['verdict']}: {Counts(**c['counts'])}"
-        + (f"; about {c['images_needed']:,} images could tell" if c["images_needed"] else "")
-        for c in checks
+        f"{check['metric']} {check['sense']} {check['limit']:g} {check.get('verdict')}: {Counts(**check['counts'])}"
+        + (f"; about {check['images_needed']:,} images could tell" if check.get("images_needed") else "")
+        for check in entry["checks"]
+        if check.get("counts")
     ]
 
 

@@ -99,12 +99,12 @@ def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(fixed_build, 
     assert quantize.why == "quantization settings changed" and not quantize.is_open
     assert {line.why for line in found.values()} == {"as far as 'quantize' comes out different"}
     everything = {line.name for line in explain_all(fixed_build.config, fixed_build, tmp_path)}
-    assert set(found) == everything - {"data", "weights", "quantize"}
+    assert set(found) == everything - {"data", "weights", "original", "quantize"}
 
 
 def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     (tmp_path / "labels.txt").write_text("\n".join(f"digit {n}" for n in range(10)))
-    config = changed(fixed_build, data={"labels": str(tmp_path / "labels.txt")})
+    config = changed(fixed_build, data={"labels": str(tmp_path / "labels.txt"), "held_out": 0.2})
     (tmp_path / "scratch").mkdir()
     shop = Workshop(store=fixed_build.store, scratch=Store(str(tmp_path / "scratch")))
     create = mobilenet_v2.create

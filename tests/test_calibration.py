@@ -14,7 +14,7 @@ from twinkeel.pipeline.errors import DataError
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load(Config())
+    return data.load(Config.model_validate({"data": {"held_out": 0.2}}))
 
 
 def with_calibration(digits, images, labels=None):

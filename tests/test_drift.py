@@ -23,6 +23,8 @@ from twinkeel.pipeline.errors import ConversionError, ParityError, VerifyError
 STEM, DEPTHWISE, EXPAND = "features.0.0", "features.6.conv.1.0", "features.8.conv.0.0"
 PROJECT, ADDITION, MEAN, CLASSIFIER = "features.5.conv.2", "features.9.conv.2 + residual", "mean", "classifier.1"
 INTEGERS = ("int8", "int8-onnxruntime", "int8-xnnpack")
+LAYERS = 65
+"""Of MobileNetV2 at the width of the kept weights: 52 convolutions, 11 additions, mean, classifier."""
 ROLES = (STEM, DEPTHWISE, EXPAND, PROJECT, ADDITION, MEAN, CLASSIFIER)
 
 
@@ -405,7 +407,7 @@ def test_a_clean_artifact_shows_none_and_passes_after_the_same_round_trip(target
     for clean in (path, nothing):
         found = drifted(clean, target, *expected)
         assert found.first is None, str(found)
-        assert len(found.layers) == 64
+        assert len(found.layers) == LAYERS
         share = min(layer.equal_values for layer in found.layers)
         assert share >= (0.999 if target == "android/onnx" else 1), f"{target}: {share}"
 
@@ -444,7 +446,7 @@ def test_recording_is_the_same_each_time_and_small(small_program, tmp_path):
         layers.write(layers.watch(small_program, "int8", images)[1], tmp_path / name, ["int8"])
         files.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert files[0] == files[1]
-    assert len(files[0]["layers-int8.i8"]) <= 2 * 64 * layers.SAMPLES
+    assert len(files[0]["layers-int8.i8"]) <= 2 * LAYERS * layers.SAMPLES
 
 
 @pytest.mark.parametrize(
@@ -524,10 +526,12 @@ def test_the_command_writes_a_table_and_a_picture(finished, run_cli, tmp_path):
     result = run_cli("drift", out)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     rows = list(csv.DictReader((out / "drift.csv").read_text().splitlines()))
-    assert len(rows) == 7 * 64
+    assert len(rows) == 7 * LAYERS
     assert {row["within_limit"] for row in rows} == {"yes"}
     assert (out / "drift.png").read_bytes().startswith(b"\x89PNG")
-    assert result.output.count("within its limits in all 64 layers") == 5  # ExecuTorch and ONNX are the same for both
+    assert (
+        result.output.count(f"within its limits in all {LAYERS} layers") == 5
+    )  # ExecuTorch and ONNX are the same for both
     for platform in ("android", "ios"):
         manifest.verify(out / platform)
 
@@ -561,7 +565,7 @@ def test_the_command_names_the_layer_and_fails_as_parity_does(finished, run_cli,
     _seal(folder)
     result = run_cli("drift", folder)
     assert isinstance(result.exception, ParityError)
-    assert f"android/litert: leaves its limit first at {PROJECT} (convolution, layer {number + 1} of 64)" in str(
+    assert f"android/litert: leaves its limit first at {PROJECT} (convolution, layer {number + 1} of {LAYERS})" in str(
         result.exception
     )
     assert "android/onnx" not in str(result.exception)
@@ -607,7 +611,7 @@ def _damaged(folder):
         (_without_layers, "keeps no layers of the reference"),
         (_cut, "layers of the reference .* are not whole"),
         (_no_list, "layers of the reference .* are not whole"),
-        (_other_network, "layer 5 is depthwise .* there and linear .* in the reference"),
+        (_other_network, "layer 5 is convolution .* there and linear .* in the reference"),
         (_float_only, "no int8 artifact"),
         (_damaged, "android/onnx int8 does not run"),
     ],

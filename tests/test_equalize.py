@@ -19,7 +19,7 @@ CONTRACT = InputContract.of(32, MEAN, STD)
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load(Config())
+    return data.load(Config.model_validate({"data": {"held_out": 0.2}}))
 
 
 def extremes(seed=0):

@@ -153,6 +153,11 @@ def made(tmp_path_factory):
     (folder / "onnx").mkdir()
     (folder / "onnx" / "x-int8.onnx").write_bytes(b"no model")
     check = {"leg": "lower", "metric": "snr_db", "measured": 99.0, "sense": ">=", "limit": 20, "reason": "enough"}
+    counted = {
+        "leg": "lower", "metric": "accuracy_drop", "measured": 0.0, "sense": "<=", "limit": 0.005, "reason": "half a point",
+        "needs_all": True, "is_met": True, "verdict": "open", "images_needed": 770,
+        "counts": {"images": 359, "kept": 350, "lost": 1, "won": 1, "low": -0.01, "high": 0.01},
+    }  # fmt: skip
     entry = {
         "target": "android/onnx",
         "precision": "int8",
@@ -161,7 +166,7 @@ def made(tmp_path_factory):
         "sha256": "0" * 64,
         "runtime": "onnxruntime",
         "reference": "int8",
-        "checks": [check | {"needs_all": False, "is_met": True}],
+        "checks": [check | {"needs_all": False, "is_met": True}, counted],
     }
     manifest.write_json({"artifacts": [entry]}, folder / manifest.PARITY)
     content = {"schema_version": 1, "labels": ["a", "b", "c"], "output_scale": 0.1, "artifacts": [entry]}

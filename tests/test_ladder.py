@@ -22,7 +22,7 @@ RUNGS = ("equalize", "bias_correction", "reconstruction", "float_layers", "qat")
 @pytest.fixture(scope="module")
 def few():
     """Digits, few of each set."""
-    full = data.load(Config())
+    full = data.load(Config.model_validate({"data": {"held_out": 0.2}}))
 
     def first(split, count):
         return data.Split(images=split.images[:count], labels=split.labels[:count])
@@ -95,7 +95,7 @@ def test_a_build_whose_gate_is_missed_leaves_nothing_that_looks_verified(run_cli
     save_file(small_program.original.model.state_dict(), tmp_path / "w.safetensors")
     rungs = "\n".join(f'{name} = "never"' for name in RUNGS)
     (tmp_path / "twinkeel.toml").write_text(
-        '[weights]\npath = "w.safetensors"\n'
+        '[data]\naccept_accuracy = "random weights"\n[weights]\npath = "w.safetensors"\n'
         f'[quantize]\nrange_estimator = "minmax"\n{rungs}\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 90.0\n'
     )
