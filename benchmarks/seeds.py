@@ -91,8 +91,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--record", type=Path, help="file of finished builds, a line each, that a run goes on from")
     asked = parser.parse_args()
-    wanted = [(f"seed {seed}", seed, {}) for seed in range(asked.seeds)]
-    wanted += [(name, 0, setting) for name, setting in SETTINGS.items()]
+    wanted = [(name, 0, setting) for name, setting in SETTINGS.items()]
+    wanted += [(f"seed {seed}", seed, dict[str, str]()) for seed in range(asked.seeds)]
     done = [json.loads(line) for line in asked.record.read_text().splitlines()] if _is_there(asked.record) else []
     known = {one["name"] for one in done}
 

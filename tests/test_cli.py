@@ -237,6 +237,7 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
         '[project]\nname = "mine"\n[data]\nsource = "folder"\npath = "images"\n[weights]\npath = "w.pth"\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 0.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
+        '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "agreement"\nvalue = 0.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "snr_loss_db"\nvalue = 60.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
         '[targets]\n"android/litert" = ["int8"]\n"android/executorch" = ["int8"]\n"android/onnx" = ["fp32"]\n'
