@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def shares(images: int, drop: float, limit: float, draws: int) -> dict[str, floa
     random = np.random.default_rng([images, round(1e6 * drop)])
     chances = [drop + CHANGED, CHANGED, 1 - drop - 2 * CHANGED]
     found = dict.fromkeys(VERDICTS, 0)
-    for lost, won, kept in random.multinomial(images, chances, draws).tolist():
-        counts = verdict.drop_of(images, kept=kept, lost=lost, won=won)[1]
-        found[verdict.verdict(counts, "<=", limit)] += 1
+    drawn = Counter((lost, won) for lost, won, _ in random.multinomial(images, chances, draws).tolist())
+    for (lost, won), times in drawn.items():
+        found[verdict.tested(images, lost, won, limit)] += times
     return {name: count / draws for name, count in found.items()}
 
 

@@ -104,6 +104,14 @@ def verdict(counts: Counts, sense: str, limit: float) -> Verdict:
     return "holds" if worst <= bound else "missed" if best > bound else "open"
 
 
+def tested(images: int, lost: int, won: int, limit: float) -> Verdict:
+    """The verdict on a paired difference that must be at most `limit`, by the two tests that its interval inverts: the
+    same, and many times faster where the interval is not wanted."""
+    if _p_value(images, lost, won, limit) <= _TAIL:
+        return "missed"
+    return "holds" if _p_value(images, won, lost, -limit) <= _TAIL else "open"
+
+
 def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     """About how many images could tell, if these are typical; None where more than `MOST_IMAGES` would be needed.
 

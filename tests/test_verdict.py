@@ -117,6 +117,16 @@ def test_an_open_verdict_names_images_that_would_decide_it():
     assert verdict.images_needed(counts(1000, 5), "<=", 0.005) is None
 
 
+def test_the_tests_that_an_interval_inverts_give_its_verdict():
+    random = np.random.default_rng(1)
+    for _ in range(60):
+        images = int(random.integers(20, 3000))
+        lost, won = (int(random.binomial(images, share)) for share in random.uniform(0, 0.03, 2))
+        found = counts(images, lost, won)
+        if min(abs(found.low - 0.005), abs(found.high - 0.005)) > 1e-5:
+            assert verdict.tested(images, lost, won, 0.005) == verdict.verdict(found, "<=", 0.005), str(found)
+
+
 def test_the_fewest_images_that_can_show_a_limit():
     for sense, limit in (("<=", 0.005), (">=", 0.99)):
         fewest = verdict.fewest_images(sense, limit)
