@@ -58,7 +58,7 @@ def save(images, folder):
 
 
 def configured(folder, **more):
-    return Config.model_validate({"data": {"calibration_path": str(folder), **more}})
+    return Config.model_validate({"data": {"calibration_path": str(folder), "held_out": 0.2, **more}})
 
 
 def test_a_folder_of_its_own_is_calibrated_on_and_the_rest_is_trained_on(digits, tmp_path):

@@ -40,7 +40,8 @@ def test_the_folder_says_that_it_is_verified_and_was_trained_on_digits(platform,
     listed = json.loads((folder / "manifest.json").read_text())
     assert manifest.verify(folder) == len(listed["files"])
     assert listed["is_verified"] is True and listed["model"]["weights"] == "trained on digits"
-    assert {a["parity"] for a in listed["artifacts"]} == {"verified"}
+    # with another model, other images near a boundary: an accuracy may be open, and none is missed
+    assert {a["parity"] for a in listed["artifacts"]} <= {"verified", "open"}
 
 
 def test_the_training_is_shown(default_build):
