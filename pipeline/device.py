@@ -16,6 +16,7 @@ from .artifact import digest
 from .errors import TwinkeelError, VerifyError
 from .parity import Check, Limit, Logits
 from .reading import read_bytes, shown
+from .verdict import state
 
 SCHEMA_VERSION = 1
 """Of the result files."""
@@ -234,17 +235,17 @@ def record(folder: Path, found: Sequence[Judged]) -> None:
             entry["runs"] = evidence.merged(entry.get("runs", []), [item.row])
             if item.row["evidence"] == "device":
                 entry["evidence"] = "device"
-            _row(table, entry).update(runs=entry["runs"], evidence=entry.get("evidence", ""))
             is_good = (
                 bool(entry["checks"])
                 and all(map(_is_met, entry["checks"]))
                 and all(map(evidence.is_met, entry["runs"]))
             )
-            entry["parity"] = "verified" if is_good else "failed"
+            entry["parity"] = state((check.get("verdict") for check in entry["checks"]), is_met=is_good)
+            _row(table, entry).update(runs=entry["runs"], evidence=entry.get("evidence", ""), parity=entry["parity"])
         content["is_verified"] = (
             not content.get("errors")
             and all(map(_is_met, content.get("program_checks", [])))
-            and all(entry.get("parity") == "verified" for entry in content["artifacts"])
+            and all(entry.get("parity") in ("verified", "open") for entry in content["artifacts"])
         )
         try:
             _write(folder, content, table)

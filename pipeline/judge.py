@@ -15,7 +15,7 @@ from .config import Config
 from .measure import broken
 from .ranking import Answers, answers
 from .references import ORIGINAL
-from .verdict import Counts, Verdict
+from .verdict import Counts, State, Verdict
 
 
 class Say(Protocol):
@@ -86,11 +86,8 @@ class Row:
         return is_met and all(check["is_met"] for run in self.runs for check in run["checks"])
 
     @property
-    def state(self) -> str:
-        """``verified``, ``open`` where these images cannot tell, or ``failed``."""
-        if not self.is_verified:
-            return "failed"
-        return "open" if self.verdict == "open" else "verified"
+    def state(self) -> State:
+        return verdict.state((check.verdict for check in self.checks), is_met=self.is_verified)
 
 
 @dataclass(frozen=True, kw_only=True)

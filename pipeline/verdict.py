@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["holds", "open", "missed"]
 """The whole interval is within the limit; it is on both sides of it; it is beyond it."""
+
+State = Literal["verified", "open", "failed"]
+"""Of an artifact: all holds; nothing is missed, and some of it these images cannot tell; something is missed."""
 
 LEVEL = 0.95
 """Of the interval; a true value within a limit is called missed in 2.5 % of all draws at most."""
@@ -110,6 +114,18 @@ def tested(images: int, lost: int, won: int, limit: float) -> Verdict:
     if _p_value(images, lost, won, limit) <= _TAIL:
         return "missed"
     return "holds" if _p_value(images, won, lost, -limit) <= _TAIL else "open"
+
+
+def state(verdicts: Iterable[Verdict | None], *, is_met: bool) -> State:
+    """Of an artifact.
+
+    Args:
+        verdicts: on each of its checks.
+        is_met: nothing is missed, where it was built or anywhere that it ran since.
+    """
+    if not is_met:
+        return "failed"
+    return "open" if "open" in verdicts else "verified"
 
 
 def images_needed(counts: Counts, sense: str, limit: float) -> int | None:

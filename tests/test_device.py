@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, device, evidence, manifest
+from twinkeel.pipeline import cli, device, evidence, manifest, parity, verdict
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.targets.runtimes import coreml
 
@@ -215,6 +215,29 @@ def test_results_of_a_device_become_evidence(android, run_cli):
         assert evidence.short(row) == "device Google Pixel 9, Android 15"
         assert [check["metric"] for check in row["checks"]] == ["equal_logits", "max_steps", "snr_loss_db"]
     assert content(android)["is_verified"] is True
+
+
+@pytest.mark.parametrize("is_spoilt", [False, True], ids=["right", "wrong"])
+def test_new_evidence_closes_no_open_verdict(android, run_cli, is_spoilt):
+    """Nor does an artifact beside it that stays open make the folder a failed one."""
+    limit = parity.Limit(metric="accuracy_drop", sense="<=", value=0.005, reason="half a point", needs_all=True)
+    counted = verdict.drop_of(359, kept=350, lost=2, won=0)
+    (check,) = map(manifest.described, parity.judge("lower", [limit], {"accuracy_drop": counted}))
+    listed = content(android)
+    (entry,) = listed["artifacts"]
+    entry |= {"checks": [*entry["checks"], check], "parity": "open"}
+    other = entry | {"target": "android/executorch", "runs": []}
+    manifest.write_json({"artifacts": [entry, other]}, android / manifest.PARITY)
+    manifest.write(
+        listed | {"artifacts": [entry, other], "files": manifest.hash_files(android)}, android / manifest.MANIFEST
+    )
+    given = results_of(android)
+    given["runs"][0]["logits"]["one"] = [0.0] * 10 if is_spoilt else given["runs"][0]["logits"]["one"]
+    assert (take_in(run_cli, android, given).exit_code == 0) is not is_spoilt
+    for name in (manifest.PARITY, manifest.MANIFEST):
+        states = [entry["parity"] for entry in content(android, name)["artifacts"]]
+        assert states == ["failed" if is_spoilt else "open", "open"], name
+    assert content(android)["is_verified"] is not is_spoilt
 
 
 def test_results_of_the_same_device_take_the_place_of_earlier_ones(android, run_cli):
