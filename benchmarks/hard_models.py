@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli, data, html_report, ladder, parity, runner
+from twinkeel.pipeline import cli, data, html_report, ladder, parity, runner, verdict
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ParityError
 from twinkeel.pipeline.measure import run_all
@@ -163,7 +163,7 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
             logits = run_all(run, images)
             print(
                 f"  {row.artifact.target}: {100 * parity.accuracy(logits, digits.held_out.labels):.2f} %, agreement "
-                f"{100 * parity.agreement(floating, logits):.2f} %, {parity.snr_db(floating, logits):.2f} dB, "
+                f"{100 * verdict.agreement(floating, logits)[0]:.2f} %, {parity.snr_db(floating, logits):.2f} dB, "
                 f"{'verified' if row.is_verified else 'over a limit'}",
                 flush=True,
             )

@@ -187,12 +187,13 @@ class _Ladder:
         calibration, held_out = (evaluate_batched(made.module, x, _BATCH) for x in (self.calibration, self.held_out))
         metrics = parity.quantize_metrics(self.expected[1], held_out, self.labels)
         checks = parity.judge("quantize", self.limits, metrics)
+        measured = {check.metric: check.measured for check in checks}
         rung = Rung(
             name=name,
             note=state.note,
             calibration_db=parity.snr_db(self.expected[0], calibration),
-            snr_db=parity.snr_db(self.expected[1], held_out),
-            agreement=parity.agreement(self.expected[1], held_out),
+            snr_db=measured["snr_db"],
+            agreement=measured["agreement"],
             accuracy=parity.accuracy(held_out, self.labels),
             cost=self._cost(state),
             seconds=0,

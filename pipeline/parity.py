@@ -377,11 +377,6 @@ def max_error(reference: Logits, candidate: Logits) -> float:
     return float(np.abs(reference - candidate).max() / max(float(np.ptp(reference)), 1e-30))
 
 
-def agreement(reference: Logits, candidate: Logits) -> float:
-    """Share of images with the same top class."""
-    return float((reference.argmax(1) == candidate.argmax(1)).mean())
-
-
 def accuracy(logits: Logits, labels: NDArray[np.int64]) -> float:
     """Share of images whose top class is the label."""
     return float((logits.argmax(1) == labels).mean())

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import evidence
+from . import evidence, manifest
 from .compare import Comparison
 from .finish import Built, Result
 from .judge import Row, Say
@@ -127,11 +127,7 @@ def as_json(built: Built) -> str:
 
 
 def _described(check: Check) -> dict[str, Any]:
-    return asdict(check) | {
-        "is_met": check.is_met,
-        "verdict": check.verdict,
-        "images_needed": check.images_needed,
-    }
+    return manifest.described(check) | {"measured": check.measured}  # infinities are null here, text there
 
 
 def _finite(value: Any) -> Any:
