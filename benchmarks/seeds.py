@@ -1,10 +1,11 @@
 """The default build from many seeds, and held to several instruction sets: does it hold everywhere, and with how much room?
 
-seeds.py [--seeds N] [--at-once N] [--out FOLDER] [--record FILE]
+seeds.py [--seeds N] [--at-once N] [--out FOLDER] [--record FILE] [--add]
 
 The seed is that of the training and of the split. A model differs from seed to seed about as it does from processor to
 processor; the settings of `SETTINGS` hold torch to other instruction sets and numbers of threads. Writes ``seeds.json``:
-each build, and the worst value of every limit over all of them.
+each build, and the worst value of every limit over all of them. With ``--add`` the builds that the file has already,
+from this processor or from another, are kept and not made again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from twinkeel.pipeline import machine
 
 SETTINGS: dict[str, dict[str, str]] = {
     "ATEN_CPU_CAPABILITY=default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
@@ -84,17 +87,38 @@ def worst(built: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The limits' rows of two runs as those of one run."""
+    found = dict(one)
+    for name, row in other.items():
+        if name not in found:
+            found[name] = row
+            continue
+        sign = 1 if ">=" in name else -1
+        first, second = found[name], row
+        both = dict(min((first, second), key=lambda r: sign * r["worst"]))
+        both |= {verdict: first[verdict] + second[verdict] for verdict in ("holds", "open", "missed")}
+        bounds = [r["furthest bound"] for r in (first, second) if "furthest bound" in r]
+        if bounds:
+            both["furthest bound"] = max(bounds, key=lambda bound: -sign * bound)
+        found[name] = both
+    return dict(sorted(found.items()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--at-once", type=int, default=2, help="builds side by side")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--record", type=Path, help="file of finished builds, a line each, that a run goes on from")
+    parser.add_argument("--add", action="store_true", help="to the builds in seeds.json")
     asked = parser.parse_args()
+    before = asked.out / "seeds.json"
+    earlier = json.loads(before.read_text()) if asked.add and before.is_file() else {"builds": [], "limits": {}}
     wanted = [(name, 0, setting) for name, setting in SETTINGS.items()]
     wanted += [(f"seed {seed}", seed, dict[str, str]()) for seed in range(asked.seeds)]
     done = [json.loads(line) for line in asked.record.read_text().splitlines()] if _is_there(asked.record) else []
-    known = {one["name"] for one in done}
+    known = {one["name"] for one in [*earlier["builds"], *done]}
 
     def run(item: tuple[str, int, dict[str, str]]) -> dict[str, Any]:
         found = build(*item, jobs=max(1, 2 // asked.at_once))
@@ -107,10 +131,13 @@ def main() -> None:
 
     with ThreadPoolExecutor(asked.at_once) as pool:
         done += pool.map(run, [item for item in wanted if item[0] not in known])
-    table = worst(done)
+    table = merged(earlier["limits"], worst(done))
+    here = machine.here()
     builds = [{key: one.get(key) for key in ("name", "exit code", "is_verified", "seconds", "error")} for one in done]
     for one, source in zip(builds, done, strict=True):
         one["accuracy"] = source["platforms"][0]["reference_accuracy"] if source["platforms"] else None
+        one["processor"] = f"{here['processor']}, {here['instruction_set']}"
+    builds = earlier["builds"] + builds
     verified = sum(bool(one["is_verified"]) for one in builds)
     asked.out.mkdir(parents=True, exist_ok=True)
     content = {"verified": verified, "of": len(builds), "builds": builds, "limits": table}
