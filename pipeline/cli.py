@@ -480,20 +480,29 @@ def _kits() -> dict[str, Kit]:
 
 
 def _print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]) -> None:
-    """One line a check, then what the build counted on all images; a ParityError where a check is not met."""
+    """One line a check, then what the build counted on all images; a ParityError where a check is not met, here or where
+    the folder was built or ran before."""
     from . import manifest
+    from .reading import shown
 
     failed = 0
     for name, checks in results:
         for check in checks:
             _echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
             failed += not check.is_met
+    marked = []
     for folder in folders:
-        for line in manifest.counted(manifest.read_manifest(folder)):
+        content = manifest.read_manifest(folder)
+        for line in manifest.counted(content):
             _echo(f"build  {line}")
-    if failed:
-        names = ", ".join(f"'{folder}'" for folder in folders)
-        raise ParityError(f"{failed} checks of {names} failed")
+        for line in content.get("doubts", []):
+            _echo(f"build  WARNING {shown(line, 1000)}")
+        if unmet := manifest.unmet(content):
+            marked.append(f"'{folder}' is marked as failed: " + "; ".join(unmet[:5]) + ("; ..." if unmet[5:] else ""))
+    names = ", ".join(f"'{folder}'" for folder in folders)
+    failures = [f"{failed} checks of {names} failed"] if failed else []
+    if failures or marked:
+        raise ParityError("\n".join([*failures, *marked]))
 
 
 def _read_config(path: Path | None) -> Config:

@@ -6,9 +6,9 @@ import re
 import tomllib
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, nearest
 from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS
@@ -19,6 +19,10 @@ MAX_BYTES = 2**20
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True)]
+"""Blanks are none."""
 
 
 class Section(BaseModel):
@@ -72,7 +76,7 @@ class Data(Section):
     calibration_path: str | None = Field(
         None, description="folder of images to calibrate on instead, with or without class folders"
     )
-    accept_accuracy: str = Field(
+    accept_accuracy: Reason = Field(
         "",
         max_length=1000,
         description="why a float model at chance, or with classes in another order, is to be built all the same",
@@ -228,7 +232,7 @@ class Limit(Section):
     precision: Literal["float", "fp32", "fp16", "int8", "w8", "w4"] = Field("float", description="row of the leg")
     metric: str = Field(description="measured quantity, for example snr_db")
     value: float = Field(description="allowed bound")
-    reason: str = Field("", description="why; required where the limit is loosened")
+    reason: Reason = Field("", description="why; required where the limit is loosened")
 
 
 class Config(Section):
@@ -249,6 +253,17 @@ class Config(Section):
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",
     )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
+
+    @field_validator("limit")
+    @classmethod
+    def _is_one_each(cls, value: list[Limit]) -> list[Limit]:
+        seen: dict[tuple[str, str, str], float] = {}
+        for one in value:
+            key = one.leg, one.precision, one.metric
+            if key in seen:
+                raise ValueError(f"{' '.join(key)} stands twice, as {seen[key]:g} and as {one.value:g}; keep one")
+            seen[key] = one.value
+        return value
 
     def settings(self, platform: str) -> Android | Ios:
         """The section of a platform."""

@@ -235,18 +235,16 @@ def record(folder: Path, found: Sequence[Judged]) -> None:
             entry["runs"] = evidence.merged(entry.get("runs", []), [item.row])
             if item.row["evidence"] == "device":
                 entry["evidence"] = "device"
-            is_good = (
-                bool(entry["checks"])
-                and all(map(_is_met, entry["checks"]))
-                and all(map(evidence.is_met, entry["runs"]))
-            )
-            entry["parity"] = state((check.get("verdict") for check in entry["checks"]), is_met=is_good)
+            checks = [*manifest.checks_before(content, entry["precision"]), *entry["checks"]]
+            is_good = bool(entry["checks"]) and all(map(_is_met, checks)) and all(map(evidence.is_met, entry["runs"]))
+            entry["parity"] = state((check.get("verdict") for check in checks), is_met=is_good)
             _row(table, entry).update(runs=entry["runs"], evidence=entry.get("evidence", ""), parity=entry["parity"])
         content["is_verified"] = (
             not content.get("errors")
             and all(map(_is_met, content.get("program_checks", [])))
             and all(entry.get("parity") in ("verified", "open") for entry in content["artifacts"])
         )
+        table["is_verified"] = content["is_verified"]
         try:
             _write(folder, content, table)
         except OSError as error:

@@ -34,7 +34,7 @@ def explain(order: Order, shop: Workshop) -> Iterator[Line]:
         for name in _names(order)[len(lines) :]:
             yield _open(name, f"'{lines[-1].name}' comes")
         return
-    site, trouble = found_site
+    site, doubts = found_site
     known: dict[str, Entry] = {}
     for key in references.keys(order.wanted):
         job = steps.reference_job(site, key)
@@ -43,12 +43,16 @@ def explain(order: Order, shop: Workshop) -> Iterator[Line]:
         if found is not None:
             known[key] = found
     is_whole = len(known) == len(references.keys(order.wanted))
-    yield from _artifacts(order, shop, replace(site, references=known), trouble, is_whole=is_whole)
+    yield from _artifacts(order, shop, replace(site, references=known), doubts, is_whole=is_whole)
 
 
-def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> tuple[Site, str] | None:
-    """What the artifacts are made from, and what was accepted of the float model, each job of it as a line; None behind
-    the first whose result is not there."""
+def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> tuple[Site, tuple[str, ...]] | None:
+    """What the artifacts are made from, and what there is to say against the float model, each job of it as a line; None
+    behind the first whose result is not there.
+
+    Raises:
+        TwinkeelError: the build would end with it, by results that are there.
+    """
     config, create = order.config, order.create
 
     def find(job: Job) -> Entry | None:
@@ -58,21 +62,23 @@ def _until_program(order: Order, shop: Workshop, lines: list[Line]) -> tuple[Sit
 
     if (data := find(steps.data_job(config))) is None:
         return None
+    order.check_certainty(len(shop.array(data, "held-out-labels.npy")))
     labels = tuple(shop.json(data, "labels.json"))
     if (weights := find(steps.weights_job(config, create, data, len(labels)))) is None:
         return None
     if (original := find(steps.original_job(config, create, data, weights, len(labels)))) is None:
         return None
+    doubts = steps.original_doubts(shop, original, config, labels)
     if (program := find(steps.program_job(config, create, data, weights, is_gated=order.has_int8))) is None:
         return None
     site = Site(
         store=None, scratch="", damaged=frozenset(), config=config, create=create, labels=labels,
         data=data, weights=weights, program=program, references={},
     )  # fmt: skip
-    return site, steps.original_trouble(shop, original, config, labels)
+    return site, doubts
 
 
-def _artifacts(order: Order, shop: Workshop, site: Site, trouble: str, *, is_whole: bool) -> Iterator[Line]:
+def _artifacts(order: Order, shop: Workshop, site: Site, doubts: tuple[str, ...], *, is_whole: bool) -> Iterator[Line]:
     made: dict[tuple[str, str], Made] = {}
     for target, precision in order.wanted:
         job = steps.lower_job(site, target, precision)
@@ -94,7 +100,7 @@ def _artifacts(order: Order, shop: Workshop, site: Site, trouble: str, *, is_who
         return
     finished = {}
     for platform in order.plans:
-        job = finish.folder_job(order, site, platform, made, trouble)
+        job = finish.folder_job(order, site, platform, made, doubts)
         found = shop.find(job)
         yield _line(order, shop, job, found)
         if found is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from . import data as data_module
 from . import device, evidence, folder, manifest, outputs, parity, references, steps
 from .artifact import Artifact, Target, digest, seal
 from .compare import INTEGERS, REFERENCE, Comparison, tabulate
-from .config import Config
 from .errors import ConversionError, TwinkeelError
 from .history import Epoch, Rung
 from .jobs import Job, Workshop
@@ -100,7 +99,7 @@ class Finish:
     Attributes:
         work: folder of what is not finished.
         made: the artifacts by target and precision.
-        trouble: what is wrong with the float model, though it was accepted; empty where nothing is.
+        doubts: what there is to say against the float model, though something was built on it.
     """
 
     order: Order
@@ -109,7 +108,7 @@ class Finish:
     say: Say
     site: Site
     made: Mapping[tuple[str, str], Made]
-    trouble: str
+    doubts: tuple[str, ...]
 
     def make_folder(self, platform: str, result: Path) -> None:
         """A finished folder, and beside it what tables and reports tell of it."""
@@ -126,8 +125,8 @@ class Finish:
         measured, errors = self._collect(platform, result / "folder")
         if not measured:
             raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
-        rows = judge.rows(measured)
         checks = judge.program_checks(has_int8=self.order.has_int8)
+        rows = judge.rows(measured, checks)
         images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
         wanted = {key: entry for key, entry in site.references.items() if is_quantized(key)}
         contents = folder.Contents(
@@ -143,7 +142,8 @@ class Finish:
             weights_sha256=site.weights.files["weights.safetensors"],
             calibration_sha256=shop.json(site.data, "digests.json")["calibration"],
             calibration_images=shop.json(site.data, "digests.json")["calibration images"],
-            warnings=[*shop.json(site.data, "warnings.json"), *_accepted(config, self.trouble)],
+            warnings=shop.json(site.data, "warnings.json"),
+            doubts=self.doubts,
             rungs=_rungs(shop, site.program),
             rows=rows,
             program_checks=checks,
@@ -259,6 +259,7 @@ class Finish:
                 | {
                     "artifact": Artifact(**row["artifact"]),
                     "checks": [parity.Check.of(check) for check in row["checks"]],
+                    "before": [parity.Check.of(check) for check in row["before"]],
                     "agreed": _counts(row["agreed"]),
                     "paired": _counts(row["paired"]),
                     "latency_ms": latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
@@ -315,11 +316,9 @@ class Finish:
         outputs.write_index(out, {*known, *files})
 
 
-def _accepted(config: Config, trouble: str) -> list[str]:
-    return [f"accepted ({config.data.accept_accuracy}): {trouble}"] if trouble else []
-
-
-def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str, str], Made], trouble: str) -> Job:
+def folder_job(
+    order: Order, site: Site, platform: str, made: Mapping[tuple[str, str], Made], doubts: Sequence[str]
+) -> Job:
     """A platform's folder: of its artifacts and measurements, the references, and what the manifest and kit tell."""
     config = order.config
     inputs: dict[str, Any] = {
@@ -335,7 +334,7 @@ def folder_job(order: Order, site: Site, platform: str, made: Mapping[tuple[str,
         "labels": list(site.labels),
         "images": site.data.digest("held-out-images.npy"),
         "image labels": site.data.digest("held-out-labels.npy"),
-        "doubts about the float model": _accepted(config, trouble),
+        "doubts about the float model": list(doubts),
         "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
         "weights": site.weights.digest(),
         "quantization": [site.program.digest(n) for n in ("program.json", "ladder.json")],

@@ -37,6 +37,7 @@ class Contents:
         weights_sha256: of their values.
         calibration_sha256: of the images and labels.
         warnings: what is doubtful in the calibration set.
+        doubts: what there is to say against the float model, though something was built on it.
         errors: artifacts that could not be made, and why.
         shipped: target and precision of the artifact in the kit; None for no kit.
     """
@@ -54,6 +55,7 @@ class Contents:
     calibration_sha256: str
     calibration_images: int
     warnings: Sequence[str]
+    doubts: Sequence[str]
     rungs: Sequence[Rung]
     rows: Sequence[Row]
     program_checks: Sequence[Check]
@@ -90,7 +92,8 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
         "output_scale": contents.output_scale,
         "calibration_sha256": contents.calibration_sha256,
         "calibration_images": contents.calibration_images,
-        "warnings": contents.warnings,
+        "warnings": [*contents.warnings, *contents.doubts],
+        "doubts": contents.doubts,
         "quantization": [_rung(rung) for rung in contents.rungs],
         "is_verified": contents.is_verified,
         "program_checks": [manifest.described(c) for c in contents.program_checks],
@@ -149,6 +152,8 @@ def _rung(rung: Rung) -> dict[str, Any]:
 def _parity_table(contents: Contents) -> dict[str, Any]:
     """Without latency: it differs from run to run, and equal builds shall give equal files."""
     return {
+        "is_verified": contents.is_verified,
+        "doubts": contents.doubts,
         "reference_accuracy": contents.reference_accuracy,
         "program": [manifest.described(c) for c in contents.program_checks],
         "artifacts": [

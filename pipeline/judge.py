@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +59,7 @@ class Row:
         latency_ms: median on this machine; NaN where it does not run.
         answers: on the held-out images; None where it does not run.
         runs: what ran it where, the build itself first; see `evidence`.
+        before: checks of what it was lowered from; an artifact is no better than that.
     """
 
     artifact: Artifact
@@ -74,6 +75,7 @@ class Row:
     twin: str | None
     answers: Answers | None
     runs: Sequence[Mapping[str, Any]] = ()
+    before: Sequence[parity.Check] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -82,12 +84,12 @@ class Row:
     @property
     def is_verified(self) -> bool:
         """Nothing is missed, here or anywhere that it ran, and what has to be shown is shown."""
-        is_met = bool(self.checks) and all(check.is_met for check in self.checks)
+        is_met = bool(self.checks) and all(check.is_met for check in (*self.before, *self.checks))
         return is_met and all(check["is_met"] for run in self.runs for check in run["checks"])
 
     @property
     def state(self) -> State:
-        return verdict.state((check.verdict for check in self.checks), is_met=self.is_verified)
+        return verdict.state((check.verdict for check in (*self.before, *self.checks)), is_met=self.is_verified)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +148,17 @@ class Judge:
             *(self._judged("quantize", self._limits("quantize", "int8"), quantized) if has_int8 else ()),
         ]
 
-    def rows(self, measured: Sequence[Measured]) -> list[Row]:
-        """The lower leg of the artifacts of a platform, without latency; one that does not run is a failed row."""
+    def rows(self, measured: Sequence[Measured], before: Sequence[parity.Check]) -> list[Row]:
+        """The lower leg of the artifacts of a platform, without latency; one that does not run is a failed row.
+
+        Args:
+            before: the program's checks.
+        """
         rows = []
         for item in measured:
-            rows.append(self._broken_row(item) if item.logits is None else self._row(item, item.logits))
+            row = self._broken_row(item) if item.logits is None else self._row(item, item.logits)
+            concerning = [check for check in before if parity.concerns(check.leg, item.artifact.precision)]
+            rows.append(replace(row, before=concerning))
         return rows
 
     def _row(self, item: Measured, logits: NDArray[np.float32]) -> Row:

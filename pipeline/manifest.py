@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import reading
+from . import evidence, reading
 from .artifact import Target, digest
 from .errors import VerifyError, WorkerError
 from .measure import Expected, broken, measure
 from .measure import described as described_error
-from .parity import Check
+from .parity import Check, concerns
 from .program import UNROUNDED, describe_reference
 from .reading import shown
 from .verdict import Counts, Verdict
@@ -74,6 +74,10 @@ class _Met(_Open):
     is_met: bool = False
 
 
+class _Program(_Limit):
+    leg: _Word
+
+
 class _Run(_Open):
     evidence: _Word
     by: _Word
@@ -100,7 +104,9 @@ class _Entry(_Open):
 class _Manifest(_Open):
     files: dict[str, str]
     errors: list[str] = []
-    program_checks: list[_Met] = []
+    program_checks: list[_Program] = []
+    doubts: list[str] = []
+    is_verified: bool = True
     labels: list[str] = []
     output_scale: float = Field(1.0, gt=0)
     artifacts: list[_Entry]
@@ -216,21 +222,41 @@ def finite(value: float) -> float | str:
 
 def counted(content: Mapping[str, Any]) -> list[str]:
     """What a build counted on all its images, which the golden ones cannot repeat; a line for each verdict."""
-    return [
-        shown(f"{entry['target']} {entry['precision']}: {told}", 1000)
-        for entry in content["artifacts"]
-        for told in counted_of(entry)
-    ]
+    named = [("int8 reference", content.get("program_checks", []))]
+    named += [(f"{entry['target']} {entry['precision']}", entry["checks"]) for entry in content["artifacts"]]
+    return [shown(f"{name}: {told}", 1000) for name, checks in named for told in counted_of(checks)]
 
 
-def counted_of(entry: Mapping[str, Any]) -> list[str]:
-    """The same of one artifact, by its `entry` in the manifest."""
+def counted_of(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same of checks as the manifest holds them."""
     return [
         f"{check['metric']} {check['sense']} {check['limit']:g} {check.get('verdict')}: {Counts(**check['counts'])}"
         + (f"; about {check['images_needed']:,} images could tell" if check.get("images_needed") else "")
-        for check in entry["checks"]
+        for check in checks
         if check.get("counts")
     ]
+
+
+def checks_before(content: Mapping[str, Any], precision: str) -> list[dict[str, Any]]:
+    """Checks of what artifacts of this precision were lowered from."""
+    return [check for check in content.get("program_checks", []) if concerns(check["leg"], precision)]
+
+
+def unmet(content: Mapping[str, Any]) -> list[str]:
+    """Why a folder is marked as failed, in words: what its build missed, and what was found since. Empty where it is
+    not."""
+    if content.get("is_verified", True):
+        return []
+    found = [f"leg {c['leg']}: {_told(c)}" for c in content.get("program_checks", []) if not c.get("is_met")]
+    for entry in content["artifacts"]:
+        name = f"{entry['target']} {entry['precision']}"
+        found += [f"{name}: {_told(c)}" for c in entry["checks"] if not c.get("is_met")]
+        found += [f"{name}: {evidence.short(run)}" for run in entry.get("runs", []) if not evidence.is_met(run)]
+    return [shown(line, 1000) for line in [*found, *content.get("errors", [])]] or ["its manifest does not say why"]
+
+
+def _told(check: Mapping[str, Any]) -> str:
+    return f"{check['metric']} is {check.get('measured')}, allowed {check['sense']} {check['limit']:g}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

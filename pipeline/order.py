@@ -45,19 +45,27 @@ class Order:
         return any(precision == "int8" for _, precision in self.wanted)
 
     def check_certainty(self, held_out: int) -> None:
-        """Raise a ConfigError where so few held-out images cannot show every verdict, whatever the answers are."""
+        """Raise a ConfigError where every verdict has to be shown and so few held-out images cannot show one, whatever
+        the answers are."""
         config = self.config
-        legs = [("lower", p, t.EVIDENCE, t.KERNELS) for t, p in self.wanted]
-        legs += [("quantize", "int8", "runtime", "")] if self.has_int8 else []
-        for leg, precision, evidence, kernels in legs:
+        if config.parity.require != "shown":
+            return
+        for leg, precision, evidence, kernels in _legs(self.wanted):
             for limit in parity.limits_for(leg, precision, config.limit, evidence, kernels):
                 needed = limit.fewest_images
                 if needed is None or held_out < needed:
-                    asked = "no number of images" if needed is None else f"at least {needed:,} images"
+                    takes, more = (
+                        ("can be shown by no number of images, for an interval keeps some room for doubt", "Write")
+                        if needed is None
+                        else (
+                            f"takes at least {needed:,} images, even if all are answered alike; {held_out:,} are held "
+                            "out",
+                            "Hold out more ([data] held_out, or more images), write",
+                        )
+                    )
                     raise ConfigError(
                         f"parity.require = 'shown' cannot be met: {leg} {precision} {limit.metric} {limit.sense} "
-                        f"{limit.value:g} takes {asked}, even if all are answered alike; {held_out:,} are held out. "
-                        "Hold out more ([data] held_out, or more images), write a [[limit]] with a reason, or "
+                        f"{limit.value:g} {takes}. {more} a [[limit]] with another value and its reason, or "
                         "require = 'unmissed'."
                     )
 
@@ -66,18 +74,29 @@ class Order:
         return str(self.out.resolve())
 
 
+def _asked_for(config: Config, targets: Mapping[str, Target]) -> list[tuple[Target, str]]:
+    """All artifacts that a configuration names, of every platform."""
+    return [
+        (target, precision)
+        for name, target in targets.items()
+        for precision in config.targets.get(name, () if config.targets else target.PRECISIONS)
+    ]
+
+
+def _legs(wanted: Sequence[tuple[Target, str]]) -> list[tuple[str, str, str, str]]:
+    """(leg, precision, evidence, kernels) of all that is judged where these artifacts are built."""
+    legs = [("fold", "float", "runtime", "")]
+    legs += [("quantize", "int8", "runtime", "")] if any(precision == "int8" for _, precision in wanted) else []
+    return legs + [("lower", precision, target.EVIDENCE, target.KERNELS) for target, precision in wanted]
+
+
 def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[tuple[Target, str]]:
     """The artifacts that a configuration asks for on a platform.
 
     Raises:
         ConfigError: a precision needs a later iOS than the packages must run on, or has no parity limits.
     """
-    wanted = [
-        (t, p)
-        for name, t in targets.items()
-        if name.startswith(f"{platform}/")
-        for p in config.targets.get(name, () if config.targets else t.PRECISIONS)
-    ]
+    wanted = [(t, p) for t, p in _asked_for(config, targets) if t.NAME.startswith(f"{platform}/")]
     for target, precision in wanted:
         needed = getattr(target, "NEEDS", {}).get(precision, 0)
         if needed > config.ios.version:
@@ -110,9 +129,8 @@ def order(
     shipped = {platform: sdk.chosen(config, platform, pairs, say) for platform, pairs in plans.items() if pairs}
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
-    for leg, precision in (("fold", "float"), ("quantize", "int8")):
-        parity.limits_for(leg, precision, config.limit)
-    parity.check_overrides(config.limit)
+    # of both platforms, whichever is built now: one file configures them
+    parity.check_overrides(config.limit, _legs(_asked_for(config, targets)))
     plans = {platform: pairs for platform, pairs in plans.items() if pairs}
     return Order(
         config=config, targets=targets, kits=kits, create=create, plans=plans, shipped=shipped, render=render, out=out

@@ -8,6 +8,7 @@ images:
   the images (as an assignment problem, by `scipy.optimize.linear_sum_assignment`) and counted on the other, and the
   other way round, for with few images a class some permutation always fits. It has to be right on most images of the
   classes that it moves, and to win more images than it loses by an exact sign test (McNemar, Psychometrika 12, 1947).
+  Fewer than ten images of the classes that are moved cannot show that; a permutation that they speak for is a doubt.
 - *one class that is always answered*, though enough images are of others.
 - *chance*: not more right answers than answers that know nothing of the images would give (an exact binomial test
   against the product of the shares), and so many images that a useful accuracy is out of the question.
@@ -28,6 +29,7 @@ MOST_IMAGES = 1000
 """Held-out images that are looked at."""
 
 _SURE = 1e-3
+_DOUBTFUL = 0.05
 _BY_CHANCE = 0.01
 _FEW = 5
 _NAMED = 3
@@ -47,6 +49,7 @@ class Look:
         always: the class that it answers on every image; -1 where it answers several.
         moved: (label, what it answers instead) of each class that a permutation moves; empty where none explains more.
         right_moved: images that this permutation, fitted on other images, gets right.
+        luck: probability of as much by chance.
         classes: number of logits.
     """
 
@@ -57,7 +60,13 @@ class Look:
     always: int
     moved: tuple[tuple[int, int], ...]
     right_moved: int
+    luck: float
     classes: int
+
+    @property
+    def is_moved(self) -> bool:
+        """The permutation is shown, not only likely."""
+        return bool(self.moved) and self.luck <= _SURE
 
 
 def chosen(images: int) -> list[int]:
@@ -68,7 +77,7 @@ def chosen(images: int) -> list[int]:
 def look(logits: NDArray[np.float32], labels: Classes) -> Look:
     """Count what the original's logits ``(N, classes)`` say of images with these labels ``(N,)``."""
     answers = logits.argmax(1).astype(np.int64)
-    moved, right_moved = _permutation(answers, labels)
+    moved, right_moved, luck = _permutation(answers, labels)
     shares = [np.bincount(found, minlength=logits.shape[1]) / len(labels) for found in (answers, labels)]
     return Look(
         images=len(labels),
@@ -78,6 +87,7 @@ def look(logits: NDArray[np.float32], labels: Classes) -> Look:
         always=int(answers[0]) if (answers == answers[0]).all() else -1,
         moved=moved,
         right_moved=right_moved,
+        luck=luck,
         classes=logits.shape[1],
     )
 
@@ -95,7 +105,7 @@ def trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
             f"{counted}; some of its logits are infinite or NaN. The likely cause: weights that are damaged or belong "
             "to another model, or a normalization in another range ([data] mean and std are of RGB in 0..1)."
         )
-    if found.moved:
+    if found.is_moved:
         return f"{counted}, and {found.right_moved} where {_described(found, names)}. {_order_cause(found, names)}"
     if found.always >= 0 and found.images - found.right >= _FEW:
         return (
@@ -106,9 +116,21 @@ def trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
         low, high = share_interval(found.images, found.right)
         return (
             f"{counted} ({percent(low)} to {percent(high)} with 95 % confidence); answers that know nothing of the "
-            f"images would be right on {percent(found.chance)}. {_weights_cause(is_trained)}"
+            f"images would be right on {percent(found.chance)}. "
+            + (doubt(found, names) if found.moved else _weights_cause(is_trained))
         )
     return ""
+
+
+def doubt(found: Look, names: Sequence[str]) -> str:
+    """What these images speak for and are too few to show; empty where there is nothing."""
+    if not found.moved or found.is_moved:
+        return ""
+    return (
+        f"It would be right on {found.right_moved} of {found.images:,} held-out images, not {found.right}, where "
+        f"{_described(found, names)}; by chance as much is seen in {percent(found.luck)} of such sets, so these images "
+        f"are too few to tell. {_order_cause(found, names)} More held-out images of these classes would tell."
+    )
 
 
 def _is_chance(found: Look) -> bool:
@@ -122,9 +144,10 @@ def _is_chance(found: Look) -> bool:
     return share_interval(found.images, found.right)[1] < (1 + found.chance) / 2
 
 
-def _permutation(answers: Classes, labels: Classes) -> tuple[tuple[tuple[int, int], ...], int]:
-    """(label, answer) of each class that the best permutation moves, and the images that it gets right, counted on
-    those that it was not fitted to; nothing and 0 where it does not explain far more than the given order."""
+def _permutation(answers: Classes, labels: Classes) -> tuple[tuple[tuple[int, int], ...], int, float]:
+    """(label, answer) of each class that the best permutation moves, the images that it gets right, counted on those
+    that it was not fitted to, and the probability of as many by chance; nothing, 0 and 1 where it does not explain more
+    than the given order."""
     half = np.empty(len(labels), bool)
     half[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % 2 == 0  # every other image of each class
     expected = labels.copy()
@@ -134,10 +157,10 @@ def _permutation(answers: Classes, labels: Classes) -> tuple[tuple[tuple[int, in
     right, given = answers == expected, answers == labels
     won, lost = int((right & ~given).sum()), int((given & ~right).sum())
     moves = expected != labels
-    if won <= lost or _sign_test(won, lost) > _SURE or right[moves].mean() < 0.5:
-        return (), 0
+    if won <= lost or (luck := _sign_test(won, lost)) > _DOUBTFUL or right[moves].mean() < 0.5:
+        return (), 0, 1.0
     moved = {label: answer for label, answer in _assigned(answers, labels).items() if label != answer}
-    return tuple(sorted(moved.items())), int(right.sum())
+    return tuple(sorted(moved.items())), int(right.sum()), luck
 
 
 def _assigned(answers: Classes, labels: Classes) -> dict[int, int]:

@@ -16,8 +16,11 @@ from .verdict import Counts, Verdict
 
 Logits = NDArray[np.float32]
 
-COUNTED = ("accuracy_drop", "agreement")
-"""Metrics that are counted on images: estimates, with an interval and a verdict that can be open."""
+COUNTED = {"accuracy_drop": "<=", "agreement": ">="}
+"""Metrics that are counted on images: estimates, with an interval and a verdict that can be open. Every artifact that
+runs has them, so that a configuration may limit them where `LIMITS` does not."""
+
+_SHARES = (*COUNTED, "equal_logits", "equal_values")
 
 Measured = float | tuple[float, Counts]
 """A value, and where it is counted on images the counts behind it."""
@@ -252,6 +255,12 @@ class Check:
         return text + found + (f"; {self.open_because}" if self.open_because else "")
 
 
+def concerns(leg: str, precision: str) -> bool:
+    """Whether a check of this leg speaks of artifacts of this precision, which are no better than what they were lowered
+    from: the quantized reference is behind int8 alone."""
+    return leg != "quantize" or precision == "int8"
+
+
 def worst(checks: Iterable[Check]) -> Verdict:
     """The verdict on all of them together; missed where there is none, for nothing was shown."""
     found = {check.verdict for check in checks}
@@ -274,27 +283,52 @@ def limits_for(
     Raises:
         ConfigError: there is no row, or a limit is loosened without a reason.
     """
+    rows = {row.metric: row for row in _own_limits(leg, precision, evidence, kernels)}
+    for override in overrides:
+        if (override.leg, override.precision) != (leg, precision):
+            continue
+        row = rows.get(override.metric)
+        if row is None and leg == "lower" and override.metric in COUNTED:
+            rows[override.metric] = Limit(
+                metric=override.metric,
+                sense=COUNTED[override.metric],
+                value=override.value,
+                reason=override.reason or "the configuration's own",
+                needs_all=True,
+            )
+        elif row is not None:
+            if not row.holds(override.value) and not override.reason:
+                raise ConfigError(
+                    f"limit: {override.metric} {row.sense} {override.value:g} is looser than {row.value:g}; "
+                    "give a reason"
+                )
+            reason = override.reason or f"tightened by the configuration; {row.value:g} by default: {row.reason}"
+            rows[override.metric] = replace(row, value=override.value, reason=reason)
+    return tuple(rows.values())
+
+
+def _own_limits(leg: str, precision: str, evidence: str, kernels: str) -> tuple[Limit, ...]:
     table = _tables(leg, precision)
     evidence = kernels if kernels in table else evidence
     if evidence not in table:
         raise ConfigError(
             f"there is no parity limit for {leg}, {precision}, {evidence}; add a row with its reason to LIMITS"
         )
-    rows = {row.metric: row for row in table[evidence]}
-    for override in overrides:
-        if (override.leg, override.precision) != (leg, precision) or override.metric not in rows:
-            continue
-        row = rows[override.metric]
-        if not row.holds(override.value) and not override.reason:
-            raise ConfigError(
-                f"limit: {override.metric} {row.sense} {override.value:g} is looser than {row.value:g}; give a reason"
-            )
-        rows[override.metric] = replace(row, value=override.value, reason=override.reason or row.reason)
-    return tuple(rows.values())
+    return table[evidence]
 
 
-def check_overrides(overrides: Iterable[Override]) -> None:
-    """Raise a ConfigError for a limit that would change nothing."""
+def check_overrides(overrides: Iterable[Override], legs: Iterable[tuple[str, str, str, str]]) -> None:
+    """Raise a ConfigError for a limit that would change nothing, or that nothing could miss or meet.
+
+    Args:
+        legs: (leg, precision, evidence, kernels) of all that the configuration asks for, as `limits_for` takes them.
+    """
+    overrides = list(overrides)
+    reached = {
+        (leg, precision, limit.metric)
+        for leg, precision, evidence, kernels in legs
+        for limit in limits_for(leg, precision, overrides, evidence, kernels)
+    }
     for override in overrides:
         rows = _tables(override.leg, override.precision)
         if not rows:
@@ -304,11 +338,31 @@ def check_overrides(overrides: Iterable[Override]) -> None:
                 f"limit.precision: {override.leg} has no '{override.precision}'. {nearest(override.precision, known)}"
             )
         metrics = {row.metric for limits in rows.values() for row in limits}
+        metrics |= set(COUNTED) if override.leg == "lower" else set()
         if override.metric not in metrics:
             raise ConfigError(
                 f"limit.metric: {override.leg}, {override.precision} has no '{override.metric}'. "
                 + nearest(override.metric, metrics)
             )
+        low, high = _range(override.metric)
+        if not low <= override.value <= high:
+            raise ConfigError(
+                f"limit.value: {override.metric} lies between {low:g} and {high:g}, not at {override.value:g}. "
+                "Shares are of 1, not of 100: half a point is 0.005."
+            )
+        if (override.leg, override.precision, override.metric) not in reached:
+            raise ConfigError(
+                f"limit: {override.leg} {override.precision} {override.metric} = {override.value:g} would change "
+                "nothing: no artifact of this configuration is judged by it. Leave it out, or add the artifact that "
+                "is meant to [targets]."
+            )
+
+
+def _range(metric: str) -> tuple[float, float]:
+    """The values that a limit of a metric can have and mean something."""
+    if metric.endswith("_db"):
+        return -1000.0, 1000.0
+    return 0.0, 1.0 if metric in _SHARES else 1e9
 
 
 def _tables(leg: str, precision: str) -> dict[str, tuple[Limit, ...]]:

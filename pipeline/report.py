@@ -114,8 +114,8 @@ def as_json(built: Built) -> str:
                 "program_checks": [_described(check) for check in result.program_checks],
                 "errors": result.errors,
                 "artifacts": [
-                    asdict(replace(row, answers=None))
-                    | {"is_verified": row.is_verified, "verdict": row.verdict}
+                    asdict(replace(row, answers=None, before=()))
+                    | {"is_verified": row.is_verified, "verdict": row.verdict, "state": row.state}
                     | {"checks": [_described(check) for check in row.checks]}
                     for row in result.rows
                 ],

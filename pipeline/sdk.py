@@ -15,7 +15,7 @@ from .config import Android, Config, Ios, Project
 from .device import limits
 from .errors import ConfigError
 from .judge import Say
-from .manifest import Golden, counted_of
+from .manifest import Golden, checks_before, counted_of
 from .parity import Limit
 from .pixels import model_input
 from .ranking import top
@@ -68,7 +68,8 @@ class Contents:
         reference: key of `golden.expected` that the artifact must equal.
         limits: what a device's logits are judged by, against `reference`, ``fp32`` and ``int8``.
         state: of the artifact's checks, ``verified`` or ``open``.
-        counted: its verdicts that were counted on held-out images, in words.
+        counted: the verdicts on it that were counted on held-out images, in words.
+        doubts: what there is to say against the float model, though something was built on it.
         golden: inputs and expected logits.
         categories: of each golden image, the first `TOP` (class, probability) of the reference's logits.
         pixels: images of odd shapes and what they become.
@@ -88,6 +89,7 @@ class Contents:
     limits: tuple[Limit, ...]
     state: str
     counted: tuple[str, ...]
+    doubts: tuple[str, ...]
     golden: Golden
     categories: tuple[tuple[tuple[int, float], ...], ...]
     pixels: tuple[PixelCase, ...]
@@ -161,7 +163,8 @@ def contents(
         reference=reference,
         limits=limits(entry),
         state=entry["parity"],
-        counted=tuple(counted_of(entry)),
+        counted=tuple(counted_of([*checks_before(manifest, precision), *entry["checks"]])),
+        doubts=tuple(manifest["doubts"]),
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in golden.expected[reference]),
         pixels=pixel_cases(manifest["input"]["resolution"]),

@@ -29,7 +29,7 @@ from . import data as data_module
 from . import layers as layers_module
 from .artifact import Target
 from .config import Config
-from .errors import ConversionError
+from .errors import ConversionError, OriginalError
 from .history import Epoch
 from .jobs import Job, Workshop, is_no_room
 from .judge import Say
@@ -247,11 +247,22 @@ def make_original(config: Config, data: data_module.Dataset, model: nn.Module, f
     (folder / "look.json").write_text(json.dumps(asdict(original.look(logits, data.held_out.labels[indices]))))
 
 
-def original_trouble(workshop: Workshop, entry: Entry, config: Config, labels: Sequence[str]) -> str:
-    """What is wrong with the float model, in words; empty where nothing is."""
+def original_doubts(workshop: Workshop, entry: Entry, config: Config, labels: Sequence[str]) -> tuple[str, ...]:
+    """What there is to say against the float model though it may be built on, in words.
+
+    Raises:
+        OriginalError: it may not: what was counted, and the likely cause.
+    """
     stored = workshop.json(entry, "look.json")
     found = original.Look(**{**stored, "moved": tuple((a, b) for a, b in stored["moved"])})
-    return original.trouble(found, labels, is_trained=not config.weights.is_given)
+    trouble = original.trouble(found, labels, is_trained=not config.weights.is_given)
+    reason = config.data.accept_accuracy
+    if trouble and not reason:
+        raise OriginalError(
+            f'{trouble} Nothing was built on it. If it is meant so: [data] accept_accuracy = "the reason".'
+        )
+    doubt = f"accepted ({reason}): {trouble}" if trouble else original.doubt(found, labels)
+    return (doubt,) if doubt else ()
 
 
 # ---- program

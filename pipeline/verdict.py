@@ -72,7 +72,12 @@ class Counts:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    """With two decimals, or as many as keep what is not all, or not none, from being written as such."""
+    for decimals in range(2, 9):
+        text = f"{100 * share:.{decimals}f}"
+        if float(text) == 100 * share or float(text) not in (-100.0, 0.0, 100.0):
+            break
+    return f"{text} %"
 
 
 def accuracy_drop(reference: Logits, candidate: Logits, labels: NDArray[np.int64]) -> tuple[float, Counts]:

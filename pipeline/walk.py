@@ -14,7 +14,6 @@ from pathlib import Path
 from . import references, steps
 from .artifact import Target
 from .config import Config
-from .errors import OriginalError
 from .finish import Built, Finish, folder_job, report_job
 from .jobs import Job, Make, Workshop, is_no_room
 from .judge import Say
@@ -45,9 +44,8 @@ class Walk:
     def run(self) -> Built:
         config, create = self.order.config, self.order.create
         data, labels, weights = until_weights(config, create, self.shop, self.say, self.make)
-        if config.parity.require == "shown":
-            self.order.check_certainty(len(self.shop.array(data, "held-out-labels.npy")))
-        trouble = look_at_original(config, create, self.shop, self.say, self.make, data, labels, weights)
+        self.order.check_certainty(len(self.shop.array(data, "held-out-labels.npy")))
+        doubts = look_at_original(config, create, self.shop, self.say, self.make, data, labels, weights)
         program = self.make(
             steps.program_job(config, create, data, weights, is_gated=self.order.has_int8),
             partial(self._make_program, data, weights, labels),
@@ -56,11 +54,11 @@ class Walk:
         site = replace(site, references=self._references(site))
         made = self._artifacts(site)
         finish = Finish(
-            order=self.order, shop=self.shop, work=self.work, say=self.say, site=site, made=made, trouble=trouble
+            order=self.order, shop=self.shop, work=self.work, say=self.say, site=site, made=made, doubts=doubts
         )
         finished = {
             platform: self.make(
-                folder_job(self.order, site, platform, made, trouble), partial(finish.make_folder, platform)
+                folder_job(self.order, site, platform, made, doubts), partial(finish.make_folder, platform)
             )
             for platform in self.order.plans
         }
@@ -256,11 +254,11 @@ def look_at_original(
     data: Entry,
     labels: tuple[str, ...],
     weights: Entry,
-) -> str:
+) -> tuple[str, ...]:
     """Stop before anything is built on a float model that does not know the images.
 
     Returns:
-        what is wrong with it though it was accepted, in words; empty where nothing is.
+        what there is to say against it though it is accepted, in words.
 
     Raises:
         OriginalError: with what was counted, and the likely cause.
@@ -272,14 +270,10 @@ def look_at_original(
         steps.make_original(config, steps.load_data(shop, data), model, folder)
 
     entry = make(steps.original_job(config, create, data, weights, len(labels)), make_original)
-    trouble = steps.original_trouble(shop, entry, config, labels)
-    if trouble and not config.data.accept_accuracy:
-        raise OriginalError(
-            f'{trouble} Nothing was built on it. If it is meant so: [data] accept_accuracy = "the reason".'
-        )
-    if trouble:
-        say(f"WARNING accepted ({config.data.accept_accuracy}): {trouble}")
-    return trouble
+    doubts = steps.original_doubts(shop, entry, config, labels)
+    for doubt in doubts:
+        say(f"WARNING {doubt}")
+    return doubts
 
 
 def latency_job(order: Order, site: Site, made: Mapping[tuple[str, str], Made]) -> Job:

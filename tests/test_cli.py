@@ -115,6 +115,26 @@ BAD_BUILDS = {
         '[[limit]]\nleg = "fold"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 95.0\n', None, "fold has no 'int8'"),
     "limit-of-the-fold-leg-loosened": (
         '[[limit]]\nleg = "fold"\nmetric = "snr_db"\nvalue = 5.0\n', None, "give a reason"),
+    "limit-with-a-blank-reason": (
+        '[[limit]]\nleg = "fold"\nmetric = "snr_db"\nvalue = 5.0\nreason = " "\n', None, "give a reason"),
+    "limit-twice": (
+        2 * '[[limit]]\nleg = "fold"\nmetric = "snr_db"\nvalue = 95.0\n', None, "fold float snr_db stands twice"),
+    "limit-beyond-its-range": (
+        '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "agreement"\nvalue = 95.0\n', None,
+        "agreement lies between 0 and 1, not at 95"),
+    "limit-that-nothing-can-miss": (
+        '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 2.0\nreason = "x"\n', None,
+        "accuracy_drop lies between 0 and 1, not at 2"),
+    "limit-of-what-is-not-built": (
+        '[targets]\n"android/litert" = ["int8"]\n'
+        '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "twin_error"\nvalue = 1e-6\n', None,
+        "would change nothing"),
+    "limit-of-int8-where-there-is-none": (
+        '[targets]\n"android/litert" = ["fp32"]\n'
+        '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 20.0\n', None,
+        "would change nothing"),
+    "accuracy-accepted-with-blanks": (
+        '[data]\naccept_accuracy = "  "\n[train]\nepochs = 1\nlearning_rate = 1e-9\n', None, "accept_accuracy ="),
     "ios-too-old": ('[ios]\nminimum_deployment_target = "iOS14"\n', None, "Known: iOS15"),
     "ios-no-text": ("[ios]\nminimum_deployment_target = 18\n", None, "minimum_deployment_target"),
     "only-other-platforms": ('[targets]\n"ios/coreml" = ["fp16"]\n', None, "names none of android"),

@@ -240,6 +240,41 @@ def test_new_evidence_closes_no_open_verdict(android, run_cli, is_spoilt):
     assert content(android)["is_verified"] is not is_spoilt
 
 
+def counted(lost):
+    """A check of the quantize leg as a manifest holds it: 2 lost are open, 60 are missed."""
+    limit = parity.Limit(metric="accuracy_drop", sense="<=", value=0.005, reason="half a point", needs_all=True)
+    return manifest.described(parity.judge("quantize", [limit], {"accuracy_drop": verdict.drop_of(359, kept=0, lost=lost, won=0)})[0])  # fmt: skip
+
+
+@pytest.mark.parametrize(("lost", "state"), [(2, "open"), (60, "failed")])
+def test_an_int8_artifact_is_no_better_than_what_it_was_lowered_from(android, run_cli, lost, state):
+    listed = content(android) | {"program_checks": [counted(lost)]}
+    assert manifest.checks_before(listed, "int8") and not manifest.checks_before(listed, "fp32")
+    manifest.write(listed, android / manifest.MANIFEST)
+    done = take_in(run_cli, android, results_of(android))
+    assert (
+        content(android)["artifacts"][0]["parity"]
+        == content(android, manifest.PARITY)["artifacts"][0]["parity"]
+        == state
+    )
+    assert content(android)["is_verified"] is content(android, manifest.PARITY)["is_verified"] is (lost < 60)
+    assert (done.exit_code == 0) is (lost < 60), done.output
+    assert f"build  int8 reference: accuracy_drop <= 0.005 {'open' if lost < 60 else 'missed'}" in done.output
+
+
+def test_a_folder_that_is_marked_as_failed_passes_no_command(android, run_cli):
+    given = results_of(android)
+    right = given["runs"][0]["logits"]["one"]
+    given["runs"][0]["logits"]["one"] = [0.0] * 10
+    assert isinstance(take_in(run_cli, android, given).exception, ParityError)
+    other = results_of(android)
+    other["device"]["machine"] = "another"
+    told = str(take_in(run_cli, android, other).exception)
+    assert "is marked as failed" in told and "android/litert" in told and "device" in told, told
+    given["runs"][0]["logits"]["one"] = right
+    assert take_in(run_cli, android, given).exit_code == 0
+
+
 def test_results_of_the_same_device_take_the_place_of_earlier_ones(android, run_cli):
     for _ in range(2):
         assert take_in(run_cli, android, results_of(android)).exit_code == 0

@@ -170,6 +170,7 @@ def made(tmp_path_factory):
     }
     manifest.write_json({"artifacts": [entry]}, folder / manifest.PARITY)
     content = {"schema_version": 1, "labels": ["a", "b", "c"], "output_scale": 0.1, "artifacts": [entry]}
+    content |= {"is_verified": False, "program_checks": [counted | {"leg": "quantize"}], "doubts": ["a doubt"]}
     manifest.write(content | {"files": manifest.hash_files(folder)}, folder / manifest.MANIFEST)
     return folder
 
@@ -181,7 +182,12 @@ def folder(made, tmp_path):
 
 @pytest.mark.parametrize("change", [mangled, revalued])
 def test_manifests(change, folder):
-    fuzz(lambda: manifest.read_manifest(folder), folder / "manifest.json", change, 200)
+    def told():
+        content = manifest.read_manifest(folder)
+        return manifest.counted(content) + manifest.unmet(content)
+
+    assert len(told()) == 3
+    fuzz(told, folder / "manifest.json", change, 200)
 
 
 @pytest.mark.parametrize("change", [mangled, revalued])

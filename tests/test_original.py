@@ -105,6 +105,37 @@ def test_few_images_prove_nothing_against_a_model():
     assert trouble(np.array([0, 0, 0]), np.array([0, 1, 2]), names=NAMES[:3]) == ""
 
 
+def test_what_few_images_speak_for_is_said():
+    """Two of ten classes exchanged, four images of each: too few to stop for, too many to pass without a word."""
+    labels = np.repeat(np.arange(10), 4)
+    answers = np.array(SWAPPED, int)[labels]
+    found = original.look(np.eye(10, dtype=np.float32)[answers], labels)
+    assert original.trouble(found, NAMES, is_trained=False) == ""
+    told = original.doubt(found, NAMES)
+    assert (
+        "40 of 40" in told
+        and "not 32" in told
+        and "'class 3' is answered 'class 5'" in told
+        and "too few to tell" in told
+    )
+
+
+def test_the_cause_of_a_model_at_chance_is_the_order_where_these_images_speak_for_it():
+    labels = np.repeat([0, 1], 4)
+    told = trouble(1 - labels, labels, names=NAMES[:2])
+    assert (
+        "'class 0' is answered 'class 1'" in told
+        and "in another order" in told
+        and "weights of another model" not in told
+    )
+
+
+def test_a_good_model_is_not_doubted():
+    for seed in range(20):
+        answers, labels = good(images=40, accuracy=0.8, seed=seed)
+        assert original.doubt(original.look(np.eye(10, dtype=np.float32)[answers], labels), NAMES) == "", seed
+
+
 def test_a_thousand_classes_with_a_few_images_each():
     answers, labels = good(images=3000, classes=1000, accuracy=0.7)
     names = [f"n{n:04d}" for n in range(1000)]
@@ -165,3 +196,15 @@ def test_what_is_accepted_is_built_and_the_reason_stands_in_the_manifest(run_cli
     ]
     assert "'3' is answered '5'" in warning
     assert "a test" in (tmp_path / "out/report.html").read_text()
+    assert "a test" in json.loads((tmp_path / "out/android/parity.json").read_text())["doubts"][0]
+    assert "'3' is answered '5'" in run_cli("parity", tmp_path / "out/android").output
+
+
+def test_what_would_end_a_build_is_told_by_explain(run_cli, tmp_path, fixed_weights):
+    command = _configured(tmp_path, fixed_weights, SWAPPED)
+    told = str(run_cli(*command).exception)
+    assert str(run_cli(*command, "--explain").exception) == told and "accept_accuracy" in told
+    with (tmp_path / "twinkeel.toml").open("a") as stream:
+        stream.write('[parity]\nrequire = "shown"\n[[limit]]\nleg = "lower"\nprecision = "fp32"\n')
+        stream.write('metric = "accuracy_drop"\nvalue = 0.005\n')
+    assert "cannot be met: lower fp32 accuracy_drop" in str(run_cli(*command, "--explain").exception)

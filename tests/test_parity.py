@@ -34,6 +34,25 @@ def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
         bound(override(50.0))
 
 
+def test_what_every_artifact_has_can_be_limited_where_no_row_does():
+    """int8 of XNNPACK has no row of accuracy, for it is equal to its reference; who writes one means it all the same."""
+    wanted = Limit(leg="lower", precision="int8", metric="accuracy_drop", value=0.001)
+    rows = {row.metric: row for row in parity.limits_for("lower", "int8", [wanted], "runtime", "xnnpack")}
+    assert "accuracy_drop" not in {row.metric for row in parity.XNNPACK_LIMITS["int8"]}
+    row = rows["accuracy_drop"]
+    assert (row.sense, row.value, row.needs_all, bool(row.reason)) == ("<=", 0.001, True, True)
+    assert len(rows) == 1 + len(parity.XNNPACK_LIMITS["int8"])
+    parity.check_overrides([wanted], [("lower", "int8", "runtime", "xnnpack")])
+    with pytest.raises(ConfigError, match="would change nothing"):
+        parity.check_overrides([wanted], [("lower", "fp32", "runtime", "xnnpack")])
+
+
+def test_a_tightened_limit_does_not_keep_the_reason_of_the_default():
+    limit = Limit(leg="quantize", precision="int8", metric="accuracy_drop", value=0.001)
+    (row,) = [r for r in parity.limits_for("quantize", "int8", [limit]) if r.metric == "accuracy_drop"]
+    assert row.reason == "tightened by the configuration; 0.005 by default: half a point of top-1"
+
+
 def test_what_was_not_measured_fails():
     checks = parity.judge("lower", parity.limits_for("lower", "fp32", []), {})
     assert checks and not any(check.is_met for check in checks)

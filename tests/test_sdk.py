@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -98,6 +99,24 @@ def test_a_build_has_kits_that_its_manifest_knows(fixed_build):
         assert any(file.startswith("sdk/") and name in file for file in files), list(files)
         assert "sdk/README.md" in files
         assert f"sdk: {'android/litert' if platform == 'android' else 'ios/coreml'} int8" in fixed_build.messages
+
+
+@pytest.mark.parametrize(("platform", "pair"), [("android", "litert"), ("ios", "coreml")])
+def test_a_kit_tells_what_is_open_and_what_there_is_to_say_against_the_float_model(
+    platform, pair, fixed_build, tmp_path
+):
+    folder = shutil.copytree(fixed_build.folders[platform], tmp_path / platform, ignore=shutil.ignore_patterns("sdk"))
+    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+    content["doubts"] = ["accepted (a reason): the float model answers 3 of 8"]
+    for entry in content["artifacts"]:
+        entry["parity"] = "open"
+    pair = (f"{platform}/{pair}", "int8")
+    folder_module._write_kit(Config(), content, golden, folder, pair, cli._kits()[platform], lambda _: None)
+    told = (folder / "sdk/README.md").read_text()
+    assert "When it was built, the artifact was verified as far as the images of its build can tell" in told
+    assert "Of the float model itself: accepted (a reason): the float model answers 3 of 8" in told
+    (agreement,) = [c for c in content["program_checks"] if c["metric"] == "agreement"]
+    assert f"agreement >= 0.9 holds: {agreement['counts']['lost']} lost" in told, told
 
 
 def test_an_artifact_that_is_not_verified_gets_no_kit(fixed_build, tmp_path):

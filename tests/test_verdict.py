@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,18 @@ def test_what_has_to_be_shown_is_refused_before_any_work_where_so_few_images_can
     with pytest.raises(ConfigError, match=r"accuracy_drop <= 0.005 takes at least \d+ images.*; 359 are held out"):
         asked.check_certainty(359)
     asked.check_certainty(5000)
+    limits = [{"leg": "quantize", "precision": "int8", "metric": "agreement", "value": 1.0}]
+    always = replace(asked, config=Config.model_validate({"parity": {"require": "shown"}, "limit": limits}))
+    with pytest.raises(ConfigError, match=r"agreement >= 1 can be shown by no number of images.*\. Write a \[\[limit"):
+        always.check_certainty(5000)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(1, "100.00 %"), (0, "0.00 %"), (0.99999, "99.999 %"), (-1e-6, "-0.0001 %"), (0.12345, "12.35 %")],
+)
+def test_what_is_not_all_is_not_written_as_all(share, told):
+    assert verdict.percent(share) == told
 
 
 def test_what_one_simulates_is_what_is_promised():
