@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import manifest
-from twinkeel.pipeline.artifact import digest
+from twinkeel.pipeline.files import digest
 from twinkeel.pipeline.store import Store
 
 CONFIGURATION = """[data]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .files import digest, files_of
 
 if TYPE_CHECKING:
     from .program import Program
@@ -125,23 +126,6 @@ def seal(path: Path, root: Path, target: str, precision: str) -> Artifact:
         target=target,
         precision=precision,
         path=path.relative_to(root).as_posix(),
-        bytes=sum(file.stat().st_size for file in _files(path)),
+        bytes=sum(file.stat().st_size for file in files_of(path)),
         sha256=digest(path),
     )
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder."""
-    content = hashlib.sha256()
-    for file in _files(path):
-        if path.is_dir():
-            name = file.relative_to(path).as_posix().encode()
-            content.update(b"%d %b %d " % (len(name), name, file.stat().st_size))
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                content.update(block)
-    return content.hexdigest()
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

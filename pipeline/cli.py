@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from .artifact import Target
     from .config import Config
     from .data import Dataset
-    from .judge import Say
     from .order import Order
     from .parity import Check
     from .program import Program
+    from .saying import Say
     from .sdk import Kit
     from .steps import Architecture
     from .store import Store
@@ -235,7 +235,7 @@ def clear_cache(path: Path | None, store_url: str | None) -> None:
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Calibration images to use.")
 def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int) -> None:
     """Measure what each layer loses in int8; writes a table and a picture."""
-    from . import data, report, workers
+    from . import data, outputs, report, workers
     from . import sensitivity as stage
 
     workers.quieten()
@@ -244,7 +244,7 @@ def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int
     with report.progress(console) as say:
         program, loaded = _ungated_program(config, store_url, out, say)
         found = stage.measure(program, data.rgba(loaded.calibration.images[:images]), say)
-    stage.write(found, out)
+    outputs.add(out, stage.files(found))
     report.print_sensitivity(found, console)
     console.print(f"wrote {out / stage.TABLE} and {out / stage.PICTURE}")
 
@@ -256,7 +256,7 @@ def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int
 def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
     """Measure how int8 depends on the number of calibration images; writes a table and a picture."""
     from . import calibration as stage
-    from . import ladder, report, workers
+    from . import ladder, outputs, report, workers
 
     workers.quieten()
     config = _read_config(path)
@@ -265,7 +265,7 @@ def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
         program, loaded = _ungated_program(config, store_url, out, say)
         settings = ladder.settings(config)
         points = stage.curve(program.tuned, program.folded, loaded, program.contract, settings, say)
-    stage.write(points, out)
+    outputs.add(out, stage.files(points))
     console.print(f"wrote {out / stage.TABLE} and {out / stage.PICTURE}")
 
 
@@ -295,7 +295,7 @@ def parity(folder: Path, device_results: Path | None) -> None:
 def compare(out: Path) -> None:
     """Compare the int8 artifacts of all runtimes below OUT, pair by pair, on the golden images."""
     from . import report, workers
-    from .compare import compare as compare_folders
+    from .finished import compare as compare_folders
 
     workers.quieten()
     report.print_comparison(compare_folders(_platform_folders(out), _targets()), report.console())
@@ -310,16 +310,16 @@ def drift(out: Path) -> None:
     finished folder holds what its manifest lists and nothing else.
     """
     from . import drift as stage
-    from . import manifest, report, workers
+    from . import finished, manifest, outputs, report, workers
 
     workers.quieten()
     is_platform = (out / manifest.MANIFEST).is_file()
     folders = [out] if is_platform else _platform_folders(out)
     console = report.console()
     with report.progress(console) as say:
-        found = stage.measure(folders, _targets(), say)
+        found = finished.drift(folders, _targets(), say)
     target = out.resolve().parent if is_platform else out
-    stage.write(found, target)
+    outputs.add(target, stage.files(found))
     report.print_drift(found, console)
     console.print(f"wrote {target / stage.TABLE} and {target / stage.PICTURE}")
     failed = [runtime.verdict for runtime in found if runtime.first is not None]

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from . import manifest, parity
-from .artifact import Target
-from .errors import TwinkeelError, VerifyError
-from .measure import run_all
-from .reading import shown
+from . import parity
+from .verdict import Logits
 
 REFERENCE = "quantized reference"
 INTEGERS = {
@@ -38,39 +32,7 @@ class Comparison:
     largest: tuple[tuple[int, ...], ...]
 
 
-def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Comparison:
-    """Run every int8 artifact of finished folders, and the float32 twins of those that have one.
-
-    Raises:
-        VerifyError: a folder is not what its manifest says, or the folders do not come from one build.
-    """
-    logits: dict[str, parity.Logits] = {}
-    scale, inputs = None, None
-    for folder in folders:
-        content, golden = manifest.read_verified(folder)
-        if inputs is not None and not (
-            content["output_scale"] == scale
-            and np.array_equal(inputs, golden.inputs)
-            and np.array_equal(logits[REFERENCE], golden.expected["int8"])
-        ):
-            raise VerifyError(
-                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
-            )
-        scale, inputs = content["output_scale"], golden.inputs
-        logits[REFERENCE] = golden.expected["int8"]
-        logits |= {name: golden.expected[key] for key, name in INTEGERS.items() if key in golden.expected}
-        for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
-            paths = {entry["target"]: entry["path"]}
-            if entry["twin"]:
-                paths[f"{entry['target']}, float32 twin"] = entry["twin"]
-            for name, path in paths.items():
-                logits[name] = _logits(targets, entry["target"], folder / path, golden)
-    if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in logits) < 2:
-        raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
-    return tabulate(logits, scale)
-
-
-def tabulate(logits: Mapping[str, parity.Logits], scale: float) -> Comparison:
+def tabulate(logits: Mapping[str, Logits], scale: float) -> Comparison:
     """Every pair of logits ``(images, classes)``, by name.
 
     Args:
@@ -83,17 +45,3 @@ def tabulate(logits: Mapping[str, parity.Logits], scale: float) -> Comparison:
         equal=tuple(tuple(float((d == 0).mean()) for d in row) for row in apart),
         largest=tuple(tuple(int(d.max()) for d in row) for row in apart),
     )
-
-
-def _logits(targets: Mapping[str, Target], name: str, path: Path, golden: manifest.Golden) -> parity.Logits:
-    if name not in targets:
-        raise VerifyError(f"the manifest names the target '{shown(name)}', which is not installed here")
-    try:
-        found = run_all(targets[name].load(path).run, golden.inputs)
-    except TwinkeelError:
-        raise
-    except Exception as error:  # each runtime has errors of its own for what it does not take
-        raise VerifyError(f"'{path}' does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
-    if found.shape != golden.expected["int8"].shape:
-        raise VerifyError(f"'{path}' gives logits of shape {found.shape}, not {golden.expected['int8'].shape}")
-    return found

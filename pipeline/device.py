@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import evidence, manifest, outputs, parity
-from .artifact import digest
 from .errors import TwinkeelError, VerifyError
-from .parity import Check, Limit, Logits
+from .files import digest, read_json, write_json
+from .parity import Check, Limit
 from .reading import read_bytes, shown
-from .verdict import state
+from .verdict import Logits, state
 
 SCHEMA_VERSION = 1
 """Of the result files."""
@@ -225,7 +225,7 @@ def record(folder: Path, found: Sequence[Judged]) -> None:
     is_built_here = (parent / outputs.INDEX).is_file()
     with outputs.claimed(parent, lambda *_: None) if is_built_here else contextlib.nullcontext():
         content, _ = manifest.read_verified(folder)
-        table = manifest.read_json(folder / manifest.PARITY)
+        table = read_json(folder / manifest.PARITY)
         for item in found:
             entry = entry_of(content, item.key)
             if entry["sha256"] != item.sha256:
@@ -269,7 +269,7 @@ def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> N
     """Both files, each by a rename: the table first, then the manifest, which holds its hash. A signature goes."""
     partial, next_manifest = (folder / f".{name}.partial" for name in (manifest.PARITY, manifest.MANIFEST))
     try:
-        manifest.write_json(table, partial)
+        write_json(table, partial)
         content["files"][manifest.PARITY] = digest(partial)
         manifest.write(content, next_manifest)
         (folder / manifest.SIGNATURE).unlink(missing_ok=True)

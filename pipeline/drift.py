@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import layers as layers_module
-from . import manifest, outputs, parity
-from .artifact import LayerValue, Target, Trace, digest
-from .errors import TwinkeelError, VerifyError
-from .judge import Say
+from . import parity
+from .artifact import LayerValue, Trace
+from .errors import VerifyError
 from .layers import Layer, Recording
 
 PICTURE, TABLE = "drift.png", "drift.csv"
@@ -83,75 +81,6 @@ class RuntimeDrift:
         checks = () if self.first is None else self.first.checks
         broken = [str(check).removeprefix("layer: ") for check in checks if not check.is_met]
         return "\n    ".join([self.verdict, *broken])
-
-
-def measure(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> tuple[RuntimeDrift, ...]:
-    """Compare the layers of every int8 artifact of finished folders with what their builds recorded.
-
-    Raises:
-        VerifyError: a folder is not what its manifest says, or keeps no layers; the folders come from different
-            models; an artifact does not have the reference's layers, or does not run; there is none.
-    """
-    found: dict[tuple[str, str], RuntimeDrift] = {}
-    before: tuple[Recording, NDArray[np.uint8]] | None = None
-    for folder in folders:
-        manifest.verify(folder)
-        entries = [e for e in manifest.read_manifest(folder)["artifacts"] if _has_layers(e, targets)]
-        if not entries:
-            continue
-        golden = manifest.read_golden(folder / "golden")
-        recording = layers_module.read(folder / "golden", len(golden.inputs))
-        if before is not None and not _are_equal(before, (recording, golden.inputs)):
-            raise VerifyError(
-                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
-            )
-        before = recording, golden.inputs
-        for entry in entries:
-            say(f"drift: {entry['target']} int8, {len(recording.layers)} layers on {len(golden.inputs)} images")
-            key = digest(folder / entry["path"]), entry["reference"]
-            others = found[key].targets if key in found else ()
-            found[key] = RuntimeDrift(
-                targets=(*others, entry["target"]),
-                reference=entry["reference"],
-                layers=found[key].layers if others else _measured(folder, entry, targets, recording, golden.inputs),
-            )
-    if not found:
-        raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
-    return tuple(found.values())
-
-
-def _are_equal(one: tuple[Recording, NDArray[np.uint8]], other: tuple[Recording, NDArray[np.uint8]]) -> bool:
-    """Whether two folders have the same layers, images, and values of the references that both keep."""
-    common = one[0].steps.keys() & other[0].steps.keys()
-    return (
-        one[0].layers == other[0].layers
-        and np.array_equal(one[1], other[1])
-        and all(np.array_equal(one[0].steps[key], other[0].steps[key]) for key in common)
-    )
-
-
-def _has_layers(entry: Mapping[str, Any], targets: Mapping[str, Target]) -> bool:
-    return entry["precision"] == "int8" and hasattr(targets.get(entry["target"]), "trace")
-
-
-def _measured(
-    folder: Path,
-    entry: Mapping[str, Any],
-    targets: Mapping[str, Target],
-    recording: Recording,
-    images: NDArray[np.uint8],
-) -> tuple[LayerDrift, ...]:
-    target, name = targets[entry["target"]], f"{entry['target']} int8"
-    if entry["reference"] not in recording.steps:
-        raise VerifyError(f"'{folder}' keeps no layers of the reference '{entry['reference']}' of {name}. Build again.")
-    try:
-        trace: Trace = target.trace(folder / entry["path"])  # type: ignore[attr-defined]
-        candidate = candidates(trace, images, recording.layers, name)
-    except TwinkeelError:
-        raise
-    except Exception as error:  # each runtime has errors of its own for what it does not take
-        raise VerifyError(f"{name} does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
-    return compare(recording, entry["reference"], candidate, target.KERNELS)
 
 
 def candidates(trace: Trace, images: NDArray[np.uint8], layers: Sequence[Layer], name: str) -> list[NDArray[np.int8]]:
@@ -239,15 +168,15 @@ def _rows(runtimes: Sequence[RuntimeDrift]) -> Iterator[list[str | int]]:
                 ]
 
 
-def write(runtimes: Sequence[RuntimeDrift], folder: Path) -> None:
-    """``drift.csv`` and ``drift.png`` in `folder`."""
+def files(runtimes: Sequence[RuntimeDrift]) -> dict[str, str | bytes]:
+    """``drift.csv`` and ``drift.png``, by name."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         ["number", "layer", "kind", "target", "reference", "snr_db", "equal_values", "max_steps", "within_limit"]
     )
     writer.writerows(_rows(runtimes))
-    outputs.add(folder, {TABLE: text.getvalue(), PICTURE: _draw(runtimes)})
+    return {TABLE: text.getvalue(), PICTURE: _draw(runtimes)}
 
 
 def _draw(runtimes: Sequence[RuntimeDrift]) -> bytes:

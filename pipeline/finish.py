@@ -14,15 +14,18 @@ import numpy as np
 
 from . import data as data_module
 from . import device, evidence, folder, manifest, outputs, parity, references, steps
-from .artifact import Artifact, Target, digest, seal
+from .artifact import Artifact, Target, seal
 from .compare import INTEGERS, REFERENCE, Comparison, tabulate
 from .errors import ConversionError, TwinkeelError
+from .files import digest
 from .history import Epoch, Rung
 from .jobs import Job, Workshop
-from .judge import Judge, Measured, Outputs, Row, Say
+from .judge import Judge, Measured, Outputs, Row
 from .order import Order
 from .program import is_quantized
 from .ranking import Answers
+from .results import Report, Result
+from .saying import Say
 from .steps import Made, Site
 from .store import Entry
 from .verdict import Counts
@@ -31,65 +34,6 @@ if TYPE_CHECKING:
     from .drift import RuntimeDrift
 
 _GLUE = ("twinkeel.pipeline.finish", "twinkeel.pipeline.steps")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a build gave for a platform.
-
-    Attributes:
-        reference_accuracy: top-1 of the references ``float`` and ``int8``, 0..1.
-        reference_answers: what they say of the held-out images.
-        curve: of the training; empty where weights were given.
-    """
-
-    folder: Path
-    program_checks: list[parity.Check]
-    reference_accuracy: dict[str, float]
-    rows: list[Row]
-    errors: list[str]
-    rungs: tuple[Rung, ...]
-    reference_answers: dict[str, Answers]
-    curve: tuple[Epoch, ...]
-
-    @property
-    def is_verified(self) -> bool:
-        return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a report is made from.
-
-    Attributes:
-        held_out: the images that the answers are about, and their labels.
-        drift: of the int8 artifacts whose layers could be looked at.
-        drift_errors: of the others, in words.
-    """
-
-    results: list[Result]
-    manifests: list[dict[str, Any]]
-    held_out: data_module.Split
-    drift: tuple[RuntimeDrift, ...]
-    drift_errors: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """What a build did.
-
-    Attributes:
-        ran: names of the jobs that had to run; empty where there was nothing to do.
-        peak: bytes of memory that a worker took at most, 0 where none ran.
-        files: names of the files beside the folders.
-        comparison: of the int8 artifacts of several platforms, on the golden images.
-    """
-
-    results: list[Result]
-    ran: list[str]
-    peak: int
-    files: list[str]
-    comparison: Comparison | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,11 @@ from . import data as data_module
 from . import layers, manifest, sbom, sdk
 from .artifact import Target
 from .config import Config
-from .judge import Row, Say
+from .files import write_json
+from .judge import Row
 from .parity import Check
 from .program import UNROUNDED, InputContract, is_quantized
+from .saying import Say
 from .sdk import Kit
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
     golden = _golden(contents)
     manifest.write_golden(golden, folder / "golden")
     layers.write(contents.recording, folder / "golden", sorted(filter(is_quantized, golden.expected)))
-    manifest.write_json(_parity_table(contents), folder / manifest.PARITY)
+    write_json(_parity_table(contents), folder / manifest.PARITY)
     packages = sorted({"twinkeel"} | {name for row in contents.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
         "schema_version": manifest.SCHEMA_VERSION,

@@ -22,9 +22,9 @@ from . import charts, report
 from .data import Split
 from .errors import TwinkeelError, VerifyError
 from .evidence import is_met, short
-from .finish import Report, Result
 from .judge import Row
 from .program import REFERENCES, describe_reference, is_quantized
+from .results import Report, Result
 from .verdict import share_interval
 
 if TYPE_CHECKING:

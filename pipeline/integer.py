@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
 from .errors import ConversionError
+from .graph import ACTIVATIONS, CLAMP, WEIGHTED
 from .program import batches
-from .stages.quantize import ACTIVATIONS, CLAMP, WEIGHTED
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule

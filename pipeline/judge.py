@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,6 @@ from .measure import broken
 from .ranking import Answers, answers
 from .references import ORIGINAL
 from .verdict import Counts, State, Verdict
-
-
-class Say(Protocol):
-    """Where progress goes: a line, and for long work how much of it is done."""
-
-    def __call__(self, line: str, progress: tuple[int, int] | None = None, /) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

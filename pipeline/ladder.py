@@ -19,9 +19,10 @@ from . import data as data_module
 from . import parity, sensitivity
 from .config import Config
 from .errors import ParityError
+from .graph import WEIGHTED, module_path
 from .history import Rung
-from .judge import Say
 from .program import InputContract, evaluate, evaluate_batched
+from .saying import Say
 from .stages import equalize, layerwise, quantize
 from .workers import peak_memory
 
@@ -322,11 +323,11 @@ def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, i
     """By the path of the layer, for one image."""
     graph = equalize.export(module, example)
     return {
-        quantize.module_path(node): node.meta["val"].numel()
+        module_path(node): node.meta["val"].numel()
         // node.meta["val"].shape[0]
-        * int(np.prod(_weight(module, quantize.module_path(node)).shape[1:]))
+        * int(np.prod(_weight(module, module_path(node)).shape[1:]))
         for node in graph.graph.nodes
-        if node.target in quantize.WEIGHTED
+        if node.target in WEIGHTED
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VerifyError
-from .manifest import check_inside, read_json, write_json
+from .files import check_inside, read_json, write_json
 from .reading import plain_size, read_bytes, shown
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
     """
     import torch
 
-    from .stages.quantize import ACTIVATIONS, WEIGHTED, module_path
+    from .graph import ACTIVATIONS, WEIGHTED, module_path
 
     aten = torch.ops.aten
     found: dict[Node, tuple[str, str]] = {}

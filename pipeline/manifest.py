@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import evidence, reading
-from .artifact import Target, digest
+from .artifact import Target
 from .errors import VerifyError, WorkerError
+from .files import check_inside, digest, rendered, short, write_json
 from .measure import Expected, broken, measure
 from .measure import described as described_error
 from .parity import Check, concerns
@@ -164,22 +164,12 @@ def read_golden(folder: Path) -> Golden:
         if missing:
             raise ValueError(f"no logits of the references {missing}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise VerifyError(f"the golden vectors in '{folder}' are not whole: {_short(error)}. Build again.") from error
+        raise VerifyError(f"the golden vectors in '{folder}' are not whole: {short(error)}. Build again.") from error
     return Golden(names=names, inputs=inputs, expected=expected)
 
 
 def _array(path: Path, kind: str, shape: Sequence[int]) -> NDArray[Any]:
     return np.frombuffer(reading.read_bytes(path, MAX_GOLDEN_BYTES), kind).reshape(shape)
-
-
-def write_json(content: object, path: Path) -> None:
-    """Sorted keys and no time or path, so that equal builds give equal files."""
-    path.write_bytes(rendered(content))
-
-
-def rendered(content: object) -> bytes:
-    """As JSON, the same bytes from equal contents."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def write(content: Mapping[str, Any], path: Path) -> None:
@@ -191,18 +181,6 @@ def sealed(content: Mapping[str, Any], key: str = _SELF) -> dict[str, Any]:
     """With the hash of all else in it under `key`."""
     bare = {name: value for name, value in content.items() if name != key}
     return bare | {key: hashlib.sha256(rendered(bare)).hexdigest()}
-
-
-def read_json(path: Path) -> Any:
-    """Raises a VerifyError where the file is missing or no JSON."""
-    try:
-        return reading.read_json(path)
-    except (OSError, ValueError) as error:
-        raise VerifyError(f"cannot read '{path}': {_short(error)}. Build again.") from error
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 def described(check: Check) -> dict[str, Any]:
@@ -281,7 +259,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         where = shown(".".join(map(str, first["loc"])))
         raise VerifyError(f"'{path}' is damaged: {where}: {first['msg']}. Build again.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise VerifyError(f"'{path}' is damaged: {_short(error)}. Build again.") from error
+        raise VerifyError(f"'{path}' is damaged: {short(error)}. Build again.") from error
     result: dict[str, Any] = manifest
     return result
 
@@ -348,13 +326,6 @@ def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:
 
 def _is_plain(path: Path) -> bool:
     return not path.is_symlink() and (path.is_file() or path.is_dir())
-
-
-def check_inside(name: str) -> None:
-    """Raise a VerifyError where a name that a file gives leads out of the file's folder."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
-        raise VerifyError(f"'{shown(name)}' is no name of a file inside the folder. Build again.")
 
 
 def replay(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from . import parity
 from .artifact import Classify, Run, Target
-from .parity import Check, Logits
+from .parity import Check
 from .ranking import softmax
+from .verdict import Logits
 
 PROBABILITY_TOLERANCE = 4e-3
 """Between an artifact's probabilities and the softmax of its logits: two roundings of values up to 1 to float16,

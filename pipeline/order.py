@@ -11,7 +11,7 @@ from . import parity, sdk
 from .artifact import Target
 from .config import Config
 from .errors import ConfigError
-from .judge import Say
+from .saying import Say
 from .sdk import Kit
 from .steps import Create
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from . import manifest
-from .artifact import digest
 from .errors import TwinkeelError, VerifyError
-from .judge import Say
+from .files import digest, read_json, rendered
+from .saying import Say
 
 INDEX = "build.json"
 """Hash of every file that lies beside the platforms' folders, and of each folder's manifest."""
@@ -151,14 +151,14 @@ def write_index(out: Path, names: Iterable[str]) -> None:
     folders = {p.parent.name: digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
     files = {name: digest(out / name) for name in sorted(names) if (out / name).is_file()}
     content = {"schema_version": manifest.SCHEMA_VERSION, "folders": folders, "files": files}
-    wanted = manifest.rendered(manifest.sealed(content, _SELF))
+    wanted = rendered(manifest.sealed(content, _SELF))
     if not (out / INDEX).is_file() or (out / INDEX).read_bytes() != wanted:
         save(wanted, out / INDEX)
 
 
 def read_index(out: Path) -> dict[str, Any]:
     """Raises a VerifyError where there is none, or it is damaged."""
-    content = manifest.read_json(out / INDEX)
+    content = read_json(out / INDEX)
     if (
         not isinstance(content, dict)
         or not isinstance(content.get("files"), dict)
@@ -176,7 +176,7 @@ def verify(out: Path) -> int:
     """
     index = read_index(out)
     problems = []
-    if (out / INDEX).read_bytes() != manifest.rendered(manifest.sealed(index, _SELF)):
+    if (out / INDEX).read_bytes() != rendered(manifest.sealed(index, _SELF)):
         problems.append(f"changed: {INDEX}")
     found = {p.name: p for p in sorted(out.iterdir()) if p.name not in (INDEX, WORK)}
     listed = index["files"] | index["folders"]

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from . import verdict as verdicts
 from .config import Limit as Override
 from .errors import ConfigError, nearest
-from .verdict import Counts, Verdict
-
-Logits = NDArray[np.float32]
+from .verdict import Counts, Logits, Verdict
 
 COUNTED = {"accuracy_drop": "<=", "agreement": ">="}
 """Metrics that are counted on images: estimates, with an interval and a verdict that can be open. Every artifact that

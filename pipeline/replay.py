@@ -38,14 +38,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from . import device, evidence, far_side, machine, manifest
-from .artifact import Runtime, Target, digest
+from .artifact import Runtime, Target
 from .device import Word
 from .errors import DeviceError, VerifyError
-from .judge import Say
+from .files import digest
 from .measure import broken
 from .measure import described as described_error
-from .parity import Check, Logits
+from .parity import Check
 from .reading import parse_json, shown
+from .saying import Say
+from .verdict import Logits
 
 SILENCE = 300.0
 """Seconds without a sign of life after which the other side is given up; the first run of a large package on a Mac is

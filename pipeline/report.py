@@ -16,9 +16,10 @@ from rich.table import Table
 
 from . import evidence, manifest
 from .compare import Comparison
-from .finish import Built, Result
-from .judge import Row, Say
+from .judge import Row
 from .parity import Check
+from .results import Built, Result
+from .saying import Say
 from .store import Usage
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from . import data as data_module
 from . import outputs, steps
 from .config import Config
 from .errors import TwinkeelError
-from .finish import Built
 from .jobs import Workshop
-from .judge import Say
 from .order import Order
 from .program import Program
+from .results import Built
+from .saying import Say
 from .steps import Create
 from .store import Damaged, Store
 from .walk import Walk, look_at_original, until_weights

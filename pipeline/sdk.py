@@ -14,11 +14,11 @@ from .artifact import Target
 from .config import Android, Config, Ios, Project
 from .device import limits
 from .errors import ConfigError
-from .judge import Say
 from .manifest import Golden, checks_before, counted_of
 from .parity import Limit
 from .pixels import model_input
 from .ranking import top
+from .saying import Say
 
 TOP = 5
 """Categories of each golden image in the vectors."""

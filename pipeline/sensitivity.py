@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
 from . import layers as layers_module
-from . import outputs, parity
+from . import parity
 from .errors import VerifyError
-from .judge import Say
+from .graph import module_path
 from .program import Program
-from .stages.quantize import module_path
+from .saying import Say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,8 +92,8 @@ def measure_layers(quantized: GraphModule, tuned: nn.Module, images: NDArray[np.
     )
 
 
-def write(found: Sensitivity, folder: Path) -> None:
-    """``sensitivity.csv`` and ``sensitivity.png`` in `folder`."""
+def files(found: Sensitivity) -> dict[str, str | bytes]:
+    """``sensitivity.csv`` and ``sensitivity.png``, by name."""
     from matplotlib.figure import Figure
 
     text = io.StringIO()
@@ -112,7 +112,7 @@ def write(found: Sensitivity, folder: Path) -> None:
     left.invert_yaxis()
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, metadata={"Software": None})
-    outputs.add(folder, {TABLE: text.getvalue(), PICTURE: picture.getvalue()})
+    return {TABLE: text.getvalue(), PICTURE: picture.getvalue()}
 
 
 def read(table: Path) -> tuple[Layer, ...]:

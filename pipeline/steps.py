@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calibration, machine, original, references
 from . import data as data_module
+from . import doubts, machine, original, references
 from . import layers as layers_module
 from .artifact import Target
 from .config import Config
 from .errors import ConversionError, OriginalError
 from .history import Epoch
 from .jobs import Job, Workshop, is_no_room
-from .judge import Say
 from .measure import Expected, described, latencies, measure
 from .program import UNROUNDED, About, InputContract, Program, is_quantized
+from .saying import Say
 from .stages import checkpoint
 from .store import Damaged, Entry, Store
 
@@ -115,7 +115,7 @@ def data_job(config: Config) -> Job:
         inputs["calibration images"] = data_module.listing(Path(settings.calibration_path))
     if settings.labels:
         inputs["labels"] = list(data_module.read_labels(Path(settings.labels)))
-    return _job("data", "data", inputs, (f"{_CODE}.data", f"{_CODE}.calibration"), packages)
+    return _job("data", "data", inputs, (f"{_CODE}.data", f"{_CODE}.doubts"), packages)
 
 
 def make_data(config: Config, job: Job, folder: Path) -> None:
@@ -128,7 +128,7 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(found.labels))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
-    (folder / "warnings.json").write_text(json.dumps(calibration.warnings(found)))
+    (folder / "warnings.json").write_text(json.dumps(doubts.warnings(found)))
 
 
 def warn(workshop: Workshop, data: Entry, say: Say) -> None:

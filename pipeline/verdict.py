@@ -20,13 +20,12 @@ import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from .parity import Logits
+Logits = NDArray[np.float32]
 
 Verdict = Literal["holds", "open", "missed"]
 """The whole interval is within the limit; it is on both sides of it; it is beyond it."""

@@ -14,12 +14,13 @@ from pathlib import Path
 from . import references, steps
 from .artifact import Target
 from .config import Config
-from .finish import Built, Finish, folder_job, report_job
+from .finish import Finish, folder_job, report_job
 from .jobs import Job, Make, Workshop, is_no_room
-from .judge import Say
 from .measure import described
 from .order import Order
 from .program import is_quantized
+from .results import Built
+from .saying import Say
 from .steps import Create, Made, Site
 from .store import Damaged, Entry
 

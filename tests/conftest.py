@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from twinkeel.pipeline.files import write_json
 
 if TYPE_CHECKING:
     from twinkeel.pipeline.config import Config
@@ -233,7 +234,7 @@ def finish():
                     "checks": [manifest.described(c) for c in parity.judge("lower", limits, metrics)],
                 }
             )
-        manifest.write_json({"artifacts": entries}, folder / manifest.PARITY)
+        write_json({"artifacts": entries}, folder / manifest.PARITY)
         labels = [f"class {n}" for n in range(expected["fp32"].shape[1])]
         content = {
             "schema_version": 1,

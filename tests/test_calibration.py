@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
-from twinkeel.pipeline import calibration, data
+from twinkeel.pipeline import data, doubts
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import DataError
 
@@ -23,31 +23,31 @@ def with_calibration(digits, images, labels=None):
 
 
 def test_the_default_set_is_not_warned_of(digits):
-    assert calibration.warnings(digits) == []
+    assert doubts.warnings(digits) == []
 
 
 def test_a_tiny_set_and_missing_classes_are_named(digits):
     few = with_calibration(digits, digits.calibration.images[:3], np.array([4, 4, 7]))
-    found = calibration.warnings(few)
+    found = doubts.warnings(few)
     assert "only 3 calibration images" in found[0]
     assert any("8 of 10 classes have no calibration image ('0', '1', '2', '3', '5' ...)" in line for line in found)
 
 
 def test_noise_is_told_from_images(digits):
     noise = np.random.default_rng(0).integers(0, 256, digits.calibration.images.shape, np.uint8)
-    found = calibration.warnings(with_calibration(digits, noise))
+    found = doubts.warnings(with_calibration(digits, noise))
     assert len(found) == 1 and "look like noise: neighbouring pixels correlate by 0.00" in found[0], found
-    assert calibration.neighbour_correlation(digits.calibration.images) > 0.7
+    assert doubts.neighbour_correlation(digits.calibration.images) > 0.7
 
 
 def test_images_that_are_all_dark_do_not_cover_the_input(digits):
-    found = calibration.warnings(with_calibration(digits, digits.calibration.images // 3))
+    found = doubts.warnings(with_calibration(digits, digits.calibration.images // 3))
     assert len(found) == 1 and "outside 0..85" in found[0], found
 
 
 def test_constant_images_can_be_looked_at(digits):
     flat = np.full((70, 32, 32, 3), 7, np.uint8)
-    found = calibration.warnings(with_calibration(digits, flat, np.arange(70) % 10))
+    found = doubts.warnings(with_calibration(digits, flat, np.arange(70) % 10))
     assert any("outside 7..7" in line for line in found), found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from twinkeel.pipeline import cli, device, evidence, manifest, parity, verdict
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
+from twinkeel.pipeline.files import write_json
 from twinkeel.targets.runtimes import coreml
 
 CORE_ML = ("fp32", "fp16", "int8", "w8", "w4")
@@ -227,7 +228,7 @@ def test_new_evidence_closes_no_open_verdict(android, run_cli, is_spoilt):
     (entry,) = listed["artifacts"]
     entry |= {"checks": [*entry["checks"], check], "parity": "open"}
     other = entry | {"target": "android/executorch", "runs": []}
-    manifest.write_json({"artifacts": [entry, other]}, android / manifest.PARITY)
+    write_json({"artifacts": [entry, other]}, android / manifest.PARITY)
     manifest.write(
         listed | {"artifacts": [entry, other], "files": manifest.hash_files(android)}, android / manifest.MANIFEST
     )

@@ -19,6 +19,7 @@ import pytest
 from twinkeel.pipeline import cli, drift, layers, manifest, parity
 from twinkeel.pipeline.artifact import LayerValue
 from twinkeel.pipeline.errors import ConversionError, ParityError, VerifyError
+from twinkeel.pipeline.files import write_json
 
 STEM, DEPTHWISE, EXPAND = "features.0.0", "features.6.conv.1.0", "features.8.conv.0.0"
 PROJECT, ADDITION, MEAN, CLASSIFIER = "features.5.conv.2", "features.9.conv.2 + residual", "mean", "classifier.1"
@@ -592,7 +593,7 @@ def _other_network(folder):
     path = folder / "golden" / "layers.json"
     described = json.loads(path.read_text())
     described["layers"][4]["kind"] = "linear"
-    manifest.write_json(described, path)
+    write_json(described, path)
 
 
 def _float_only(folder):

@@ -8,7 +8,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, compare, manifest, report
+from twinkeel.pipeline import cli, finished, manifest, report
+from twinkeel.pipeline import compare as comparison
 from twinkeel.pipeline.errors import VerifyError
 
 BOTH = pytest.mark.parametrize("platform", cli.PLATFORMS)
@@ -68,7 +69,7 @@ def test_parity_from_files_alone_agrees(platform, fixed_build):
 def test_what_computes_with_the_same_kernels_gives_equal_logits(fixed_build):
     """How near runtimes with other kernels come is a limit of each, which the build has judged."""
     targets = cli._targets()
-    found = compare.compare(list(fixed_build.folders.values()), targets)
+    found = finished.compare(list(fixed_build.folders.values()), targets)
     equal = {(a, b): found.equal[i][j] for i, a in enumerate(found.names) for j, b in enumerate(found.names)}
     assert {name for name in found.names if name in targets} == {
         n for n, t in targets.items() if "int8" in t.PRECISIONS
@@ -77,7 +78,7 @@ def test_what_computes_with_the_same_kernels_gives_equal_logits(fixed_build):
         if targets[a].KERNELS == targets[b].KERNELS:
             assert equal[a, b] == 1, f"{a} and {b}: {equal[a, b]:.4f}"
     twins = [name for name in found.names if name.endswith("twin")]
-    assert len(twins) == 2 and all(equal[twin, compare.REFERENCE] == 1 for twin in twins), equal
+    assert len(twins) == 2 and all(equal[twin, comparison.REFERENCE] == 1 for twin in twins), equal
 
 
 def test_one_artifact_is_not_compared_with_the_references_alone(fixed_build, tmp_path):
@@ -86,7 +87,7 @@ def test_one_artifact_is_not_compared_with_the_references_alone(fixed_build, tmp
     listed["artifacts"] = [a for a in listed["artifacts"] if a["target"] == "android/litert"]
     manifest.write(listed, copy / "manifest.json")
     with pytest.raises(VerifyError, match="fewer than two"):
-        compare.compare([copy], cli._targets())
+        finished.compare([copy], cli._targets())
 
 
 def test_folders_of_two_builds_are_not_compared(fixed_build, tmp_path):
@@ -94,7 +95,7 @@ def test_folders_of_two_builds_are_not_compared(fixed_build, tmp_path):
     listed = json.loads((copy / "manifest.json").read_text())
     manifest.write(listed | {"output_scale": listed["output_scale"] * 2}, copy / "manifest.json")
     with pytest.raises(VerifyError, match="different models or images"):
-        compare.compare([fixed_build.folders["android"], copy], cli._targets())
+        finished.compare([fixed_build.folders["android"], copy], cli._targets())
 
 
 def test_a_changed_artifact_is_found(fixed_build, tmp_path):

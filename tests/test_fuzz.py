@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from twinkeel.pipeline import config, data, device, layers, manifest, workers
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
+from twinkeel.pipeline.files import write_json
 from twinkeel.targets.ios import mil_executor
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -168,7 +169,7 @@ def made(tmp_path_factory):
         "reference": "int8",
         "checks": [check | {"needs_all": False, "is_met": True}, counted],
     }
-    manifest.write_json({"artifacts": [entry]}, folder / manifest.PARITY)
+    write_json({"artifacts": [entry]}, folder / manifest.PARITY)
     content = {"schema_version": 1, "labels": ["a", "b", "c"], "output_scale": 0.1, "artifacts": [entry]}
     content |= {"is_verified": False, "program_checks": [counted | {"leg": "quantize"}], "doubts": ["a doubt"]}
     manifest.write(content | {"files": manifest.hash_files(folder)}, folder / manifest.MANIFEST)

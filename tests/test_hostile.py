@@ -29,6 +29,7 @@ from twinkeel.pipeline.errors import (
     VerifyError,
     WeightsError,
 )
+from twinkeel.pipeline.files import read_json, write_json
 from twinkeel.pipeline.stages.weights import load_into
 from twinkeel.targets.ios import classify, mil_executor
 
@@ -89,8 +90,8 @@ JSON = {
 
 
 def read_parity(folder):
-    manifest.write_json({"artifacts": []}, folder / "x.json")
-    device._row(manifest.read_json(folder / "parity.json"), {"target": "x", "precision": "int8"})
+    write_json({"artifacts": []}, folder / "x.json")
+    device._row(read_json(folder / "parity.json"), {"target": "x", "precision": "int8"})
 
 
 READERS = {
@@ -149,7 +150,7 @@ def test_json_that_is_no_plain_file(name, kind, tmp_path):
 )
 def test_layers_of_no_size_that_is(layer, message, tmp_path, little_memory):
     good = {"kind": "linear", "name": "x", "shape": [1, 4], "scale": 0.5, "zero_point": 0}
-    manifest.write_json({"layers": [good | layer], "references": ["int8"]}, tmp_path / "layers.json")
+    write_json({"layers": [good | layer], "references": ["int8"]}, tmp_path / "layers.json")
     (tmp_path / "layers-int8.i8").write_bytes(b"\0" * 8)
     with pytest.raises(VerifyError, match=message) as raised:
         layers.read(tmp_path, 2)
@@ -161,14 +162,14 @@ def test_layers_are_read_from_their_own_folder_alone(tmp_path):
     (tmp_path / "layers-x").mkdir()
     (tmp_path / "secret.i8").write_bytes(b"\0" * 8)
     layer = {"kind": "linear", "name": "x", "shape": [1, 4], "scale": 0.5, "zero_point": 0}
-    manifest.write_json({"layers": [layer], "references": ["x/../../secret"]}, tmp_path / "golden" / "layers.json")
+    write_json({"layers": [layer], "references": ["x/../../secret"]}, tmp_path / "golden" / "layers.json")
     with pytest.raises(VerifyError, match="no name of a file inside"):
         layers.read(tmp_path / "golden", 2)
 
 
 def test_golden_vectors_larger_than_any_build_makes(tmp_path, little_memory):
     described = {"names": ["a"], "input_shape": [1, 8, 8, 4], "classes": 2, "references": {"fp32": "", "int8": ""}}
-    manifest.write_json(described, tmp_path / "golden.json")
+    write_json(described, tmp_path / "golden.json")
     sparse(tmp_path / "a.rgba")
     for name in ("fp32", "int8"):
         sparse(tmp_path / f"expected-{name}.f32", 8)

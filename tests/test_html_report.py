@@ -15,11 +15,11 @@ from twinkeel.pipeline.artifact import Artifact
 from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
-from twinkeel.pipeline.finish import Built, Report, Result
 from twinkeel.pipeline.history import Epoch, Rung
 from twinkeel.pipeline.html_report import Insight
 from twinkeel.pipeline.judge import Row
 from twinkeel.pipeline.ranking import answers, top
+from twinkeel.pipeline.results import Built, Report, Result
 from twinkeel.pipeline.sensitivity import Layer, read
 
 HOSTILE = (

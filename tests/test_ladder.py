@@ -8,9 +8,10 @@ import hard_models
 import numpy as np
 import pytest
 import torch
-from twinkeel.pipeline import calibration, cli, data, ladder, parity
+from twinkeel.pipeline import calibration, cli, data, ladder, outputs, parity
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConversionError, ParityError
+from twinkeel.pipeline.graph import WEIGHTED, attribute, module_path
 from twinkeel.pipeline.program import InputContract, evaluate, evaluate_batched
 from twinkeel.pipeline.stages import fold, layerwise, qat, quantize, ranges
 
@@ -123,9 +124,9 @@ def test_reconstruction_gains_and_its_weights_are_those_of_the_artifact(hard):
     before, after = (parity.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
     assert after >= before + 3, f"{before:.1f} dB before, {after:.1f} after"
     for node in again.module.graph.nodes:
-        if node.target in quantize.WEIGHTED:
-            path = quantize.module_path(node)
-            steps, scale = (quantize.attribute(again.module, a.target) for a in node.args[1].args[:2])
+        if node.target in WEIGHTED:
+            path = module_path(node)
+            steps, scale = (attribute(again.module, a.target) for a in node.args[1].args[:2])
             np.testing.assert_allclose(scale.numpy(), found.weight_scales[path], rtol=1e-6)
             dense = steps.double() * scale.double().view(-1, *[1] * (steps.ndim - 1))
             np.testing.assert_allclose(dense, found.module.get_submodule(path).weight.double(), rtol=1e-5, atol=1e-12)
@@ -154,7 +155,7 @@ def test_sampled_inputs_times_the_weights_are_the_layer(shape):
     layer = torch.nn.Conv2d(channels, channels, size, stride, padding, groups=groups).double()
     x = torch.randn(3, channels, 9, 8, dtype=torch.float64)
     graph = torch.export.export(layer, (x,)).module().graph
-    node = next(n for n in graph.nodes if n.target in quantize.WEIGHTED)
+    node = next(n for n in graph.nodes if n.target in WEIGHTED)
     inputs = layerwise._inputs(node, x, layer.weight)
     rows = layer.weight.reshape(groups, -1, inputs.shape[2])
     found = torch.einsum("gst,got->sgo", inputs, rows).reshape(inputs.shape[1], -1) + layer.bias
@@ -237,7 +238,7 @@ def test_snr_grows_with_the_calibration_set(fixed_model, few, tmp_path):
     made = quantize.quantize(folded, data.rgba(few.calibration.images), CONTRACT)
     whole = parity.snr_db(evaluate(folded, held_out), evaluate_batched(made.module, held_out))
     assert points[-1].snr_db[0] == pytest.approx(whole, abs=1e-3)
-    calibration.write(points, tmp_path)
+    outputs.add(tmp_path, calibration.files(points))
     assert (tmp_path / "calibration.csv").read_text().startswith("images,subset,snr_db\n1,0,")
     assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
 

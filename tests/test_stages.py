@@ -8,6 +8,7 @@ import torch
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import data, history, parity
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.graph import attribute
 from twinkeel.pipeline.program import InputContract, evaluate
 from twinkeel.pipeline.stages import compress, fold, quantize, train
 
@@ -66,9 +67,9 @@ def test_litert_gets_weights_that_leave_its_converter_no_choice(small_model):
     real = [n for n in unfolded.graph.nodes if ".quantize_per_channel" in str(n.target)]
     assert len(whole) == len(real) == 14
     for a, b in zip(whole, real, strict=True):
-        steps, scale = (quantize.attribute(quantized, argument.target) for argument in a.args[:2])
+        steps, scale = (attribute(quantized, argument.target) for argument in a.args[:2])
         dense = steps.float() * scale.view(-1, *[1] * (steps.ndim - 1))
-        assert torch.equal(quantize.attribute(unfolded, b.args[0].target), dense)
+        assert torch.equal(attribute(unfolded, b.args[0].target), dense)
 
 
 def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):

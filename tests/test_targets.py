@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twinkeel.pipeline import cli
-from twinkeel.pipeline.artifact import digest
+from twinkeel.pipeline.files import digest
 
 # targets that share their code are asked once
 MODULES = {target.build.__module__: name for name, target in reversed(cli._targets().items())}

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twinkeel.pipeline import manifest, sbom, signature
 from twinkeel.pipeline.errors import SignatureError, TwinkeelError, VerifyError
+from twinkeel.pipeline.files import read_json, write_json
 
 FLIPS = 1000
 
@@ -116,9 +117,9 @@ def test_names_that_lead_out_of_the_folder_are_refused(folder, path):
         manifest.write(content, folder / manifest.MANIFEST)
         with pytest.raises(VerifyError, match="no name of a file inside"):
             manifest.read_manifest(folder)
-    golden = manifest.read_json(folder / "golden" / "golden.json")
+    golden = read_json(folder / "golden" / "golden.json")
     golden["names"][0] = path
-    manifest.write_json(golden, folder / "golden" / "golden.json")
+    write_json(golden, folder / "golden" / "golden.json")
     with pytest.raises(VerifyError, match="no name of a file inside"):
         manifest.read_golden(folder / "golden")
 

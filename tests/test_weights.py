@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline.artifact import digest as file_digest
 from twinkeel.pipeline.config import Weights
 from twinkeel.pipeline.errors import WeightsError
+from twinkeel.pipeline.files import digest as file_digest
 from twinkeel.pipeline.stages.checkpoint import locate
 from twinkeel.pipeline.stages.weights import load_into
 

@@ -6,9 +6,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ..artifact import digest
 from ..config import Weights
 from ..errors import WeightsError
+from ..files import digest
 from ..reading import MAX_CHECKPOINT_BYTES
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
 
-from .quantize import WEIGHTED, attribute
+from ..graph import WEIGHTED, attribute
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule

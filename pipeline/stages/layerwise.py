@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
+from ..graph import WEIGHTED, module_path
 from .equalize import export
-from .quantize import WEIGHTED, module_path
 
 DAMPING = 0.02
 """Of the mean square of the inputs: how strongly weights are held where they were."""

@@ -25,6 +25,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..errors import ConversionError
+from ..graph import ACTIVATIONS, CLAMP, WEIGHTED, attribute, module_path
 from ..program import InputContract
 from . import ranges
 
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 aten = torch.ops.aten
-WEIGHTED = (aten.conv2d.default, aten.linear.default)
-"""Nodes with a weight and a bias."""
-
-RELU = (aten.relu.default, aten.relu_.default)
-CLAMP = (aten.hardtanh.default, aten.hardtanh_.default)
-ACTIVATIONS = (*RELU, *CLAMP)
-"""What is quantized together with the layer before it."""
 
 WEIGHT_SCALE_FLOOR = 2.0**-30
 ACTIVATION_SCALE_FLOOR = 2.0**-12
@@ -309,18 +303,6 @@ def _round_biases(module: GraphModule) -> None:
         value = attribute(module, bias.target)
         with torch.no_grad():
             value.copy_((torch.round(value.double() / grid).clamp(-(2.0**31), 2.0**31 - 1) * grid).float())
-
-
-def attribute(module: GraphModule, path: str) -> torch.Tensor:
-    """The parameter or buffer that a ``get_attr`` node names."""
-    owner, _, name = path.rpartition(".")
-    value: torch.Tensor = getattr(module.get_submodule(owner), name)
-    return value
-
-
-def module_path(node: Node) -> str:
-    """The path of the module that a convolution or linear node comes from: its bias carries it."""
-    return str(node.args[2].target).rpartition(".")[0]  # type: ignore[union-attr]
 
 
 def weighted_layers(graph: GraphModule) -> list[str]:
