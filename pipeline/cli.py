@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import io
+import math
 import pkgutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from . import streams
 from .errors import ConfigError, ParityError, TwinkeelError, VerifyError
 
 if TYPE_CHECKING:
@@ -28,6 +30,16 @@ if TYPE_CHECKING:
     from .store import Store
 
 PLATFORMS = ("android", "ios")
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers: NaN is in every range of click's, and infinity in those without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def _config_option(function: Any) -> Any:
@@ -115,6 +127,8 @@ def build(
     from . import html_report, report, runner, workers
     from .order import order
 
+    if explain and quiet and not is_json:
+        raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
     workers.quieten()
     config = _read_config(path)
     console = report.console(is_error=is_json, is_quiet=quiet)
@@ -209,7 +223,7 @@ def check_cache(path: Path | None, store_url: str | None) -> None:
 @cache.command(name="prune")
 @_config_option
 @_store_option
-@click.option("--max-gigabytes", type=click.FloatRange(0), help="Instead of [store] max_gigabytes.")
+@click.option("--max-gigabytes", type=FiniteRange(0, 1e6), help="Instead of [store] max_gigabytes.")
 def prune_cache(path: Path | None, store_url: str | None, max_gigabytes: float | None) -> None:
     """Drop the results that were not used for longest, until the rest fits."""
     store = _given_store(path, store_url)
@@ -329,10 +343,13 @@ def drift(out: Path) -> None:
 
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
-@click.option("--python", "command", help='Another Python: "ssh host python3", "docker run -i IMAGE python".')
 @click.option(
-    "--timeout", type=click.FloatRange(1), default=300, show_default=True, help="Seconds without a sign of life."
+    "--python",
+    "command",
+    help='Another Python: "ssh host python3", "docker run -i IMAGE python". It is started with `-` as its last argument, '
+    "and reads a program from its standard input.",
 )
+@click.option("--timeout", type=FiniteRange(1), default=300, show_default=True, help="Seconds without a sign of life.")
 def replay(out: Path, command: str | None, timeout: float) -> None:
     """Run the golden inputs through every runtime that is installed, and record the evidence.
 
@@ -399,7 +416,7 @@ def verify(folder: Path, key: Path | None) -> None:
 
 @cli.command()
 @click.option("--classes", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--width", type=click.FloatRange(0, 4, min_open=True), help="Count this width only.")
+@click.option("--width", type=FiniteRange(0, 4, min_open=True), help="Count this width only.")
 @click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
 def models(classes: int, width: float | None, resolution: int) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
@@ -440,20 +457,28 @@ def list_targets() -> None:
 
 def main() -> None:
     """Entry point: a `TwinkeelError` becomes one message and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal or log cannot show is escaped, not an error
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
+    code = 1
+    with contextlib.suppress(BrokenPipeError):  # of an error that nobody reads, the exit code is left
+        try:
+            code = _run()
+        except click.ClickException as error:
+            code = error.exit_code
+            error.show(file=sys.stderr)
+        except click.Abort:
+            _echo("stopped", is_error=True)
+        except TwinkeelError as error:
+            code = error.exit_code
+            _echo(f"error: {error}", is_error=True)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The command, and all of its output written: as Python ends, what cannot be is beyond every error."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        sys.exit(error.exit_code)
-    except click.Abort:
-        _echo("stopped", is_error=True)
-        sys.exit(1)
-    except TwinkeelError as error:
-        _echo(f"error: {error}", is_error=True)
-        sys.exit(error.exit_code)
+        return cli.main(standalone_mode=False) or 0
+    finally:
+        sys.stdout.flush()
 
 
 def _echo(text: str, *, is_error: bool = False) -> None:

@@ -247,7 +247,14 @@ class Check:
         could = "more images than anyone has" if needed is None else f"about {needed:,}"
         return f"open: {self.counts.images:,} images cannot tell, {could} could"
 
+    @property
+    def did_not_run(self) -> bool:
+        """There is nothing to measure: `reason` says why. `measure.broken` makes it."""
+        return self.metric == "runs"
+
     def __str__(self) -> str:
+        if self.did_not_run:
+            return f"the artifact did not run: {self.reason}"
         text = f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"
         found = "" if self.counts is None else f"; {self.counts}"
         return text + found + (f"; {self.open_because}" if self.open_because else "")

@@ -59,6 +59,9 @@ STRAY = 2**20
 """Bytes of other lines that are borne: a login shell greets, a container tells of its image."""
 MOST_STARTS = 100
 _LAST_WORDS = 2000
+_STARTED = (
+    "It is started with `-` as its last argument, and has to be a Python that reads a program from standard input"
+)
 _CODE = ("pipeline.errors", "pipeline.machine", "pipeline.far_side", "targets.runtimes")
 _PACKAGE = __name__.split(".", 1)[0]
 
@@ -505,7 +508,9 @@ class Conversation:
 
     def _mourn(self, at: str | int | None, other: Process) -> None:
         """The other side has died: at once, as a runtime was imported, or of an artifact."""
-        if at is None or not self.found.machine:
+        if not self.found.machine:
+            raise DeviceError(f"'{other}' {other.ended()}. {_STARTED}.")
+        if at is None:
             raise DeviceError(f"'{other}' {other.ended()}")
         self._died[at] = self._died.get(at, 0) + 1
         if self._died[at] < 2:
@@ -593,9 +598,7 @@ class Process:
                 start_new_session=True,  # what it starts can be ended with it
             )
         except OSError as error:
-            raise DeviceError(
-                f"'{self}' cannot be started: {error.strerror or error}. --python takes a command that starts a Python."
-            ) from error
+            raise DeviceError(f"'{self}' cannot be started: {error.strerror or error}. {_STARTED}.") from error
         self._lines: queue.Queue[bytes | DeviceError | None] = queue.Queue(1000)
         self._last = time.monotonic()
         self._errors = b""
@@ -661,7 +664,7 @@ class Process:
         with contextlib.suppress(ValueError):
             told = f"was ended by {signal.Signals(number).name}" if number > 0 else told
         if code == 0:
-            told = "ended without an answer: is it a Python that reads a program from standard input?"
+            told = "ended without an answer"
         return told if is_short else told + self._said()
 
     def _said(self) -> str:
@@ -700,6 +703,6 @@ class Process:
                     else:
                         self._stray += len(line)
                 if len(rest) > max(self.most, STRAY) or self._stray > STRAY:
-                    self._lines.put(self.wrong("it prints and prints, and that is no answer"))
+                    self._lines.put(self.wrong(f"it prints and prints, and that is no answer. {_STARTED}"))
                     return
         self._lines.put(None)

@@ -236,6 +236,8 @@ def failures(result: Result) -> list[str]:
 
 
 def _short(check: Check) -> str:
+    if check.did_not_run:
+        return "did not run"
     return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g}){', open' * (check.verdict == 'open')}"
 
 

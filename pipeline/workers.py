@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from . import streams
 from .errors import TwinkeelError, WorkerError
 
 MEMORY = 1_500_000_000
@@ -57,6 +58,7 @@ class Workers(Executor):
     """
 
     def __init__(self, number: int) -> None:
+        streams.fill()  # a pipe to a worker must not get the number of a stream
         self.number = number
         self._threads = ThreadPoolExecutor(number)
         self._running: set[BaseProcess] = set()

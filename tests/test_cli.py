@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -276,6 +277,39 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
     assert "3 of 3" in page and "mine: verified" in page and "Training" not in page  # the weights were given
     assert (tmp_path / "one" / "android" / "litert" / "mine-int8.tflite").is_file()
     assert (tmp_path / "one" / "ios" / "coreml" / "mine-int8.mlpackage" / "Manifest.json").is_file()
+
+
+def _numbers(command, path=()):
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _numbers(child, (*path, name))
+    for option in command.params:
+        if isinstance(option.type, click.types.FloatParamType):
+            yield pytest.param(option, id=" ".join((*path, option.opts[0])))
+
+
+@pytest.mark.parametrize("option", list(_numbers(cli)))
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+def test_an_option_takes_numbers_alone(option, number):
+    with pytest.raises(click.BadParameter, match=r"is not a finite number|is not in the range"):
+        option.type.convert(number, option, None)
+
+
+def test_a_number_that_is_none_is_a_usage_error(run_cli, tmp_path):
+    assert len(list(_numbers(cli))) >= 3
+    for arguments in (
+        ["replay", "--timeout", "nan"],
+        ["cache", "prune", "--store", tmp_path / "store", "--max-gigabytes", "1e300"],
+        ["models", "--width", "nan"],
+    ):
+        result = run_cli(*arguments)
+        assert result.exit_code == 2 and f"Invalid value for '{arguments[-2]}'" in result.output, result.output
+
+
+def test_explain_has_something_to_say(run_cli, tmp_path):
+    result = run_cli("build", "all", "--explain", "--quiet", "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "--explain" in result.output and "--quiet" in result.output
+    result = run_cli("build", "all", "--explain", "--quiet", "--json", "-o", tmp_path / "out")
+    assert result.exit_code == 0 and json.loads(result.stdout), result.output
 
 
 def test_cli_is_a_group():

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, device, evidence, machine, manifest, outputs, replay
+from twinkeel.pipeline import cli, device, evidence, machine, manifest, measure, outputs, replay, report
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.targets.android import litert
 
@@ -209,6 +209,19 @@ def test_evidence_that_was_added_is_told_from_a_builds_own(build, toy):
 # ---- runtimes and artifacts that do not do
 
 
+def test_the_command_says_what_did_not_run_and_why(build, toy, run_cli, monkeypatch):
+    targets = both(toy())
+    monkeypatch.setattr(cli, "_targets", lambda: targets)
+    result = run_cli("replay", build("raises") / "android")
+    assert isinstance(result.exception, ParityError)
+    assert ": the artifact did not run: ValueError: no model" in result.output and "lower" not in result.output
+    assert report._short(measure.broken("no model")) == "did not run"
+
+
+def test_the_help_says_what_a_command_is_given(run_cli):
+    assert "with `-` as its last argument" in " ".join(run_cli("replay", "--help").output.split())
+
+
 @pytest.mark.parametrize(
     ("told", "reason"),
     [("dies", "it ends its process, twice: it was ended by SIGSEGV"), ("raises", "ValueError: no model")],
@@ -221,7 +234,7 @@ def test_an_artifact_that_dies_or_raises_fails_alone(build, toy, told, reason):
     }
     assert verdicts.pop("android/toy fine") == [] == verdicts.pop("android/toy prints"), verdicts
     ((failed,),) = verdicts.values()
-    assert "runs is 0" in failed and reason in failed
+    assert failed.startswith("the artifact did not run: ") and reason in failed
     assert [e["parity"] for e in content(out / "android")["artifacts"]] == ["verified", "failed", "verified"]
 
 
@@ -286,19 +299,20 @@ def test_a_folder_with_nothing_to_replay_says_so(build):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("no-such-command python3", "'no-such-command python3' cannot be started: No such file"),
+        ("no-such-command python3", "'no-such-command python3' cannot be started: No such file.*`-` as its last argument"),
         ("", "--python is empty"),
         ("sh 'unclosed", "is no command line"),
-        (shell("echo ssh: connect to host lab port 22: Connection refused >&2; exit 255"), "exit code 255.*Connection refused"),
+        (shell("echo ssh: connect to host lab port 22: Connection refused >&2; exit 255"), "exit code 255.*Connection refused.*`-` as its last"),
         (shell("exec sh -c 'kill -SEGV $$'"), "was ended by SIGSEGV"),
-        (shell("cat >/dev/null"), "ended without an answer: is it a Python"),
+        (shell("cat >/dev/null"), "ended without an answer.*`-` as its last argument, and has to be a Python"),
         ("true", "ended without an answer"),
-        (shell("yes"), "it prints and prints"),
+        ("ls", "exit code .*last words: .*`-` as its last argument, and has to be a Python"),
+        (shell("yes"), "it prints and prints.*`-` as its last argument"),
         (shell("cat /dev/zero"), "it prints and prints"),
         (f"{sys.executable} -I -S", "cannot import numpy.*pip install numpy"),
         (python("import sys; sys.version_info = (3, 9, 2); exec(sys.stdin.read())"), "its Python is 3.9.2, and 3.10"),
     ],
-    ids=range(11),
+    ids=range(12),
 )  # fmt: skip
 def test_a_command_that_does_not_do_is_one_clear_error(build, toy, command, message):
     out = build("fine")
