@@ -22,7 +22,7 @@ from twinkeel.pipeline import cli, data, html_report, ladder, parity, runner, ve
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ParityError
 from twinkeel.pipeline.measure import run_all
-from twinkeel.pipeline.order import order
+from twinkeel.pipeline.order import checked
 from twinkeel.pipeline.program import InputContract, evaluate
 from twinkeel.pipeline.stages import fold, train
 
@@ -152,7 +152,7 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
         }
     )
     create = partial(mobilenet_v2.create, activation=activation)
-    asked = order(config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, html_report.render, lambda *_: None)
+    asked = checked(config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, html_report.render, lambda *_: None)
     results = runner.build(asked, None, lambda *_: None).results
     images = data.rgba(digits.held_out.images)
     floating = evaluate(_folded(create(10, 0.35), weights), images, 64)

@@ -124,8 +124,7 @@ def build(
     quiet: bool,
 ) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
-    from . import html_report, report, runner, workers
-    from .order import order
+    from . import html_report, order, report, runner, workers
 
     if explain and quiet and not is_json:
         raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
@@ -135,7 +134,7 @@ def build(
     platforms = PLATFORMS if platform == "all" else (platform,)
     store = _store(config, store_url)
     with report.progress(console) as say:
-        asked = order(config, _targets(), _kits(), _model(config), platforms, out, html_report.render, say)
+        asked = order.checked(config, _targets(), _kits(), _model(config), platforms, out, html_report.render, say)
         if explain:
             _explain(asked, store, is_json=is_json)
             return

@@ -110,7 +110,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
     return wanted
 
 
-def order(
+def checked(
     config: Config,
     targets: Mapping[str, Target],
     kits: Mapping[str, Kit],

@@ -186,13 +186,13 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2
     from twinkeel.pipeline import cli, html_report, runner
-    from twinkeel.pipeline.order import order
+    from twinkeel.pipeline.order import checked
     from twinkeel.pipeline.store import Store
 
     out: Path = tmp_path_factory.mktemp(name)
     messages: list[str] = []
     say = lambda line, *_: messages.append(line)  # noqa: E731
-    asked = order(config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say)
+    asked = checked(config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say)
     root: Path = tmp_path_factory.getbasetemp()
     root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / f"{name}-build"
     root.mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import TwinkeelError, VerifyError
 from twinkeel.pipeline.explain import explain
 from twinkeel.pipeline.jobs import Workshop
-from twinkeel.pipeline.order import order
+from twinkeel.pipeline.order import checked
 from twinkeel.pipeline.steps import Site
 from twinkeel.pipeline.store import Store
 
@@ -65,7 +65,7 @@ def explained(config, build, tmp_path):
 
 def explain_all(config, build, tmp_path):
     out = build.folders["android"].parent
-    asked = order(
+    asked = checked(
         config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, print
     )
     (tmp_path / "scratch").mkdir(exist_ok=True)
