@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import manifest
+from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.files import digest
-from twinkeel.pipeline.store import Store
+from twinkeel.pipeline.store.entries import Store
 
 CONFIGURATION = """[data]
 accept_accuracy = "random weights"

@@ -18,13 +18,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli, data, html_report, ladder, parity, runner, verdict
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.build import runner
+from twinkeel.pipeline.build.order import checked
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import ParityError
-from twinkeel.pipeline.measure import run_all
-from twinkeel.pipeline.order import checked
-from twinkeel.pipeline.program import InputContract, evaluate
-from twinkeel.pipeline.stages import fold, train
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import verdict
+from twinkeel.pipeline.parity.measuring import run_all
+from twinkeel.pipeline.program.program import InputContract, evaluate
+from twinkeel.pipeline.report import page as html_report
+from twinkeel.pipeline.stages import fold, ladder, train
 
 LARGEST = 64.0
 TARGETS = ("android/litert", "android/executorch", "ios/coreml")
@@ -152,7 +157,9 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
         }
     )
     create = partial(mobilenet_v2.create, activation=activation)
-    asked = checked(config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, html_report.render, lambda *_: None)
+    asked = checked(
+        config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, html_report.render, lambda *_: None
+    )
     results = runner.build(asked, None, lambda *_: None).results
     images = data.rgba(digits.held_out.images)
     floating = evaluate(_folded(create(10, 0.35), weights), images, 64)

@@ -13,9 +13,10 @@ import zlib
 from pathlib import Path
 
 from rich.table import Table
-from twinkeel.pipeline import manifest, report
 from twinkeel.pipeline.cli import PLATFORMS
 from twinkeel.pipeline.config import Android, Ios
+from twinkeel.pipeline.delivery import manifest
+from twinkeel.pipeline.report import terminal as report
 
 
 def runtimes(platform: str) -> list[str]:

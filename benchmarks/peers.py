@@ -41,8 +41,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from twinkeel.model import count, mobilenet_v2
-from twinkeel.pipeline import data, parity
-from twinkeel.pipeline.program import About, InputContract, Program, evaluate
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.program.program import About, InputContract, Program, evaluate
 from twinkeel.pipeline.stages import fold, quantize
 from twinkeel.targets import _executorch, _onnx
 from twinkeel.targets.android import litert

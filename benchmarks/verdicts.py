@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from twinkeel.pipeline import verdict
+from twinkeel.pipeline.parity import verdict
 
 IMAGES = (50, 154, 359, 898, 2_000, 50_000)
 DROPS = (0.0, 0.002, 0.005, 0.01, 0.03)

@@ -18,15 +18,13 @@ from .errors import ConfigError, ParityError, TwinkeelError, VerifyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .artifact import Target
+    from .build import Architecture, Order
     from .config import Config
     from .data import Dataset
-    from .order import Order
+    from .delivery import Kit
     from .parity import Check
-    from .program import Program
+    from .program import Program, Target
     from .saying import Say
-    from .sdk import Kit
-    from .steps import Architecture
     from .store import Store
 
 PLATFORMS = ("android", "ios")
@@ -95,7 +93,9 @@ def _store_option(function: Any) -> Any:
 @_store_option
 def train(path: Path | None, out: Path, store_url: str | None) -> None:
     """Train or load the weights and write them as safetensors."""
-    from . import outputs, report, runner
+    from .build import runner
+    from .delivery import outputs
+    from .report import terminal as report
 
     config = _read_config(path)
     with report.progress(report.console()) as say:
@@ -124,7 +124,10 @@ def build(
     quiet: bool,
 ) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
-    from . import html_report, order, report, runner, workers
+    from .build import order, runner
+    from .report import page as html_report
+    from .report import terminal as report
+    from .store import workers
 
     if explain and quiet and not is_json:
         raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
@@ -166,9 +169,8 @@ def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
     import tempfile
     from dataclasses import asdict
 
-    from .explain import explain
-    from .jobs import Workshop
-    from .store import Store
+    from .build import explain
+    from .store import Store, Workshop
 
     with tempfile.TemporaryDirectory() as scratch:
         lines = list(explain(asked, Workshop(store=store, scratch=Store(scratch))))
@@ -197,7 +199,7 @@ def cache() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def show_cache(path: Path | None, store_url: str | None, is_json: bool) -> None:
     """What the store holds, and where."""
-    from . import report
+    from .report import terminal as report
 
     store = _given_store(path, store_url)
     report.print_usage(store.url, store.usage(), report.console(), is_json=is_json)
@@ -248,8 +250,11 @@ def clear_cache(path: Path | None, store_url: str | None) -> None:
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Calibration images to use.")
 def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int) -> None:
     """Measure what each layer loses in int8; writes a table and a picture."""
-    from . import data, outputs, report, workers
-    from . import sensitivity as stage
+    from . import data
+    from .delivery import outputs
+    from .parity import sensitivity as stage
+    from .report import terminal as report
+    from .store import workers
 
     workers.quieten()
     config = _read_config(path)
@@ -268,8 +273,11 @@ def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int
 @_store_option
 def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
     """Measure how int8 depends on the number of calibration images; writes a table and a picture."""
-    from . import calibration as stage
-    from . import ladder, outputs, report, workers
+    from .delivery import outputs
+    from .report import terminal as report
+    from .stages import calibration as stage
+    from .stages import ladder
+    from .store import workers
 
     workers.quieten()
     config = _read_config(path)
@@ -290,7 +298,8 @@ def parity(folder: Path, device_results: Path | None) -> None:
 
     With --device-results nothing is run: what a device computed is judged, and recorded as evidence.
     """
-    from . import device, manifest, workers
+    from .delivery import device, manifest
+    from .store import workers
 
     if device_results is not None:
         _print_checks([folder], device.take_in(folder, device_results))
@@ -307,8 +316,9 @@ def parity(folder: Path, device_results: Path | None) -> None:
 @click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
 def compare(out: Path) -> None:
     """Compare the int8 artifacts of all runtimes below OUT, pair by pair, on the golden images."""
-    from . import report, workers
-    from .finished import compare as compare_folders
+    from .delivery import compare as compare_folders
+    from .report import terminal as report
+    from .store import workers
 
     workers.quieten()
     report.print_comparison(compare_folders(_platform_folders(out), _targets()), report.console())
@@ -322,8 +332,10 @@ def drift(out: Path) -> None:
     OUT holds a build's folders, or is one of them; the table and the picture are then written beside it, for a
     finished folder holds what its manifest lists and nothing else.
     """
-    from . import drift as stage
-    from . import finished, manifest, outputs, report, workers
+    from .delivery import finished, manifest, outputs
+    from .parity import drift as stage
+    from .report import terminal as report
+    from .store import workers
 
     workers.quieten()
     is_platform = (out / manifest.MANIFEST).is_file()
@@ -355,8 +367,9 @@ def replay(out: Path, command: str | None, timeout: float) -> None:
     OUT holds a build's folders, or is one of them. With --python the runtimes of another Python run them: on another
     machine, or behind an emulator. It needs numpy and a runtime, and nothing of twinkeel.
     """
-    from . import manifest, report
-    from . import replay as stage
+    from .delivery import manifest
+    from .delivery import replay as stage
+    from .report import terminal as report
 
     folders = [out] if (out / manifest.MANIFEST).is_file() else _platform_folders(out)
     with report.progress(report.console(is_error=True)) as say:
@@ -376,7 +389,7 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
     MODEL is an .mlpackage of any origin, or a .pte with a Core ML payload.
     """
     from ..targets.ios import classify
-    from . import workers
+    from .store import workers
 
     workers.quieten()
     found = classify.classify(model, image, labels, repeat)
@@ -390,7 +403,7 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 @click.option("--key", type=click.Path(path_type=Path), required=True, help="Private Ed25519 key, a PEM file.")
 def sign(folder: Path, key: Path) -> None:
     """Check the hashes of a finished folder and sign its manifest."""
-    from . import signature
+    from .delivery import signature
 
     _echo(f"wrote {signature.sign(folder, key)}")
 
@@ -400,7 +413,7 @@ def sign(folder: Path, key: Path) -> None:
 @click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key, a PEM file: check the signature too.")
 def verify(folder: Path, key: Path | None) -> None:
     """Check every hash of a finished folder, or of all that a build wrote, and with --key who signed it."""
-    from . import manifest, outputs, signature
+    from .delivery import manifest, outputs, signature
 
     if (folder / outputs.INDEX).is_file():
         count = outputs.verify(folder)
@@ -424,7 +437,7 @@ def models(classes: int, width: float | None, resolution: int) -> None:
 
     from ..model import mobilenet_v2
     from ..model.count import count, published
-    from . import report
+    from .report import terminal as report
 
     known = {(row.width, row.resolution): row for row in published()}
     table = Table(title=f"{mobilenet_v2.NAME}, {classes} classes")
@@ -506,7 +519,7 @@ def _kits() -> dict[str, Kit]:
 def _print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]) -> None:
     """One line a check, then what the build counted on all images; a ParityError where a check is not met, here or where
     the folder was built or ran before."""
-    from . import manifest
+    from .delivery import manifest
     from .reading import shown
 
     failed = 0
@@ -539,14 +552,14 @@ def _read_config(path: Path | None) -> Config:
 
 
 def _model(config: Config) -> Architecture:
-    from .steps import Architecture
+    from .build import Architecture
 
     return Architecture(module=f"twinkeel.model.{config.model.name}", options={"activation": config.model.activation})
 
 
 def _ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:
     """The program and its images as the configuration asks for them, to be looked at whatever int8 is worth."""
-    from . import runner
+    from .build import runner
 
     return runner.ungated_program(config, _model(config), _store(config, store_url), out, say)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import LayerValue, Run, Trace
 from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.program import LayerValue, Run, Trace
 
 Opened = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], list[LayerValue]]]
 """One image ``(1, H, W, 4)`` uint8 RGBA -> logits ``(1, classes)`` and the value of each layer."""

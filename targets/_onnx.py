@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
-from twinkeel.pipeline.program import Program
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
 
 from . import _layers
 from .runtimes import onnxruntime as runtime

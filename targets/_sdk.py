@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from twinkeel.pipeline.sdk import Contents
+from twinkeel.pipeline.delivery import Contents
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that a source file does not show as they are: controls, direction marks, unassigned, lines."""

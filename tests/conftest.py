@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from twinkeel.pipeline.files import write_json
 
 if TYPE_CHECKING:
+    from twinkeel.pipeline.build.finish import Result as BuildResult
     from twinkeel.pipeline.config import Config
-    from twinkeel.pipeline.finish import Result as BuildResult
-    from twinkeel.pipeline.store import Store
+    from twinkeel.pipeline.store.entries import Store
 
 WIDTH = 0.2
 """Of the fixed weights."""
@@ -60,8 +60,8 @@ def make_program():
     """Make a program of a model with random weights, at a resolution."""
     import numpy as np
     import torch
-    from twinkeel.pipeline import data
-    from twinkeel.pipeline.program import About, InputContract, Program
+    from twinkeel.pipeline.data import sets as data
+    from twinkeel.pipeline.program.program import About, InputContract, Program
     from twinkeel.pipeline.stages import fold, quantize
 
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -185,14 +185,18 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2
-    from twinkeel.pipeline import cli, html_report, runner
-    from twinkeel.pipeline.order import checked
-    from twinkeel.pipeline.store import Store
+    from twinkeel.pipeline import cli
+    from twinkeel.pipeline.build import runner
+    from twinkeel.pipeline.build.order import checked
+    from twinkeel.pipeline.report import page as html_report
+    from twinkeel.pipeline.store.entries import Store
 
     out: Path = tmp_path_factory.mktemp(name)
     messages: list[str] = []
     say = lambda line, *_: messages.append(line)  # noqa: E731
-    asked = checked(config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say)
+    asked = checked(
+        config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say
+    )
     root: Path = tmp_path_factory.getbasetemp()
     root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / f"{name}-build"
     root.mkdir(exist_ok=True)
@@ -210,8 +214,9 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
 def finish():
     """Write a finished folder of artifacts that are there already, as a build leaves it."""
     import numpy as np
-    from twinkeel.pipeline import evidence, machine, manifest, parity
-    from twinkeel.pipeline.artifact import seal
+    from twinkeel.pipeline.delivery import evidence, machine, manifest
+    from twinkeel.pipeline.parity import limits as parity
+    from twinkeel.pipeline.program.artifact import seal
 
     def write(folder, artifacts, expected, names, images, output_scale=0.1):
         """Artifacts are given by target, its kernels, precision, path, reference and evidence."""

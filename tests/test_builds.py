@@ -17,14 +17,17 @@ import pytest
 import torch
 from disturbed import TWINKEEL, ended, folders, start
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli, html_report, manifest, outputs, steps
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.build import steps
+from twinkeel.pipeline.build.explaining import explain
+from twinkeel.pipeline.build.order import checked
+from twinkeel.pipeline.build.steps import Site
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.delivery import manifest, outputs
 from twinkeel.pipeline.errors import TwinkeelError, VerifyError
-from twinkeel.pipeline.explain import explain
-from twinkeel.pipeline.jobs import Workshop
-from twinkeel.pipeline.order import checked
-from twinkeel.pipeline.steps import Site
-from twinkeel.pipeline.store import Store
+from twinkeel.pipeline.report import page as html_report
+from twinkeel.pipeline.store.entries import Store
+from twinkeel.pipeline.store.job import Workshop
 
 SMALL = """[model]
 width = 0.2
@@ -132,8 +135,8 @@ def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
 
 def test_a_target_that_reads_what_it_does_not_name_is_refused(fixed_build, tmp_path):
     from twinkeel.pipeline.errors import ConversionError
-    from twinkeel.pipeline.program import InputContract
-    from twinkeel.pipeline.saved import SavedProgram
+    from twinkeel.pipeline.program.program import InputContract
+    from twinkeel.pipeline.stages.saved import SavedProgram
 
     contract = InputContract.of(32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     program = SavedProgram(torch.nn.Identity(), contract, lambda name: b"", {"minimum_ios": 18})
@@ -340,7 +343,7 @@ def test_a_folder_that_was_moved_aside_by_a_killed_build_comes_back(tmp_path):
 
 def test_the_lock_goes_with_the_process(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from twinkeel.pipeline import outputs\n"
+        "import sys, time; from pathlib import Path; from twinkeel.pipeline.delivery import outputs\n"
         "with outputs.claimed(Path(sys.argv[1]), print): print('claimed', flush=True); time.sleep(600)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)

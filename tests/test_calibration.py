@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
-from twinkeel.pipeline import data, doubts
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import doubts
+from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import DataError
 
 

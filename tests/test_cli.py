@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import config as config_module
-from twinkeel.pipeline import order
+from twinkeel.pipeline.build import order
 from twinkeel.pipeline.cli import _targets, cli
 from twinkeel.pipeline.errors import ConfigError, TwinkeelError
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import data, measure, parity
-from twinkeel.pipeline.artifact import seal
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import measuring as measure
+from twinkeel.pipeline.program.artifact import seal
 from twinkeel.targets.ios import coreml, mil_executor
 
 IMAGES = data.rgba(np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8))

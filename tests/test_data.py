@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import DataError
 
 

@@ -10,7 +10,9 @@ import csv
 import json
 
 import pytest
-from twinkeel.pipeline import cli, manifest, outputs, report
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.delivery import manifest, outputs
+from twinkeel.pipeline.report import terminal as report
 
 FLOOR = 0.95
 """Of the accuracy on held-out digits; far below what any training reached, far above one that went wrong."""

@@ -9,9 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, device, evidence, manifest, parity, verdict
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.delivery import device, evidence, manifest
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import verdict
 from twinkeel.targets.runtimes import coreml
 
 CORE_ML = ("fp32", "fp16", "int8", "w8", "w4")

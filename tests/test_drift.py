@@ -16,10 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, drift, layers, manifest, parity
-from twinkeel.pipeline.artifact import LayerValue
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.errors import ConversionError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
+from twinkeel.pipeline.parity import drift
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.program import layers
+from twinkeel.pipeline.program.artifact import LayerValue
 
 STEM, DEPTHWISE, EXPAND = "features.0.0", "features.6.conv.1.0", "features.8.conv.0.0"
 PROJECT, ADDITION, MEAN, CLASSIFIER = "features.5.conv.2", "features.9.conv.2 + residual", "mean", "classifier.1"

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import data, parity
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.program import InputContract, evaluate, evaluate_batched
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.program.program import InputContract, evaluate, evaluate_batched
 from twinkeel.pipeline.stages import equalize, fold, quantize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

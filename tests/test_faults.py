@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, manifest
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.delivery import manifest
 from twinkeel.targets.ios import mil_executor
 
 IMAGES = slice(None, None, 2)

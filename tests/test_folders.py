@@ -8,9 +8,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, finished, manifest, report
-from twinkeel.pipeline import compare as comparison
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.delivery import finished, manifest
 from twinkeel.pipeline.errors import VerifyError
+from twinkeel.pipeline.parity import comparison
+from twinkeel.pipeline.report import terminal as report
 
 BOTH = pytest.mark.parametrize("platform", cli.PLATFORMS)
 

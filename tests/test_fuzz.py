@@ -22,9 +22,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from twinkeel.pipeline import config, data, device, layers, manifest, workers
+from twinkeel.pipeline import config
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.delivery import device, manifest
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.pipeline.files import write_json
+from twinkeel.pipeline.program import layers
+from twinkeel.pipeline.store import workers
 from twinkeel.targets.ios import mil_executor
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from twinkeel.pipeline import config, data, device, layers, manifest, reading, signature
+from twinkeel.pipeline import config, reading
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.delivery import device, manifest, signature
 from twinkeel.pipeline.errors import (
     ConfigError,
     ConversionError,
@@ -30,6 +32,7 @@ from twinkeel.pipeline.errors import (
     WeightsError,
 )
 from twinkeel.pipeline.files import read_json, write_json
+from twinkeel.pipeline.program import layers
 from twinkeel.pipeline.stages.weights import load_into
 from twinkeel.targets.ios import classify, mil_executor
 

@@ -10,17 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import charts, html_report, outputs, parity, runner, verdict
-from twinkeel.pipeline.artifact import Artifact
-from twinkeel.pipeline.data import Split
-from twinkeel.pipeline.drift import LayerDrift, RuntimeDrift
+from twinkeel.pipeline.build import runner
+from twinkeel.pipeline.data.sets import Split
+from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
-from twinkeel.pipeline.history import Epoch, Rung
-from twinkeel.pipeline.html_report import Insight
-from twinkeel.pipeline.judge import Row
-from twinkeel.pipeline.ranking import answers, top
-from twinkeel.pipeline.results import Built, Report, Result
-from twinkeel.pipeline.sensitivity import Layer, read
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import verdict
+from twinkeel.pipeline.parity.drift import LayerDrift, RuntimeDrift
+from twinkeel.pipeline.parity.judging import Row
+from twinkeel.pipeline.parity.sensitivity import Layer, read
+from twinkeel.pipeline.program.artifact import Artifact
+from twinkeel.pipeline.report import charts
+from twinkeel.pipeline.report import page as html_report
+from twinkeel.pipeline.report.page import Insight
+from twinkeel.pipeline.report.results import Built, Report, Result
+from twinkeel.pipeline.stages.history import Epoch, Rung
+from twinkeel.pipeline.tasks.ranking import answers, top
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>",

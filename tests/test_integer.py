@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli, integer, parity
-from twinkeel.pipeline.data import rgba
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.data.sets import rgba
 from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.program import integer
 
 
 def _steps(values, scale=1.0, zero_point=0):

@@ -8,12 +8,15 @@ import hard_models
 import numpy as np
 import pytest
 import torch
-from twinkeel.pipeline import calibration, cli, data, ladder, outputs, parity
+from twinkeel.pipeline import cli
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ConversionError, ParityError
-from twinkeel.pipeline.graph import WEIGHTED, attribute, module_path
-from twinkeel.pipeline.program import InputContract, evaluate, evaluate_batched
-from twinkeel.pipeline.stages import fold, layerwise, qat, quantize, ranges
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.program.graph import WEIGHTED, attribute, module_path
+from twinkeel.pipeline.program.program import InputContract, evaluate, evaluate_batched
+from twinkeel.pipeline.stages import calibration, fold, ladder, layerwise, qat, quantize, ranges
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTRACT = InputContract.of(32, MEAN, STD)

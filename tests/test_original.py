@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import original
+from twinkeel.pipeline.parity import original
 
 NAMES = tuple(f"class {n}" for n in range(10))
 

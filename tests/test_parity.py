@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, parity
+from twinkeel.pipeline import cli
 from twinkeel.pipeline.config import Limit
 from twinkeel.pipeline.errors import ConfigError
+from twinkeel.pipeline.parity import limits as parity
 
 
 def test_every_precision_of_every_target_has_limits_with_reasons():

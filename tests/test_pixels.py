@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from twinkeel.pipeline.pixels import ORIENTATIONS, fit, model_input, on_black, resize, upright
+from twinkeel.pipeline.data.pixels import ORIENTATIONS, fit, model_input, on_black, resize, upright
 
 
 def exact(image, height, width):

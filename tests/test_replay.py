@@ -16,8 +16,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, device, evidence, machine, manifest, measure, outputs, replay, report
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.delivery import device, evidence, machine, manifest, outputs, replay
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
+from twinkeel.pipeline.parity import measuring as measure
+from twinkeel.pipeline.report import terminal as report
 from twinkeel.targets.android import litert
 
 TOY = """
@@ -440,7 +443,7 @@ def small_build(make_program, finish, tmp_path_factory):
     """
     import torch
     from twinkeel.model import mobilenet_v2
-    from twinkeel.pipeline import references
+    from twinkeel.pipeline.program import references
     from twinkeel.targets.android import executorch, onnx
 
     torch.manual_seed(0)

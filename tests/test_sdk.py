@@ -7,12 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli, manifest, order, sdk
-from twinkeel.pipeline import folder as folder_module
+from twinkeel.pipeline import cli
+from twinkeel.pipeline.build import order
 from twinkeel.pipeline.config import Config, load
+from twinkeel.pipeline.data.pixels import model_input
+from twinkeel.pipeline.delivery import folder as folder_module
+from twinkeel.pipeline.delivery import manifest, sdk
 from twinkeel.pipeline.errors import ConfigError
-from twinkeel.pipeline.pixels import model_input
-from twinkeel.pipeline.ranking import softmax, top
+from twinkeel.pipeline.tasks.ranking import softmax, top
 from twinkeel.targets._sdk import one_line
 
 

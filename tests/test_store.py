@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import jobs, steps
+from twinkeel.pipeline.build import steps
 from twinkeel.pipeline.errors import StoreError, VerifyError
-from twinkeel.pipeline.jobs import Job, Workshop, changes, code_digest
-from twinkeel.pipeline.store import Damaged, Store
+from twinkeel.pipeline.store import job as jobs
+from twinkeel.pipeline.store.entries import Damaged, Store
+from twinkeel.pipeline.store.job import Job, Workshop, changes, code_digest
 
 
 def job(name="a", **inputs):
@@ -246,9 +247,9 @@ def test_code_counts_with_all_that_it_imports(monkeypatch):
 
     before = digest()
     assert digest() == before
-    for part in ("targets/android/litert.py", "targets/_layers.py", "pipeline/program.py", "stages/compress.py"):
+    for part in ("targets/android/litert.py", "targets/_layers.py", "program/program.py", "program/compress.py"):
         assert digest(part) != before, part
-    for part in ("targets/ios/coreml.py", "pipeline/cli.py", "pipeline/steps.py", "pipeline/html_report.py"):
+    for part in ("targets/ios/coreml.py", "pipeline/cli.py", "build/steps.py", "report/page.py"):
         assert digest(part) == before, part
     jobs._source.cache_clear()
 

@@ -20,7 +20,7 @@ TOY = """
 NAME = "android/toy"
 
 def load(path):
-    from twinkeel.pipeline.artifact import Loaded
+    from twinkeel.pipeline.program import Loaded
     print("a runtime's own words", flush=True)
     return Loaded(run=lambda pixels: pixels.reshape(1, -1)[:, :5].astype("float32"))
 """
@@ -59,7 +59,7 @@ def test_workers_do_their_work_with_streams_that_are_closed(closed, toy_folder):
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
 def test_so_do_those_of_a_program_without_the_command(closed, tmp_path):
     code = (
-        "import os, sys; from twinkeel.pipeline.workers import Workers\n"
+        "import os, sys; from twinkeel.pipeline.store.workers import Workers\n"
         "number = Workers(1).submit(os.getpid).result()\n"
         "open(sys.argv[1], 'w').write(str(number != os.getpid()))"
     )

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twinkeel.pipeline import manifest, sbom, signature
+from twinkeel.pipeline.delivery import manifest, sbom, signature
 from twinkeel.pipeline.errors import SignatureError, TwinkeelError, VerifyError
 from twinkeel.pipeline.files import read_json, write_json
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from twinkeel.pipeline import data, measure
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.parity import measuring as measure
 from twinkeel.pipeline.stages import quantize
 from twinkeel.targets.android import litert
 from twinkeel.targets.ios import _mlprogram, coreml, mil_executor

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import parity, verdict
+from twinkeel.pipeline.build.order import Order
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError
-from twinkeel.pipeline.order import Order
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import verdict
 
 
 def counts(images, lost, won=0):

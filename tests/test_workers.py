@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from twinkeel.pipeline import workers
 from twinkeel.pipeline.errors import ConfigError, WorkerError
-from twinkeel.pipeline.store import Damaged
-from twinkeel.pipeline.workers import Here, Workers
+from twinkeel.pipeline.store import workers
+from twinkeel.pipeline.store.entries import Damaged
+from twinkeel.pipeline.store.workers import Here, Workers
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_what_runs_is_stopped_with_the_build():
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(
-        "import sys\nfrom twinkeel.pipeline.workers import Workers\nsys.path.insert(0, sys.argv[2])\n"
+        "import sys\nfrom twinkeel.pipeline.store.workers import Workers\nsys.path.insert(0, sys.argv[2])\n"
         "import child\n"
         "if __name__ == '__main__':\n    Workers(1).submit(child.work, sys.argv[1]).result()\n"
     )
@@ -89,7 +89,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 
 def test_what_a_crash_leaves_is_not_spoken_of(tmp_path):
     (tmp_path / "parent.py").write_text(
-        "import sys\nfrom twinkeel.pipeline import workers\nsys.path.insert(0, sys.argv[1])\nimport child\n"
+        "import sys\nfrom twinkeel.pipeline.store import workers\nsys.path.insert(0, sys.argv[1])\nimport child\n"
         "if __name__ == '__main__':\n    workers.quieten()\n"
         "    print(workers.Workers(1).submit(child.work).exception())\n"
     )

@@ -1,1 +1,6 @@
-"""The stages a model passes through before any runtime knows of it; their order stands in `steps.py`."""
+"""What a model passes through before any runtime knows of it: weights, folding, quantization, and the ladder."""
+
+import lazy_loader
+
+# names and modules that other rooms may use stand in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -38,7 +38,7 @@ from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import ConversionError
-from ..graph import ACTIVATIONS, CLAMP, WEIGHTED, attribute, module_path
+from ..program import ACTIVATIONS, CLAMP, WEIGHTED, attribute, module_path
 
 aten = torch.ops.aten
 _SAME = (aten.mean.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.alias.default)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..graph import WEIGHTED, module_path
+from ..program import WEIGHTED, module_path
 from .equalize import export
 
 DAMPING = 0.02

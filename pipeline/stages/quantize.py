@@ -25,8 +25,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..errors import ConversionError
-from ..graph import ACTIVATIONS, CLAMP, WEIGHTED, attribute, module_path
-from ..program import InputContract
+from ..program import ACTIVATIONS, CLAMP, WEIGHTED, InputContract, attribute, module_path
 from . import ranges
 
 if TYPE_CHECKING:

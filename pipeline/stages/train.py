@@ -21,7 +21,7 @@ from torch import nn
 from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
-from ..history import Epoch
+from .history import Epoch
 
 
 def train(

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.errors import ConversionError
-from twinkeel.pipeline.program import Program
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
 from twinkeel.pipeline.reading import read_bytes
 
 from .. import _layers, _pte

@@ -18,7 +18,7 @@ from ..runtimes import coreml
 if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
-    from twinkeel.pipeline.stages.compress import PackedWeight
+    from twinkeel.pipeline.program import PackedWeight
 
 IMAGE, PROBABILITIES, CLASS_LABEL = "image", "probabilities", "classLabel"
 LOGITS = coreml.LOGITS

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.data import read_image, rgba
+from twinkeel.pipeline.data import fit, read_image, resize, rgba
 from twinkeel.pipeline.errors import DataError, PackageError
-from twinkeel.pipeline.pixels import fit, resize
-from twinkeel.pipeline.ranking import top
 from twinkeel.pipeline.reading import read_bytes, shown
+from twinkeel.pipeline.tasks import top
 
 from . import mil_executor
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.artifact import LayerValue, Loaded, Trace
 from twinkeel.pipeline.errors import ConversionError, PackageError
 from twinkeel.pipeline.files import digest
-from twinkeel.pipeline.program import Program
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
 from twinkeel.pipeline.reading import shown
 
 from .. import _executorch, _layers, _pte

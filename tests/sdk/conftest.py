@@ -14,8 +14,8 @@ import pytest
 @pytest.fixture(scope="session")
 def kit_contents(fixed_build):
     """Contents of a kit of the default build, by platform and sections of the configuration."""
-    from twinkeel.pipeline import manifest, sdk
     from twinkeel.pipeline.config import Config
+    from twinkeel.pipeline.delivery import manifest, sdk
 
     def make(platform, **sections):
         config, folder = Config.model_validate(sections), fixed_build.folders[platform]

@@ -1,4 +1,4 @@
-"""200 images that every platform makes by itself, and what `pipeline.pixels.model_input` turns each into.
+"""200 images that every platform makes by itself, and what `pipeline.data.model_input` turns each into.
 
 An image is never stored: its bytes follow from its seed, so a harness in any language makes the same ones. The byte at
 offset ``k`` of an image's RGBA rows (``k = 4 (y width + x) + channel``, row after row, no padding) is, with every
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from twinkeel.pipeline.pixels import center_crop_box, fit, model_input
+from twinkeel.pipeline.data.pixels import center_crop_box, fit, model_input
 
 COUNT = 200
 RESOLUTIONS = (32, 96, 224)

@@ -153,7 +153,7 @@ def write(contents, out):
 
 def with_labels(contents, labels):
     """The contents of a model with other classes: the logits are repeated."""
-    from twinkeel.pipeline.ranking import top
+    from twinkeel.pipeline.tasks.ranking import top
 
     repeats = -(-len(labels) // len(contents.labels))
     expected = {
@@ -223,7 +223,7 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_path):
-    from twinkeel.pipeline import device
+    from twinkeel.pipeline.delivery import device
 
     built = build(name)
     contents = built.contents

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import device, parity
-from twinkeel.pipeline.parity import Limit
-from twinkeel.pipeline.ranking import top
+from twinkeel.pipeline.delivery import device
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity.limits import Limit
+from twinkeel.pipeline.tasks.ranking import top
 from twinkeel.targets.ios import sdk
 
 HERE = Path(__file__).parent

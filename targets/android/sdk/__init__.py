@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twinkeel.pipeline.config import Android
-from twinkeel.pipeline.sdk import Contents, write_vectors
+from twinkeel.pipeline.delivery import Contents, write_vectors
 from twinkeel.targets._sdk import copy_artifact, escape, render, settle
 
 _HARD_KEYWORDS = """

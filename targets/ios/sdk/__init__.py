@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from twinkeel.pipeline.config import Ios
-from twinkeel.pipeline.sdk import Contents, write_vectors
+from twinkeel.pipeline.delivery import Contents, write_vectors
 
 from ..._sdk import copy_artifact, escape, render, settle
 

@@ -1,0 +1,138 @@
+"""What is asked for, and with what it is made; checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import parity
+from ..delivery import sdk
+from ..program import Target
+from ..config import Config
+from ..errors import ConfigError
+from ..saying import Say
+from ..delivery import Kit
+from .steps import Create
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is asked for, and with what it is made.
+
+    Attributes:
+        plans: by platform, the artifacts that the configuration asks for.
+        shipped: by platform, target and precision of the artifact in its kit.
+        render: makes the page of a `Report`; its module counts as the page's code.
+        out: where it is put; the store remembers by it what ran last.
+    """
+
+    config: Config
+    targets: Mapping[str, Target]
+    kits: Mapping[str, Kit]
+    create: Create
+    plans: Mapping[str, list[tuple[Target, str]]]
+    shipped: Mapping[str, tuple[str, str] | None]
+    render: Any
+    out: Path
+
+    @property
+    def wanted(self) -> list[tuple[Target, str]]:
+        return [pair for pairs in self.plans.values() for pair in pairs]
+
+    @property
+    def has_int8(self) -> bool:
+        return any(precision == "int8" for _, precision in self.wanted)
+
+    def check_certainty(self, held_out: int) -> None:
+        """Raise a ConfigError where every verdict has to be shown and so few held-out images cannot show one, whatever
+        the answers are."""
+        config = self.config
+        if config.parity.require != "shown":
+            return
+        for leg, precision, evidence, kernels in _legs(self.wanted):
+            for limit in parity.limits_for(leg, precision, config.limit, evidence, kernels):
+                needed = limit.fewest_images
+                if needed is None or held_out < needed:
+                    takes, more = (
+                        ("can be shown by no number of images, for an interval keeps some room for doubt", "Write")
+                        if needed is None
+                        else (
+                            f"takes at least {needed:,} images, even if all are answered alike; {held_out:,} are held "
+                            "out",
+                            "Hold out more ([data] held_out, or more images), write",
+                        )
+                    )
+                    raise ConfigError(
+                        f"parity.require = 'shown' cannot be met: {leg} {precision} {limit.metric} {limit.sense} "
+                        f"{limit.value:g} {takes}. {more} a [[limit]] with another value and its reason, or "
+                        "require = 'unmissed'."
+                    )
+
+    @property
+    def place(self) -> str:
+        return str(self.out.resolve())
+
+
+def _asked_for(config: Config, targets: Mapping[str, Target]) -> list[tuple[Target, str]]:
+    """All artifacts that a configuration names, of every platform."""
+    return [
+        (target, precision)
+        for name, target in targets.items()
+        for precision in config.targets.get(name, () if config.targets else target.PRECISIONS)
+    ]
+
+
+def _legs(wanted: Sequence[tuple[Target, str]]) -> list[tuple[str, str, str, str]]:
+    """(leg, precision, evidence, kernels) of all that is judged where these artifacts are built."""
+    legs = [("fold", "float", "runtime", "")]
+    legs += [("quantize", "int8", "runtime", "")] if any(precision == "int8" for _, precision in wanted) else []
+    return legs + [("lower", precision, target.EVIDENCE, target.KERNELS) for target, precision in wanted]
+
+
+def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[tuple[Target, str]]:
+    """The artifacts that a configuration asks for on a platform.
+
+    Raises:
+        ConfigError: a precision needs a later iOS than the packages must run on, or has no parity limits.
+    """
+    wanted = [(t, p) for t, p in _asked_for(config, targets) if t.NAME.startswith(f"{platform}/")]
+    for target, precision in wanted:
+        needed = getattr(target, "NEEDS", {}).get(precision, 0)
+        if needed > config.ios.version:
+            raise ConfigError(
+                f"{target.NAME} {precision} needs iOS {needed}, ios.minimum_deployment_target is "
+                f"'{config.ios.minimum_deployment_target}'. Set it to 'iOS{needed}', or list the precisions that "
+                f'you want: [targets] "{target.NAME}" = '
+                + str([p for p in target.PRECISIONS if getattr(target, "NEEDS", {}).get(p, 0) <= config.ios.version])
+            )
+        parity.limits_for("lower", precision, config.limit, target.EVIDENCE, target.KERNELS)
+    return wanted
+
+
+def checked(
+    config: Config,
+    targets: Mapping[str, Target],
+    kits: Mapping[str, Kit],
+    create: Create,
+    platforms: Sequence[str],
+    out: Path,
+    render: Any,
+    say: Say,
+) -> Order:
+    """Check what can be checked before any work.
+
+    Raises:
+        ConfigError: the configuration asks for what cannot be.
+    """
+    plans = {platform: plan(config, targets, platform) for platform in platforms}
+    shipped = {platform: sdk.chosen(config, platform, pairs, say) for platform, pairs in plans.items() if pairs}
+    if not any(plans.values()):
+        raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
+    # of both platforms, whichever is built now: one file configures them
+    parity.check_overrides(config.limit, _legs(_asked_for(config, targets)))
+    plans = {platform: pairs for platform, pairs in plans.items() if pairs}
+    return Order(
+        config=config, targets=targets, kits=kits, create=create, plans=plans, shipped=shipped, render=render, out=out
+    )

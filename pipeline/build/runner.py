@@ -1,0 +1,119 @@
+"""Builds: a pass over the jobs, repeated where the store gave damaged results, and the parts of one that commands ask for."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from .. import data as data_module
+from ..delivery import outputs
+from . import steps
+from ..config import Config
+from ..errors import TwinkeelError
+from ..store import Workshop
+from .order import Order
+from ..program import Program
+from ..report import Built
+from ..saying import Say
+from .steps import Create
+from ..store import Damaged, Store
+from .walk import Walk, look_at_original, until_weights
+from ..store import Workers, count
+
+_REPAIRS = 100
+"""Damaged results that one build makes anew; more of them, and the store itself is broken."""
+
+
+def build(
+    wanted: Order, store: Store | None, say: Say, executor: Executor | None = None, jobs: int | None = None
+) -> Built:
+    """Build and judge every artifact of the platforms, from one program, into ``out/<platform>``, each of which
+    appears whole; what the store knows already is not made again.
+
+    A failing target does not hide the others. Artifacts over a limit stay in the folder, marked as failed.
+
+    Args:
+        executor: runs the jobs; processes of this machine by default.
+        jobs: how many of these at a time; by cores and memory where it is None.
+
+    Raises:
+        TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
+    """
+    damaged: set[str] = set()
+    with ExitStack() as stack:
+        work = stack.enter_context(outputs.claimed(wanted.out, say))
+        if executor is None:
+            executor = _Late(stack, jobs)
+        while True:
+            shop = Workshop(store=store, scratch=Store(str(work / "results")), damaged=frozenset(damaged))
+            (work / "results").mkdir(exist_ok=True)
+            try:
+                return Walk(wanted, shop, work, say, executor).run()
+            except Damaged as error:
+                say(f"store: a damaged result is made anew: {error.what}")
+                damaged.add(error.key)
+                if len(damaged) > _REPAIRS:
+                    raise TwinkeelError(
+                        f"the store gave {len(damaged)} damaged results; `twinkeel cache check` names them, "
+                        "`twinkeel cache clear` empties it."
+                    ) from error
+            finally:
+                for line in shop.troubles:
+                    say(f"WARNING {line}")
+
+
+def weights(config: Config, create: Create, store: Store | None, out: Path, say: Say) -> dict[str, bytes]:
+    """The weights of a configuration as safetensors, loaded or trained, and the curves of a training; by file name."""
+    with outputs.claimed(out, say) as work:
+        shop = Workshop(store=store, scratch=Store(str(work)))
+        _, _, entry = until_weights(config, create, shop, say, shop.make)
+        found = {name: shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
+        return found | {f"{config.project.name}.safetensors": shop.read(entry, "weights.safetensors")}
+
+
+def ungated_program(
+    config: Config, create: Create, store: Store | None, out: Path, say: Say
+) -> tuple[Program, data_module.Dataset]:
+    """The program and its images in memory, whatever int8 is worth, to be looked at."""
+    with outputs.claimed(out, say) as work:
+        shop = Workshop(store=store, scratch=Store(str(work)))
+        data, labels, entry = until_weights(config, create, shop, say, shop.make)
+        look_at_original(config, create, shop, say, shop.make, data, labels, entry)
+        loaded = steps.load_data(shop, data)
+        model = steps.load_model(shop, entry, config, create, len(loaded.labels))
+    program, _, _ = steps.quantized_program(config, loaded, model, say, is_gated=False)
+    return program, loaded
+
+
+def keep_within(store: Store, config: Config, say: Say) -> None:
+    """Make a store in a folder as small as the configuration allows; others have means of their own."""
+    limit = int(config.store.max_gigabytes * 1e9)
+    try:
+        if store.is_local and store.usage().bytes > limit:
+            dropped, freed = store.prune(limit)
+            say(f"store: {dropped} results that were not used for longest dropped, {freed:,} bytes")
+    except OSError as error:
+        say(f"WARNING the store '{store.url}' cannot be made smaller: {error}")
+
+
+class _Late(Executor):
+    """This machine's workers, started when there is work for them, and stopped with the build."""
+
+    def __init__(self, stack: ExitStack, jobs: int | None) -> None:
+        self._stack, self._jobs = stack, jobs
+        self._workers: Workers | None = None
+
+    @property
+    def number(self) -> int:
+        return self._started().number
+
+    def _started(self) -> Workers:
+        if self._workers is None:
+            self._workers = Workers(self._jobs or count())
+            self._stack.callback(self._workers.shutdown, cancel_futures=True)
+        return self._workers
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._started().submit(fn, *args, **kwargs)

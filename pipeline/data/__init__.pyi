@@ -1,0 +1,14 @@
+from . import doubts as doubts
+from .pixels import fit as fit
+from .pixels import model_input as model_input
+from .pixels import resize as resize
+from .sets import Dataset as Dataset
+from .sets import MAX_PIXELS as MAX_PIXELS
+from .sets import Split as Split
+from .sets import changed_meanwhile as changed_meanwhile
+from .sets import edge_images as edge_images
+from .sets import listing as listing
+from .sets import load as load
+from .sets import read_image as read_image
+from .sets import read_labels as read_labels
+from .sets import rgba as rgba

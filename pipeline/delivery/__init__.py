@@ -1,0 +1,6 @@
+"""A platform's finished folder: what it holds, how it is checked and signed, and what other machines say of it."""
+
+import lazy_loader
+
+# names and modules that other rooms may use stand in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,134 @@
+"""Finished folders, looked at from their files alone: how equal their artifacts are, and where their layers part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TwinkeelError, VerifyError
+from ..files import digest
+from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, Logits, RuntimeDrift, run_all, tabulate
+from ..parity import drift as drifts
+from ..program import Recording, Target, Trace, layers
+from ..reading import shown
+from ..saying import Say
+from . import manifest
+
+
+def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Comparison:
+    """Run every int8 artifact of finished folders, and the float32 twins of those that have one.
+
+    Raises:
+        VerifyError: a folder is not what its manifest says, or the folders do not come from one build.
+    """
+    logits: dict[str, Logits] = {}
+    scale, inputs = None, None
+    for folder in folders:
+        content, golden = manifest.read_verified(folder)
+        if inputs is not None and not (
+            content["output_scale"] == scale
+            and np.array_equal(inputs, golden.inputs)
+            and np.array_equal(logits[REFERENCE], golden.expected["int8"])
+        ):
+            raise VerifyError(
+                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
+            )
+        scale, inputs = content["output_scale"], golden.inputs
+        logits[REFERENCE] = golden.expected["int8"]
+        logits |= {name: golden.expected[key] for key, name in INTEGERS.items() if key in golden.expected}
+        for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
+            paths = {entry["target"]: entry["path"]}
+            if entry["twin"]:
+                paths[f"{entry['target']}, float32 twin"] = entry["twin"]
+            for name, path in paths.items():
+                logits[name] = _logits(targets, entry["target"], folder / path, golden)
+    if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in logits) < 2:
+        raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
+    return tabulate(logits, scale)
+
+
+def _logits(targets: Mapping[str, Target], name: str, path: Path, golden: manifest.Golden) -> Logits:
+    if name not in targets:
+        raise VerifyError(f"the manifest names the target '{shown(name)}', which is not installed here")
+    try:
+        found = run_all(targets[name].load(path).run, golden.inputs)
+    except TwinkeelError:
+        raise
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        raise VerifyError(f"'{path}' does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
+    if found.shape != golden.expected["int8"].shape:
+        raise VerifyError(f"'{path}' gives logits of shape {found.shape}, not {golden.expected['int8'].shape}")
+    return found
+
+
+def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> tuple[RuntimeDrift, ...]:
+    """Compare the layers of every int8 artifact of finished folders with what their builds recorded.
+
+    Raises:
+        VerifyError: a folder is not what its manifest says, or keeps no layers; the folders come from different
+            models; an artifact does not have the reference's layers, or does not run; there is none.
+    """
+    found: dict[tuple[str, str], RuntimeDrift] = {}
+    before: tuple[Recording, NDArray[np.uint8]] | None = None
+    for folder in folders:
+        manifest.verify(folder)
+        entries = [e for e in manifest.read_manifest(folder)["artifacts"] if _has_layers(e, targets)]
+        if not entries:
+            continue
+        golden = manifest.read_golden(folder / "golden")
+        recording = layers.read(folder / "golden", len(golden.inputs))
+        if before is not None and not _are_equal(before, (recording, golden.inputs)):
+            raise VerifyError(
+                f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
+            )
+        before = recording, golden.inputs
+        for entry in entries:
+            say(f"drift: {entry['target']} int8, {len(recording.layers)} layers on {len(golden.inputs)} images")
+            key = digest(folder / entry["path"]), entry["reference"]
+            others = found[key].targets if key in found else ()
+            found[key] = RuntimeDrift(
+                targets=(*others, entry["target"]),
+                reference=entry["reference"],
+                layers=found[key].layers if others else _measured(folder, entry, targets, recording, golden.inputs),
+            )
+    if not found:
+        raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
+    return tuple(found.values())
+
+
+def _are_equal(one: tuple[Recording, NDArray[np.uint8]], other: tuple[Recording, NDArray[np.uint8]]) -> bool:
+    """Whether two folders have the same layers, images, and values of the references that both keep."""
+    common = one[0].steps.keys() & other[0].steps.keys()
+    return (
+        one[0].layers == other[0].layers
+        and np.array_equal(one[1], other[1])
+        and all(np.array_equal(one[0].steps[key], other[0].steps[key]) for key in common)
+    )
+
+
+def _has_layers(entry: Mapping[str, Any], targets: Mapping[str, Target]) -> bool:
+    return entry["precision"] == "int8" and hasattr(targets.get(entry["target"]), "trace")
+
+
+def _measured(
+    folder: Path,
+    entry: Mapping[str, Any],
+    targets: Mapping[str, Target],
+    recording: Recording,
+    images: NDArray[np.uint8],
+) -> tuple[LayerDrift, ...]:
+    target, name = targets[entry["target"]], f"{entry['target']} int8"
+    if entry["reference"] not in recording.steps:
+        raise VerifyError(f"'{folder}' keeps no layers of the reference '{entry['reference']}' of {name}. Build again.")
+    try:
+        trace: Trace = target.trace(folder / entry["path"])  # type: ignore[attr-defined]
+        candidate = drifts.candidates(trace, images, recording.layers, name)
+    except TwinkeelError:
+        raise
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        raise VerifyError(f"{name} does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
+    return drifts.compare(recording, entry["reference"], candidate, target.KERNELS)

@@ -1,0 +1,407 @@
+"""`manifest.json`, the golden vectors, and the checks of a finished folder from its files alone."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .. import reading
+from ..errors import VerifyError, WorkerError
+from ..files import check_inside, digest, rendered, short, write_json
+from ..parity import Check, Counts, Expected, Verdict, broken, concerns, measure
+from ..parity import described as described_error
+from ..program import UNROUNDED, Target, describe_reference
+from ..reading import shown
+from ..store import Here
+from . import evidence
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+PARITY = "parity.json"
+SIGNATURE = "manifest.json.sig"
+_UNLISTED = (MANIFEST, SIGNATURE)
+_SELF = "manifest_sha256"
+MAX_GOLDEN_BYTES = 2**30
+"""Of all golden vectors together: 14 images of 1024 pixels have 60 MB, as many logits of 100,000 classes 45 MB."""
+_NAMED = 20
+"""Files that one error names at most."""
+
+
+class _Open(BaseModel):
+    """What is read of a part of the manifest; what else is there is nobody's input."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+_Word = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+"""Text on one line, which a terminal may be given."""
+
+
+class _Counts(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    images: int = Field(ge=1)
+    kept: int
+    lost: int
+    won: int
+    low: float
+    high: float
+
+
+class _Limit(_Open):
+    metric: _Word
+    sense: Literal[">=", "<="]
+    limit: float
+    reason: str
+    needs_all: bool
+    is_met: bool = False
+    verdict: Verdict | None = None
+    counts: _Counts | None = None
+    images_needed: int | None = None
+
+
+class _Met(_Open):
+    is_met: bool = False
+
+
+class _Program(_Limit):
+    leg: _Word
+
+
+class _Run(_Open):
+    evidence: _Word
+    by: _Word
+    where: _Word
+    units: _Word
+    machine: dict[_Word, _Word]
+    versions: dict[_Word, _Word]
+    checks: list[_Met]
+
+
+class _Entry(_Open):
+    target: _Word
+    precision: _Word
+    path: _Word = Field(min_length=1)
+    sha256: _Word
+    runtime: _Word
+    reference: _Word
+    twin: _Word | None
+    checks: list[_Limit]
+    parity: _Word = ""
+    runs: list[_Run] = []
+
+
+class _Manifest(_Open):
+    files: dict[str, str]
+    errors: list[str] = []
+    program_checks: list[_Program] = []
+    doubts: list[str] = []
+    is_verified: bool = True
+    labels: list[str] = []
+    output_scale: float = Field(1.0, gt=0)
+    artifacts: list[_Entry]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected logits ``(N, classes)`` of each reference."""
+
+    names: tuple[str, ...]
+    inputs: NDArray[np.uint8]
+    expected: Mapping[str, NDArray[np.float32]]
+
+
+def write_golden(golden: Golden, folder: Path) -> None:
+    """PNG for people, raw RGBA bytes and little-endian float32 for programs, ``golden.json`` for the shapes."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for name, pixels in zip(golden.names, golden.inputs, strict=True):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        (folder / f"{name}.rgba").write_bytes(pixels.tobytes())
+    for key, logits in golden.expected.items():
+        (folder / f"expected-{key}.f32").write_bytes(logits.astype("<f4").tobytes())
+    described = {
+        "names": golden.names,
+        "input_shape": [1, *golden.inputs.shape[1:]],
+        "classes": next(iter(golden.expected.values())).shape[1],
+        "references": {key: describe_reference(key) for key in sorted(golden.expected)},
+    }
+    write_json(described, folder / "golden.json")
+
+
+def read_golden(folder: Path) -> Golden:
+    """The golden vectors below `folder`.
+
+    Raises:
+        VerifyError: a file is missing or has another size than ``golden.json`` says.
+    """
+    try:
+        described = reading.read_json(folder / "golden.json")
+        shape, names = described["input_shape"], tuple(described["names"])
+        for name in (*names, *described["references"]):
+            check_inside(name)
+        files = [f"{name}.rgba" for name in names] + [f"expected-{key}.f32" for key in described["references"]]
+        total = sum(reading.plain_size(folder / name) for name in files)
+        if total > MAX_GOLDEN_BYTES:
+            raise ValueError(f"{len(files):,} files of {total:,} bytes; at most {MAX_GOLDEN_BYTES:,} are read")
+        inputs = np.stack([_array(folder / f"{name}.rgba", "u1", shape[1:]) for name in names])
+        expected = {
+            key: _array(folder / f"expected-{key}.f32", "<f4", [len(names), described["classes"]])
+            for key in described["references"]
+        }
+        missing = sorted({"fp32", "int8"} - expected.keys())
+        if missing:
+            raise ValueError(f"no logits of the references {missing}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise VerifyError(f"the golden vectors in '{folder}' are not whole: {short(error)}. Build again.") from error
+    return Golden(names=names, inputs=inputs, expected=expected)
+
+
+def _array(path: Path, kind: str, shape: Sequence[int]) -> NDArray[Any]:
+    return np.frombuffer(reading.read_bytes(path, MAX_GOLDEN_BYTES), kind).reshape(shape)
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """A manifest with the hash of all else in it, so that a change of the manifest itself shows."""
+    write_json(sealed(content), path)
+
+
+def sealed(content: Mapping[str, Any], key: str = _SELF) -> dict[str, Any]:
+    """With the hash of all else in it under `key`."""
+    bare = {name: value for name, value in content.items() if name != key}
+    return bare | {key: hashlib.sha256(rendered(bare)).hexdigest()}
+
+
+def described(check: Check) -> dict[str, Any]:
+    """A check as JSON holds it, with its verdict."""
+    return asdict(check) | {
+        "measured": finite(check.measured),
+        "is_met": check.is_met,
+        "verdict": check.verdict,
+        "images_needed": check.images_needed,
+    }
+
+
+def finite(value: float) -> float | str:
+    """JSON has no infinity."""
+    return value if np.isfinite(value) else str(value)
+
+
+def counted(content: Mapping[str, Any]) -> list[str]:
+    """What a build counted on all its images, which the golden ones cannot repeat; a line for each verdict."""
+    named = [("int8 reference", content.get("program_checks", []))]
+    named += [(f"{entry['target']} {entry['precision']}", entry["checks"]) for entry in content["artifacts"]]
+    return [shown(f"{name}: {told}", 1000) for name, checks in named for told in counted_of(checks)]
+
+
+def counted_of(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same of checks as the manifest holds them."""
+    return [
+        f"{check['metric']} {check['sense']} {check['limit']:g} {check.get('verdict')}: {Counts(**check['counts'])}"
+        + (f"; about {check['images_needed']:,} images could tell" if check.get("images_needed") else "")
+        for check in checks
+        if check.get("counts")
+    ]
+
+
+def checks_before(content: Mapping[str, Any], precision: str) -> list[dict[str, Any]]:
+    """Checks of what artifacts of this precision were lowered from."""
+    return [check for check in content.get("program_checks", []) if concerns(check["leg"], precision)]
+
+
+def unmet(content: Mapping[str, Any]) -> list[str]:
+    """Why a folder is marked as failed, in words: what its build missed, and what was found since. Empty where it is
+    not."""
+    if content.get("is_verified", True):
+        return []
+    found = [f"leg {c['leg']}: {_told(c)}" for c in content.get("program_checks", []) if not c.get("is_met")]
+    for entry in content["artifacts"]:
+        name = f"{entry['target']} {entry['precision']}"
+        found += [f"{name}: {_told(c)}" for c in entry["checks"] if not c.get("is_met")]
+        found += [f"{name}: {evidence.short(run)}" for run in entry.get("runs", []) if not evidence.is_met(run)]
+    return [shown(line, 1000) for line in [*found, *content.get("errors", [])]] or ["its manifest does not say why"]
+
+
+def _told(check: Mapping[str, Any]) -> str:
+    return f"{check['metric']} is {check.get('measured')}, allowed {check['sense']} {check['limit']:g}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder.
+
+    Raises:
+        VerifyError: there is none, it is damaged, or it names a file outside of the folder.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = reading.read_json(path)
+        if manifest["schema_version"] != SCHEMA_VERSION:
+            version = shown(manifest["schema_version"])
+            raise VerifyError(f"'{path}' has schema version {version}, this is {SCHEMA_VERSION}")
+        for entry in _Manifest.model_validate(manifest).artifacts:
+            for name in filter(None, (entry.path, entry.twin)):
+                check_inside(name)
+    except OSError as error:
+        raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = shown(".".join(map(str, first["loc"])))
+        raise VerifyError(f"'{path}' is damaged: {where}: {first['msg']}. Build again.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"'{path}' is damaged: {short(error)}. Build again.") from error
+    result: dict[str, Any] = manifest
+    return result
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` but the manifest and its signature."""
+    return {name: digest(path) for name, path in _files(folder).items()}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: path for name, path in named.items() if name not in _UNLISTED}
+
+
+def verify(folder: Path) -> int:
+    """Check every hash of a finished folder, the manifest's own among them, and return the number of files.
+
+    Raises:
+        VerifyError: naming each file that is changed, missing or unknown to the manifest, and each link.
+    """
+    content = read_manifest(folder)
+    try:
+        links = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain(path)]
+        files = {} if links else _files(folder)
+    except RecursionError as error:
+        raise VerifyError(f"'{folder}' holds folders in folders, hundreds deep: no build made them.") from error
+    if links:
+        raise VerifyError(f"'{folder}' holds what is neither file nor folder: {', '.join(map(shown, links[:_NAMED]))}")
+    listed = content["files"]
+    # what the manifest does not know is not read: it is wrong whatever it holds
+    problems = [f"changed: {shown(name)}" for name in listed if name in files and digest(files[name]) != listed[name]]
+    problems += [f"missing: {shown(name)}" for name in sorted(listed.keys() - files.keys())]
+    problems += [f"unknown: {shown(name)}" for name in sorted(files.keys() - listed.keys())]
+    if (folder / MANIFEST).read_bytes() != rendered(sealed(content)):
+        problems.append(f"changed: {MANIFEST}")
+    if problems:
+        rest = f"\nand {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems[:_NAMED]) + rest)
+    return len(files)
+
+
+def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:
+    """The manifest and the golden vectors of a finished folder that holds what its manifest says.
+
+    Raises:
+        VerifyError: it does not, or the two do not fit together.
+    """
+    verify(folder)
+    content, golden = read_manifest(folder), read_golden(folder / "golden")
+    classes = golden.expected["fp32"].shape[1]
+    if "output_scale" not in content or "labels" not in content:
+        raise VerifyError(f"'{folder / MANIFEST}' is damaged: no labels, or no scale of the logits. Build again.")
+    if len(content["labels"]) != classes:
+        raise VerifyError(f"'{folder}' has {len(content['labels'])} labels and logits of {classes}. Build again.")
+    for entry in content["artifacts"]:
+        if entry["reference"] not in golden.expected:
+            raise VerifyError(
+                f"'{folder}' keeps no logits of the reference '{shown(entry['reference'])}' of "
+                f"'{shown(entry['path'])}'. Build again."
+            )
+    return content, golden
+
+
+def _is_plain(path: Path) -> bool:
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
+
+
+def replay(
+    folder: Path, targets: Mapping[str, Target], executor: Executor | None = None
+) -> list[tuple[str, list[Check]]]:
+    """Run every artifact of a finished folder on the golden inputs: (name, checks) of each.
+
+    Only files are read: neither the model nor its weights are needed.
+
+    Args:
+        executor: runs them, for a runtime can die of one; this process by default.
+
+    Raises:
+        VerifyError: a hash is wrong, or an artifact's target is not installed.
+    """
+    manifest, golden = read_verified(folder)
+    for entry in manifest["artifacts"]:
+        if entry["target"] not in targets:
+            name = shown(entry["target"])
+            raise VerifyError(f"the manifest names the target '{name}', which is not installed here")
+    if executor is None:
+        executor = Here()
+    groups: dict[str, list[int]] = {}
+    for number, entry in enumerate(manifest["artifacts"]):
+        groups.setdefault(entry["target"], []).append(number)
+
+    def submit(numbers: Sequence[int]) -> Future[list[list[Check]]]:
+        entries = [manifest["artifacts"][number] for number in numbers]
+        return executor.submit(_replay_all, folder, entries, targets[entries[0]["target"]].__name__, golden, manifest)
+
+    found: dict[int, list[Check]] = {}
+    waiting = [(numbers, submit(numbers)) for numbers in groups.values()]
+    while waiting:
+        numbers, future = waiting.pop(0)
+        try:
+            found |= zip(numbers, future.result(), strict=True)
+        except WorkerError as error:
+            if len(numbers) == 1:
+                found[numbers[0]] = [broken(described_error(error))]
+            else:  # which of them it was is seen when each is alone
+                waiting += [([number], submit([number])) for number in numbers]
+    return [(f"{e['target']} {e['precision']}", found[n]) for n, e in enumerate(manifest["artifacts"])]
+
+
+def _replay_all(
+    folder: Path, entries: Sequence[Mapping[str, Any]], module: str, golden: Golden, manifest: Mapping[str, Any]
+) -> list[list[Check]]:
+    """The artifacts of one target, whose module is imported where they run: its import takes seconds."""
+    target = cast("Target", importlib.import_module(module))
+    return [replay_artifact(folder, entry, target, golden, manifest) for entry in entries]
+
+
+def replay_artifact(
+    folder: Path, entry: Mapping[str, Any], target: Target, golden: Golden, manifest: Mapping[str, Any]
+) -> list[Check]:
+    """The checks of one artifact, by its `entry` in the manifest; one that fails where it does not run."""
+    expected = Expected(
+        reference=golden.expected[entry["reference"]],
+        floating=golden.expected["fp32"],
+        quantized=golden.expected["int8"],
+        unrounded=golden.expected.get(entry["reference"] + UNROUNDED),
+        output_scale=manifest["output_scale"],
+        labels=manifest["labels"],
+    )
+    twin = folder / entry["twin"] if entry["twin"] else None
+    try:
+        found = measure(target, folder / entry["path"], entry["precision"], golden.inputs, expected, twin=twin)
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        return [broken(described_error(error))]
+    return [
+        Check(
+            leg="lower",
+            metric=c["metric"],
+            measured=found.metrics[c["metric"]],
+            sense=c["sense"],
+            limit=c["limit"],
+            reason=shown(c["reason"], 1000),
+        )
+        for c in entry["checks"]
+        if c["metric"] in found.metrics and not c["needs_all"]
+    ]

@@ -1,0 +1,203 @@
+"""Where finished things are put: each appears whole, in the place of what was there, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import TwinkeelError, VerifyError
+from ..files import digest, read_json, rendered
+from ..saying import Say
+from . import manifest
+
+INDEX = "build.json"
+"""Hash of every file that lies beside the platforms' folders, and of each folder's manifest."""
+WORK = ".twinkeel"
+"""Hidden folder of what is not finished; a build that was killed leaves it, the next one empties it."""
+_SELF = "build_sha256"
+_LOCK = "lock"
+
+
+@contextlib.contextmanager
+def claimed(out: Path, say: Say) -> Iterator[Path]:
+    """Hold the folder `out` against other builds, and give a folder for what is not finished.
+
+    A second build waits, and says so.
+
+    Raises:
+        TwinkeelError: `out` cannot be written.
+    """
+    was_there = out.exists()
+    work = out / WORK
+    lock = None
+    try:
+        lock = _lock(work, lambda: say(f"waiting: another build is at work in '{out}'"))
+        _restore(out, work)
+        for left in work.iterdir():  # of builds that were killed
+            if left.name != _LOCK:
+                shutil.rmtree(left, ignore_errors=True)
+        yield Path(tempfile.mkdtemp(prefix="build-", dir=work))
+    except OSError as error:
+        raise TwinkeelError(
+            f"cannot write to '{out}': {error}. Make room, or choose another folder with --out."
+        ) from error
+    finally:
+        if lock is not None:
+            shutil.rmtree(work, ignore_errors=True)
+            os.close(lock)
+        if not was_there:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # only where nothing came of it
+
+
+def _lock(work: Path, wait: Callable[[], None]) -> int:
+    """Open and lock the file that stands for `work`; the lock goes with the process, however that ends.
+
+    Args:
+        wait: called once before waiting for another process.
+    """
+    has_waited = False
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not has_waited:
+                wait()
+            has_waited = True
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if (work / _LOCK).stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)  # the build before removed it when it was done
+
+
+def _restore(out: Path, work: Path) -> None:
+    """Put a folder back that a build had moved aside when it was killed."""
+    for old in work.glob("old-*"):
+        final = out / old.name.removeprefix("old-")
+        if not final.exists():
+            old.replace(final)
+
+
+def replace_folder(staging: Path, final: Path, work: Path) -> None:
+    """Put a finished folder in its place."""
+    staging.chmod(0o755)
+    old = work / f"old-{final.name}"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.replace(old)
+    try:
+        staging.replace(final)
+    except OSError:
+        _restore(final.parent, work)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save(content: str | bytes, path: Path) -> Path:
+    """Write a file beside its place and put it there when it is whole.
+
+    Raises:
+        TwinkeelError: it cannot be written; what was there is untouched.
+    """
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        partial = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        raise TwinkeelError(f"cannot write '{path}': {error}. Choose another folder with --out.") from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+    return path
+
+
+def add(out: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write files beside the platforms' folders, and list them in the index where there is one.
+
+    Raises:
+        TwinkeelError: one cannot be written.
+    """
+    for name, content in files.items():
+        save(content, out / name)
+    refresh(out, files)
+
+
+def refresh(out: Path, names: Iterable[str] = ()) -> None:
+    """Write the index of `out` anew, where it has one, after what it lists was changed on purpose.
+
+    Args:
+        names: of files that are new.
+    """
+    if (out / INDEX).is_file():
+        write_index(out, {*read_index(out)["files"], *names})
+
+
+def write_index(out: Path, names: Iterable[str]) -> None:
+    """Describe the folders below `out`, and the files named that are there."""
+    folders = {p.parent.name: digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
+    files = {name: digest(out / name) for name in sorted(names) if (out / name).is_file()}
+    content = {"schema_version": manifest.SCHEMA_VERSION, "folders": folders, "files": files}
+    wanted = rendered(manifest.sealed(content, _SELF))
+    if not (out / INDEX).is_file() or (out / INDEX).read_bytes() != wanted:
+        save(wanted, out / INDEX)
+
+
+def read_index(out: Path) -> dict[str, Any]:
+    """Raises a VerifyError where there is none, or it is damaged."""
+    content = read_json(out / INDEX)
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get("files"), dict)
+        or not isinstance(content.get("folders"), dict)
+    ):
+        raise VerifyError(f"'{out / INDEX}' is damaged. Build again.")
+    return content
+
+
+def verify(out: Path) -> int:
+    """Check every file below `out`, the platforms' folders with it, and return the number of files.
+
+    Raises:
+        VerifyError: naming what is changed, missing or unknown.
+    """
+    index = read_index(out)
+    problems = []
+    if (out / INDEX).read_bytes() != rendered(manifest.sealed(index, _SELF)):
+        problems.append(f"changed: {INDEX}")
+    found = {p.name: p for p in sorted(out.iterdir()) if p.name not in (INDEX, WORK)}
+    listed = index["files"] | index["folders"]
+    count = 0
+    for name in sorted(found.keys() | listed.keys()):
+        path = out / name
+        if name not in listed:
+            problems.append(f"unknown: {name}")
+        elif name not in found or (name in index["folders"]) != path.is_dir() or path.is_symlink():
+            problems.append(f"missing: {name}")
+        elif name in index["folders"]:
+            try:
+                count += manifest.verify(path)
+                if digest(path / manifest.MANIFEST) != listed[name]:
+                    problems.append(f"changed: {name}/{manifest.MANIFEST}")
+            except VerifyError as error:
+                problems.append(str(error))
+        elif digest(path) != listed[name]:
+            problems.append(f"changed: {name}")
+        else:
+            count += 1
+    if problems:
+        raise VerifyError(f"'{out}' does not hold what its build wrote:\n" + "\n".join(problems))
+    return count

@@ -1,0 +1,200 @@
+"""What an app's kit is made of: the artifact, its labels, and vectors that the kit replays in its own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Android, Config, Ios, Project
+from ..data import model_input
+from ..errors import ConfigError
+from ..parity import Limit
+from ..program import Target
+from ..saying import Say
+from ..tasks import top
+from .device import limits
+from .manifest import Golden, checks_before, counted_of
+
+TOP = 5
+"""Categories of each golden image in the vectors."""
+
+_SHAPES = (  # (name, width, height, EXIF orientation)
+    *((f"turned-{number}", 45, 61, number) for number in range(1, 9)),
+    ("one-pixel", 1, 1, 1),
+    ("one-row", 97, 1, 6),
+    ("one-column", 1, 64, 1),
+    ("wide", 300, 7, 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCase:
+    """An image ``(height, width, 4)`` uint8 RGBA with straight alpha, and the ``(R, R, 4)`` uint8 input made of it."""
+
+    name: str
+    orientation: int  # EXIF, 1 to 8
+    source: NDArray[np.uint8]
+    expected: NDArray[np.uint8]
+
+    @property
+    def width(self) -> int:
+        return int(self.source.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.source.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that the templates of a kit read.
+
+    Attributes:
+        project: name, author, license, version and description of the model.
+        settings: the platform's section of the configuration.
+        labels: class names in the order of the logits; any text.
+        resolution: input height and width in pixels.
+        target: of the artifact, ``android/litert`` for example.
+        precision: of the artifact.
+        artifact: file or folder to be copied into the kit.
+        sha256: of the artifact.
+        bytes: of the artifact.
+        output_scale: step of the int8 logits.
+        reference: key of `golden.expected` that the artifact must equal.
+        limits: what a device's logits are judged by, against `reference`, ``fp32`` and ``int8``.
+        state: of the artifact's checks, ``verified`` or ``open``.
+        counted: the verdicts on it that were counted on held-out images, in words.
+        doubts: what there is to say against the float model, though something was built on it.
+        golden: inputs and expected logits.
+        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits.
+        pixels: images of odd shapes and what they become.
+    """
+
+    project: Project
+    settings: Android | Ios
+    labels: tuple[str, ...]
+    resolution: int
+    target: str
+    precision: str
+    artifact: Path
+    sha256: str
+    bytes: int
+    output_scale: float
+    reference: str
+    limits: tuple[Limit, ...]
+    state: str
+    counted: tuple[str, ...]
+    doubts: tuple[str, ...]
+    golden: Golden
+    categories: tuple[tuple[tuple[int, float], ...], ...]
+    pixels: tuple[PixelCase, ...]
+
+    @property
+    def runtime(self) -> str:
+        """The target without its platform: litert, executorch or coreml."""
+        return self.target.split("/")[1]
+
+
+class Kit(Protocol):
+    """What the package ``targets/<platform>/sdk`` has."""
+
+    __name__: str
+
+    def write(self, contents: Contents, out: Path) -> None:
+        """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
+
+
+def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]], say: Say) -> tuple[str, str] | None:
+    """(target, precision) of the artifact that a platform's kit ships; None where none is wanted.
+
+    Who builds other artifacts alone, and did not ask for a kit, gets none and is told.
+
+    Args:
+        wanted: artifacts that the build makes.
+
+    Raises:
+        ConfigError: a kit is asked for whose artifact is not built.
+    """
+    settings = config.settings(platform)
+    if settings.sdk == "none":
+        return None
+    pair = f"{platform}/{settings.sdk}", settings.sdk_precision
+    built = [(target.NAME, precision) for target, precision in wanted]
+    if pair in built:
+        return pair
+    if not {"sdk", "sdk_precision"} & settings.model_fields_set:
+        say(f"sdk: none for {platform}: {' '.join(pair)} is not among [targets]; [{platform}] sdk chooses another")
+        return None
+    raise ConfigError(
+        f"{platform}.sdk asks for a kit with {pair[0]} {pair[1]}, which is not built; "
+        f"what is: {', '.join(f'{name} {precision}' for name, precision in built)}. "
+        f"Set {platform}.sdk and {platform}.sdk_precision to one of these, or sdk = 'none'."
+    )
+
+
+def contents(
+    config: Config, manifest: Mapping[str, Any], golden: Golden, folder: Path, pair: tuple[str, str]
+) -> Contents:
+    """The contents of the kit for an artifact of a built `folder`.
+
+    Args:
+        manifest: of the folder.
+        pair: as `chosen` gives it.
+    """
+    target, precision = pair
+    entry = next(e for e in manifest["artifacts"] if (e["target"], e["precision"]) == pair)
+    reference = entry["reference"]
+    return Contents(
+        project=config.project,
+        settings=config.settings(target.split("/")[0]),
+        labels=tuple(manifest["labels"]),
+        resolution=manifest["input"]["resolution"],
+        target=target,
+        precision=precision,
+        artifact=folder / entry["path"],
+        sha256=entry["sha256"],
+        bytes=entry["bytes"],
+        output_scale=manifest["output_scale"],
+        reference=reference,
+        limits=limits(entry),
+        state=entry["parity"],
+        counted=tuple(counted_of([*checks_before(manifest, precision), *entry["checks"]])),
+        doubts=tuple(manifest["doubts"]),
+        golden=golden,
+        categories=tuple(tuple(top(logits, TOP)) for logits in golden.expected[reference]),
+        pixels=pixel_cases(manifest["input"]["resolution"]),
+    )
+
+
+def pixel_cases(resolution: int) -> tuple[PixelCase, ...]:
+    """Noise of odd shapes in every orientation, some of it transparent; the same on every machine."""
+    cases = []
+    for number, (name, width, height, orientation) in enumerate(_SHAPES):
+        source = np.random.default_rng(number).integers(0, 256, (height, width, 4), np.uint8)
+        if number % 2:
+            source[..., 3] = 255
+        expected = model_input(source, orientation, resolution)
+        cases.append(PixelCase(name=name, orientation=orientation, source=source, expected=expected))
+    return tuple(cases)
+
+
+def write_vectors(contents: Contents, folder: Path) -> None:
+    """The raw files of a kit's tests, all of RGBA bytes but the logits, which are little-endian float32.
+
+    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``; ``golden/<key>.f32``
+    ``(N, classes)`` for the reference, fp32 and int8.
+    """
+    (folder / "pixels").mkdir(parents=True)
+    for case in contents.pixels:
+        (folder / "pixels" / f"{case.name}.rgba").write_bytes(case.source.tobytes())
+        (folder / "pixels" / f"{case.name}.expected.rgba").write_bytes(case.expected.tobytes())
+    (folder / "golden").mkdir()
+    for name, image in zip(contents.golden.names, contents.golden.inputs, strict=True):
+        (folder / "golden" / f"{name}.rgba").write_bytes(image.tobytes())
+    for key in sorted({contents.reference, "fp32", "int8"}):
+        (folder / "golden" / f"{key}.f32").write_bytes(contents.golden.expected[key].astype("<f4").tobytes())

@@ -1,0 +1,7 @@
+"""What is shipped, before any runtime knows of it: the float graph, the quantized references, the contracts of artifacts
+and targets."""
+
+import lazy_loader
+
+# names and modules that other rooms may use stand in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,258 @@
+"""What is shipped, before any runtime knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.fx import GraphModule
+
+    from .compress import Compressed
+
+REFERENCES = {
+    "fp32": "float, folded",
+    "fp16": "the same with float16 weights",
+    "fp16-all": "the same with float16 weights and biases",
+    "int8": "quantized, in exact arithmetic",
+    "int8-xnnpack": "quantized, in XNNPACK's integer arithmetic",
+    "int8-onnxruntime": "quantized, in onnxruntime's integer arithmetic",
+    "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
+    "w8": "float with int8 weights per output channel",
+    "w4": "float with weights from 4-bit palettes",
+}
+"""What an artifact can be compared with, by key."""
+
+See = Callable[[str, "torch.Tensor"], None]
+"""Is given the name of each quantizer in a graph, in order of execution, and the steps that it gave for an image."""
+
+_PIXELS_AT_ONCE = 32 * 32 * 32
+"""Small images are faster together; of large ones the work itself takes the time."""
+
+UNROUNDED = "-unrounded"
+"""After the key of a quantized reference: without the rounding of activations."""
+
+
+def is_quantized(key: str) -> bool:
+    """Whether a reference has int8 values inside, rounded."""
+    return key.startswith("int8") and not key.endswith(UNROUNDED)
+
+
+def describe_reference(key: str) -> str:
+    """What a key stands for, in words."""
+    return REFERENCES[key.removesuffix(UNROUNDED)] + (
+        ", without the rounding of activations" if key.endswith(UNROUNDED) else ""
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputContract:
+    """Pixels as a phone's bitmap holds them: ``uint8 (1, resolution, resolution, 4)``, RGBA, alpha always 255.
+
+    Attributes:
+        resolution: height and width in pixels.
+        mean: subtracted from RGB in 0..1, inside the artifact.
+        std: divides RGB after the mean, inside the artifact.
+        grey: level subtracted from all four channels first; see `stages/fold.py`.
+    """
+
+    resolution: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    grey: int
+
+    @classmethod
+    def of(cls, resolution: int, mean: Sequence[float], std: Sequence[float]) -> InputContract:
+        """With the grey level whose remaining shift puts the smallest weights on the alpha channel."""
+
+        def alpha_weight(grey: int) -> float:
+            return max(abs(grey - 255 * m) / (255 * s) for m, s in zip(mean, std, strict=True)) / (255 - grey)
+
+        red, green, blue = mean
+        red_std, green_std, blue_std = std
+        return cls(
+            resolution=resolution,
+            mean=(red, green, blue),
+            std=(red_std, green_std, blue_std),
+            grey=min(range(255), key=alpha_weight),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (1, self.resolution, self.resolution, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a package says of itself."""
+
+    author: str
+    license: str
+    version: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """The float and the quantized reference of one model.
+
+    Attributes:
+        name: stem of the artifacts' file names.
+        original: the model as trained, behind an explicit normalization; for the fold leg only.
+        folded: float reference; BatchNorm and normalization are inside the convolutions.
+        tuned: the float module that was quantized: folded, then equalized, and what else the ladder did to it.
+        quantized: int8 reference with int8 weights, for ExecuTorch and ONNX.
+        quantized_unfolded: the same with float weights behind quantizers, for LiteRT.
+        output_scale: step of the int8 logits.
+        about: what packages say of themselves.
+        minimum_ios: lowest version of iOS that the packages must run on.
+
+    All modules map ``(N, H, W, 4)`` uint8 to ``(N, classes)`` float32 logits; the quantized ones take N = 1.
+    """
+
+    name: str
+    contract: InputContract
+    labels: tuple[str, ...]
+    original: nn.Module
+    folded: nn.Module
+    tuned: nn.Module
+    quantized: GraphModule
+    quantized_unfolded: GraphModule
+    output_scale: float
+    about: About
+    minimum_ios: int
+
+    @cached_property
+    def w8(self) -> Compressed:
+        """Weights in int8 per output channel."""
+        from . import compress
+
+        return compress.compress(self.folded, 8)
+
+    @cached_property
+    def w4(self) -> Compressed:
+        """Weights in 4-bit palettes, small layers in int8."""
+        from . import compress
+
+        return compress.compress(self.folded, 4)
+
+    def reference(self, key: str) -> nn.Module:
+        """The module that an artifact must equal; see `REFERENCES` for the keys."""
+        from . import compress
+
+        makers: dict[str, Callable[[], nn.Module]] = {
+            "fp32": lambda: self.folded,
+            "fp16": lambda: compress.half(self.folded, biases=False),
+            "fp16-all": lambda: compress.half(self.folded, biases=True),
+            "int8": lambda: self.quantized,
+            "int8-xnnpack": lambda: self.quantized,
+            "int8-onnxruntime": lambda: self.quantized,
+            "int8-fp16": lambda: compress.half_quantized(self.quantized),
+            "w8": lambda: self.w8.module,
+            "w4": lambda: self.w4.module,
+        }
+        return makers[key]()
+
+    def logits(self, key: str, images: NDArray[np.uint8], see: See | None = None) -> NDArray[np.float32]:
+        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32.
+
+        Args:
+            see: is given the values inside a quantized reference.
+        """
+        module = self.reference(key.removesuffix(UNROUNDED))
+        if key in ("int8-xnnpack", "int8-onnxruntime"):
+            from .integer import evaluate_integer
+
+            return evaluate_integer(module, images, see, key.removeprefix("int8-"))  # type: ignore[arg-type]
+        if key.startswith("int8"):
+            is_rounded = not key.endswith(UNROUNDED)
+            return evaluate_quantized(module, images, is_rounded=is_rounded, see=see)  # type: ignore[arg-type]
+        return evaluate(module, images)
+
+
+def evaluate_quantized(
+    module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True, see: See | None = None
+) -> NDArray[np.float32]:
+    """Logits ``(N, classes)`` of a PT2E graph with all sums in float64.
+
+    Products of int8 values and their sums are exact in float64, as they are in the runtimes' int32. In float32 the
+    sums depend on the memory layout, and a value near a rounding boundary falls to either side.
+
+    Args:
+        is_rounded: False leaves the rounding of activations out, not their clipping. The logits then follow each
+            weight, and a copy of the program with one weight a step off differs.
+        see: is given what each quantizer gives, for one image at a time.
+    """
+    import torch
+    from torch.fx import Interpreter, Node
+
+    class Exact(Interpreter):
+        def run_node(self, n: Node) -> object:
+            if n.op == "call_module":
+                return None  # a guard on the number of images
+            name = str(n.target)
+            if n.op == "call_function" and "quantize_per_tensor" in name:
+                args, _ = self.fetch_args_kwargs_from_env(n)
+                x, scale, zero_point, low, high, dtype = args  # type: ignore[misc]
+                if ".dequantize" in name:
+                    return (x.double() - zero_point) * scale
+                if not is_rounded:
+                    return (x.double() / scale + zero_point).clamp(low, high)
+                steps = (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
+                if see is not None:
+                    see(n.name, steps)
+                return steps
+            value = super().run_node(n)
+            is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32
+            return value.double() if is_float else value  # type: ignore[union-attr]
+
+    exact = Exact(module)
+    with torch.no_grad():
+        parts = [exact.run(torch.from_numpy(some)).float().numpy() for some in batches(images, see)]
+    logits: NDArray[np.float32] = np.concatenate(parts)
+    return logits
+
+
+def batches(images: NDArray[np.uint8], see: See | None) -> list[NDArray[np.uint8]]:
+    """Images ``(N, H, W, 4)`` in parts for a graph whose sums are exact, so that their number changes no logit; one at
+    a time where each is to be seen."""
+    size = 1 if see is not None else max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    return [images[start : start + size] for start in range(0, len(images), size)]
+
+
+def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+    """Logits ``(N, classes)`` of a graph that was exported with one image, in torch's float32.
+
+    Many times faster than `evaluate_quantized`, and good enough for SNR and accuracy; not for the last bit.
+    """
+    import torch
+    from torch.fx import Interpreter, Node
+
+    class Unguarded(Interpreter):
+        def run_node(self, n: Node) -> object:
+            return None if n.op == "call_module" else super().run_node(n)  # a guard on the number of images
+
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch):
+            result = Unguarded(module).run(torch.from_numpy(images[start : start + batch]))
+            parts.append((result[0] if isinstance(result, (tuple, list)) else result).numpy())
+    logits: NDArray[np.float32] = np.concatenate(parts)
+    return logits
+
+
+def evaluate(module: nn.Module, images: NDArray[np.uint8], batch: int = 1) -> NDArray[np.float32]:
+    """Logits ``(N, classes)`` of RGBA images ``(N, H, W, 4)``."""
+    import torch
+
+    with torch.no_grad():
+        parts = [module(torch.from_numpy(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
+    logits: NDArray[np.float32] = np.concatenate(parts)
+    return logits

@@ -1,0 +1,63 @@
+"""What the references say of all images, each a job of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import data as data_module
+from .artifact import Target
+from .layers import Recording, watch
+from .program import UNROUNDED, Program, evaluate, is_quantized
+
+GOLDEN_IMAGES = 8
+ORIGINAL = "original"
+"""Key of the model as it was trained, behind an explicit normalization."""
+
+
+def images_of(held_out: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[int]]:
+    """All images ``(N, H, W, 4)`` uint8 RGBA, held-out ones first and those at the edges after them; and the indices
+    of the golden ones: a few held-out images, spread over the set, and all edge images.
+
+    Args:
+        held_out: ``(N, H, W, 3)`` uint8 RGB.
+    """
+    edges, _ = data_module.edge_images(held_out)
+    images = data_module.rgba(np.concatenate([held_out, edges]))
+    return images, golden_of(len(held_out), len(edges))
+
+
+def golden_of(held_out: int, edges: int) -> list[int]:
+    """Indices of the golden images among so many held-out ones and those at the edges behind them."""
+    spread = np.linspace(0, held_out - 1, min(GOLDEN_IMAGES, held_out)).astype(int)
+    return [*spread.tolist(), *range(held_out, held_out + edges)]
+
+
+def keys(wanted: Sequence[tuple[Target, str]]) -> list[str]:
+    """The references that artifacts are compared with; the original, the float and the int8 one always."""
+    found = {target.REFERENCES[precision] for target, precision in wanted} | {ORIGINAL, "fp32", "int8"}
+    found |= {
+        target.REFERENCES[precision] + UNROUNDED
+        for target, precision in wanted
+        if precision == "int8" and target.EVIDENCE == "reference executor"
+    }
+    return sorted(found)
+
+
+def run(
+    program: Program, key: str, images: NDArray[np.uint8], golden: Sequence[int]
+) -> tuple[NDArray[np.float32], Recording | None]:
+    """Logits ``(N, classes)`` of one reference, and of a quantized one what it computes inside on the golden images."""
+    if key == ORIGINAL:
+        return evaluate(program.original, images), None
+    if not is_quantized(key):
+        return program.logits(key, images), None
+    others = np.setdiff1d(np.arange(len(images)), golden)
+    seen, recording = watch(program, key, images[list(golden)])
+    logits = np.empty((len(images), seen.shape[1]), np.float32)
+    logits[list(golden)] = seen
+    if len(others):
+        logits[others] = program.logits(key, images[others])
+    return logits, recording

@@ -1,0 +1,4 @@
+from . import page as page, terminal as terminal
+from .results import Built as Built
+from .results import Report as Report
+from .results import Result as Result

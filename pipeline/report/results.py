@@ -1,0 +1,75 @@
+"""What a build gave, for people and machines to be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import parity
+from ..parity import Row
+from ..stages import Epoch, Rung
+from ..tasks import Answers
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..parity import Comparison, RuntimeDrift
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a build gave for a platform.
+
+    Attributes:
+        reference_accuracy: top-1 of the references ``float`` and ``int8``, 0..1.
+        reference_answers: what they say of the held-out images.
+        curve: of the training; empty where weights were given.
+    """
+
+    folder: Path
+    program_checks: list[parity.Check]
+    reference_accuracy: dict[str, float]
+    rows: list[Row]
+    errors: list[str]
+    rungs: tuple[Rung, ...]
+    reference_answers: dict[str, Answers]
+    curve: tuple[Epoch, ...]
+
+    @property
+    def is_verified(self) -> bool:
+        return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report is made from.
+
+    Attributes:
+        held_out: the images that the answers are about, and their labels.
+        drift: of the int8 artifacts whose layers could be looked at.
+        drift_errors: of the others, in words.
+    """
+
+    results: list[Result]
+    manifests: list[dict[str, Any]]
+    held_out: Split
+    drift: tuple[RuntimeDrift, ...]
+    drift_errors: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build did.
+
+    Attributes:
+        ran: names of the jobs that had to run; empty where there was nothing to do.
+        peak: bytes of memory that a worker took at most, 0 where none ran.
+        files: names of the files beside the folders.
+        comparison: of the int8 artifacts of several platforms, on the golden images.
+    """
+
+    results: list[Result]
+    ran: list[str]
+    peak: int
+    files: list[str]
+    comparison: Comparison | None

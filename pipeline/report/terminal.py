@@ -1,0 +1,249 @@
+"""The tables that a terminal shows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..delivery import evidence, manifest
+from ..parity import Check, Comparison, Row
+from ..saying import Say
+from ..store import Usage
+from .results import Built, Result
+
+if TYPE_CHECKING:
+    from ..parity import LayerDrift, RuntimeDrift, Sensitivity
+
+
+def console(*, is_error: bool = False, is_quiet: bool = False) -> Console:
+    """Plain and wide enough for the table where no terminal is attached.
+
+    Args:
+        is_error: writes to standard error, for standard output is a program's.
+        is_quiet: writes nothing.
+    """
+    made = Console(highlight=False, stderr=is_error, quiet=is_quiet)
+    return made if made.is_terminal else Console(highlight=False, stderr=is_error, quiet=is_quiet, width=150)
+
+
+@contextmanager
+def progress(to: Console) -> Iterator[Say]:
+    """Lines, and on a terminal a bar with the time left below them while long work runs."""
+    if not to.is_terminal:
+        yield lambda line, done=None: to.print(line, markup=False)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=to,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def say(line: str, done: tuple[int, int] | None = None) -> None:
+            completed, total = done or (0, None)
+            bar.update(task, description=line.split(":")[0], completed=completed, total=total)
+            bar.console.print(line, markup=False)
+
+        yield say
+
+
+def print_result(result: Result, to: Console) -> None:
+    """One table of all artifacts, then what these images cannot tell, and each leg that is over its limit."""
+    table = Table(title=f"{result.folder}")
+    for heading in (
+        "artifact",
+        "precision",
+        "bytes",
+        "lower leg",
+        "as float",
+        "accuracy",
+        "ms here",
+        "evidence",
+        "parity",
+    ):
+        table.add_column(
+            heading, justify="right" if heading in ("bytes", "as float", "accuracy", "ms here") else "left"
+        )
+    for row in result.rows:
+        table.add_row(
+            row.artifact.target,
+            row.artifact.precision,
+            f"{row.artifact.bytes:,}",
+            "\n".join(_short(check) for check in row.checks),
+            _agreed(row),
+            _paired(row),
+            f"{row.latency_ms:.3f}",
+            "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
+            or row.evidence,
+            "FAILED" if row.state == "failed" else row.state,
+        )
+    accuracy = result.reference_accuracy
+    to.print(f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %")
+    for check in result.program_checks:
+        to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
+    to.print(table)
+    for line in (*open_verdicts(result), *failures(result)):
+        to.print(line, markup=False)
+
+
+def as_json(built: Built) -> str:
+    """What a build gave, for machines: the table's numbers; NaN and infinity are null."""
+    content = {
+        "is_verified": all(result.is_verified for result in built.results),
+        "ran": built.ran,
+        "peak_bytes_of_a_worker": built.peak,
+        "platforms": [
+            {
+                "folder": str(result.folder),
+                "is_verified": result.is_verified,
+                "reference_accuracy": result.reference_accuracy,
+                "program_checks": [_described(check) for check in result.program_checks],
+                "errors": result.errors,
+                "artifacts": [
+                    asdict(replace(row, answers=None, before=()))
+                    | {"is_verified": row.is_verified, "verdict": row.verdict, "state": row.state}
+                    | {"checks": [_described(check) for check in row.checks]}
+                    for row in result.rows
+                ],
+            }
+            for result in built.results
+        ],
+    }
+    return json.dumps(_finite(content), indent=2)
+
+
+def _described(check: Check) -> dict[str, Any]:
+    return manifest.described(check) | {"measured": check.measured}  # infinities are null here, text there
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_usage(url: str, usage: Usage, to: Console, *, is_json: bool) -> None:
+    """Results of a store by the kind of their job."""
+    kinds: dict[str, list[int]] = {}
+    for entry in usage.entries:
+        kinds.setdefault(entry.name.split()[0], []).append(entry.bytes)
+    if is_json:
+        described = {kind: {"results": len(sizes), "bytes": sum(sizes)} for kind, sizes in sorted(kinds.items())}
+        to.out(json.dumps({"url": url, "bytes": usage.bytes, "jobs": described}, indent=2), highlight=False)
+        return
+    table = Table(title=escape(url))
+    for heading in ("job", "results", "bytes"):
+        table.add_column(heading, justify="left" if heading == "job" else "right")
+    for kind, sizes in sorted(kinds.items()):
+        table.add_row(kind, str(len(sizes)), f"{sum(sizes):,}")
+    to.print(table)
+    to.print(f"{len(usage.entries)} results in {usage.bytes:,} bytes; equal files are kept once")
+
+
+def print_comparison(comparison: Comparison, to: Console) -> None:
+    """Share of equal logits and largest difference in steps, pair by pair."""
+    table = Table(
+        title=f"int8 logits, {comparison.images} golden images: share that is equal, largest difference in steps"
+    )
+    table.add_column("")
+    for number in range(1, len(comparison.names)):
+        table.add_column(str(number), justify="right")
+    for row, name in enumerate(comparison.names):
+        cells = [
+            f"{100 * comparison.equal[row][column]:.1f} %  {comparison.largest[row][column]}" if column < row else ""
+            for column in range(len(comparison.names) - 1)
+        ]
+        table.add_row(f"{row + 1}  {name}", *cells)
+    to.print(table)
+
+
+def print_sensitivity(found: Sensitivity, to: Console, count: int = 15) -> None:
+    """The layers that cost most, worst first."""
+    table = Table(
+        title=f"the {min(count, len(found.layers))} most sensitive layers, SNR of the logits on {found.images} images"
+    )
+    for heading in ("layer", "kind", "alone quantized, dB", "gain in float, dB"):
+        table.add_column(heading, justify="right" if "dB" in heading else "left")
+    for layer in sorted(found.layers, key=lambda x: x.alone_db)[:count]:
+        table.add_row(layer.name, layer.kind, f"{layer.alone_db:.1f}", f"{layer.without_db - found.all_db:+.2f}")
+    to.print(table)
+    to.print(f"all {len(found.layers)} layers quantized: {found.all_db:.2f} dB")
+
+
+def print_drift(runtimes: Sequence[RuntimeDrift], to: Console, count: int = 15) -> None:
+    """The layers where a runtime leaves its limit first and those that differ most, in order; then each runtime."""
+    rows = list(zip(*(runtime.layers for runtime in runtimes), strict=True))
+    firsts = [layer.name for layer in (runtime.first for runtime in runtimes) if layer is not None]
+    worst = sorted(range(len(rows)), key=lambda n: (rows[n][0].name not in firsts, min(x.snr_db for x in rows[n])))
+    shown = sorted(n for n in worst[:count] if any(x.equal_values < 1 for x in rows[n]))
+    if shown:
+        table = Table(
+            title=f"{len(shown)} of {len(rows)} layers, those that differ most: "
+            "SNR in dB, equal values, largest difference in steps"
+        )
+        for heading in ("", "layer", *("\n".join(runtime.targets) for runtime in runtimes)):
+            table.add_column(heading, justify="left" if heading == "layer" else "right")
+        for n in shown:
+            table.add_row(str(n + 1), rows[n][0].name, *(_drifted(layer) for layer in rows[n]))
+        to.print(table)
+    for runtime in runtimes:
+        to.print(str(runtime), markup=False)
+
+
+def _drifted(layer: LayerDrift) -> str:
+    if layer.equal_values == 1:
+        return "equal"
+    return f"{layer.snr_db:.1f}  {100 * layer.equal_values:.3f} %  {layer.max_steps}{'' if layer.is_within else ' !'}"
+
+
+def open_verdicts(result: Result) -> list[str]:
+    """What the images of a build cannot tell, one line for all artifacts of which the same was counted."""
+    found: dict[str, list[str]] = {}
+    named = [("int8 reference", check) for check in result.program_checks]
+    named += [(f"{r.artifact.target} {r.artifact.precision}", check) for r in result.rows for check in r.checks]
+    for name, check in named:
+        if check.verdict == "open" and check.is_met:
+            about = f"{check.metric} {check.sense} {check.limit:g}: {check.counts}; {check.open_because}"
+            found.setdefault(about, []).append(name)
+    return [f"open {about}: {', '.join(names)}" for about, names in found.items()]
+
+
+def failures(result: Result) -> list[str]:
+    """Each leg over its limit: which artifact, the number, the limit."""
+    lines = [f"FAILED {check}" for check in result.program_checks if not check.is_met]
+    for row in result.rows:
+        name = f"{row.artifact.target} {row.artifact.precision}"
+        lines += [f"FAILED {name}: {check}" for check in row.checks if not check.is_met]
+        lines += [f"FAILED {name}: {evidence.short(run)}" for run in row.runs if not evidence.is_met(run)]
+    return lines + [f"FAILED {error}" for error in result.errors]
+
+
+def _short(check: Check) -> str:
+    if check.did_not_run:
+        return "did not run"
+    return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g}){', open' * (check.verdict == 'open')}"
+
+
+def _agreed(row: Row) -> str:
+    """Images that are answered as by the float model, of all."""
+    return "" if row.agreed is None else f"{row.agreed.kept:,} of {row.agreed.images:,}"
+
+
+def _paired(row: Row) -> str:
+    """Accuracy, and the images that are lost and won against the original."""
+    lost_won = "" if row.paired is None else f" (-{row.paired.lost} +{row.paired.won})"
+    return f"{100 * row.accuracy:.2f} %{lost_won}"

@@ -1,0 +1,114 @@
+"""A program on disk: weights as safetensors, quantized graphs as torch.export archives.
+
+The float modules follow from the weights, so only the quantized graphs are kept beside them. torch trusts its archives
+when it reads them, as twinkeel trusts who may write to its store.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConversionError
+from ..program import InputContract, Program
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.fx import GraphModule
+
+GRAPHS = ("quantized", "unfolded")
+DESCRIPTIVE = ("labels", "about", "minimum_ios")
+"""What a program says beside its numbers. A target's ``READS`` names what it writes into its artifacts."""
+
+
+def write_graph(graph: GraphModule, example: torch.Tensor, path: Path) -> None:
+    """One file, the same bytes from the same graph: no paths of this machine, no times.
+
+    Args:
+        example: an input of the graph's shape and dtype.
+    """
+    import torch
+
+    exported = torch.export.export(_bare(graph), (example,), strict=False)
+    for node in exported.graph.nodes:
+        for key in ("stack_trace", "from_node", "custom"):
+            node.meta.pop(key, None)
+    content = io.BytesIO()
+    torch.export.save(exported, content)
+    path.write_bytes(content.getvalue())
+
+
+def read_graph(content: bytes) -> GraphModule:
+    """The graph in what `write_graph` wrote."""
+    import torch
+    import torch.ao.quantization.fx._decomposed  # the operators that the graph calls
+
+    graph: GraphModule = torch.export.load(io.BytesIO(content)).module()  # type: ignore[assignment]
+    return graph
+
+
+def _bare(graph: GraphModule) -> GraphModule:
+    """A copy without the parameters that no node reads: the float weights behind the folded ones."""
+    from copy import deepcopy
+
+    bare = deepcopy(graph)
+    bare.graph.eliminate_dead_code()
+    read = {str(node.target) for node in bare.graph.nodes if node.op == "get_attr"}
+    for name, _ in [*bare.named_parameters(), *bare.named_buffers()]:
+        if name not in read:
+            owner, _, leaf = name.rpartition(".")
+            delattr(bare.get_submodule(owner), leaf)
+    bare.recompile()
+    return bare
+
+
+class SavedProgram(Program):
+    """A program whose modules are loaded when they are first asked for.
+
+    Args:
+        model: with the weights, in evaluation mode.
+        read: gives the content of a file of the saved program by its name.
+        settings: those of `DESCRIPTIVE` that may be read.
+    """
+
+    def __init__(
+        self, model: nn.Module, contract: InputContract, read: Callable[[str], bytes], settings: Mapping[str, Any]
+    ) -> None:
+        self.__dict__.update(settings, name="model", contract=contract, _model=model, _read=read)
+
+    @cached_property
+    def output_scale(self) -> float:  # type: ignore[override]
+        return float(json.loads(self._read("program.json"))["output_scale"])
+
+    @cached_property
+    def original(self) -> nn.Module:  # type: ignore[override]
+        from . import fold
+
+        return fold.Normalized(self._model, self.contract.mean, self.contract.std)
+
+    @cached_property
+    def folded(self) -> nn.Module:  # type: ignore[override]
+        from . import fold
+
+        return fold.fold(self._model, self.contract)
+
+    @cached_property
+    def quantized(self) -> GraphModule:  # type: ignore[override]
+        return read_graph(self._read("quantized.pt2"))
+
+    @cached_property
+    def quantized_unfolded(self) -> GraphModule:  # type: ignore[override]
+        return read_graph(self._read("unfolded.pt2"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in DESCRIPTIVE:
+            raise ConversionError(
+                f"the target reads the program's '{name}', which its READS does not name: a change of it would go "
+                f"unnoticed. Add '{name}' to READS in the target's module."
+            )
+        raise AttributeError(name)

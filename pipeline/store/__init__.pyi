@@ -1,0 +1,14 @@
+from . import workers as workers
+from .entries import Damaged as Damaged
+from .entries import Entry as Entry
+from .entries import Store as Store
+from .entries import Usage as Usage
+from .job import Job as Job
+from .job import Make as Make
+from .job import Workshop as Workshop
+from .job import is_no_room as is_no_room
+from .workers import Here as Here
+from .workers import Workers as Workers
+from .workers import count as count
+from .workers import one_thread as one_thread
+from .workers import peak_memory as peak_memory

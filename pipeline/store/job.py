@@ -1,0 +1,298 @@
+"""A job: what goes in, the key that follows from it, and where its result is found or made."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from .entries import Damaged, Entry, Store
+
+_FORMAT = 1
+"""Of keys and results; another number makes every result anew."""
+_PACKAGE = __name__.split(".", 1)[0]
+
+Make = Callable[[Path], None]
+"""Writes the result of a job into an empty folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A pure function of what goes in.
+
+    Attributes:
+        kind: which function; with the ingredients it makes the key.
+        name: for people, where `kind` does not say enough.
+        inputs: anything JSON can hold: hashes of other results, settings. Each is one reason to run again.
+        code: modules that compute the result; what they import of this project counts as well.
+        glue: modules whose own source counts, without what they import.
+        packages: distributions whose versions count.
+    """
+
+    kind: str
+    name: str
+    inputs: Mapping[str, Any]
+    code: tuple[str, ...]
+    glue: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def ingredients(self) -> dict[str, str]:
+        """Everything that the key is made of, by name, short enough to be shown."""
+        found = {name: _short(value) for name, value in self.inputs.items()}
+        found |= {f"version of {name}": _version(name) for name in self.packages}
+        found["code of twinkeel"] = code_digest(self.code, self.glue)
+        found["machine"] = f"{platform.system()} {platform.machine()}"
+        return found
+
+    @functools.cached_property
+    def key(self) -> str:
+        content = json.dumps([_FORMAT, self.kind, self.ingredients], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@functools.cache
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
+
+
+def _short(value: Any) -> str:
+    """The value where it is a few words, else its hash."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text if len(text) <= 80 else hashlib.sha256(text.encode()).hexdigest()
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between the ingredients of two jobs, in words."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            is_told = max(len(str(old)), len(str(new))) < 40
+            found.append(f"{name} changed" + (f" ({old or 'none'} -> {new or 'none'})" if is_told else ""))
+    return "; ".join(found) or "its result is gone from the store"
+
+
+@dataclass
+class Workshop:
+    """Finds the results of jobs, or makes them.
+
+    Attributes:
+        store: shared with other builds; None for a build without.
+        scratch: of this build alone: what the store does not take.
+        damaged: keys whose stored results are not to be used.
+        troubles: what the store could not do, in words.
+        asked: ingredients of all jobs so far, by name.
+    """
+
+    store: Store | None
+    scratch: Store
+    damaged: frozenset[str] = frozenset()
+    troubles: list[str] = field(default_factory=list)
+    asked: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def find(self, job: Job) -> Entry | None:
+        self.asked[job.name] = job.ingredients
+        return self.lookup(job.key)
+
+    def lookup(self, key: str) -> Entry | None:
+        entry = self.scratch.find(key)
+        if entry is not None or self.store is None or key in self.damaged:
+            return entry
+        try:
+            return self.store.find(key)
+        except Exception as error:  # drivers of remote stores raise anything
+            self._without(f"cannot be read ({type(error).__name__}: {error}); this build does without")
+            return None
+
+    def make(self, job: Job, make: Make) -> Entry:
+        """The job's result, made where it is not found.
+
+        Raises:
+            StoreError: there is no place for it, here neither.
+        """
+        found = self.find(job)
+        if found is not None:
+            return found
+        with tempfile.TemporaryDirectory(prefix="job-", dir=self.scratch.url) as name:
+            make(Path(name))
+            return self.keep(job, Path(name))
+
+    def keep(self, job: Job, folder: Path) -> Entry:
+        """Put a folder away as the result of a job."""
+        if self.store is not None:
+            try:
+                return self.store.put(job.key, job.name, job.ingredients, folder)
+            except Exception as error:
+                self._without(f"cannot be written ({type(error).__name__}: {error}); results are not kept", stays=True)
+        try:
+            return self.scratch.put(job.key, job.name, job.ingredients, folder)
+        except OSError as error:
+            raise StoreError(
+                f"no place for the result of '{job.name}' in '{self.scratch.url}': {error}. "
+                "Make room, or choose another folder with --out."
+            ) from error
+
+    def of(self, entry: Entry) -> Store:
+        """Where an entry's files lie."""
+        if self.store is None or self.scratch.find(entry.key) is not None:
+            return self.scratch
+        return self.store
+
+    def read(self, entry: Entry, name: str) -> bytes:
+        content: bytes = self._guarded(lambda: self.of(entry).read(entry, name), entry)
+        return content
+
+    def json(self, entry: Entry, name: str) -> Any:
+        return json.loads(self.read(entry, name))
+
+    def array(self, entry: Entry, name: str) -> Any:
+        return self._guarded(lambda: self.of(entry).array(entry, name), entry)
+
+    def fetch(self, entry: Entry, folder: Path, prefix: str = "") -> None:
+        self._guarded(lambda: self.of(entry).fetch(entry, folder, prefix), entry)
+
+    def remember(self, place: str) -> None:
+        """For the next `twinkeel build --explain`; a store that cannot is no trouble."""
+        try:
+            if self.store is not None:
+                self.store.remember(place, self.asked)
+        except Exception:  # the next explanation is shorter for it
+            return
+
+    def why(self, place: str, job: Job) -> str:
+        """Why a job has to run, by comparison with the latest build into `place`."""
+        before = {} if self.store is None else self.store.latest(place)
+        return changes(before[job.name], job.ingredients) if job.name in before else "it never ran"
+
+    def _guarded(self, read: Callable[[], Any], entry: Entry) -> Any:
+        """A store that fails in the middle of a build is as good as one with damaged files."""
+        try:
+            return read()
+        except Damaged:
+            raise
+        except OSError as error:
+            if is_no_room(error):  # here, where it was to be put
+                raise
+            raise Damaged(entry.key, f"{entry.name}: {error}") from error
+
+    def _without(self, trouble: str, *, stays: bool = False) -> None:
+        assert self.store is not None
+        line = f"the store '{self.store.url}' {trouble}"
+        if line not in self.troubles:
+            self.troubles.append(line)
+        if not stays:
+            self.store = None
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether a disk that is full or read-only is behind an error: what is tried next would fail as well."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def code_digest(modules: Iterable[str], glue: Iterable[str] = ()) -> str:
+    """SHA-256 of the sources of modules and of everything of this project that they import, at any depth.
+
+    Args:
+        glue: modules that count without what they import.
+    """
+    seen = {name: source[0] for name in glue if (source := _source(name)) is not None}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            source = _source(name)
+            if source is None:
+                continue
+            seen[name], imported = source
+            waiting += imported
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _source(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Hash of a module's source, and the modules of its package that it imports; None where there is no such module."""
+    path = _file(name)
+    if path is None:
+        return None
+    content = path.read_bytes()
+    digest = hashlib.sha256(content)
+    if b"templates" in content:  # a module that speaks of templates has them beside it
+        for template in sorted(p for p in (path.parent / "templates").rglob("*") if p.is_file()):
+            digest.update(template.read_bytes())
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return digest.hexdigest(), tuple(sorted(set(_imports(ast.parse(content), package))))
+
+
+def _file(name: str) -> Path | None:
+    """Where a module's source lies, found without importing it; None for a name that is something in a module."""
+    top, *rest = name.split(".", 2) if name.split(".")[0] == _PACKAGE else [name]
+    spec = importlib.util.find_spec(".".join([top, *rest[:1]]))
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin)
+    if len(rest) > 1:
+        path = path.parent.joinpath(*rest[1].split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return path if path.suffix == ".py" and path.is_file() else None
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Modules of this project that a source imports, in functions too; not those for types alone.
+
+    Of a room with a door, the modules behind the names that are taken from it.
+    """
+    for found, name, alias in _imported(tree, package):
+        if names := _door(found):
+            yield from filter(None, [names.get(name)])
+        elif names := _door(f"{found}.{name}"):
+            yield from filter(None, map(names.get, _attributes(tree, alias)))
+        else:
+            yield from (found, f"{found}.{name}")
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[tuple[str, str, str]]:
+    """(module, name, what it is called) of each import from this project."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            found = importlib.util.resolve_name(base, package) if node.level else base
+            if found.split(".")[0] == _PACKAGE:
+                yield from ((found, alias.name, alias.asname or alias.name) for alias in node.names)
+        else:
+            yield from _imported(node, package)
+
+
+def _attributes(tree: ast.AST, name: str) -> set[str]:
+    """What is read of a name: ``a`` and ``b`` where a source says ``name.a`` and ``name.b``."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == name}
+
+
+@functools.cache
+def _door(package: str) -> dict[str, str]:
+    """Name -> module of all that a room names in its ``__init__.pyi``; nothing where it has none."""
+    path = _file(f"{package}.__init__")
+    stub = None if path is None else path.with_suffix(".pyi")
+    if stub is None or not stub.is_file():
+        return {}
+    imports = [node for node in ast.parse(stub.read_bytes()).body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: f"{package}.{node.module or alias.name}" for node in imports for alias in node.names}

@@ -1,0 +1,189 @@
+"""Jobs side by side: one fresh process each, as many at a time as cores and memory allow."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from .. import streams
+from ..errors import TwinkeelError, WorkerError
+
+MEMORY = 1_500_000_000
+"""Bytes that a worker takes at most, its converter included; measured at width 1.0 and 224 pixels."""
+
+_UNSPOKEN = "ignore:resource_tracker:UserWarning"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def count() -> int:
+    """How many workers this machine carries: at most one a core, and one for each `MEMORY` that is free."""
+    return max(1, min(cores(), _free_memory() // MEMORY))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_memory() -> int:
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # a container's own bound, where there is one
+        group = Path("/sys/fs/cgroup")
+        bound = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        free = min(free, bound)
+    return free
+
+
+class Workers(Executor):
+    """Runs each call in a process of its own, which imports what this call needs and ends with it.
+
+    A process that dies, of a crash in native code or for want of memory, fails its own call and no other.
+    """
+
+    def __init__(self, number: int) -> None:
+        streams.fill()  # a pipe to a worker must not get the number of a stream
+        self.number = number
+        self._threads = ThreadPoolExecutor(number)
+        self._running: set[BaseProcess] = set()
+        self._is_stopped = False
+        # for multiprocessing's own process, which speaks of semaphores that a worker left when it crashed
+        if _UNSPOKEN not in sys.warnoptions:
+            sys.warnoptions.append(_UNSPOKEN)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._threads.submit(self._run, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """With `cancel_futures`, what runs is stopped too."""
+        if cancel_futures:
+            self._is_stopped = True
+            for process in list(self._running):
+                process.kill()
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def _run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        context = multiprocessing.get_context("spawn")
+        receiving, sending = context.Pipe(duplex=False)
+        if self._is_stopped:
+            raise WorkerError("the build was stopped")
+        with tempfile.NamedTemporaryFile(prefix="twinkeel-worker-", suffix=".log") as log:
+            process = context.Process(target=_work, args=(sending, log.name, function, args, kwargs), daemon=True)
+            process.start()
+            self._running.add(process)
+            sending.close()
+            try:
+                is_good, value = receiving.recv()
+            except EOFError:
+                process.join()
+                said = Path(log.name).read_text(errors="replace").strip()[-300:]
+                raise WorkerError(_death(process.exitcode) + (f"; its last words: {said}" if said else "")) from None
+            finally:
+                process.join()
+                self._running.discard(process)
+                receiving.close()
+        if is_good:
+            result: T = value
+            return result
+        raise value
+
+
+def _death(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code} and no result"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    cause = "out of memory, most likely" if name == "SIGKILL" else "a crash in a converter's or runtime's native code"
+    return f"its process was ended by {name}: {cause}"
+
+
+def _work(sending: Connection, log: str, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """In the new process: one call, its result or its error; what native code prints goes into the log."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quieten()
+    try:
+        outcome: tuple[bool, Any] = True, function(*args, **kwargs)
+    except Exception as error:
+        outcome = False, error
+    try:
+        sending.send(outcome)
+    except Exception as error:  # an exception or a value that does not travel
+        sending.send((False, TwinkeelError(f"{type(outcome[1]).__name__}: {outcome[1]} ({error})")))
+    sending.close()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed has nobody to work for."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def quieten() -> None:
+    """Before torch is imported: its threads sleep while they wait, and what converters print that means nothing to a
+    user (bars, missing GPU kernels, C++ log set-up) is left out."""
+    import logging
+
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # threads that wait in a loop make a build five times slower where another process wants the cores too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+
+
+@contextlib.contextmanager
+def one_thread() -> Any:
+    """torch on one thread: its sums, and so the last bits of a result, depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory() -> int:
+    """Largest memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class Here(Executor):
+    """Runs each call at once, in this process: for tests, and to look at a job with a debugger."""
+
+    number = 1
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
