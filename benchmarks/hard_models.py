@@ -18,18 +18,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli
 from twinkeel.pipeline.build import runner
 from twinkeel.pipeline.build.order import checked
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import ParityError
 from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.parity import verdict
 from twinkeel.pipeline.parity.measuring import run_all
-from twinkeel.pipeline.program.program import InputContract, evaluate
+from twinkeel.pipeline.program.evaluation import evaluate
+from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.stages import fold, ladder, train
+from twinkeel.pipeline.store import workers
 
 LARGEST = 64.0
 TARGETS = ("android/litert", "android/executorch", "ios/coreml")
@@ -158,7 +160,7 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
     )
     create = partial(mobilenet_v2.create, activation=activation)
     asked = checked(
-        config, cli._targets(), cli._kits(), create, cli.PLATFORMS, out, html_report.render, lambda *_: None
+        config, common.targets(), common.kits(), create, common.PLATFORMS, out, html_report.render, lambda *_: None
     )
     results = runner.build(asked, None, lambda *_: None).results
     images = data.rgba(digits.held_out.images)
@@ -166,7 +168,7 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
     print(f"{label}: float {100 * parity.accuracy(floating, digits.held_out.labels):.2f} %")
     for result in results:
         for row in result.rows:
-            run = cli._targets()[row.artifact.target].load(result.folder / row.artifact.path).run
+            run = common.targets()[row.artifact.target].load(result.folder / row.artifact.path).run
             logits = run_all(run, images)
             print(
                 f"  {row.artifact.target}: {100 * parity.accuracy(logits, digits.held_out.labels):.2f} %, agreement "
@@ -242,7 +244,7 @@ def _contract(resolution: int) -> InputContract:
 
 
 if __name__ == "__main__":
-    cli._quiet_converters()
+    workers.quieten()
     command, *rest = sys.argv[1:] or ["outliers"]
     {"rescaled": rescaled, "heavy": heavy, "outliers": outliers}[command](
         *map(int, rest or {"outliers": []}.get(command, [3]))

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.parity import limits as parity
-from twinkeel.pipeline.program.program import InputContract, evaluate
+from twinkeel.pipeline.program.evaluation import evaluate
+from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import fold, quantize
 
 MEAN, STD, SIZE, RUNS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, 200

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 from rich.table import Table
-from twinkeel.pipeline.cli import PLATFORMS
+from twinkeel.pipeline.cli.common import PLATFORMS
 from twinkeel.pipeline.config import Android, Ios
 from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.report import terminal as report

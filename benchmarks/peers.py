@@ -43,7 +43,8 @@ from torch import nn
 from twinkeel.model import count, mobilenet_v2
 from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.parity import limits as parity
-from twinkeel.pipeline.program.program import About, InputContract, Program, evaluate
+from twinkeel.pipeline.program.evaluation import evaluate
+from twinkeel.pipeline.program.program import About, InputContract, Program
 from twinkeel.pipeline.stages import fold, quantize
 from twinkeel.targets import _executorch, _onnx
 from twinkeel.targets.android import litert

@@ -185,9 +185,9 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2
-    from twinkeel.pipeline import cli
     from twinkeel.pipeline.build import runner
     from twinkeel.pipeline.build.order import checked
+    from twinkeel.pipeline.cli import common
     from twinkeel.pipeline.report import page as html_report
     from twinkeel.pipeline.store.entries import Store
 
@@ -195,7 +195,7 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     messages: list[str] = []
     say = lambda line, *_: messages.append(line)  # noqa: E731
     asked = checked(
-        config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, say
+        config, common.targets(), common.kits(), mobilenet_v2.create, common.PLATFORMS, out, html_report.render, say
     )
     root: Path = tmp_path_factory.getbasetemp()
     root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / f"{name}-build"

@@ -17,11 +17,11 @@ import pytest
 import torch
 from disturbed import TWINKEEL, ended, folders, start
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli
 from twinkeel.pipeline.build import steps
 from twinkeel.pipeline.build.explaining import explain
 from twinkeel.pipeline.build.order import checked
 from twinkeel.pipeline.build.steps import Site
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import manifest, outputs
 from twinkeel.pipeline.errors import TwinkeelError, VerifyError
@@ -69,7 +69,7 @@ def explained(config, build, tmp_path):
 def explain_all(config, build, tmp_path):
     out = build.folders["android"].parent
     asked = checked(
-        config, cli._targets(), cli._kits(), mobilenet_v2.create, cli.PLATFORMS, out, html_report.render, print
+        config, common.targets(), common.kits(), mobilenet_v2.create, common.PLATFORMS, out, html_report.render, print
     )
     (tmp_path / "scratch").mkdir(exist_ok=True)
     return list(explain(asked, Workshop(store=build.store, scratch=Store(str(tmp_path / "scratch")))))
@@ -126,7 +126,7 @@ def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     assert shop.find(steps.reference_job(site, "int8")) is not None
     missing = {
         f"{target.NAME} {precision}"
-        for target in cli._targets().values()
+        for target in common.targets().values()
         for precision in target.PRECISIONS
         if shop.find(steps.lower_job(site, target, precision)) is None
     }
@@ -237,7 +237,7 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same(project, tmp_path):
             build.send_signal(signal.SIGKILL)
             kills += 1
         build.communicate()
-        for platform in cli.PLATFORMS:  # whole, or not there
+        for platform in common.PLATFORMS:  # whole, or not there
             if (tmp_path / "out" / platform).exists():
                 manifest.verify(tmp_path / "out" / platform)
     assert start(project, tmp_path / "out", tmp_path / "store").wait(300) == 0
@@ -302,7 +302,7 @@ def test_a_store_of_no_use_is_done_without(project, tmp_path):
 def test_every_changed_byte_below_the_output_is_found(fixed_build, tmp_path):
     out = shutil.copytree(fixed_build.folders["android"].parent, tmp_path / "out")
     files = [p for p in sorted(out.rglob("*")) if p.is_file()]
-    holders = [out / platform / manifest.MANIFEST for platform in cli.PLATFORMS] + [out / outputs.INDEX]
+    holders = [out / platform / manifest.MANIFEST for platform in common.PLATFORMS] + [out / outputs.INDEX]
     assert outputs.verify(out) == len(files) - len(holders)  # which hold the hashes of the others, and seal themselves
     files = [p for p in files if p.stat().st_size]
     chance = np.random.default_rng(3)

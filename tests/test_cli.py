@@ -14,7 +14,8 @@ from PIL import Image
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import config as config_module
 from twinkeel.pipeline.build import order
-from twinkeel.pipeline.cli import _targets, cli
+from twinkeel.pipeline.cli import cli
+from twinkeel.pipeline.cli.common import targets
 from twinkeel.pipeline.errors import ConfigError, TwinkeelError
 
 HEAVY = (
@@ -33,8 +34,8 @@ HEAVY = (
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from twinkeel.pipeline import cli\n"
-        "try: cli.cli(['--help'])\n"
+        "import sys; from twinkeel.pipeline.cli import cli\n"
+        "try: cli(['--help'])\n"
         "except SystemExit: pass\n"
         f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"
     )
@@ -211,7 +212,7 @@ def test_what_an_old_ios_can_run_is_accepted(tmp_path):
     read = config_module.Config.model_validate(
         {"ios": {"minimum_deployment_target": "iOS15"}, "targets": {"ios/coreml": ["fp32", "fp16"]}}
     )
-    wanted = order.plan(read, _targets(), "ios")
+    wanted = order.plan(read, targets(), "ios")
     assert [(t.NAME, p) for t, p in wanted] == [("ios/coreml", "fp32"), ("ios/coreml", "fp16")]
 
 

@@ -10,7 +10,7 @@ import csv
 import json
 
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import manifest, outputs
 from twinkeel.pipeline.report import terminal as report
 
@@ -18,15 +18,15 @@ FLOOR = 0.95
 """Of the accuracy on held-out digits; far below what any training reached, far above one that went wrong."""
 
 
-@pytest.mark.parametrize("platform", cli.PLATFORMS)
+@pytest.mark.parametrize("platform", common.PLATFORMS)
 def test_every_artifact_of_every_target_is_verified(platform, default_build):
     result = default_build.results[platform]
     assert report.failures(result) == []
-    wanted = {(t.NAME, p) for t in cli._targets().values() if t.NAME.startswith(f"{platform}/") for p in t.PRECISIONS}
+    wanted = {(t.NAME, p) for t in common.targets().values() if t.NAME.startswith(f"{platform}/") for p in t.PRECISIONS}
     assert {(row.artifact.target, row.artifact.precision) for row in result.rows} == wanted
 
 
-@pytest.mark.parametrize("platform", cli.PLATFORMS)
+@pytest.mark.parametrize("platform", common.PLATFORMS)
 def test_the_model_has_learned_digits_and_every_artifact_knows_them(platform, default_build):
     result = default_build.results[platform]
     assert result.reference_accuracy["float"] >= FLOOR, result.reference_accuracy
@@ -36,7 +36,7 @@ def test_the_model_has_learned_digits_and_every_artifact_knows_them(platform, de
             assert row.accuracy >= FLOOR, f"{name}: {row.accuracy:.4f} of {result.reference_accuracy['float']:.4f}"
 
 
-@pytest.mark.parametrize("platform", cli.PLATFORMS)
+@pytest.mark.parametrize("platform", common.PLATFORMS)
 def test_the_folder_says_that_it_is_verified_and_was_trained_on_digits(platform, default_build):
     folder = default_build.folders[platform]
     listed = json.loads((folder / "manifest.json").read_text())

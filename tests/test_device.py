@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import device, evidence, manifest
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
@@ -155,7 +155,7 @@ def test_the_payload_of_a_program_is_replayed_in_its_place(make_ios, run_cli, on
         return shutil.copytree(path, work / "model.mlpackage")
 
     target = SimpleNamespace(NAME="ios/coreml", RUNTIME=coreml, payload=payload)
-    monkeypatch.setattr(cli, "_targets", lambda: {"ios/coreml": target})
+    monkeypatch.setattr(common, "targets", lambda: {"ios/coreml": target})
     result = run_cli("replay", folder)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert "skipped ios/coreml w4: ImportError: No module named 'executorch'" in result.output
@@ -163,13 +163,13 @@ def test_the_payload_of_a_program_is_replayed_in_its_place(make_ios, run_cli, on
 
 
 def test_every_core_ml_precision_has_a_device_limit():
-    for target in cli._targets().values():
+    for target in common.targets().values():
         if target.KERNELS == "coreml":
             assert set(target.PRECISIONS) <= set(device.DEVICE_LIMITS)
 
 
 def test_every_target_says_which_runtime_replays_it():
-    for target in cli._targets().values():
+    for target in common.targets().values():
         assert target.RUNTIME.UNITS and target.RUNTIME.EVIDENCE in ("runtime", "device"), target.NAME
         assert set(target.RUNTIME.PACKAGES) - {"torch"} <= {*target.PACKAGES}, target.NAME
     assert coreml.UNITS == device.UNITS

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.errors import ConversionError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
@@ -370,7 +370,7 @@ def shipped(finished):
 
 
 def drifted(path, target, recording, inputs, reference):
-    module = cli._targets()[target]
+    module = common.targets()[target]
     candidate = drift.candidates(module.trace(path), inputs, recording.layers, target)
     found = drift.compare(recording, reference, candidate, module.KERNELS)
     return drift.RuntimeDrift(targets=(target,), reference=reference, layers=found)
@@ -638,5 +638,5 @@ def test_an_empty_folder_is_a_clear_error(run_cli, tmp_path):
 
 
 def test_every_limit_of_a_layer_has_a_reason():
-    assert set(parity.LAYER_LIMITS) == {target.KERNELS for target in cli._targets().values()}
+    assert set(parity.LAYER_LIMITS) == {target.KERNELS for target in common.targets().values()}
     assert all(limit.reason for limits in parity.LAYER_LIMITS.values() for limit in limits)

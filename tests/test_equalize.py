@@ -11,7 +11,8 @@ from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.parity import limits as parity
-from twinkeel.pipeline.program.program import InputContract, evaluate, evaluate_batched
+from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
+from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import equalize, fold, quantize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

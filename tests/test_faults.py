@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import manifest
 from twinkeel.targets.ios import mil_executor
 
@@ -459,7 +459,7 @@ def _golden(folder):
 
 
 def _replay(folder, entry, changed):
-    content, target = manifest.read_manifest(folder), cli._targets()[entry["target"]]
+    content, target = manifest.read_manifest(folder), common.targets()[entry["target"]]
     return manifest.replay_artifact(folder, entry | {"path": str(changed)}, target, _golden(folder), content)
 
 
@@ -528,4 +528,4 @@ def test_other_instructions_than_the_cast_and_the_call_are_refused(fixed_build, 
     changed = tmp_path / "changed.pte"
     changed.write_bytes(bytes(serialize_pte_binary(file)))
     with pytest.raises(PackageError, match="a cast and one call of Core ML are known"):
-        cli._targets()["ios/executorch_coreml"].load(changed)
+        common.targets()["ios/executorch_coreml"].load(changed)

@@ -8,13 +8,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import finished, manifest
 from twinkeel.pipeline.errors import VerifyError
 from twinkeel.pipeline.parity import comparison
 from twinkeel.pipeline.report import terminal as report
 
-BOTH = pytest.mark.parametrize("platform", cli.PLATFORMS)
+BOTH = pytest.mark.parametrize("platform", common.PLATFORMS)
 
 
 def rows(result):
@@ -63,14 +63,14 @@ def test_evidence_says_what_ran(fixed_build):
 
 @BOTH
 def test_parity_from_files_alone_agrees(platform, fixed_build):
-    for name, checks in manifest.replay(fixed_build.folders[platform], cli._targets()):
+    for name, checks in manifest.replay(fixed_build.folders[platform], common.targets()):
         assert checks, name
         assert all(c.is_met for c in checks), f"{name}: {[str(c) for c in checks]}"
 
 
 def test_what_computes_with_the_same_kernels_gives_equal_logits(fixed_build):
     """How near runtimes with other kernels come is a limit of each, which the build has judged."""
-    targets = cli._targets()
+    targets = common.targets()
     found = finished.compare(list(fixed_build.folders.values()), targets)
     equal = {(a, b): found.equal[i][j] for i, a in enumerate(found.names) for j, b in enumerate(found.names)}
     assert {name for name in found.names if name in targets} == {
@@ -89,7 +89,7 @@ def test_one_artifact_is_not_compared_with_the_references_alone(fixed_build, tmp
     listed["artifacts"] = [a for a in listed["artifacts"] if a["target"] == "android/litert"]
     manifest.write(listed, copy / "manifest.json")
     with pytest.raises(VerifyError, match="fewer than two"):
-        finished.compare([copy], cli._targets())
+        finished.compare([copy], common.targets())
 
 
 def test_folders_of_two_builds_are_not_compared(fixed_build, tmp_path):
@@ -97,7 +97,7 @@ def test_folders_of_two_builds_are_not_compared(fixed_build, tmp_path):
     listed = json.loads((copy / "manifest.json").read_text())
     manifest.write(listed | {"output_scale": listed["output_scale"] * 2}, copy / "manifest.json")
     with pytest.raises(VerifyError, match="different models or images"):
-        finished.compare([fixed_build.folders["android"], copy], cli._targets())
+        finished.compare([fixed_build.folders["android"], copy], common.targets())
 
 
 def test_a_changed_artifact_is_found(fixed_build, tmp_path):
@@ -120,7 +120,7 @@ def test_an_artifact_that_computes_something_else_fails_parity(references, fixed
     listed = json.loads((copy / "manifest.json").read_text())
     listed["files"] = manifest.hash_files(copy)
     manifest.write(listed, copy / "manifest.json")
-    failed = {n for n, checks in manifest.replay(copy, cli._targets()) if not all(c.is_met for c in checks)}
+    failed = {n for n, checks in manifest.replay(copy, common.targets()) if not all(c.is_met for c in checks)}
     if references == "*":
         assert failed == {f"{entry['target']} {entry['precision']}" for entry in listed["artifacts"]}
     else:  # of those whose arithmetic the reference has to the last bit

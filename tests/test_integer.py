@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.data.sets import rgba
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.parity import limits as parity
@@ -101,7 +101,7 @@ def test_an_operation_without_known_arithmetic_is_named(small_program):
 
 def _check(program, images, folder):
     for name in ("android/litert", "android/executorch", "android/onnx"):
-        target = cli._targets()[name]
+        target = common.targets()[name]
         expected = program.logits(target.REFERENCES["int8"], images)
         run = target.load(target.build(program, "int8", folder / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])

@@ -8,14 +8,15 @@ import hard_models
 import numpy as np
 import pytest
 import torch
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ConversionError, ParityError
 from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
 from twinkeel.pipeline.program.graph import WEIGHTED, attribute, module_path
-from twinkeel.pipeline.program.program import InputContract, evaluate, evaluate_batched
+from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import calibration, fold, ladder, layerwise, qat, quantize, ranges
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -206,7 +207,7 @@ def test_every_runtime_computes_what_the_rung_promised(settings, shallow_program
     )
     images = data.rgba(few.held_out.images[:8])
     for name in INT8:
-        target = cli._targets()[name]
+        target = common.targets()[name]
         loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
         run = loaded.exact or loaded.run
         found = np.concatenate([run(image[None]) for image in images])
@@ -218,7 +219,7 @@ def test_relu_models_are_the_same_on_every_runtime(make_program, shallow_model, 
     program = make_program(shallow_model("relu"), 32)
     images = data.rgba(np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3), np.uint8))
     for name in INT8:
-        target = cli._targets()[name]
+        target = common.targets()[name]
         loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
         found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
         apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)

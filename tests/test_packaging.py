@@ -22,14 +22,3 @@ def test_the_wheel_holds_the_files_of_the_tree(tmp_path):
         if path.is_file() and path.suffix != ".pyc"
     }
     assert packed == tree
-
-
-def test_imports_point_one_way():
-    """model <- pipeline <- targets; only the command line sees all three."""
-    for folder, forbidden in (("model", ("pipeline", "targets")), ("pipeline", ("targets", "..model"))):
-        for path in (ROOT / folder).rglob("*.py"):
-            if path.name == "cli.py":
-                continue
-            imports = [line for line in path.read_text().splitlines() if line.lstrip().startswith(("from ", "import "))]
-            for line in imports:
-                assert not any(f"{name}" in line.split(" import ")[0] for name in forbidden), f"{path}: {line}"

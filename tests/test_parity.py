@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Limit
 from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.parity import limits as parity
 
 
 def test_every_precision_of_every_target_has_limits_with_reasons():
-    for target in cli._targets().values():
+    for target in common.targets().values():
         for precision in target.PRECISIONS:
             rows = parity.limits_for("lower", precision, [], target.EVIDENCE, target.KERNELS)
             assert rows and all(row.reason for row in rows), (target.NAME, precision)

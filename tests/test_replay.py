@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import device, evidence, machine, manifest, outputs, replay
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.parity import measuring as measure
@@ -175,7 +175,7 @@ def test_a_signature_goes_and_nothing_else_changes(build, toy):
 
 def test_a_machine_that_computes_something_else_fails_the_folder_until_it_does_not(build, toy, run_cli, monkeypatch):
     out, targets = build("fine"), both(toy())
-    monkeypatch.setattr(cli, "_targets", lambda: targets)
+    monkeypatch.setattr(common, "targets", lambda: targets)
     monkeypatch.setenv("TOY_FACTOR", "1.01")
     result = run_cli("replay", out)
     assert isinstance(result.exception, ParityError) and "4 checks of" in str(result.exception)
@@ -214,7 +214,7 @@ def test_evidence_that_was_added_is_told_from_a_builds_own(build, toy):
 
 def test_the_command_says_what_did_not_run_and_why(build, toy, run_cli, monkeypatch):
     targets = both(toy())
-    monkeypatch.setattr(cli, "_targets", lambda: targets)
+    monkeypatch.setattr(common, "targets", lambda: targets)
     result = run_cli("replay", build("raises") / "android")
     assert isinstance(result.exception, ParityError)
     assert ": the artifact did not run: ValueError: no model" in result.output and "lower" not in result.output
@@ -260,7 +260,7 @@ def test_what_gives_no_sign_of_life_is_ended_and_nothing_recorded(build, toy):
 def test_a_runtime_that_is_missing_is_named_and_skipped(build, toy, run_cli, monkeypatch):
     targets = Targets(toy(), toy("toy_absent", NAME="Absent", MODULES=("no_such_module.deep",)))
     out = build("fine", targets=("android/toy", "android/toy1"))
-    monkeypatch.setattr(cli, "_targets", lambda: targets)
+    monkeypatch.setattr(common, "targets", lambda: targets)
     result = run_cli("replay", out / "android")
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert "skipped Absent: not installed: no module 'no_such_module'" in result.output
@@ -491,7 +491,7 @@ def values(found):
 
 
 def test_all_runtimes_that_are_installed_here(folder):
-    found = values(run(folder, cli._targets()))
+    found = values(run(folder, common.targets()))
     assert len(found) == 5
     assert found["android/litert int8"]["equal_logits"] >= 0.999, found
     assert all(found[f"android/{name} fp32"]["snr_db"] >= 90 for name in ("litert", "onnx", "executorch")), found
@@ -532,7 +532,7 @@ def test_numpy_pydantic_click_and_rich_are_all_that_is_needed_beside_a_runtime(f
 def test_arm64_under_qemu(folder, arm64, monkeypatch, processor):
     """LiteRT's int8 is XNNPACK's to the bit on every instruction set; onnxruntime's is held to its limits alone."""
     monkeypatch.setenv("CPU", processor)
-    targets, said = cli._targets(), []
+    targets, said = common.targets(), []
     if processor == "max":  # for time; what is known of another processor holds for this one as well
         targets = {"android/litert": targets["android/litert"]}
     found = values(run(folder, targets, arm64, said=said))
@@ -554,7 +554,7 @@ def test_arm64_under_qemu(folder, arm64, monkeypatch, processor):
 def test_a_weight_that_was_changed(folder, arm64, monkeypatch, run_cli):
     """As it is, its file is named; sealed again, as someone does who cheats, the replay names artifact and metric."""
     monkeypatch.setenv("CPU", "cortex-a53")
-    monkeypatch.setattr(cli, "_targets", lambda: {"android/litert": litert})
+    monkeypatch.setattr(common, "targets", lambda: {"android/litert": litert})
     path = folder / "litert" / "small-int8.tflite"
     whole = path.read_bytes()
     place = first_weights(whole)

@@ -7,8 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from twinkeel.pipeline import cli
 from twinkeel.pipeline.build import order
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config, load
 from twinkeel.pipeline.data.pixels import model_input
 from twinkeel.pipeline.delivery import folder as folder_module
@@ -22,7 +22,7 @@ def choice(platform, text, tmp_path):
     """(pair, lines) for a configuration."""
     (tmp_path / "twinkeel.toml").write_text(text)
     config, lines = load(tmp_path / "twinkeel.toml"), []
-    pairs = order.plan(config, cli._targets(), platform)
+    pairs = order.plan(config, common.targets(), platform)
     return sdk.chosen(config, platform, pairs, lambda line, *_: lines.append(line)), lines
 
 
@@ -113,7 +113,7 @@ def test_a_kit_tells_what_is_open_and_what_there_is_to_say_against_the_float_mod
     for entry in content["artifacts"]:
         entry["parity"] = "open"
     pair = (f"{platform}/{pair}", "int8")
-    folder_module._write_kit(Config(), content, golden, folder, pair, cli._kits()[platform], lambda _: None)
+    folder_module._write_kit(Config(), content, golden, folder, pair, common.kits()[platform], lambda _: None)
     told = (folder / "sdk/README.md").read_text()
     assert "When it was built, the artifact was verified as far as the images of its build can tell" in told
     assert "Of the float model itself: accepted (a reason): the float model answers 3 of 8" in told
@@ -127,6 +127,6 @@ def test_an_artifact_that_is_not_verified_gets_no_kit(fixed_build, tmp_path):
     for entry in content["artifacts"]:
         entry["parity"] = "failed"
     pair = ("android/litert", "int8")
-    folder_module._write_kit(Config(), content, golden, tmp_path, pair, cli._kits()["android"], lines.append)
+    folder_module._write_kit(Config(), content, golden, tmp_path, pair, common.kits()["android"], lines.append)
     assert lines == ["sdk: none, since android/litert int8 is not verified"]
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from twinkeel.pipeline.data.sets import rgba
 from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.parity import sensitivity
 from twinkeel.pipeline.program import layers
-from twinkeel.pipeline.program.program import evaluate
+from twinkeel.pipeline.program.evaluation import evaluate
 
 IMAGES = rgba(np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), np.uint8))
 

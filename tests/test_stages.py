@@ -10,8 +10,9 @@ from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.program import compress
+from twinkeel.pipeline.program.evaluation import evaluate
 from twinkeel.pipeline.program.graph import attribute
-from twinkeel.pipeline.program.program import InputContract, evaluate
+from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import fold, history, quantize, train
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -24,7 +24,9 @@ def load(path):
     print("a runtime's own words", flush=True)
     return Loaded(run=lambda pixels: pixels.reshape(1, -1)[:, :5].astype("float32"))
 """
-WITH_TOY = "import toy; from twinkeel.pipeline import cli; cli._targets = lambda: {toy.NAME: toy}; cli.main()"
+WITH_TOY = (
+    "import toy; from twinkeel.pipeline.cli import common, main; common.targets = lambda: {toy.NAME: toy}; main()"
+)
 
 
 def twinkeel(*arguments, code=MAIN, closed=(), **streams):
@@ -104,7 +106,7 @@ def test_standard_output_on_a_full_disk_is_one_error(arguments, tmp_path):
 
 @FULL
 def test_so_is_what_a_library_left_to_be_written(tmp_path):
-    code = "from twinkeel.pipeline import cli; cli.list_targets.callback = lambda: print('a word'); cli.main()"
+    code = "from twinkeel.pipeline.cli import common, looking, main; looking.list_targets.callback = lambda: print('a word'); main()"
     with Path("/dev/full").open("w") as full:
         done = twinkeel("targets", code=code, stdout=full)
         assert (done.returncode, done.stderr) == (1, NO_ROOM)
@@ -150,7 +152,7 @@ def test_a_reader_that_has_gone_ends_the_command_without_a_word(arguments, strea
 
 
 def test_a_pipe_that_does_not_wait_gets_everything():
-    code = "from twinkeel.pipeline import cli; cli.list_targets.callback = lambda: cli._echo('x' * 10**6); cli.main()"
+    code = "from twinkeel.pipeline.cli import common, looking, main; looking.list_targets.callback = lambda: common.echo('x' * 10**6); main()"
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with os.fdopen(reading) as stream:

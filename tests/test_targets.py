@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from twinkeel.pipeline import cli
+from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.files import digest
 
 # targets that share their code are asked once
-MODULES = {target.build.__module__: name for name, target in reversed(cli._targets().items())}
-ARTIFACTS = [(name, precision) for name in MODULES.values() for precision in cli._targets()[name].PRECISIONS]
+MODULES = {target.build.__module__: name for name, target in reversed(common.targets().items())}
+ARTIFACTS = [(name, precision) for name in MODULES.values() for precision in common.targets()[name].PRECISIONS]
 
 
 @pytest.mark.parametrize(("name", "precision"), ARTIFACTS)
 def test_two_builds_give_equal_bytes(name, precision, shallow_program, tmp_path):
     """Files whose modes a build does not choose are as anyone may read them."""
-    target = cli._targets()[name]
+    target = common.targets()[name]
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     first, second = (target.build(shallow_program, precision, tmp_path / f / f"x{target.SUFFIX}") for f in ("a", "b"))

@@ -1,4 +1,5 @@
-from . import layers as layers, references as references
+from . import layers as layers
+from . import references as references
 from .artifact import Artifact as Artifact
 from .artifact import Classify as Classify
 from .artifact import LayerValue as LayerValue
@@ -9,6 +10,8 @@ from .artifact import Target as Target
 from .artifact import Trace as Trace
 from .artifact import seal as seal
 from .compress import PackedWeight as PackedWeight
+from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_batched as evaluate_batched
 from .graph import ACTIVATIONS as ACTIVATIONS
 from .graph import CLAMP as CLAMP
 from .graph import WEIGHTED as WEIGHTED
@@ -16,13 +19,11 @@ from .graph import attribute as attribute
 from .graph import module_path as module_path
 from .layers import Layer as Layer
 from .layers import Recording as Recording
+from .program import REFERENCES as REFERENCES
+from .program import UNROUNDED as UNROUNDED
 from .program import About as About
 from .program import InputContract as InputContract
 from .program import Program as Program
-from .program import REFERENCES as REFERENCES
-from .program import UNROUNDED as UNROUNDED
 from .program import describe_reference as describe_reference
-from .program import evaluate as evaluate
-from .program import evaluate_batched as evaluate_batched
 from .program import is_quantized as is_quantized
 from .references import ORIGINAL as ORIGINAL

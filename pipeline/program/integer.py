@@ -34,13 +34,13 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
 from ..errors import ConversionError
+from .evaluation import batches
 from .graph import ACTIVATIONS, CLAMP, WEIGHTED
-from .program import batches
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-    from .program import See
+    from .evaluation import See
 
 aten = torch.ops.aten
 _MULTIPLIER_BITS = 20

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .evaluation import See, evaluate, evaluate_quantized
+
 if TYPE_CHECKING:
-    import torch
     from torch import nn
     from torch.fx import GraphModule
 
@@ -29,12 +30,6 @@ REFERENCES = {
     "w4": "float with weights from 4-bit palettes",
 }
 """What an artifact can be compared with, by key."""
-
-See = Callable[[str, "torch.Tensor"], None]
-"""Is given the name of each quantizer in a graph, in order of execution, and the steps that it gave for an image."""
-
-_PIXELS_AT_ONCE = 32 * 32 * 32
-"""Small images are faster together; of large ones the work itself takes the time."""
 
 UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
@@ -175,84 +170,3 @@ class Program:
             is_rounded = not key.endswith(UNROUNDED)
             return evaluate_quantized(module, images, is_rounded=is_rounded, see=see)  # type: ignore[arg-type]
         return evaluate(module, images)
-
-
-def evaluate_quantized(
-    module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True, see: See | None = None
-) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of a PT2E graph with all sums in float64.
-
-    Products of int8 values and their sums are exact in float64, as they are in the runtimes' int32. In float32 the
-    sums depend on the memory layout, and a value near a rounding boundary falls to either side.
-
-    Args:
-        is_rounded: False leaves the rounding of activations out, not their clipping. The logits then follow each
-            weight, and a copy of the program with one weight a step off differs.
-        see: is given what each quantizer gives, for one image at a time.
-    """
-    import torch
-    from torch.fx import Interpreter, Node
-
-    class Exact(Interpreter):
-        def run_node(self, n: Node) -> object:
-            if n.op == "call_module":
-                return None  # a guard on the number of images
-            name = str(n.target)
-            if n.op == "call_function" and "quantize_per_tensor" in name:
-                args, _ = self.fetch_args_kwargs_from_env(n)
-                x, scale, zero_point, low, high, dtype = args  # type: ignore[misc]
-                if ".dequantize" in name:
-                    return (x.double() - zero_point) * scale
-                if not is_rounded:
-                    return (x.double() / scale + zero_point).clamp(low, high)
-                steps = (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype)
-                if see is not None:
-                    see(n.name, steps)
-                return steps
-            value = super().run_node(n)
-            is_float = isinstance(value, torch.Tensor) and value.dtype == torch.float32
-            return value.double() if is_float else value  # type: ignore[union-attr]
-
-    exact = Exact(module)
-    with torch.no_grad():
-        parts = [exact.run(torch.from_numpy(some)).float().numpy() for some in batches(images, see)]
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
-
-
-def batches(images: NDArray[np.uint8], see: See | None) -> list[NDArray[np.uint8]]:
-    """Images ``(N, H, W, 4)`` in parts for a graph whose sums are exact, so that their number changes no logit; one at
-    a time where each is to be seen."""
-    size = 1 if see is not None else max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
-    return [images[start : start + size] for start in range(0, len(images), size)]
-
-
-def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of a graph that was exported with one image, in torch's float32.
-
-    Many times faster than `evaluate_quantized`, and good enough for SNR and accuracy; not for the last bit.
-    """
-    import torch
-    from torch.fx import Interpreter, Node
-
-    class Unguarded(Interpreter):
-        def run_node(self, n: Node) -> object:
-            return None if n.op == "call_module" else super().run_node(n)  # a guard on the number of images
-
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(images), batch):
-            result = Unguarded(module).run(torch.from_numpy(images[start : start + batch]))
-            parts.append((result[0] if isinstance(result, (tuple, list)) else result).numpy())
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
-
-
-def evaluate(module: nn.Module, images: NDArray[np.uint8], batch: int = 1) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of RGBA images ``(N, H, W, 4)``."""
-    import torch
-
-    with torch.no_grad():
-        parts = [module(torch.from_numpy(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits

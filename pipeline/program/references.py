@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from .. import data as data_module
 from .artifact import Target
+from .evaluation import evaluate
 from .layers import Recording, watch
-from .program import UNROUNDED, Program, evaluate, is_quantized
+from .program import UNROUNDED, Program, is_quantized
 
 GOLDEN_IMAGES = 8
 ORIGINAL = "original"

@@ -1,0 +1,63 @@
+"""The command `twinkeel`: its groups of commands, its errors and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from .. import streams
+from ..errors import TwinkeelError
+from . import cache, common, looking, making, proving
+
+GROUPS = (making, proving, looking, cache)
+"""In the order of the help; each names its ``TITLE`` and its ``COMMANDS``."""
+
+
+class Grouped(click.Group):
+    """A group whose help shows its commands under titles."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        longest = max(map(len, self.commands))
+        for group in GROUPS:
+            with formatter.section(group.TITLE):
+                rows = [(str(c.name).ljust(longest), c.get_short_help_str(200)) for c in group.COMMANDS]
+                formatter.write_dl(rows)
+
+
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="twinkeel")
+def cli() -> None:
+    """One torch vision model in; verified Android and iOS artifacts out."""
+
+
+for group in GROUPS:
+    for command in group.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: a `TwinkeelError` becomes one message and an exit code."""
+    streams.prepare()
+    code = 1
+    with contextlib.suppress(BrokenPipeError):  # of an error that nobody reads, the exit code is left
+        try:
+            code = _run()
+        except click.ClickException as error:
+            code = error.exit_code
+            error.show(file=sys.stderr)
+        except click.Abort:
+            common.echo("stopped", is_error=True)
+        except TwinkeelError as error:
+            code = error.exit_code
+            common.echo(f"error: {error}", is_error=True)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The command, and all of its output written: as Python ends, what cannot be is beyond every error."""
+    try:
+        return cli.main(standalone_mode=False) or 0
+    finally:
+        sys.stdout.flush()

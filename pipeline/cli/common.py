@@ -1,0 +1,160 @@
+"""What several commands take, find and say."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from ..errors import ConfigError, ParityError, VerifyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..build import Architecture
+    from ..config import Config
+    from ..data import Dataset
+    from ..delivery import Kit
+    from ..parity import Check
+    from ..program import Program, Target
+    from ..saying import Say
+    from ..store import Store
+
+PLATFORMS = ("android", "ios")
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers: NaN is in every range of click's, and infinity in those without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def config_option(function: Any) -> Any:
+    kind = click.Path(path_type=Path)
+    return click.option(
+        "-c", "--config", "path", type=kind, help="twinkeel.toml; without it ./twinkeel.toml or the defaults."
+    )(function)
+
+
+def out_option(function: Any) -> Any:
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder.")(
+        function
+    )
+
+
+def store_option(function: Any) -> Any:
+    return click.option(
+        "--store",
+        "store_url",
+        envvar="TWINKEEL_STORE",
+        help="Where results are kept, a folder or an address that fsspec knows; 'none' keeps nothing.",
+    )(function)
+
+
+def echo(text: str, *, is_error: bool = False) -> None:
+    """A line to the stream as it is: click would write UTF-8 to one that takes ASCII alone."""
+    click.echo(text, file=sys.stderr if is_error else sys.stdout)
+
+
+def targets() -> dict[str, Target]:
+    """Every module below `targets/<platform>/` whose name has no leading underscore."""
+    found: dict[str, Target] = {}
+    for platform in PLATFORMS:
+        package = importlib.import_module(f"twinkeel.targets.{platform}")
+        for entry in pkgutil.iter_modules(package.__path__):
+            if not entry.name.startswith("_") and not entry.ispkg:
+                module = importlib.import_module(f"{package.__name__}.{entry.name}")
+                if hasattr(module, "NAME"):  # a tool that lives beside the targets has none
+                    found[module.NAME] = cast("Target", module)
+    return found
+
+
+def kits() -> dict[str, Kit]:
+    """The package ``sdk`` of every platform."""
+    return {p: cast("Kit", importlib.import_module(f"twinkeel.targets.{p}.sdk")) for p in PLATFORMS}
+
+
+def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]) -> None:
+    """One line a check, then what the build counted on all images; a ParityError where a check is not met, here or where
+    the folder was built or ran before."""
+    from ..delivery import manifest
+    from ..reading import shown
+
+    failed = 0
+    for name, checks in results:
+        for check in checks:
+            echo(f"{'ok    ' if check.is_met else 'FAILED'} {name}: {check}")
+            failed += not check.is_met
+    marked = []
+    for folder in folders:
+        content = manifest.read_manifest(folder)
+        for line in manifest.counted(content):
+            echo(f"build  {line}")
+        for line in content.get("doubts", []):
+            echo(f"build  WARNING {shown(line, 1000)}")
+        if unmet := manifest.unmet(content):
+            marked.append(f"'{folder}' is marked as failed: " + "; ".join(unmet[:5]) + ("; ..." if unmet[5:] else ""))
+    names = ", ".join(f"'{folder}'" for folder in folders)
+    failures = [f"{failed} checks of {names} failed"] if failed else []
+    if failures or marked:
+        raise ParityError("\n".join([*failures, *marked]))
+
+
+def read_config(path: Path | None) -> Config:
+    from .. import config
+
+    default = Path("twinkeel.toml")
+    read = config.load(path if path is not None else default if default.is_file() else None)
+    config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
+    return read
+
+
+def architecture(config: Config) -> Architecture:
+    from ..build import Architecture
+
+    return Architecture(module=f"twinkeel.model.{config.model.name}", options={"activation": config.model.activation})
+
+
+def ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:
+    """The program and its images as the configuration asks for them, to be looked at whatever int8 is worth."""
+    from ..build import runner
+
+    return runner.ungated_program(config, architecture(config), store_of(config, store_url), out, say)
+
+
+def store_of(config: Config, url: str | None) -> Store | None:
+    """By the command, the environment, the configuration, or where this user's caches lie; None for 'none'."""
+    from ..store import Store
+
+    if url == "none":
+        return None
+    if not (chosen := url or config.store.url):
+        import platformdirs
+
+        chosen = str(platformdirs.user_cache_path("twinkeel") / "store")
+    return Store(chosen)
+
+
+def given_store(path: Path | None, url: str | None) -> Store:
+    store = store_of(read_config(path), url)
+    if store is None:
+        raise ConfigError("--store none is no store. Give a folder or an address, or leave --store out.")
+    return store
+
+
+def platform_folders(out: Path) -> list[Path]:
+    """The platforms' folders below `out`; a VerifyError where there is none."""
+    folders = [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
+    if not folders:
+        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
+    return folders

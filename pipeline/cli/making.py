@@ -1,0 +1,147 @@
+"""Commands that make: a configuration, weights, and the artifacts of both platforms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigError, ParityError
+from . import common
+
+if TYPE_CHECKING:
+    from ..build import Order
+    from ..store import Store
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), default=Path("twinkeel.toml"))
+def init(path: Path) -> None:
+    """Write a commented twinkeel.toml with every setting at its default."""
+    from .. import config
+
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(config.template())
+    except FileExistsError as error:
+        raise ConfigError(
+            f"'{path}' exists already; it is left as it is. Name another file: twinkeel init PATH"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"cannot write '{path}': {error}") from error
+    common.echo(f"wrote {path}")
+
+
+@click.command()
+@common.config_option
+@common.out_option
+@common.store_option
+def train(path: Path | None, out: Path, store_url: str | None) -> None:
+    """Train or load the weights and write them as safetensors."""
+    from ..build import runner
+    from ..delivery import outputs
+    from ..report import terminal as report
+
+    config = common.read_config(path)
+    with report.progress(report.console()) as say:
+        files = runner.weights(config, common.architecture(config), common.store_of(config, store_url), out, say)
+    outputs.add(out, files)
+    common.echo(f"wrote {out / f'{config.project.name}.safetensors'}")
+
+
+@click.command()
+@click.argument("platform", type=click.Choice([*common.PLATFORMS, "all"]))
+@common.config_option
+@common.out_option
+@common.store_option
+@click.option("--jobs", type=click.IntRange(1), help="Worker processes; by cores and memory without it.")
+@click.option("--explain", is_flag=True, help="Say what would run and why, and do nothing.")
+@click.option("--json", "is_json", is_flag=True, help="The result as JSON on standard output, progress elsewhere.")
+@click.option("--quiet", is_flag=True, help="Nothing but errors.")
+def build(
+    platform: str,
+    path: Path | None,
+    out: Path,
+    store_url: str | None,
+    jobs: int | None,
+    explain: bool,
+    is_json: bool,
+    quiet: bool,
+) -> None:
+    """Build every artifact of a platform, or of all, and prove it against torch."""
+    from ..build import order, runner
+    from ..report import page as html_report
+    from ..report import terminal as report
+    from ..store import workers
+
+    if explain and quiet and not is_json:
+        raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
+    workers.quieten()
+    config = common.read_config(path)
+    console = report.console(is_error=is_json, is_quiet=quiet)
+    platforms = common.PLATFORMS if platform == "all" else (platform,)
+    store = common.store_of(config, store_url)
+    with report.progress(console) as say:
+        asked = order.checked(
+            config,
+            common.targets(),
+            common.kits(),
+            common.architecture(config),
+            platforms,
+            out,
+            html_report.render,
+            say,
+        )
+        if explain:
+            _explain(asked, store, is_json=is_json)
+            return
+        built = runner.build(asked, store, say, None, jobs)
+        if store is not None and built.ran:
+            runner.keep_within(store, config, say)
+    for result in built.results:
+        report.print_result(result, console)
+    if is_json:
+        common.echo(report.as_json(built))
+    if built.comparison is not None:
+        report.print_comparison(built.comparison, console)
+    for name in built.files:
+        console.print(f"wrote {out / name}", markup=False)
+    if not built.ran:
+        console.print("nothing to do: all results were in the store", markup=False)
+    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in built.results if not r.is_verified]
+    if failed:
+        raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
+    for result in built.results:
+        count = sum(row.state == "open" for row in result.rows)
+        rest = f", {count} of {len(result.rows)} artifacts with an open verdict" if count else ""
+        console.print(f"all verified: {result.folder}{rest}", markup=False)
+
+
+def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
+    """Print what a build would do."""
+    import json
+    import tempfile
+    from dataclasses import asdict
+
+    from ..build import explain
+    from ..store import Store, Workshop
+
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = list(explain(asked, Workshop(store=store, scratch=Store(scratch))))
+    if is_json:
+        common.echo(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    for line in lines:
+        state = "may run" if line.is_open else "runs" if line.why else "kept"
+        common.echo(f"{state:7}  {line.name}{f': {line.why}' if line.why else ''}")
+    runs, may = sum(bool(line.why) for line in lines), sum(line.is_open for line in lines)
+    if not runs:
+        common.echo(f"nothing to do: all {len(lines)} are there")
+        return
+    more = f", {may} more as far as these come out different" if may else ""
+    common.echo(f"{runs - may} of {len(lines)} jobs would run{more}")
+
+
+TITLE = "Build"
+COMMANDS = (build, init, train)

@@ -1,0 +1,177 @@
+"""The house: its rooms, their doors, and the one direction of its imports, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "twinkeel"
+ROOMS = ("store", "data", "program", "tasks", "parity", "stages", "delivery", "report", "build", "cli")
+"""Of the pipeline, in the order of the imports: a room knows those before it and the modules beside them all."""
+TOP = ("model", "pipeline", "targets")
+
+
+def sources(root: Path = ROOT) -> dict[str, str]:
+    """Source by dotted name, stubs of the doors as ``room.__init__.pyi``."""
+    found = {}
+    for top in TOP:
+        for path in (root / top).rglob("*.py*"):
+            if path.suffix in (".py", ".pyi") and "templates" not in path.parts:
+                name = ".".join((PACKAGE, *path.relative_to(root).with_suffix("").parts))
+                found[name + (".pyi" if path.suffix == ".pyi" else "")] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imports(name: str, source: str) -> Iterator[tuple[str, str]]:
+    """(module, name taken from it) of all that a source imports from this project, in functions and for types too."""
+    package = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module.split(".")[0] == PACKAGE:
+                yield from ((module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+
+
+def doors(files: Mapping[str, str]) -> dict[str, set[str]]:
+    """By room, the names that its door has."""
+    found = {}
+    for room in ROOMS:
+        stub = files.get(f"{PACKAGE}.pipeline.{room}.__init__.pyi", "")
+        found[room] = {alias.name for n in ast.parse(stub).body if isinstance(n, ast.ImportFrom) for alias in n.names}
+    return found
+
+
+def room_of(name: str) -> str:
+    """The room of a module of the pipeline; empty for those that stand beside the rooms."""
+    parts = name.split(".")
+    return parts[2] if parts[1] == "pipeline" and len(parts) > 2 and parts[2] in ROOMS else ""
+
+
+def faults(files: Mapping[str, str]) -> list[str]:
+    """What breaks the rules of the house, one line each."""
+    known, found = doors(files), []
+    for name, source in files.items():
+        top, here = name.split(".")[1], room_of(name)
+        if name.endswith(".pyi"):
+            continue
+        for module, taken in imports(name, source):
+            parts = module.split(".")
+            if len(parts) < 2:
+                continue
+            where = f"{name} takes {taken or 'all'} from {module}"
+            if TOP.index(parts[1]) > TOP.index(top) and here != "cli":
+                found.append(f"back up: {where}")
+            elif parts[1] == "model" and top != "model" and here != "cli":
+                found.append(f"a model: {where}")
+            if parts[1] != "pipeline":
+                continue
+            other = parts[2] if len(parts) > 2 else taken
+            if other not in ROOMS or other == here:
+                continue
+            if top == "pipeline" and (not here or ROOMS.index(other) > ROOMS.index(here)):
+                found.append(f"back up: {where}")
+            elif len(parts) > 3:
+                found.append(f"through a window: {where}")
+            elif len(parts) == 3 and taken not in known[other]:
+                found.append(f"no such name at the door: {where}")
+    return found
+
+
+def graph(files: Mapping[str, str]) -> dict[str, set[str]]:
+    """Module -> the modules that it imports at any time, doors opened."""
+    behind = {}
+    for room in ROOMS:
+        stub = files.get(f"{PACKAGE}.pipeline.{room}.__init__.pyi")
+        for module, taken in imports(f"{PACKAGE}.pipeline.{room}.__init__", stub or ""):
+            behind[f"{PACKAGE}.pipeline.{room}", taken] = module if module in files else f"{module}.{taken}"
+    found: dict[str, set[str]] = {}
+    for name, source in files.items():
+        if name.endswith((".pyi", "__init__")):
+            continue
+        found[name] = set()
+        for module, taken in imports(name, source):
+            for one in (behind.get((module, taken)), f"{module}.{taken}", module):
+                if one in files:
+                    found[name].add(one)
+                    break
+    return found
+
+
+def test_imports_go_one_way_and_through_doors():
+    assert faults(sources()) == []
+
+
+def test_no_circle_of_files():
+    files = sources()
+    # a target's type is a module of the project, and a saved program is a program: these name each other for types alone
+    try:
+        list(graphlib.TopologicalSorter(graph(files)).static_order())
+    except graphlib.CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_a_door_has_no_name_that_nobody_asks_for():
+    files = sources()
+    used = {room: set() for room in ROOMS}
+    for name, source in files.items():
+        aliases = {}
+        for module, taken in imports(name, source):
+            parts = module.split(".")
+            if len(parts) == 3 and parts[1] == "pipeline" and parts[2] in ROOMS and parts[2] != room_of(name):
+                used[parts[2]].add(taken)
+            elif module == f"{PACKAGE}.pipeline" and taken in ROOMS:
+                aliases[taken] = taken
+        if aliases:
+            text = ast.parse(source)
+            names = {
+                a.asname or a.name: a.name for n in ast.walk(text) if isinstance(n, ast.ImportFrom) for a in n.names
+            }
+            for node in ast.walk(text):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    room = names.get(node.value.id, "")
+                    if room in aliases:
+                        used[room].add(node.attr)
+    unused = {room: sorted(names - used[room]) for room, names in doors(files).items() if names - used[room]}
+    assert unused == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        ("pipeline.parity.verdict", "from ..build import Order", "back up"),
+        ("pipeline.data.sets", "def f():\n    from ..program import Program", "back up"),
+        ("pipeline.errors", "from .store import Store", "back up"),
+        ("pipeline.report.page", "from ..parity.verdict import drop_of", "through a window"),
+        ("pipeline.report.page", "from ..parity import tested", "no such name at the door"),
+        ("pipeline.stages.fold", "from ...model import mobilenet_v2", "a model"),
+        ("pipeline.delivery.sdk", "import twinkeel.targets.android", "back up"),
+        ("targets.android.litert", "from twinkeel.pipeline.program.program import Program", "through a window"),
+        ("model.blocks", "from ..pipeline.errors import ConfigError", "back up"),
+    ],
+)
+def test_what_breaks_the_rules_is_found(name, line, told):
+    files = sources()
+    files[f"{PACKAGE}.{name}"] += f"\n{line}\n"
+    (fault,) = faults(files)
+    assert fault.startswith(told), fault
+
+
+def test_a_circle_is_found():
+    files = sources()
+    files[f"{PACKAGE}.pipeline.errors"] += "\nfrom .config import Config\n"
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter(graph(files)).static_order())
+
+
+def test_every_room_says_what_it_is_for():
+    files = sources()
+    for room in ROOMS:
+        assert ast.get_docstring(ast.parse(files[f"{PACKAGE}.pipeline.{room}.__init__"])), room
