@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from twinkeel.pipeline.files import write_json
 
 if TYPE_CHECKING:
-    from twinkeel.pipeline.build.finish import Result as BuildResult
     from twinkeel.pipeline.config import Config
+    from twinkeel.pipeline.report.results import Result as BuildResult
     from twinkeel.pipeline.store.entries import Store
 
 WIDTH = 0.2

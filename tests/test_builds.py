@@ -17,10 +17,13 @@ import pytest
 import torch
 from disturbed import TWINKEEL, ended, folders, start
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline.build import steps
 from twinkeel.pipeline.build.explaining import explain
+from twinkeel.pipeline.build.jobs import data as data_step
+from twinkeel.pipeline.build.jobs import lower, reference
+from twinkeel.pipeline.build.jobs import program as program_step
+from twinkeel.pipeline.build.jobs import weights as weights_step
 from twinkeel.pipeline.build.order import checked
-from twinkeel.pipeline.build.steps import Site
+from twinkeel.pipeline.build.site import Site
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import manifest, outputs
@@ -111,24 +114,23 @@ def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     (tmp_path / "scratch").mkdir()
     shop = Workshop(store=fixed_build.store, scratch=Store(str(tmp_path / "scratch")))
     create = mobilenet_v2.create
-    job = steps.data_job(config)
+    job = data_step.data_job(config)
     assert shop.find(job) is None
     shop.store = None  # the fixed build's stays as it is
-    data = shop.make(job, lambda folder: steps.make_data(config, job, folder))
+    data = shop.make(job, lambda folder: data_step.make_data(config, job, folder))
     assert shop.json(data, "labels.json")[0] == "digit 0"
     shop.store = fixed_build.store
-    weights = shop.find(steps.weights_job(config, create, data, 10))
-    program = shop.find(steps.program_job(config, create, data, weights, is_gated=True))
-    site = Site(
-        store=None, scratch="", damaged=frozenset(), config=config, create=create,
-        labels=tuple(shop.json(data, "labels.json")), data=data, weights=weights, program=program, references={},
-    )  # fmt: skip
-    assert shop.find(steps.reference_job(site, "int8")) is not None
+    weights = shop.find(weights_step.weights_job(config, create, data, 10))
+    program = shop.find(program_step.program_job(config, create, data, weights, is_gated=True))
+    site = Site.of(config, create, shop).knowing(
+        {"data": data, "weights": weights, "quantize": program}, labels=tuple(shop.json(data, "labels.json"))
+    )
+    assert shop.find(reference.reference_job(site, "int8")) is not None
     missing = {
         f"{target.NAME} {precision}"
         for target in common.targets().values()
         for precision in target.PRECISIONS
-        if shop.find(steps.lower_job(site, target, precision)) is None
+        if shop.find(lower.lower_job(site, target, precision)) is None
     }
     assert missing == {f"ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.build import steps
+from twinkeel.pipeline.build.jobs import latency
 from twinkeel.pipeline.errors import StoreError, VerifyError
 from twinkeel.pipeline.store import job as jobs
 from twinkeel.pipeline.store.entries import Damaged, Store
@@ -249,7 +249,7 @@ def test_code_counts_with_all_that_it_imports(monkeypatch):
     assert digest() == before
     for part in ("targets/android/litert.py", "targets/_layers.py", "program/program.py", "program/compress.py"):
         assert digest(part) != before, part
-    for part in ("targets/ios/coreml.py", "cli/command.py", "build/steps.py", "report/page.py"):
+    for part in ("targets/ios/coreml.py", "cli/command.py", "build/walk.py", "report/page.py"):
         assert digest(part) == before, part
     jobs._source.cache_clear()
 
@@ -277,4 +277,4 @@ def test_the_commands_look_at_a_store_and_empty_it(run_cli, tmp_path):
 
 
 def test_the_processor_is_part_of_a_latency():
-    assert "cores" in steps._processor() and np.isfinite(len(steps._processor()))
+    assert "cores" in latency.processor() and np.isfinite(len(latency.processor()))

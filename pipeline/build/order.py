@@ -14,7 +14,7 @@ from ..config import Config
 from ..errors import ConfigError
 from ..saying import Say
 from ..delivery import Kit
-from .steps import Create
+from .site import Create
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,10 @@ from typing import Any
 
 from .. import data as data_module
 from ..delivery import outputs
-from . import steps
+from .jobs import data as data_step
+from .jobs import original as original_step
+from .jobs import program as program_step
+from .jobs import weights as weights_step
 from ..config import Config
 from ..errors import TwinkeelError
 from ..store import Workshop
@@ -17,10 +20,12 @@ from .order import Order
 from ..program import Program
 from ..report import Built
 from ..saying import Say
-from .steps import Create
+from .site import Create, load_model
+from .work import Work
 from ..store import Damaged, Store
-from .walk import Walk, look_at_original, until_weights
-from ..store import Workers, count
+from .walk import build as build_all
+from .walk import walk
+from ..store import Here, Workers, count
 
 _REPAIRS = 100
 """Damaged results that one build makes anew; more of them, and the store itself is broken."""
@@ -50,7 +55,7 @@ def build(
             shop = Workshop(store=store, scratch=Store(str(work / "results")), damaged=frozenset(damaged))
             (work / "results").mkdir(exist_ok=True)
             try:
-                return Walk(wanted, shop, work, say, executor).run()
+                return build_all(Work(order=wanted, shop=shop, folder=work, say=say, executor=executor))
             except Damaged as error:
                 say(f"store: a damaged result is made anew: {error.what}")
                 damaged.add(error.key)
@@ -66,25 +71,33 @@ def build(
 
 def weights(config: Config, create: Create, store: Store | None, out: Path, say: Say) -> dict[str, bytes]:
     """The weights of a configuration as safetensors, loaded or trained, and the curves of a training; by file name."""
-    with outputs.claimed(out, say) as work:
-        shop = Workshop(store=store, scratch=Store(str(work)))
-        _, _, entry = until_weights(config, create, shop, say, shop.make)
-        found = {name: shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
-        return found | {f"{config.project.name}.safetensors": shop.read(entry, "weights.safetensors")}
+    with outputs.claimed(out, say) as folder:
+        work = _part(config, create, store, out, folder, say)
+        entry = walk(work, (data_step, weights_step)).weights
+        found = {name: work.shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
+        return found | {f"{config.project.name}.safetensors": work.shop.read(entry, "weights.safetensors")}
 
 
 def ungated_program(
     config: Config, create: Create, store: Store | None, out: Path, say: Say
 ) -> tuple[Program, data_module.Dataset]:
     """The program and its images in memory, whatever int8 is worth, to be looked at."""
-    with outputs.claimed(out, say) as work:
-        shop = Workshop(store=store, scratch=Store(str(work)))
-        data, labels, entry = until_weights(config, create, shop, say, shop.make)
-        look_at_original(config, create, shop, say, shop.make, data, labels, entry)
-        loaded = steps.load_data(shop, data)
-        model = steps.load_model(shop, entry, config, create, len(loaded.labels))
-    program, _, _ = steps.quantized_program(config, loaded, model, say, is_gated=False)
+    with outputs.claimed(out, say) as folder:
+        work = _part(config, create, store, out, folder, say)
+        site = walk(work, (data_step, weights_step, original_step))
+        loaded = data_step.load_data(work.shop, site.data)
+        model = load_model(work.shop, site.weights, config, create, len(loaded.labels))
+    program, _, _ = program_step.quantized_program(config, loaded, model, say, is_gated=False)
     return program, loaded
+
+
+def _part(config: Config, create: Create, store: Store | None, out: Path, folder: Path, say: Say) -> Work:
+    """The work of commands that need the first steps alone."""
+    order = Order(
+        config=config, targets={}, kits={}, create=create, plans={}, shipped={}, render=None, out=out
+    )
+    shop = Workshop(store=store, scratch=Store(str(folder)))
+    return Work(order=order, shop=shop, folder=folder, say=say, executor=Here())
 
 
 def keep_within(store: Store, config: Config, say: Say) -> None:

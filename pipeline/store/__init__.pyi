@@ -4,7 +4,6 @@ from .entries import Entry as Entry
 from .entries import Store as Store
 from .entries import Usage as Usage
 from .job import Job as Job
-from .job import Make as Make
 from .job import Workshop as Workshop
 from .job import is_no_room as is_no_room
 from .workers import Here as Here
