@@ -267,10 +267,10 @@ def test_one_scale_for_all_channels_is_refused_where_it_misses_the_gate(hard, fe
 
 
 def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
-    found = ladder._Ladder(hard[0], few, CONTRACT, config(), lambda *_: None)
+    found = ladder.Ladder(hard[0], few, CONTRACT, config(), lambda *_: None)
     kept = frozenset({"model.features.1.conv.0.0", "model.features.1.conv.1"})
     settings = quantize.Settings(float_layers=kept, activation_ranges=((-1.0, 1.0),) * 3)
-    state = ladder._State(floating=hard[0], tuned=hard[0], settings=settings)
+    state = ladder.State(floating=hard[0], tuned=hard[0], settings=settings)
     held_out = data.rgba(few.held_out.images[:4])
     plain = evaluate_batched(found.all_int8(state).module, held_out)
     assert np.array_equal(plain, evaluate_batched(hard[1].module, held_out))

@@ -25,7 +25,7 @@ from twinkeel.targets.ios import _mlprogram, coreml, mil_executor
 
 @pytest.mark.xfail(
     raises=AssertionError,
-    reason="litert-torch 0.10 quantizes a float layer between two quantizers: keep pairs in ladder._partly_float",
+    reason="litert-torch 0.10 quantizes a float layer between two quantizers: keep pairs in rungs/float_layers.py",
 )
 def test_litert_torch_keeps_a_single_layer_in_float(shallow_program, tmp_path):
     images = data.rgba(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))

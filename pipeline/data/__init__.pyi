@@ -2,8 +2,8 @@ from . import doubts as doubts
 from .pixels import fit as fit
 from .pixels import model_input as model_input
 from .pixels import resize as resize
-from .sets import Dataset as Dataset
 from .sets import MAX_PIXELS as MAX_PIXELS
+from .sets import Dataset as Dataset
 from .sets import Split as Split
 from .sets import changed_meanwhile as changed_meanwhile
 from .sets import edge_images as edge_images

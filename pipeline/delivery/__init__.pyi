@@ -1,4 +1,13 @@
-from . import device as device, evidence as evidence, finished as finished, folder as folder, machine as machine, manifest as manifest, outputs as outputs, replay as replay, sdk as sdk, signature as signature
+from . import device as device
+from . import evidence as evidence
+from . import finished as finished
+from . import folder as folder
+from . import machine as machine
+from . import manifest as manifest
+from . import outputs as outputs
+from . import replay as replay
+from . import sdk as sdk
+from . import signature as signature
 from .evidence import is_met as is_met
 from .evidence import short as short
 from .finished import compare as compare

@@ -1,7 +1,9 @@
-from . import drift as drift, original as original, sensitivity as sensitivity
-from .comparison import Comparison as Comparison
+from . import drift as drift
+from . import original as original
+from . import sensitivity as sensitivity
 from .comparison import INTEGERS as INTEGERS
 from .comparison import REFERENCE as REFERENCE
+from .comparison import Comparison as Comparison
 from .comparison import tabulate as tabulate
 from .drift import LayerDrift as LayerDrift
 from .drift import RuntimeDrift as RuntimeDrift

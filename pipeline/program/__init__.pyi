@@ -1,4 +1,5 @@
-from . import layers as layers, references as references
+from . import layers as layers
+from . import references as references
 from .artifact import Artifact as Artifact
 from .artifact import Classify as Classify
 from .artifact import LayerValue as LayerValue
@@ -18,11 +19,11 @@ from .graph import attribute as attribute
 from .graph import module_path as module_path
 from .layers import Layer as Layer
 from .layers import Recording as Recording
+from .program import REFERENCES as REFERENCES
+from .program import UNROUNDED as UNROUNDED
 from .program import About as About
 from .program import InputContract as InputContract
 from .program import Program as Program
-from .program import REFERENCES as REFERENCES
-from .program import UNROUNDED as UNROUNDED
 from .program import describe_reference as describe_reference
 from .program import is_quantized as is_quantized
 from .references import ORIGINAL as ORIGINAL

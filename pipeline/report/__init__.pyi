@@ -1,4 +1,5 @@
-from . import page as page, terminal as terminal
+from . import page as page
+from . import terminal as terminal
 from .results import Built as Built
 from .results import Report as Report
 from .results import Result as Result

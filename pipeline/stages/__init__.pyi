@@ -1,4 +1,11 @@
-from . import calibration as calibration, checkpoint as checkpoint, fold as fold, ladder as ladder, saved as saved, train as train, weights as weights
+from . import calibration as calibration
+from . import checkpoint as checkpoint
+from . import fold as fold
+from . import ladder as ladder
+from . import rungs as rungs
+from . import saved as saved
+from . import train as train
+from . import weights as weights
 from .history import Epoch as Epoch
 from .history import Rung as Rung
 from .saved import DESCRIPTIVE as DESCRIPTIVE

@@ -1,0 +1,36 @@
+"""Quantization-aware training on the training images, whose labels are not read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...config import Quantize
+from ..ladder import Ladder, Measured, Method, State
+
+COST = 1
+
+
+def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
+    return [("quantization-aware training", wanted.qat, _trained)]
+
+
+def _trained(ladder: Ladder, best: Measured) -> list[State]:
+    from .. import qat
+
+    state = best.state
+    # weights move, so their scales follow them again
+    changed = replace(state.settings, weight_scales={})
+    tuned, found = qat.train_quantized(
+        state.tuned,
+        ladder.folded,
+        ladder.data.train,
+        ladder.config,
+        changed,
+        lambda number, count, loss: ladder.say(
+            f"quantization-aware training: epoch {number}/{count}  loss {loss:.4f} of the logits' variance",
+            (number, count),
+        ),
+    )
+    after = replace(state, floating=tuned, tuned=tuned, settings=changed, note="")
+    learnt = replace(changed, activation_ranges=found)
+    return [replace(after, settings=learnt, note="ranges as trained"), replace(after, note="ranges calibrated anew")]
