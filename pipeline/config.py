@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,7 +48,7 @@ class Project(Section):
 
 
 class Model(Section):
-    name: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
+    name: str = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha)")
     resolution: int = Field(32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32")
 
@@ -307,6 +308,14 @@ def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
                 )
     if config.targets and not any(config.targets.values()):
         raise ConfigError("targets: no precision is left to build. Name at least one, or leave [targets] out.")
+
+
+def check_model(config: Config, known: Sequence[str]) -> None:
+    """Raise a ConfigError where `[model]` names an architecture that there is not."""
+    if config.model.name not in known:
+        raise ConfigError(
+            f"model.name: unknown architecture '{config.model.name}'. {nearest(config.model.name, known)}"
+        )
 
 
 def template() -> str:

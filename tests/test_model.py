@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.model.blocks import make_divisible
-from twinkeel.model.count import count, published
+from twinkeel.model._blocks import make_divisible
+from twinkeel.model._count import count, published
 
 
 def test_published_grid_has_22_rows():
-    assert len(published()) == 22
+    assert len(published("mobilenet_v2")) == 22
 
 
-@pytest.mark.parametrize("row", published(), ids=lambda r: f"{r.width}-{r.resolution}")
+@pytest.mark.parametrize("row", published("mobilenet_v2"), ids=lambda r: f"{r.width}-{r.resolution}")
 def test_counts_equal_the_published_ones(row):
     with torch.device("meta"):
         found = count(mobilenet_v2.create(1000, row.width), row.resolution)

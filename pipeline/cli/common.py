@@ -79,6 +79,12 @@ def targets() -> dict[str, Target]:
     return found
 
 
+def architectures() -> tuple[str, ...]:
+    """Every module of `model/` whose name has no leading underscore; not imported, for that takes torch."""
+    package = importlib.import_module("twinkeel.model")
+    return tuple(entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_"))
+
+
 def kits() -> dict[str, Kit]:
     """The package ``sdk`` of every platform."""
     return {p: cast("Kit", importlib.import_module(f"twinkeel.targets.{p}.sdk")) for p in PLATFORMS}
@@ -115,6 +121,7 @@ def read_config(path: Path | None) -> Config:
 
     default = Path("twinkeel.toml")
     read = config.load(path if path is not None else default if default.is_file() else None)
+    config.check_model(read, architectures())
     config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
     return read
 

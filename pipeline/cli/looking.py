@@ -10,6 +10,8 @@ import click
 from . import common
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     pass
 
 
@@ -87,15 +89,25 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 @click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
 def models(classes: int, width: float | None, resolution: int) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
+    from ..report import terminal as report
+
+    for name in common.architectures():
+        report.console().print(_counted(name, classes, width, resolution))
+
+
+def _counted(name: str, classes: int, width: float | None, resolution: int) -> Table:
+    """Of an architecture at one width, or at all that are published."""
+    import importlib
+
     import torch
     from rich.table import Table
 
-    from ...model import mobilenet_v2
-    from ...model.count import count, published
-    from ..report import terminal as report
+    from ...model._count import count, published
 
-    known = {(row.width, row.resolution): row for row in published()}
-    table = Table(title=f"{mobilenet_v2.NAME}, {classes} classes")
+    create = importlib.import_module(f"twinkeel.model.{name}").create
+    known = {(row.width, row.resolution): row for row in published(name)}
+    asked = [(width, resolution)] if width is not None else list(known) or [(1.0, resolution)]
+    table = Table(title=f"{name}, {classes} classes")
     for heading in (
         "width",
         "resolution",
@@ -106,13 +118,13 @@ def models(classes: int, width: float | None, resolution: int) -> None:
         "top-1",
     ):
         table.add_column(heading, justify="right")
-    for w, r in [(width, resolution)] if width is not None else list(known):
+    for w, r in asked:
         with torch.device("meta"):
-            found = count(mobilenet_v2.create(classes, w), r)
+            found = count(create(classes, w), r)
         row = known.get((w, r)) if classes == 1000 else None
         beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
         table.add_row(str(w), str(r), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
-    report.console().print(table)
+    return table
 
 
 @click.command(name="targets")

@@ -49,9 +49,10 @@ def count(model: nn.Module, resolution: int) -> Count:
     return Count(parameters=sum(p.numel() for p in model.parameters()), multiply_adds=total)
 
 
-def published() -> list[Published]:
-    """The 22 published MobileNetV2 rows, for 1000 classes."""
-    text = (Path(__file__).parent / "mobilenet_v2_published.csv").read_text()
+def published(architecture: str) -> list[Published]:
+    """Its published rows, for 1000 classes, from ``<architecture>_published.csv`` beside it; none without that file."""
+    path = Path(__file__).parent / f"{architecture}_published.csv"
+    text = path.read_text() if path.is_file() else ""
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return [
         Published(
