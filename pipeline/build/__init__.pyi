@@ -1,0 +1,4 @@
+from . import order as order, runner as runner
+from .explaining import explain as explain
+from .order import Order as Order
+from .site import Architecture as Architecture

@@ -1,0 +1,88 @@
+"""The cost of layers in float: an int8 artifact beside one with all of its layers in int8."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from ...parity import latencies
+from ...program import Target, references
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Site, graphs, job, load_program, reads
+from ..work import Found, Work
+from .latency import processor
+from .lower import lower_job
+
+NAME = "cost of float"
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    """None, where all layers are in int8."""
+    chosen = _chosen(order, site)
+    return {} if chosen is None else {NAME: cost_job(site, *chosen)}
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    chosen = _chosen(work.order, site)
+    assert chosen is not None
+    target, lowered = chosen
+
+    def write(folder: Path) -> None:
+        found = work.submit(cost_of_float, site, target.__name__, lowered).result()
+        (folder / "cost.json").write_text(json.dumps(found))
+
+    return {NAME: work.shop.make(cost_job(site, target, lowered), write)}
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    chosen, entry = _chosen(order, site), found.get(NAME)
+    if chosen is None or not isinstance(entry, Entry):
+        return site
+    cost = shop.json(entry, "cost.json")
+    told = (
+        f"cost of the layers in float, {chosen[0].NAME}: {cost['bytes']:,} bytes instead of {cost['plain bytes']:,}, "
+        f"{cost['ms']:.3f} ms here instead of {cost['plain ms']:.3f}"
+    )
+    return site.knowing({}, told=(*site.told, told))
+
+
+def _chosen(order: Order, site: Site) -> tuple[Target, Entry] | None:
+    """The first int8 artifact that a runtime runs here, where the program has layers in float."""
+    if "quantize" not in site.results or not site.program.has("all-int8-quantized.pt2"):
+        return None
+    for target, precision in order.wanted:
+        made = site.made.get((target.NAME, precision))
+        if precision == "int8" and target.EVIDENCE == "runtime" and made is not None and made.measured is not None:
+            return None if made.lowered is None else (target, made.lowered)
+    return None
+
+
+def cost_job(site: Site, target: Target, lowered: Entry) -> Job:
+    lowering = lower_job(site, target, "int8")
+    inputs = {
+        **lowering.inputs,
+        "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
+        "all in int8": graphs(site, "all-int8-"),
+        "processor": processor(),
+    }
+    return job(NAME, NAME, inputs, (*lowering.code, f"{CODE}.parity.measuring"), lowering.packages, by=__name__)
+
+
+def cost_of_float(site: Site, module: str, lowered: Entry) -> dict[str, float]:
+    """In a worker: size and latency of an int8 artifact with layers in float, beside one with all of them in int8."""
+    target = cast("Target", importlib.import_module(module))
+    program = load_program(site, is_quantized=True, reads=reads(target), variant="all-int8-")
+    with tempfile.TemporaryDirectory(dir=site.scratch) as name:
+        folder = Path(name)
+        plain = target.build(program, "int8", folder / f"plain{target.SUFFIX}")
+        site.workshop.fetch(lowered, folder, f"artifact{target.SUFFIX}")
+        mixed = folder / f"artifact{target.SUFFIX}"
+        image = references.images_of(site.workshop.array(site.data, "held-out-images.npy"))[0][:1]
+        taken = latencies({"mixed": target.load(mixed).run, "plain": target.load(plain).run}, image, 30)
+        return {"bytes": mixed.stat().st_size, "plain bytes": plain.stat().st_size,
+                "ms": taken["mixed"], "plain ms": taken["plain"]}  # fmt: skip

@@ -1,0 +1,183 @@
+"""The finished folders: each platform's artifacts, with all that is told of them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...delivery import evidence
+from ...delivery import folder as folders
+from ...errors import ConversionError
+from ...parity import Judge, Measured, Outputs
+from ...program import Target, is_quantized, references, seal
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import Site, contract_of, job
+from ..telling import rungs
+from ..work import TRUNK, awaited, Found, Work, entries
+from .reference import load_recording
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    wait = awaited(site, *TRUNK) or ("these come" if len(site.made) < len(order.wanted) else "")
+    return {_name(platform): wait or folder_job(order, site, platform) for platform in order.plans}
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    return {
+        _name(platform): work.shop.make(
+            folder_job(work.order, site, platform), partial(make_folder, work, site, platform)
+        )
+        for platform in work.order.plans
+        if _name(platform) in missing
+    }
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    known = {platform: entry for platform in order.plans if (entry := entries(found).get(_name(platform)))}
+    return site.knowing({}, finished=known)
+
+
+def _name(platform: str) -> str:
+    return f"folder {platform}"
+
+
+def folder_job(order: Order, site: Site, platform: str) -> Job:
+    """A platform's folder: of its artifacts and measurements, the references, and what the manifest and kit tell."""
+    config = order.config
+    inputs: dict[str, Any] = {
+        "platform": platform,
+        "project": config.project.model_dump(),
+        "settings of the kit": config.settings(platform).model_dump(),
+        "kit": list(order.shipped[platform] or ()),
+        "limits": [limit.model_dump() for limit in config.limit],
+        "open verdicts": config.parity.require,
+        "int8 is shipped": order.has_int8,
+        "model": config.model.model_dump(),
+        "input contract": asdict(contract_of(config)),
+        "labels": list(site.labels),
+        "images": site.data.digest("held-out-images.npy"),
+        "image labels": site.data.digest("held-out-labels.npy"),
+        "doubts about the float model": list(site.doubts),
+        "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
+        "weights": site.weights.digest(),
+        "quantization": [site.program.digest(n) for n in ("program.json", "ladder.json")],
+    }
+    for key, entry in site.references.items():
+        inputs[f"reference {key}"] = entry.digest()
+    packages, modules = {"twinkeel"}, set()
+    for target, precision in order.plans[platform]:
+        item = site.made[target.NAME, precision]
+        packages |= set(target.PACKAGES)
+        modules.add(target.__name__)
+        inputs[f"{target.NAME} {precision}"] = [
+            item.lowered.digest() if item.lowered else "",
+            item.measured.digest() if item.measured else "",
+            item.error,
+        ]
+    code = ("twinkeel.pipeline.delivery.folder", order.kits[platform].__name__, *sorted(modules))
+    return job("folder", _name(platform), inputs, code, sorted(packages), by=__name__)
+
+
+def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
+    """A finished folder, and beside it what tables and reports tell of it."""
+    order, shop, config = work.order, work.shop, site.config
+    logits = {key: shop.array(entry, "logits.npy") for key, entry in site.references.items()}
+    scale = float(shop.json(site.program, "program.json")["output_scale"])
+    truth = shop.array(site.data, "held-out-labels.npy")
+    judge = Judge(
+        outputs=Outputs(references=logits, labels=truth, output_scale=scale),
+        targets=order.targets,
+        config=config,
+    )
+    (result / "folder").mkdir()
+    measured, errors = _collect(work, site, platform, result / "folder")
+    if not measured:
+        raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
+    checks = judge.program_checks(has_int8=order.has_int8)
+    rows = judge.rows(measured, checks)
+    images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+    wanted = {key: entry for key, entry in site.references.items() if is_quantized(key)}
+    contents = folders.Contents(
+        config=config,
+        contract=contract_of(config),
+        labels=site.labels,
+        images=images,
+        golden=golden,
+        references=logits,
+        recording=load_recording(shop, wanted),
+        output_scale=scale,
+        weights_source=shop.json(site.weights, "origin.json")["source"],
+        weights_sha256=site.weights.files["weights.safetensors"],
+        calibration_sha256=shop.json(site.data, "digests.json")["calibration"],
+        calibration_images=shop.json(site.data, "digests.json")["calibration images"],
+        warnings=shop.json(site.data, "warnings.json"),
+        doubts=site.doubts,
+        rungs=rungs(shop, site.program),
+        rows=rows,
+        program_checks=checks,
+        reference_accuracy=judge.accuracies,
+        errors=errors,
+        shipped=order.shipped[platform],
+    )
+    folders.write(contents, order.targets, order.kits[platform], result / "folder", work.say)
+    table = {
+        "program_checks": [asdict(check) for check in checks],
+        "reference_accuracy": judge.accuracies,
+        "rows": [asdict(replace(row, answers=None)) for row in rows],
+        "errors": errors,
+    }
+    (result / "result.json").write_text(json.dumps(table))
+    said = [judge.answers["float"], judge.answers["int8"], *(row.answers for row in rows if row.answers)]
+    np.save(result / "answers.npy", np.array([(a.classes, a.probabilities) for a in said]))
+
+
+def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Measured], list[str]]:
+    """A platform's artifacts, put where they belong below `into`, and why the others are not there."""
+    shop, found, errors = work.shop, [], []
+    for target, precision in work.order.plans[platform]:
+        item = site.made[target.NAME, precision]
+        if item.lowered is None:
+            errors.append(f"{target.NAME} {precision}: {item.error}")
+            continue
+        runtime, stem = target.NAME.split("/")[1], f"{site.config.project.name}-{precision}"
+        path = into / runtime / f"{stem}{target.SUFFIX}"
+        twin = into / "evidence" / runtime / f"{stem}-float32{target.SUFFIX}"
+        _fetch(work, item.lowered, f"artifact{target.SUFFIX}", path)
+        has_twin = item.lowered.has(f"twin{target.SUFFIX}")
+        if has_twin:
+            _fetch(work, item.lowered, f"twin{target.SUFFIX}", twin)
+        numbers = {} if item.measured is None else shop.json(item.measured, "metrics.json")
+        found.append(
+            Measured(
+                artifact=seal(path, into, target.NAME, precision),
+                twin=twin.relative_to(into).as_posix() if has_twin else None,
+                operators=shop.json(item.lowered, "operators.json"),
+                logits=None if item.measured is None else shop.array(item.measured, "logits.npy"),
+                metrics=numbers.get("metrics", {}),
+                names_classes=numbers.get("names_classes", False),
+                runs=[] if item.measured is None else [_run(target, numbers)],
+                error=item.error,
+            )
+        )
+    return found, errors
+
+
+def _fetch(work: Work, entry: Entry, name: str, path: Path) -> None:
+    """One file or folder of a result under another name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work.folder) as here:
+        work.shop.fetch(entry, Path(here), name)
+        (Path(here) / name).rename(path)
+
+
+def _run(target: Target, numbers: Mapping[str, Any]) -> evidence.Run:
+    """The build's own row of evidence."""
+    return evidence.row(evidence=target.EVIDENCE, by="build", machine=numbers["machine"], versions=numbers["versions"])

@@ -1,0 +1,116 @@
+"""Latency: the artifacts that run, timed in turn with no other at work."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ...parity import latencies
+from ...program import Target, references
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Site, job
+from ..work import TRUNK, awaited, Found, Work, entries
+
+NAME = "latency"
+LATENCY_RUNS = {"runtime": 30, "reference executor": 5}
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    if wait := awaited(site, *TRUNK) or ("these come" if len(site.made) < len(order.wanted) else ""):
+        return {NAME: wait}
+    running = _running(order, site)
+    return {NAME: latency_job(site, running)} if running else {}
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    running = _running(work.order, site)
+    wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running.items()}
+
+    def write(folder: Path) -> None:
+        work.say(f"latency: {len(wanted)} artifacts in turn")
+        taken = work.submit(make_latencies, site, wanted).result()
+        (folder / "latency.json").write_text(json.dumps(taken))
+
+    return {NAME: work.shop.make(latency_job(site, running), write)}
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    if NAME in found:
+        return site.knowing({}, latency=shop.json(entries(found)[NAME], "latency.json"))
+    is_none = len(site.made) == len(order.wanted) and not _running(order, site)
+    return site.knowing({}, latency={}) if is_none else site
+
+
+def _running(order: Order, site: Site) -> dict[tuple[str, str], tuple[Target, Entry]]:
+    """The artifacts that run."""
+    return {
+        name: (order.targets[name[0]], item.lowered)
+        for name, item in site.made.items()
+        if item.lowered is not None and item.measured is not None
+    }
+
+
+def latency_job(site: Site, made: Mapping[tuple[str, str], tuple[Target, Entry]]) -> Job:
+    """Of all artifacts at once, for they are timed in turn."""
+    inputs: dict[str, Any] = {
+        f"{target.load.__module__} {precision}": lowered.digest(f"artifact{target.SUFFIX}")
+        for (_, precision), (target, lowered) in made.items()
+    }
+    inputs |= {"resolution": site.config.model.resolution, "processor": processor()}
+    code = tuple(sorted({target.load.__module__ for target, _ in made.values()} | {f"{CODE}.parity.measuring"}))
+    packages = sorted({name for target, _ in made.values() for name in target.PACKAGES})
+    return job(NAME, NAME, inputs, code, packages, by=__name__)
+
+
+def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry]]) -> dict[str, float]:
+    """In a worker, with no other at work: milliseconds by ``target precision``.
+
+    What a runtime runs is timed apart from what an executor does: an executor's milliseconds of numpy between two runs
+    of a runtime make that up to 30 times slower. One file that several targets ship is timed once.
+
+    Args:
+        wanted: by target and precision, the target's module and the lowered artifact.
+    """
+    from ...store import one_thread
+
+    shop = site.workshop
+    image = np.zeros((1, site.config.model.resolution, site.config.model.resolution, 4), np.uint8)
+    image[:] = references.images_of(shop.array(site.data, "held-out-images.npy"))[0][:1]
+    runs: dict[str, dict[str, Any]] = {}
+    owners: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory(dir=site.scratch) as folder, one_thread():
+        for number, ((name, precision), (module, lowered)) in enumerate(wanted.items()):
+            target = cast("Target", importlib.import_module(module))
+            key = f"{target.load.__module__} {lowered.digest(f'artifact{target.SUFFIX}')}"
+            owners.setdefault(key, []).append(f"{name} {precision}")
+            if len(owners[key]) == 1:
+                here = Path(folder) / str(number)
+                here.mkdir()
+                shop.fetch(lowered, here, f"artifact{target.SUFFIX}")
+                runs.setdefault(target.EVIDENCE, {})[key] = target.load(here / f"artifact{target.SUFFIX}").run
+        taken = {
+            key: value
+            for evidence, group in runs.items()
+            for key, value in latencies(group, image, LATENCY_RUNS.get(evidence, 5)).items()
+        }
+    return {name: taken[key] for key, names in owners.items() for name in names}
+
+
+def processor() -> str:
+    """Whose milliseconds these are: not those of another machine that shares the store."""
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{model}, {os.cpu_count()} cores"

@@ -1,0 +1,40 @@
+"""Lowering: one artifact from the program, by its target's converter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from ...program import Target, is_quantized
+from ...store import Entry, Job
+from ..site import CODE, Site, about, job, load_program, module_of, numbers_of, reads
+
+
+def name_of(target: str, precision: str) -> str:
+    return f"lower {target} {precision}"
+
+
+def lower_job(site: Site, target: Target, precision: str) -> Job:
+    """Targets that share their ``build``, as XNNPACK's on both platforms do, share its results."""
+    inputs = numbers_of(site, is_quantized=is_quantized(target.REFERENCES[precision]))
+    inputs["precision"] = precision
+    known = {"labels": list(site.labels), "about": asdict(about(site.config, len(site.labels))),
+             "minimum_ios": site.config.ios.version}  # fmt: skip
+    inputs |= {name: known[name] for name in reads(target)}
+    code = (target.build.__module__, f"{CODE}.stages.saved", f"{CODE}.stages.fold", module_of(site.create))
+    return job("lower", name_of(target.NAME, precision), inputs, code, target.PACKAGES, by=__name__)
+
+
+def lowered(site: Site, target: Target, precision: str) -> Entry:
+    """In a worker: the artifact, from the store or made."""
+
+    def make(folder: Path) -> None:
+        has_int8 = is_quantized(target.REFERENCES[precision])
+        program = load_program(site, is_quantized=has_int8, reads=reads(target))
+        path = target.build(program, precision, folder / f"artifact{target.SUFFIX}")
+        if precision in getattr(target, "TWINS", ()):
+            target.build_twin(program, precision, folder / f"twin{target.SUFFIX}")  # type: ignore[attr-defined]
+        (folder / "operators.json").write_text(json.dumps(target.operators(path)))
+
+    return site.workshop.make(lower_job(site, target, precision), make)

@@ -1,0 +1,101 @@
+"""Measuring: what an artifact says of all images, beside its references."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...delivery import machine
+from ...parity import Expected, described, measure
+from ...program import UNROUNDED, Target, references
+from ...store import Entry, Job
+from ..site import CODE, Site, job, reads
+from .reference import load_recording
+
+
+def name_of(target: str, precision: str) -> str:
+    return f"measure {target} {precision}"
+
+
+def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> Job:
+    key = target.REFERENCES[precision]
+    wanted = {name: site.references[name] for name in ("fp32", "int8", key, key + UNROUNDED) if name in site.references}
+    inputs: dict[str, Any] = {
+        "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
+        "twin": lowered.digest(f"twin{target.SUFFIX}"),
+        "precision": precision,
+        "images": site.data.digest("held-out-images.npy"),
+        "output scale": site.program.digest("program.json"),
+    }
+    inputs |= {f"reference {name}": entry.digest() for name, entry in sorted(wanted.items())}
+    if "labels" in reads(target):
+        inputs["labels"] = list(site.labels)
+    code = (target.load.__module__, *(f"{CODE}.{name}" for name in ("parity.measuring", "parity.drift", "program.references", "delivery.machine")))
+    return job(
+        "measure", name_of(target.NAME, precision), inputs, code, (*target.PACKAGES, "numpy"), by=__name__
+    )
+
+
+def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entry:
+    """In a worker: its measurement, from the store or made."""
+
+    def make(folder: Path) -> None:
+        shop, key = site.workshop, target.REFERENCES[precision]
+        images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+        logits = {name: shop.array(entry, "logits.npy") for name, entry in site.references.items()}
+        expected = Expected(
+            reference=logits[key],
+            floating=logits["fp32"],
+            quantized=logits["int8"],
+            unrounded=logits.get(key + UNROUNDED),
+            output_scale=float(shop.json(site.program, "program.json")["output_scale"]),
+            labels=site.labels,
+        )
+        with tempfile.TemporaryDirectory(dir=site.scratch) as name:
+            here = Path(name)
+            shop.fetch(lowered, here)
+            path, twin = here / f"artifact{target.SUFFIX}", here / f"twin{target.SUFFIX}"
+            found = measure(
+                target, path, precision, images, expected, closely=golden, twin=twin if twin.exists() else None
+            )
+            _write_layers(site, target, precision, path, images[golden], folder)
+        np.save(folder / "logits.npy", found.logits)
+        described_metrics = {
+            "metrics": dict(found.metrics),
+            "names_classes": found.names_classes,
+            # a store may be shared: another machine's build says where this was measured
+            "machine": machine.here(),
+            "versions": _runtime_versions(target),
+        }
+        (folder / "metrics.json").write_text(json.dumps(described_metrics))
+
+    return site.workshop.make(measure_job(site, target, precision, lowered), make)
+
+
+def _runtime_versions(target: Target) -> dict[str, str]:
+    """Of the runtime that `load` runs an artifact on."""
+    runtime = getattr(target, "RUNTIME", None)
+    packages = () if runtime is None or target.EVIDENCE != "runtime" else runtime.PACKAGES
+    return {name: importlib.metadata.version(name) for name in packages}
+
+
+def _write_layers(
+    site: Site, target: Target, precision: str, path: Path, images: NDArray[np.uint8], folder: Path
+) -> None:
+    """What the layers of an int8 artifact give for the golden images; a trace that fails is noted, the build goes on."""
+    from ...parity import drift
+
+    if precision != "int8" or not hasattr(target, "trace"):
+        return
+    recording = load_recording(site.workshop, {target.REFERENCES["int8"]: site.references[target.REFERENCES["int8"]]})
+    try:
+        values = drift.candidates(target.trace(path), images, recording.layers, f"{target.NAME} int8")
+        np.save(folder / "layers.npy", np.concatenate(values, axis=1))
+    except Exception as error:  # each runtime has errors of its own for what it does not take
+        (folder / "layers-error.txt").write_text(described(error))

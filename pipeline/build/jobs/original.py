@@ -1,0 +1,95 @@
+"""The original: whether the float model knows the images, before anything is built on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import data as data_module
+from ...config import Config
+from ...errors import OriginalError
+from ...parity import original
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Create, Site, contract_of, job, load_model, module_of
+from ..work import Found, Work, awaited, entries
+from . import data as data_step
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "original"
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    return {
+        NAME: awaited(site, "data", "weights")
+        or original_job(site.config, site.create, site.data, site.weights, len(site.labels))
+    }
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    config, shop = site.config, work.shop
+    work.say("original: the float model on held-out images")
+
+    def write(folder: Path) -> None:
+        model = load_model(shop, site.weights, config, site.create, len(site.labels))
+        make_original(config, data_step.load_data(shop, site.data), model, folder)
+
+    wanted = original_job(config, site.create, site.data, site.weights, len(site.labels))
+    return {NAME: shop.make(wanted, write)}
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    known = site.knowing(entries(found))
+    if NAME not in found:
+        return known
+    doubts = original_doubts(shop, known.results[NAME], site.config, site.labels)
+    return known.knowing({}, doubts=doubts, told=(*site.told, *(f"WARNING {line}" for line in doubts)))
+
+
+def original_job(config: Config, create: Create, data: Entry, weights: Entry, classes: int) -> Job:
+    """What the float model is worth; needed before anything is built on it."""
+    inputs: dict[str, Any] = {
+        "weights": weights.digest("weights.safetensors"),
+        "model": config.model.model_dump(),
+        "classes": classes,
+        "normalization": [config.data.mean, config.data.std],
+        "images": data.digest("held-out-images.npy"),
+        "image labels": data.digest("held-out-labels.npy"),
+    }
+    code = (module_of(create), f"{CODE}.parity.original", f"{CODE}.program.program", f"{CODE}.stages.fold")
+    return job(NAME, NAME, inputs, code, ("torch", "numpy", "scipy"), by=__name__)
+
+
+def make_original(config: Config, data: data_module.Dataset, model: nn.Module, folder: Path) -> None:
+    from ...program import evaluate
+    from ...stages import fold
+
+    indices = original.chosen(len(data.held_out.images))
+    contract = contract_of(config)
+    images = data_module.rgba(data.held_out.images[indices])
+    logits = evaluate(fold.Normalized(model, contract.mean, contract.std), images, batch=32)
+    (folder / "look.json").write_text(json.dumps(asdict(original.look(logits, data.held_out.labels[indices]))))
+
+
+def original_doubts(workshop: Workshop, entry: Entry, config: Config, labels: Sequence[str]) -> tuple[str, ...]:
+    """What there is to say against the float model though it may be built on, in words.
+
+    Raises:
+        OriginalError: it may not: what was counted, and the likely cause.
+    """
+    stored = workshop.json(entry, "look.json")
+    found = original.Look(**{**stored, "moved": tuple((a, b) for a, b in stored["moved"])})
+    trouble = original.trouble(found, labels, is_trained=not config.weights.is_given)
+    reason = config.data.accept_accuracy
+    if trouble and not reason:
+        raise OriginalError(
+            f'{trouble} Nothing was built on it. If it is meant so: [data] accept_accuracy = "the reason".'
+        )
+    doubt = f"accepted ({reason}): {trouble}" if trouble else original.doubt(found, labels)
+    return (doubt,) if doubt else ()
+

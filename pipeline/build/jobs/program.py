@@ -1,0 +1,130 @@
+"""The program: folded, equalized, quantized, and up the ladder where that is not enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import data as data_module
+from ...config import Config
+from ...program import Program
+from ...saying import Say
+from ...stages import rungs
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Create, Site, about, contract_of, job, load_model, module_of
+from ..work import Found, Work, awaited, entries
+from . import data as data_step
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "quantize"
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    return {
+        NAME: awaited(site, "data", "weights", "original")
+        or program_job(site.config, site.create, site.data, site.weights, is_gated=order.has_int8)
+    }
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    config, shop, is_gated = site.config, work.shop, work.order.has_int8
+
+    def write(folder: Path) -> None:
+        model = load_model(shop, site.weights, config, site.create, len(site.labels))
+        make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
+
+    return {NAME: shop.make(program_job(config, site.create, site.data, site.weights, is_gated=is_gated), write)}
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    return site.knowing(entries(found))
+
+
+def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, is_gated: bool) -> Job:
+    names = ["calibration-images", "calibration-labels", "held-out-images", "held-out-labels"]
+    inputs: dict[str, Any] = {
+        "weights": weights.digest("weights.safetensors"),
+        "model": config.model.model_dump(),
+        "normalization": [config.data.mean, config.data.std],
+        "quantization settings": config.quantize.model_dump(),
+        "limits of the quantize leg": [
+            [row.metric, row.value] for row in config.limit if row.leg == "quantize" and is_gated
+        ],
+        "gated": is_gated,
+    }
+    if config.quantize.qat != "never":
+        inputs["training recipe"] = config.train.model_dump()
+        names += ["train-images", "train-labels"]
+    inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in names}
+    code = (module_of(create), f"{CODE}.stages.ladder", f"{CODE}.stages.saved", f"{CODE}.stages.fold", *rungs.names())
+    return job("program", NAME, inputs, code, ("torch", "torchao", "executorch", "numpy"), by=__name__)
+
+
+def make_program(
+    config: Config, data: data_module.Dataset, model: nn.Module, say: Say, folder: Path, *, is_gated: bool
+) -> None:
+    from ...stages import saved
+
+    program, climbed, all_int8 = quantized_program(config, data, model, say, is_gated=is_gated)
+    import torch
+
+    example = torch.zeros(program.contract.shape, dtype=torch.uint8)
+    variants = {"": program} | ({"all-int8-": all_int8} if all_int8 is not None else {})
+    for prefix, variant in variants.items():
+        saved.write_graph(variant.quantized, example, folder / f"{prefix}quantized.pt2")
+        saved.write_graph(variant.quantized_unfolded, example, folder / f"{prefix}unfolded.pt2")
+        (folder / f"{prefix}program.json").write_text(json.dumps({"output_scale": variant.output_scale}))
+    described_rungs = [asdict(rung) for rung in climbed]
+    (folder / "rungs.json").write_text(json.dumps(described_rungs))
+    for rung in described_rungs:  # equal work, equal file
+        del rung["seconds"], rung["peak_bytes"]
+    (folder / "ladder.json").write_text(json.dumps(described_rungs))
+
+
+def quantized_program(
+    config: Config, data: data_module.Dataset, model: nn.Module, say: Say, *, is_gated: bool
+) -> tuple[Program, tuple[Any, ...], Program | None]:
+    """fold -> equalize -> quantize, and up the ladder where that is not enough.
+
+    Args:
+        model: with its weights, in evaluation mode.
+        is_gated: False takes the int8 reference as it comes; for models that ship none, and to look at one.
+
+    Returns:
+        the program, the rungs of the ladder, and the program without layers in float where it has some.
+    """
+    from ...stages import ladder
+    from ...stages import fold
+
+    contract = contract_of(config)
+    say("fold: BatchNorm and normalization into the convolutions")
+    folded = fold.fold(model, contract)
+    say(f"quantize: {len(data.calibration.images)} calibration images")
+    climbed = ladder.climb(folded, data, contract, config, say, is_gated=is_gated)
+    program = Program(
+        name=config.project.name,
+        contract=contract,
+        labels=data.labels,
+        original=fold.Normalized(model, contract.mean, contract.std),
+        folded=folded,
+        tuned=climbed.tuned,
+        quantized=climbed.quantized.module,
+        quantized_unfolded=climbed.quantized.unfolded,
+        output_scale=climbed.quantized.output_scale,
+        about=about(config, len(data.labels)),
+        minimum_ios=config.ios.version,
+    )
+    plain = climbed.all_int8
+    if plain is None:
+        return program, climbed.rungs, None
+    all_int8 = replace(
+        program, quantized=plain.module, quantized_unfolded=plain.unfolded, output_scale=plain.output_scale
+    )
+    return program, climbed.rungs, all_int8
+

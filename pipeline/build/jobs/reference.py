@@ -1,0 +1,86 @@
+"""The references: what each form of the program says of all images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...program import UNROUNDED, is_quantized, references
+from ...program import layers as layers_module
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Site, job, load_program, module_of, numbers_of
+from ..work import TRUNK, Found, Work, awaited, entries
+
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    wait = awaited(site, *TRUNK)
+    return {_name(key): wait or reference_job(site, key) for key in references.keys(order.wanted)}
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    keys = sorted((key for key in references.keys(work.order.wanted) if _name(key) in missing), key=_reference_cost)
+    work.say(f"references: {', '.join(sorted(keys))}")
+    shares = [keys[n :: work.number] for n in range(min(work.number, len(keys)))]
+    found: dict[str, Entry] = {}
+    for future in [work.submit(make_references, site, share) for share in shares]:
+        found |= future.result()
+    return {_name(key): entry for key, entry in found.items()}
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    known = {key: entry for key in references.keys(order.wanted) if (entry := entries(found).get(_name(key)))}
+    return site.knowing({}, references=known)
+
+
+def _name(key: str) -> str:
+    return f"reference {key}"
+
+
+def reference_job(site: Site, key: str) -> Job:
+    inputs: dict[str, Any] = numbers_of(site, is_quantized=is_quantized(key) or key.endswith(UNROUNDED))
+    inputs |= {"reference": key, "images": site.data.digest("held-out-images.npy")}
+    code = (module_of(site.create), f"{CODE}.program.references", f"{CODE}.stages.saved")
+    return job("reference", _name(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
+
+
+def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
+    """In a worker: what references say of all images."""
+    from ...store import one_thread
+
+    shop = site.workshop
+    images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+    program = load_program(site, is_quantized=True)
+
+    def make(key: str, folder: Path) -> None:
+        logits, recording = references.run(program, key, images, golden)
+        np.save(folder / "logits.npy", logits)
+        if recording is not None:
+            np.save(folder / "steps.npy", recording.steps[key])
+            (folder / "layers.json").write_text(json.dumps([asdict(layer) for layer in recording.layers]))
+
+    with one_thread():
+        return {key: shop.make(reference_job(site, key), lambda folder, key=key: make(key, folder)) for key in keys}  # type: ignore[misc]
+
+
+def load_recording(workshop: Workshop, entries: Mapping[str, Entry]) -> layers_module.Recording:
+    """What the quantized references computed inside, of all that were asked."""
+    found = []
+    for key, entry in entries.items():
+        if entry.has("steps.npy"):
+            described_layers = workshop.json(entry, "layers.json")
+            layers = tuple(layers_module.Layer(**(d | {"shape": tuple(d["shape"])})) for d in described_layers)
+            found.append(layers_module.Recording(layers=layers, steps={key: workshop.array(entry, "steps.npy")}))
+    return layers_module.joined(found)
+
+
+def _reference_cost(key: str) -> tuple[bool, str]:
+    """Quantized references take longest and are dealt out first."""
+    return not is_quantized(key), key
+

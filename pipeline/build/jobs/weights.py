@@ -1,0 +1,107 @@
+"""The weights: loaded, or trained on the data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ... import data as data_module
+from ...config import Config
+from ...saying import Say
+from ...stages import Epoch, checkpoint
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Create, Site, job, module_of
+from ..work import Found, Work, awaited, entries
+from . import data as data_step
+
+NAME = "weights"
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    return {NAME: awaited(site, "data") or weights_job(site.config, site.create, site.data, len(site.labels))}
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+    config, create, shop = site.config, site.create, work.shop
+    wanted = weights_job(config, create, site.data, len(site.labels))
+    state = training_state(wanted.key)
+    made = shop.make(
+        wanted,
+        lambda folder: make_weights(config, create, data_step.load_data(shop, site.data), state, work.say, folder),
+    )
+    shutil.rmtree(state, ignore_errors=True)  # kept until its result is
+    return {NAME: made}
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    return site.knowing(entries(found))
+
+
+def weights_job(config: Config, create: Create, data: Entry, classes: int) -> Job:
+    inputs: dict[str, Any] = {"model": config.model.model_dump(), "classes": classes}
+    code = [module_of(create), f"{CODE}.stages.weights"]
+    if config.weights.is_given:
+        inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
+    else:
+        code.append(f"{CODE}.stages.train")
+        inputs["training recipe"] = config.train.model_dump()
+        inputs["normalization"] = [config.data.mean, config.data.std]
+        inputs["source of the images"] = config.data.source
+        inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("train-images", "train-labels")}
+        inputs |= {
+            name.replace("-", " "): data.digest(f"{name}.npy") for name in ("held-out-images", "held-out-labels")
+        }
+    return job(NAME, NAME, inputs, code, ("torch", "safetensors"), by=__name__)
+
+
+def make_weights(
+    config: Config, create: Create, data: data_module.Dataset, state: Path, say: Say, folder: Path
+) -> None:
+    """Loaded or trained.
+
+    Args:
+        state: folder for what a training that was ended goes on from.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from ...stages import train, weights
+
+    torch.manual_seed(config.train.seed)
+    model = create(len(data.labels), config.model.width)
+    curve: list[Epoch] = []
+    if config.weights.is_given:
+        with tempfile.TemporaryDirectory(dir=folder) as fetched:
+            path, found = checkpoint.locate(config.weights, Path(fetched))
+            weights.load_into(model, path)
+            source = f"checkpoint, SHA-256 {found}"
+    else:
+        source = f"trained on {config.data.source}"
+        curve = train.train(
+            model,
+            data,
+            config,
+            state,
+            lambda e, n: say(
+                f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %",
+                (e.epoch, n),
+            ),
+        )
+    for name, content in (train.curves(curve) if curve else {}).items():
+        (folder / name).write_bytes(content)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
+    (folder / "origin.json").write_text(json.dumps({"source": source, "curve": [asdict(epoch) for epoch in curve]}))
+
+
+def training_state(key: str) -> Path:
+    """Where a training keeps what it goes on from, by the key of its job; on this machine, for it is written often."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_path("twinkeel")) / "training" / key
+

@@ -1,0 +1,227 @@
+"""What is known of a build so far, and what its jobs make of that: models, programs, the ingredients that several share."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..config import Config
+from ..errors import ConversionError
+from ..program import About, InputContract, Target
+from ..store import Entry, Job, Store, Workshop
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..stages import SavedProgram
+
+Create = Callable[[int, float], "nn.Module"]
+"""(classes, width multiplier) -> the model, untrained. It travels to workers: a function of a module, or this:"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The function ``create`` of a module, which is imported when a model is wanted.
+
+    Attributes:
+        options: further arguments.
+    """
+
+    module: str
+    options: Mapping[str, Any]
+
+    def __call__(self, classes: int, width: float) -> nn.Module:
+        model: nn.Module = importlib.import_module(self.module).create(classes, width, **self.options)
+        return model
+
+
+CODE = "twinkeel.pipeline"
+_GLUE = f"{CODE}.build.site"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What became of an artifact.
+
+    Attributes:
+        lowered: with ``artifact<suffix>``, ``operators.json`` and perhaps ``twin<suffix>``; None where it cannot be.
+        measured: with ``logits.npy``, ``metrics.json`` (and where it was measured) and perhaps ``layers.npy``; None where
+            it does not run.
+        error: why one of the two is not there.
+        peak: bytes of memory that the process took at most until then.
+    """
+
+    lowered: Entry | None
+    measured: Entry | None
+    error: str = ""
+    peak: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What was asked for, and what is known of it so far; each step gives one that knows more.
+
+    It is small, and travels to workers, on another machine too if that sees the store.
+
+    Attributes:
+        results: of the jobs that are one each, by name: ``data``, ``weights``, ``original``, ``quantize``, ``report``.
+        labels: of the data.
+        told: what a build says of it all, in words: warnings, and what layers in float cost.
+        doubts: what there is to say against the float model, though it is built on.
+        references: what references said, by key.
+        made: artifacts by target and precision; all that are wanted, once they are.
+        finished: folders by platform.
+        latency: milliseconds by ``target precision``; None before they were taken.
+    """
+
+    store: str | None
+    scratch: str
+    damaged: frozenset[str]
+    config: Config
+    create: Create
+    results: Mapping[str, Entry]
+    labels: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    references: Mapping[str, Entry]
+    made: Mapping[tuple[str, str], Made]
+    finished: Mapping[str, Entry]
+    latency: Mapping[str, float] | None = None
+
+    @classmethod
+    def of(cls, config: Config, create: Create, shop: Workshop) -> Site:
+        """Where nothing is known."""
+        return cls(
+            store=None if shop.store is None else shop.store.url,
+            scratch=shop.scratch.url,
+            damaged=shop.damaged,
+            config=config,
+            create=create,
+            results={},
+            references={},
+            made={},
+            finished={},
+        )
+
+    def knowing(self, found: Mapping[str, Entry], **more: Any) -> Site:
+        """With more results."""
+        return replace(self, results={**self.results, **found}, **more)
+
+    @property
+    def data(self) -> Entry:
+        return self.results["data"]
+
+    @property
+    def weights(self) -> Entry:
+        return self.results["weights"]
+
+    @property
+    def program(self) -> Entry:
+        return self.results["quantize"]
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        store = None if self.store is None else Store(self.store)
+        return Workshop(store=store, scratch=Store(self.scratch), damaged=self.damaged)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "workshop"}
+
+
+def job(
+    kind: str, name: str, inputs: Mapping[str, Any], code: Sequence[str], packages: Sequence[str], *, by: str
+) -> Job:
+    """A job.
+
+    Args:
+        by: name of the module that makes it; it counts, without what it imports.
+    """
+    return Job(kind=kind, name=name, inputs=inputs, code=tuple(code), glue=(_GLUE, by), packages=tuple(packages))
+
+
+def module_of(create: Create) -> str:
+    """The module of a model's code."""
+    if isinstance(create, Architecture):
+        return create.module
+    name: str = getattr(create, "func", create).__module__  # behind bound arguments
+    return name
+
+
+def contract_of(config: Config) -> InputContract:
+    return InputContract.of(config.model.resolution, config.data.mean, config.data.std)
+
+
+def about(config: Config, classes: int) -> About:
+    made = (
+        f"{config.model.name}, width {config.model.width}, {classes} classes, "
+        f"{config.model.resolution} x {config.model.resolution} pixels"
+    )
+    return About(
+        author=config.project.author,
+        license=config.project.license,
+        version=config.project.version,
+        description=config.project.description or made,
+    )
+
+
+def load_model(workshop: Workshop, weights: Entry, config: Config, create: Create, classes: int) -> nn.Module:
+    """In evaluation mode."""
+    from safetensors.torch import load
+
+    model = create(classes, config.model.width)
+    model.load_state_dict(load(workshop.read(weights, "weights.safetensors")))
+    return model.eval().requires_grad_(False)
+
+
+def load_program(
+    site: Site, *, is_quantized: bool, reads: Iterable[str] = (), variant: str = "", code: str = ""
+) -> SavedProgram:
+    """The program as far as a job's key speaks of it.
+
+    Args:
+        is_quantized: whether the quantized graphs may be read.
+        reads: of `saved.DESCRIPTIVE`.
+    """
+    from ..stages import SavedProgram
+
+    model = load_model(site.workshop, site.weights, site.config, site.create, len(site.labels))
+
+    def read(name: str) -> bytes:
+        if not is_quantized:
+            raise ConversionError("the quantized program belongs to int8 alone; REFERENCES names a float reference")
+        return site.workshop.read(site.program, variant + name)
+
+    known = {
+        "labels": site.labels,
+        "about": about(site.config, len(site.labels)),
+        "minimum_ios": site.config.ios.version,
+    }
+    return SavedProgram(model, contract_of(site.config), read, {name: known[name] for name in reads})
+
+
+def numbers_of(site: Site, *, is_quantized: bool) -> dict[str, Any]:
+    """The program's modules as ingredients: weights, input contract, and quantized graphs where they are read."""
+    found: dict[str, Any] = {
+        "weights": site.weights.digest("weights.safetensors"),
+        "model": site.config.model.model_dump(),
+        "classes": len(site.labels),
+        "input contract": asdict(contract_of(site.config)),
+    }
+    if is_quantized:
+        found["quantization"] = graphs(site)
+    return found
+
+
+def graphs(site: Site, variant: str = "") -> list[str]:
+    """Hashes of the quantized graphs and of what belongs to them."""
+    return [site.program.digest(variant + name) for name in ("quantized.pt2", "unfolded.pt2", "program.json")]
+
+
+def reads(target: Target) -> tuple[str, ...]:
+    """What a target writes into its artifacts beside the numbers; all, where it does not say."""
+    from ..stages import DESCRIPTIVE
+
+    return tuple(getattr(target, "READS", DESCRIPTIVE))
