@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline.build import runner
-from twinkeel.pipeline.build.order import checked
+from twinkeel.pipeline.building import runner
+from twinkeel.pipeline.building.order import checked
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import sets as data

@@ -185,8 +185,8 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2
-    from twinkeel.pipeline.build import runner
-    from twinkeel.pipeline.build.order import checked
+    from twinkeel.pipeline.building import runner
+    from twinkeel.pipeline.building.order import checked
     from twinkeel.pipeline.cli import common
     from twinkeel.pipeline.report import page as html_report
     from twinkeel.pipeline.store.entries import Store

@@ -8,28 +8,28 @@ import pytest
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 
-ARCHITECTURE = '''
+ARCHITECTURE = """
 from torch import nn
 
 NAME, OUTPUT_STRIDE = "tiny", 32
 
 def create(num_classes, width, activation="relu6"):
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
-'''
-TARGET = '''
+"""
+TARGET = """
 NAME, SUFFIX, KERNELS, EVIDENCE = "android/toy", ".toy", "toy", "runtime"
 PRECISIONS, PACKAGES, REFERENCES = ("fp32",), (), {"fp32": "fp32"}
 
 def build(program, precision, out): ...
 def load(path): ...
 def operators(path): return {}
-'''
-RUNG = '''
+"""
+RUNG = """
 COST = 0.05
 
 def rungs(wanted):
     return [("a new method", "auto", lambda ladder, best: [])]
-'''
+"""
 
 
 @pytest.fixture

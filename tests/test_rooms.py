@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "twinkeel"
-ROOMS = ("store", "data", "program", "tasks", "parity", "stages", "delivery", "report", "build", "cli")
+ROOMS = ("store", "data", "program", "tasks", "parity", "stages", "delivery", "report", "building", "cli")
 """Of the pipeline, in the order of the imports: a room knows those before it and the modules beside them all."""
 TOP = ("model", "pipeline", "targets")
 
@@ -146,7 +146,7 @@ def test_a_door_has_no_name_that_nobody_asks_for():
 @pytest.mark.parametrize(
     ("name", "line", "told"),
     [
-        ("pipeline.parity.verdict", "from ..build import Order", "back up"),
+        ("pipeline.parity.verdict", "from ..building import Order", "back up"),
         ("pipeline.data.sets", "def f():\n    from ..program import Program", "back up"),
         ("pipeline.errors", "from .store import Store", "back up"),
         ("pipeline.report.page", "from ..parity.verdict import drop_of", "through a window"),

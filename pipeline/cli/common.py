@@ -16,7 +16,7 @@ from ..errors import ConfigError, ParityError, VerifyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..build import Architecture
+    from ..building import Architecture
     from ..config import Config
     from ..data import Dataset
     from ..delivery import Kit
@@ -127,14 +127,14 @@ def read_config(path: Path | None) -> Config:
 
 
 def architecture(config: Config) -> Architecture:
-    from ..build import Architecture
+    from ..building import Architecture
 
     return Architecture(module=f"twinkeel.model.{config.model.name}", options={"activation": config.model.activation})
 
 
 def ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:
     """The program and its images as the configuration asks for them, to be looked at whatever int8 is worth."""
-    from ..build import runner
+    from ..building import runner
 
     return runner.ungated_program(config, architecture(config), store_of(config, store_url), out, say)
 

@@ -11,7 +11,7 @@ from ..errors import ConfigError, ParityError
 from . import common
 
 if TYPE_CHECKING:
-    from ..build import Order
+    from ..building import Order
     from ..store import Store
 
 
@@ -39,7 +39,7 @@ def init(path: Path) -> None:
 @common.store_option
 def train(path: Path | None, out: Path, store_url: str | None) -> None:
     """Train or load the weights and write them as safetensors."""
-    from ..build import runner
+    from ..building import runner
     from ..delivery import outputs
     from ..report import terminal as report
 
@@ -70,7 +70,7 @@ def build(
     quiet: bool,
 ) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
-    from ..build import order, runner
+    from ..building import order, runner
     from ..report import page as html_report
     from ..report import terminal as report
     from ..store import workers
@@ -124,7 +124,7 @@ def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
     import tempfile
     from dataclasses import asdict
 
-    from ..build import explain
+    from ..building import explain
     from ..store import Store, Workshop
 
     with tempfile.TemporaryDirectory() as scratch:

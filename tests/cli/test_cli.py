@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import config as config_module
-from twinkeel.pipeline.build import order
+from twinkeel.pipeline.building import order
 from twinkeel.pipeline.cli import cli
 from twinkeel.pipeline.cli.common import targets
 from twinkeel.pipeline.errors import ConfigError, TwinkeelError

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.build import order
+from twinkeel.pipeline.building import order
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config, load
 from twinkeel.pipeline.data.pixels import model_input

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.build.order import Order
+from twinkeel.pipeline.building.order import Order
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.parity import limits as parity

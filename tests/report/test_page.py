@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.build import runner
+from twinkeel.pipeline.building import runner
 from twinkeel.pipeline.data.sets import Split
 from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError

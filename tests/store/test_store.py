@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.build.jobs import latency
+from twinkeel.pipeline.building.jobs import latency
 from twinkeel.pipeline.errors import StoreError, VerifyError
 from twinkeel.pipeline.store import job as jobs
 from twinkeel.pipeline.store.entries import Damaged, Store
@@ -249,7 +249,7 @@ def test_code_counts_with_all_that_it_imports(monkeypatch):
     assert digest() == before
     for part in ("targets/android/litert.py", "targets/_layers.py", "program/program.py", "program/compress.py"):
         assert digest(part) != before, part
-    for part in ("targets/ios/coreml.py", "cli/command.py", "build/walk.py", "report/page.py"):
+    for part in ("targets/ios/coreml.py", "cli/command.py", "building/walk.py", "report/page.py"):
         assert digest(part) == before, part
     jobs._source.cache_clear()
 

@@ -83,4 +83,3 @@ def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:
         held_out=part("held-out"),
         labels=tuple(workshop.json(entry, "labels.json")),
     )
-

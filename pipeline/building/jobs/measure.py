@@ -36,10 +36,11 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
     inputs |= {f"reference {name}": entry.digest() for name, entry in sorted(wanted.items())}
     if "labels" in reads(target):
         inputs["labels"] = list(site.labels)
-    code = (target.load.__module__, *(f"{CODE}.{name}" for name in ("parity.measuring", "parity.drift", "program.references", "delivery.machine")))
-    return job(
-        "measure", name_of(target.NAME, precision), inputs, code, (*target.PACKAGES, "numpy"), by=__name__
+    code = (
+        target.load.__module__,
+        *(f"{CODE}.{name}" for name in ("parity.measuring", "parity.drift", "program.references", "delivery.machine")),
     )
+    return job("measure", name_of(target.NAME, precision), inputs, code, (*target.PACKAGES, "numpy"), by=__name__)
 
 
 def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entry:

@@ -39,7 +39,7 @@ class Architecture:
 
 
 CODE = "twinkeel.pipeline"
-_GLUE = f"{CODE}.build.site"
+_GLUE = f"{CODE}.building.site"
 
 
 @dataclass(frozen=True, kw_only=True)

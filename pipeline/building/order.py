@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import parity
-from ..delivery import sdk
-from ..program import Target
 from ..config import Config
+from ..delivery import Kit, sdk
 from ..errors import ConfigError
+from ..program import Target
 from ..saying import Say
-from ..delivery import Kit
 from .site import Create
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 from ..delivery import outputs
 from ..report import Built
 from ..store import Entry, Job

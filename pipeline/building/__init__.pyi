@@ -1,4 +1,5 @@
-from . import order as order, runner as runner
+from . import order as order
+from . import runner as runner
 from .explaining import explain as explain
 from .order import Order as Order
 from .site import Architecture as Architecture

@@ -18,7 +18,6 @@ from ..site import CODE, Site, job, load_program, module_of, numbers_of
 from ..work import TRUNK, Found, Work, awaited, entries
 
 
-
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     wait = awaited(site, *TRUNK)
     return {_name(key): wait or reference_job(site, key) for key in references.keys(order.wanted)}
@@ -83,4 +82,3 @@ def load_recording(workshop: Workshop, entries: Mapping[str, Entry]) -> layers_m
 def _reference_cost(key: str) -> tuple[bool, str]:
     """Quantized references take longest and are dealt out first."""
     return not is_quantized(key), key
-

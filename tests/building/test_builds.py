@@ -17,13 +17,13 @@ import pytest
 import torch
 from disturbed import TWINKEEL, ended, folders, start
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline.build.explaining import explain
-from twinkeel.pipeline.build.jobs import data as data_step
-from twinkeel.pipeline.build.jobs import lower, reference
-from twinkeel.pipeline.build.jobs import program as program_step
-from twinkeel.pipeline.build.jobs import weights as weights_step
-from twinkeel.pipeline.build.order import checked
-from twinkeel.pipeline.build.site import Site
+from twinkeel.pipeline.building.explaining import explain
+from twinkeel.pipeline.building.jobs import data as data_step
+from twinkeel.pipeline.building.jobs import lower, reference
+from twinkeel.pipeline.building.jobs import program as program_step
+from twinkeel.pipeline.building.jobs import weights as weights_step
+from twinkeel.pipeline.building.order import checked
+from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import manifest, outputs

@@ -104,4 +104,3 @@ def training_state(key: str) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_path("twinkeel")) / "training" / key
-

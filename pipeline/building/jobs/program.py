@@ -99,8 +99,7 @@ def quantized_program(
     Returns:
         the program, the rungs of the ladder, and the program without layers in float where it has some.
     """
-    from ...stages import ladder
-    from ...stages import fold
+    from ...stages import fold, ladder
 
     contract = contract_of(config)
     say("fold: BatchNorm and normalization into the convolutions")
@@ -127,4 +126,3 @@ def quantized_program(
         program, quantized=plain.module, quantized_unfolded=plain.unfolded, output_scale=plain.output_scale
     )
     return program, climbed.rungs, all_int8
-

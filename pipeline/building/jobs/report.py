@@ -17,7 +17,7 @@ from ...store import Job, Workshop
 from ..order import Order
 from ..site import Site, job
 from ..telling import added_evidence, told
-from ..work import TRUNK, awaited, Found, Work, entries
+from ..work import TRUNK, Found, Work, awaited, entries
 from .reference import load_recording
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ def _drift(order: Order, shop: Workshop, site: Site) -> tuple[tuple[RuntimeDrift
     """Layer by layer, each artifact that is the same on several platforms once."""
     from ...parity import RuntimeDrift, compare
 
-    recording = load_recording(
-        shop, {key: entry for key, entry in site.references.items() if is_quantized(key)}
-    )
+    recording = load_recording(shop, {key: entry for key, entry in site.references.items() if is_quantized(key)})
     found: dict[str, RuntimeDrift] = {}
     errors = []
     for (name, _), item in site.made.items():

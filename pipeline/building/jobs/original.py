@@ -92,4 +92,3 @@ def original_doubts(workshop: Workshop, entry: Entry, config: Config, labels: Se
         )
     doubt = f"accepted ({reason}): {trouble}" if trouble else original.doubt(found, labels)
     return (doubt,) if doubt else ()
-

@@ -18,7 +18,7 @@ from ...program import Target, references
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, job
-from ..work import TRUNK, awaited, Found, Work, entries
+from ..work import TRUNK, Found, Work, awaited, entries
 
 NAME = "latency"
 LATENCY_RUNS = {"runtime": 30, "reference executor": 5}

@@ -21,7 +21,7 @@ from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import Site, contract_of, job
 from ..telling import rungs
-from ..work import TRUNK, awaited, Found, Work, entries
+from ..work import TRUNK, Found, Work, awaited, entries
 from .reference import load_recording
 
 

@@ -8,24 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from .. import data as data_module
+from ..config import Config
 from ..delivery import outputs
+from ..errors import TwinkeelError
+from ..program import Program
+from ..report import Built
+from ..saying import Say
+from ..store import Damaged, Here, Store, Workers, Workshop, count
 from .jobs import data as data_step
 from .jobs import original as original_step
 from .jobs import program as program_step
 from .jobs import weights as weights_step
-from ..config import Config
-from ..errors import TwinkeelError
-from ..store import Workshop
 from .order import Order
-from ..program import Program
-from ..report import Built
-from ..saying import Say
 from .site import Create, load_model
-from .work import Work
-from ..store import Damaged, Store
 from .walk import build as build_all
 from .walk import walk
-from ..store import Here, Workers, count
+from .work import Work
 
 _REPAIRS = 100
 """Damaged results that one build makes anew; more of them, and the store itself is broken."""
@@ -93,9 +91,7 @@ def ungated_program(
 
 def _part(config: Config, create: Create, store: Store | None, out: Path, folder: Path, say: Say) -> Work:
     """The work of commands that need the first steps alone."""
-    order = Order(
-        config=config, targets={}, kits={}, create=create, plans={}, shipped={}, render=None, out=out
-    )
+    order = Order(config=config, targets={}, kits={}, create=create, plans={}, shipped={}, render=None, out=out)
     shop = Workshop(store=store, scratch=Store(str(folder)))
     return Work(order=order, shop=shop, folder=folder, say=say, executor=Here())
 
