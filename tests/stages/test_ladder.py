@@ -63,15 +63,23 @@ def climb(folded, few, config):
     return ladder.climb(folded, few, CONTRACT, config, lambda line, *_: lines.append(line)), lines
 
 
-def test_the_first_rung_that_passes_is_taken_and_each_has_a_line(hard, few):
-    found, lines = climb(hard[0], few, config(equalize="auto", float_layers="never", qat="never"))
-    names = [rung.name for rung in found.rungs]
-    assert names[0] == "plain" and names[-1] == "layer-wise reconstruction" and len(names) == 6, names
-    assert [rung.is_met for rung in found.rungs] == [False] * 5 + [True]
-    assert sum("SNR" in line and "cost: none" in line and "MB" in line for line in lines) == 6, lines
+def test_the_first_rung_that_passes_is_taken_and_each_has_a_line(hard, few, monkeypatch):
+    """Equalization is worth some dB on this model wherever it runs; how many in all, processors do not agree on."""
+    plain = ladder.climb(hard[0], few, CONTRACT, config(equalize="never"), lambda *_: None, is_gated=False).rungs[0]
+    nothing = ("nothing", "auto", lambda _, best: [best.state])
+    known = {name: (name, when, method) for name, when, method in ladder.methods(config(equalize="auto").quantize)}
+    last = ("never reached", "auto", lambda *_: 1 / 0)
+    monkeypatch.setattr(ladder, "methods", lambda _: [nothing, nothing, known["equalization"], last])
+    found, lines = climb(hard[0], few, config(equalize="auto", snr_db=plain.snr_db + 1))
+    assert [rung.name for rung in found.rungs] == ["plain", "nothing", "nothing", "equalization"], found.rungs
+    assert [rung.is_met for rung in found.rungs] == [False] * 3 + [True], found.rungs
+    assert [rung.is_kept for rung in found.rungs] == [True, False, False, True], found.rungs
+    assert sum("SNR" in line and "cost: none" in line and "MB" in line for line in lines) == 4, lines
     held_out = data.rgba(few.held_out.images)
     snr = parity.snr_db(evaluate(hard[0], held_out), evaluate_batched(found.quantized.module, held_out))
-    assert snr >= 25 > found.rungs[0].snr_db, f"{snr:.1f} dB, plain {found.rungs[0].snr_db:.1f}"
+    assert snr == pytest.approx(found.rungs[-1].snr_db, abs=0.01) and snr > plain.snr_db + 0.9, (
+        f"{snr:.1f} dB, plain {plain.snr_db:.1f}"
+    )
 
 
 def test_an_easy_model_stays_on_the_first_rung(small_program, few):
