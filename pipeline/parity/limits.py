@@ -254,7 +254,7 @@ class Check:
 
     def __str__(self) -> str:
         if self.did_not_run:
-            return f"the artifact did not run: {self.reason}"
+            return f"{self.leg}: the artifact did not run: {self.reason}"
         text = f"{self.leg}: {self.metric} is {self.measured:.6g}, allowed {self.sense} {self.limit:g} ({self.reason})"
         found = "" if self.counts is None else f"; {self.counts}"
         return text + found + (f"; {self.open_because}" if self.open_because else "")

@@ -217,7 +217,7 @@ def test_the_command_says_what_did_not_run_and_why(build, toy, run_cli, monkeypa
     monkeypatch.setattr(common, "targets", lambda: targets)
     result = run_cli("replay", build("raises") / "android")
     assert isinstance(result.exception, ParityError)
-    assert ": the artifact did not run: ValueError: no model" in result.output and "lower" not in result.output
+    assert ": lower: the artifact did not run: ValueError: no model" in result.output and "runs" not in result.output
     assert report._short(measure.broken("no model")) == "did not run"
 
 
@@ -237,7 +237,7 @@ def test_an_artifact_that_dies_or_raises_fails_alone(build, toy, told, reason):
     }
     assert verdicts.pop("android/toy fine") == [] == verdicts.pop("android/toy prints"), verdicts
     ((failed,),) = verdicts.values()
-    assert failed.startswith("the artifact did not run: ") and reason in failed
+    assert failed.startswith("lower: the artifact did not run: ") and reason in failed
     assert [e["parity"] for e in content(out / "android")["artifacts"]] == ["verified", "failed", "verified"]
 
 
