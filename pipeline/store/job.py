@@ -260,7 +260,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
     """
     for found, name, alias in _imported(tree, package):
         if names := _door(found):
-            yield from filter(None, [names.get(name)])
+            yield names.get(name, f"{found}.{name}")  # in the room itself, a module that the door does not name
         elif names := _door(f"{found}.{name}"):
             yield from filter(None, map(names.get, _attributes(tree, alias)))
         else:
