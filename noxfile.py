@@ -15,7 +15,7 @@ SHARED = Path(".nox") / "shared"
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's threads spin while they wait, which starves the worker processes
 # two: the builds among the tests take all cores by themselves; files in the order of tests/conftest.py, longest first
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "noxfile.py")
+SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "docs", "noxfile.py")
 
 
 def shared(session: nox.Session, *extras: str) -> str:
@@ -83,3 +83,10 @@ def bench(session: nox.Session) -> None:
     """Run a benchmark by its name below benchmarks/, input_contract by default; what follows goes to it."""
     name, *arguments = session.posargs or ["input_contract"]
     session.run(shared(session), f"benchmarks/{name}.py", *arguments, external=True)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Make the pages of docs/ in .nox/docs-site; a broken link fails."""
+    session.install("mkdocs>=1.6", "mkdocs-material>=9.5", "pydantic>=2.11")
+    session.run("mkdocs", "build", "--strict", "--quiet")

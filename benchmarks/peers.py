@@ -40,8 +40,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from twinkeel.model import _count as count
-from twinkeel.model import mobilenet_v2
+from twinkeel.model import count, mobilenet_v2
 from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.program.evaluation import evaluate

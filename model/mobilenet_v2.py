@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ._blocks import ConvBNActivation, InvertedResidual, make_divisible
+from .blocks import ConvBNActivation, InvertedResidual, make_divisible
 
 NAME = "mobilenet_v2"
 BASE_RESOLUTION = 224

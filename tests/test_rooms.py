@@ -154,7 +154,7 @@ def test_a_door_has_no_name_that_nobody_asks_for():
         ("pipeline.stages.fold", "from ...model import mobilenet_v2", "a model"),
         ("pipeline.delivery.sdk", "import twinkeel.targets.android", "back up"),
         ("targets.android.litert", "from twinkeel.pipeline.program.program import Program", "through a window"),
-        ("model._blocks", "from ..pipeline.errors import ConfigError", "back up"),
+        ("model.blocks", "from ..pipeline.errors import ConfigError", "back up"),
     ],
 )
 def test_what_breaks_the_rules_is_found(name, line, told):

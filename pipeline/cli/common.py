@@ -80,9 +80,11 @@ def targets() -> dict[str, Target]:
 
 
 def architectures() -> tuple[str, ...]:
-    """Every module of `model/` whose name has no leading underscore; not imported, for that takes torch."""
+    """Every module of `model/` that has a function ``create``; its source is read and not imported, for that takes
+    torch."""
     package = importlib.import_module("twinkeel.model")
-    return tuple(entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_"))
+    paths = sorted(path for folder in package.__path__ for path in Path(folder).glob("*.py"))
+    return tuple(path.stem for path in paths if "\ndef create(" in path.read_text(encoding="utf-8"))
 
 
 def kits() -> dict[str, Kit]:

@@ -102,7 +102,7 @@ def _counted(name: str, classes: int, width: float | None, resolution: int) -> T
     import torch
     from rich.table import Table
 
-    from ...model._count import count, published
+    from ...model.count import count, published
 
     create = importlib.import_module(f"twinkeel.model.{name}").create
     known = {(row.width, row.resolution): row for row in published(name)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.model._blocks import make_divisible
-from twinkeel.model._count import count, published
+from twinkeel.model.blocks import make_divisible
+from twinkeel.model.count import count, published
 
 
 def test_published_grid_has_22_rows():

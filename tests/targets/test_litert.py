@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from twinkeel.model import _count as count
-from twinkeel.model import mobilenet_v2
+from twinkeel.model import count, mobilenet_v2
 from twinkeel.pipeline.data.sets import rgba
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.stages import quantize
