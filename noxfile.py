@@ -87,6 +87,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Make the pages of docs/ in .nox/docs-site; a broken link fails."""
-    session.install("mkdocs>=1.6", "mkdocs-material>=9.5", "pydantic>=2.11")
-    session.run("mkdocs", "build", "--strict", "--quiet")
+    """Make the pages of docs/ in .nox/docs-site; a broken link fails. `-- serve` shows them as they are edited."""
+    session.install(*nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["docs"])
+    session.run("mkdocs", *(session.posargs or ["build", "--strict", "--quiet"]))

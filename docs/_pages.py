@@ -1,27 +1,51 @@
-"""What pages take from the sources as they are built: the configuration from its own descriptions, the rooms from imports."""
+"""What pages take from the sources as they are built: the configuration from its own descriptions, the rooms from imports.
+
+A path of the sources that a page names in code, and that is not there, is a warning, which `--strict` makes an error.
+"""
 
 from __future__ import annotations
 
 import ast
 import html
+import json
+import logging
+import re
 import sys
 import types
+import typing
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("cli", "building", "report", "delivery", "stages", "parity", "tasks", "program", "data", "store")
-"""From the top down: a room knows those below it."""
-MARKS = {"<!-- configuration -->": lambda: configuration(), "<!-- rooms -->": lambda: rooms()}
+BESIDE = ("README.md", "CONTRIBUTING.md")
+"""Not pages; their paths are looked at too."""
+
+_PATHS = re.compile(r"`((?:model|pipeline|targets|tests|benchmarks|docs)/[\w./-]*)`")
+_LINKS = re.compile(r"\]\(([\w./-]+)")
+_log = logging.getLogger("mkdocs.hooks.pages")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_pre_build(**_: Any) -> None:
+    """mkdocs asks once."""
+    for name in BESIDE:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        _check(name, [*_PATHS.findall(text), *_LINKS.findall(text)])
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """mkdocs asks for each page."""
-    for mark, made in MARKS.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, made())
+    _check(page.file.src_uri, _PATHS.findall(markdown))
+    for mark, made in (("configuration", configuration), ("rooms", rooms)):
+        if f"<!-- {mark} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {mark} -->", made())
     return markdown
+
+
+def _check(name: str, paths: list[str]) -> None:
+    for path in paths:
+        if not (ROOT / path).exists():
+            _log.warning("%s: names '%s', which is not there", name, path)
 
 
 def configuration() -> str:
@@ -31,79 +55,114 @@ def configuration() -> str:
     sys.modules.setdefault("twinkeel", package)
     from twinkeel.pipeline.config import Config, Limit, Section
 
-    lines = []
+    lines: list[str] = []
     for name, field in Config.model_fields.items():
         kind = field.annotation
-        if not (isinstance(kind, type) and issubclass(kind, Section)):
-            continue
-        lines += [
-            "",
-            f"## [{name}]",
-            "",
-            f"{field.description}.".capitalize(),
-            "",
-            "| key | default | |",
-            "|---|---|---|",
-        ]
-        lines += [_row(key, setting, setting.get_default()) for key, setting in kind.model_fields.items()]
-    lines += ["", "## [targets]", "", f"{Config.model_fields['targets'].description}.".capitalize(), ""]
-    lines += ["", "## [[limit]]", "", f"{Config.model_fields['limit'].description}.".capitalize(), ""]
-    lines += ["| key | | |", "|---|---|---|"] + [_row(key, f, None) for key, f in Limit.model_fields.items()]
-    return "\n".join(lines)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            lines += _section(f"[{name}]", field.description, kind)
+    lines += ["", "## [targets]", "", _sentence(Config.model_fields["targets"].description), ""]
+    lines += ["```toml", "[targets]", '"android/litert" = ["fp32", "int8"]', '"ios/coreml" = ["int8"]', "```"]
+    return "\n".join(lines + _section("[[limit]]", Config.model_fields["limit"].description, Limit))
 
 
-def _row(key: str, setting: Any, default: Any) -> str:
-    shown = "" if default is None else f"`{default!r}`"
-    bounds = [f"{word} {value}" for m in setting.metadata for word, value in (
-        ("at least", getattr(m, "ge", None)), ("more than", getattr(m, "gt", None)),
-        ("at most", getattr(m, "le", None)), ("less than", getattr(m, "lt", None))) if value is not None]  # fmt: skip
-    choices = getattr(setting.annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        bounds.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
-    text = "; ".join(filter(None, [str(setting.description), ", ".join(bounds)]))
-    return f"| `{key}` | {shown} | {html.escape(text.replace('|', '/'), quote=False)} |"
+def _section(title: str, description: str | None, kind: Any) -> list[str]:
+    lines = [
+        "",
+        f"## {title}",
+        "",
+        _sentence(description),
+        "",
+        "| key | type and range | default | |",
+        "|---|---|---|---|",
+    ]
+    for key, field in kind.model_fields.items():
+        default = field.get_default()
+        shown = "required" if field.is_required() else "none" if default is None else f"`{json.dumps(default)}`"
+        text = html.escape(str(field.description).replace("|", "/"), quote=False)
+        lines.append(f"| `{key}` | {_kind(field)} | {shown} | {text} |")
+    return lines
+
+
+def _sentence(text: str | None) -> str:
+    first = str(text).split()[0]
+    is_word = first.isalpha() and first.islower()  # iOS and int8 are written as they are
+    return f"{str(text)[0].upper() if is_word else str(text)[0]}{str(text)[1:]}."
+
+
+def _kind(field: Any) -> str:
+    """Type and range of a setting, in words."""
+    kinds = [kind for kind in typing.get_args(field.annotation) if kind is not type(None)]
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return "one of " + ", ".join(f"`{json.dumps(choice)}`" for choice in kinds)
+    if typing.get_origin(field.annotation) is list:
+        return "list of numbers"
+    kind = kinds[0] if kinds else field.annotation
+    words = [{int: "whole number", float: "number", str: "text"}[kind]]
+    for name, told in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+        words += [f"{told} {_number(getattr(m, name))}" for m in field.metadata if getattr(m, name, None) is not None]
+    words += [f"at most {m.max_length:,} characters" for m in field.metadata if getattr(m, "max_length", None)]
+    return ", ".join(words)
+
+
+def _number(value: float) -> str:
+    return "2<sup>63</sup> - 1" if value == 2**63 - 1 else f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def rooms() -> str:
-    """A picture of the rooms, top down, each with the rooms that it takes something from; drawn in the page's colours."""
-    used = {room: Counter(_takes(room)) for room in ROOMS}
-    width, height, gap = 720, 54, 14
-    boxes, arrows = [], []
-    for number, room in enumerate(ROOMS):
-        y = number * (height + gap)
-        folder = ROOT / "pipeline" / room
-        doc = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
-        doc = doc.replace("\n", " ").rstrip(".")
-        doc = doc.split(":")[0] if len(doc) > 90 else doc
-        size = sum(path.read_text().count("\n") for path in folder.rglob("*.py"))
-        below = ", ".join(other for other in ROOMS if used[room][other])
-        boxes.append(
-            f'<rect x="1" y="{y + 1}" width="{width - 2}" height="{height}" rx="6" fill="currentColor" '
-            f'fill-opacity="0.06" stroke="currentColor"/>'
-            f'<text x="14" y="{y + 22}" font-weight="bold" fill="currentColor">{room}/</text>'
-            f'<text x="{width - 14}" y="{y + 22}" text-anchor="end" fill="currentColor" font-size="12">{size:,} lines</text>'
-            f'<text x="100" y="{y + 22}" fill="currentColor" font-size="12">{html.escape(doc)}</text>'
-            f'<text x="14" y="{y + 42}" fill="currentColor" font-size="12" opacity="0.75">'
-            f"{'takes from ' + below if below else 'takes from no room'}</text>"
+    """The rooms from the top down, each with what it is for, and a picture of their imports."""
+    source = (ROOT / "tests/test_rooms.py").read_text(encoding="utf-8")
+    order = re.search(r"^ROOMS = (\(.*?\))$", source, re.MULTILINE | re.DOTALL)
+    names = list(reversed(ast.literal_eval(order.group(1)))) if order else []
+    lines = ["| room | what it is for |", "|---|---|"]
+    for name in names:
+        told = (
+            ast.get_docstring(ast.parse((ROOT / "pipeline" / name / "__init__.py").read_text(encoding="utf-8"))) or ""
         )
-        if number + 1 < len(ROOMS):
-            arrows.append(
-                f'<path d="M360 {y + height + 2} v{gap - 3} m-4 -5 l4 5 l4 -5" stroke="currentColor" fill="none"/>'
-            )
-    total = len(ROOMS) * (height + gap)
+        lines.append(f"| `{name}` | {' '.join(told.split())} |")
+    return "\n".join([*lines, "", _picture(names)])
+
+
+def _picture(names: list[str]) -> str:
+    """One box a room, and one line down from each room to those that it takes from; text in the page's colour."""
+    used = {name: Counter(_takes(name, names)) for name in names}
+    sources = [name for name in names if used[name]]
+    wide, high, gap, lane, step = 120, 46, 12, 30, 4.6
+    left = {name: wide + 22 + lane * (len(sources) - 1 - at) for at, name in enumerate(sources)}
+    tops = {name: at * (high + gap) + 2 for at, name in enumerate(names)}
+    drawn = [
+        '<marker id="tip" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="5" markerHeight="5" orient="auto" '
+        'markerUnits="userSpaceOnUse"><path d="M0 0 L6 3 L0 6 z" fill="context-stroke"/></marker>'
+    ]
+    for at, name in enumerate(sources):
+        x, start = left[name], tops[name] + high - 6
+        colour = f"hsl({at * 360 // len(sources)} 65% 50%)"
+        lines = [f"M{wide} {start} H{x}"]
+        for other in (other for other in names if used[name][other]):
+            y = tops[other] + 5 + step * at
+            lines.append(f"M{x} {start} V{y:g} H{wide + 1}")
+        for line in lines:
+            tip = "" if line is lines[0] else ' marker-end="url(#tip)"'
+            drawn.append(f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.6"{tip}/>')
+    for name in names:
+        drawn.append(
+            f'<rect x="1" y="{tops[name]}" width="{wide - 2}" height="{high}" rx="5" fill="currentColor" '
+            f'fill-opacity="0.08" stroke="currentColor"/><text x="{wide / 2:g}" y="{tops[name] + high / 2 + 5:g}" '
+            f'text-anchor="middle" fill="currentColor">{name}</text>'
+        )
+    size = f"{wide + 22 + lane * (len(sources) - 1) + 4} {len(names) * (high + gap)}"
     return (
-        f'<svg viewBox="0 0 {width} {total}" role="img" aria-label="the rooms of the pipeline, top down" '
-        f'style="max-width:100%;height:auto" font-family="sans-serif" font-size="15">{"".join(boxes + arrows)}</svg>'
+        f'<svg class="rooms" viewBox="0 0 {size}" role="img" aria-label="The rooms of the pipeline from the top down, '
+        f'with lines from each to those that it takes from" font-family="sans-serif" font-size="16">{"".join(drawn)}</svg>'
     )
 
 
-def _takes(room: str) -> list[str]:
+def _takes(room: str, names: list[str]) -> list[str]:
     """Names of the other rooms, once for each import from them."""
     found = []
     for path in (ROOT / "pipeline" / room).rglob("*.py"):
         depth = len(path.relative_to(ROOT / "pipeline").parts)
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == depth:
-                names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
-                found += [name for name in names if name in ROOMS and name != room]
+                taken = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+                found += [name for name in taken if name in names and name != room]
     return found
