@@ -13,7 +13,6 @@ import re
 import sys
 import types
 import typing
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +65,14 @@ def configuration() -> str:
 
 
 def _section(title: str, description: str | None, kind: Any) -> list[str]:
-    lines = [
-        "",
-        f"## {title}",
-        "",
-        _sentence(description),
-        "",
-        "| key | type and range | default | |",
-        "|---|---|---|---|",
-    ]
+    lines = ["", f"## {title}", "", _sentence(description), "", '<div class="stacked settings" markdown>', ""]
+    lines += ["| key | | type and range | default |", "|---|---|---|---|"]
     for key, field in kind.model_fields.items():
         default = field.get_default()
         shown = "required" if field.is_required() else "none" if default is None else f"`{json.dumps(default)}`"
         text = html.escape(str(field.description).replace("|", "/"), quote=False)
-        lines.append(f"| `{key}` | {_kind(field)} | {shown} | {text} |")
-    return lines
+        lines.append(f"| `{key}` | {text} | {_kind(field)} | {shown} |")
+    return [*lines, "", "</div>"]
 
 
 def _sentence(text: str | None) -> str:
@@ -119,12 +111,12 @@ def rooms() -> str:
             ast.get_docstring(ast.parse((ROOT / "pipeline" / name / "__init__.py").read_text(encoding="utf-8"))) or ""
         )
         lines.append(f"| `{name}` | {' '.join(told.split())} |")
-    return "\n".join([*lines, "", _picture(names)])
+    return "\n".join([_picture(names), "", *lines])
 
 
 def _picture(names: list[str]) -> str:
     """One box a room, and one line down from each room to those that it takes from; text in the page's colour."""
-    used = {name: Counter(_takes(name, names)) for name in names}
+    used = {name: _takes(name, names) for name in names}
     sources = [name for name in names if used[name]]
     wide, high, gap, lane, step = 120, 46, 12, 30, 4.6
     left = {name: wide + 22 + lane * (len(sources) - 1 - at) for at, name in enumerate(sources)}
@@ -136,13 +128,11 @@ def _picture(names: list[str]) -> str:
     for at, name in enumerate(sources):
         x, start = left[name], tops[name] + high - 6
         colour = f"hsl({at * 360 // len(sources)} 65% 50%)"
-        lines = [f"M{wide} {start} H{x}"]
-        for other in (other for other in names if used[name][other]):
-            y = tops[other] + 5 + step * at
-            lines.append(f"M{x} {start} V{y:g} H{wide + 1}")
-        for line in lines:
-            tip = "" if line is lines[0] else ' marker-end="url(#tip)"'
-            drawn.append(f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.6"{tip}/>')
+        ends = [tops[other] + 5 + step * at for other in names if other in used[name]]
+        drawn.append(f'<path d="M{wide} {start} H{x} V{ends[-1]:g}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        for y in ends:
+            line = f"M{x} {y:g} H{wide + 1}"
+            drawn.append(f'<path d="{line}" stroke="{colour}" stroke-width="1.6" marker-end="url(#tip)"/>')
     for name in names:
         drawn.append(
             f'<rect x="1" y="{tops[name]}" width="{wide - 2}" height="{high}" rx="5" fill="currentColor" '
@@ -156,13 +146,13 @@ def _picture(names: list[str]) -> str:
     )
 
 
-def _takes(room: str, names: list[str]) -> list[str]:
-    """Names of the other rooms, once for each import from them."""
-    found = []
+def _takes(room: str, names: list[str]) -> set[str]:
+    """The other rooms that a room imports from."""
+    found = set()
     for path in (ROOT / "pipeline" / room).rglob("*.py"):
         depth = len(path.relative_to(ROOT / "pipeline").parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == depth:
                 taken = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
-                found += [name for name in taken if name in names and name != room]
+                found |= {name for name in taken if name in names and name != room}
     return found
