@@ -129,7 +129,7 @@ def _picture(names: list[str]) -> str:
     ]
     for at, name in enumerate(sources):
         x, start = left[name], tops[name] + high - 6
-        colour = f"hsl({at * 360 // len(sources)} 65% 50%)"
+        colour = f"hsl({at * 360 // len(sources)} 65% 55%)"
         ends = [tops[other] + 5 + step * at for other in names if other in used[name]]
         drawn.append(f'<path d="M{wide} {start} H{x} V{ends[-1]:g}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
         for y in ends:
