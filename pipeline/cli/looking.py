@@ -84,7 +84,7 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 
 
 @click.command()
-@click.option("--classes", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
 @click.option("--width", type=common.FiniteRange(0, 4, min_open=True), help="Count this width only.")
 @click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
 def models(classes: int, width: float | None, resolution: int) -> None:
