@@ -75,34 +75,27 @@ def worst(built: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for one in built:
         for name, check in checks(one):
             sign = 1 if check["sense"] == ">=" else -1
-            value = check["measured"]
-            value = float("inf") * sign if value is None else value
-            row = found.setdefault(name, {"worst": value, "build": one["name"], "holds": 0, "open": 0, "missed": 0})
-            row[check["verdict"]] += 1
-            if sign * value < sign * row["worst"]:
-                row |= {"worst": value, "build": one["name"]}
+            value = float("inf") * sign if check["measured"] is None else check["measured"]
+            row = {"worst": value, "build": one["name"], "holds": 0, "open": 0, "missed": 0} | {check["verdict"]: 1}
             if check["counts"]:  # the bound that must not leave the limit
-                bound = check["counts"]["high" if sign > 0 else "low"]
-                row["furthest bound"] = max(row.get("furthest bound", bound), bound, key=lambda b: -sign * b)
+                row["furthest bound"] = check["counts"]["high" if sign > 0 else "low"]
+            found[name] = _both(name, found[name], row) if name in found else row
     return dict(sorted(found.items()))
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """The limits' rows of two runs as those of one run."""
-    found = dict(one)
-    for name, row in other.items():
-        if name not in found:
-            found[name] = row
-            continue
-        sign = 1 if ">=" in name else -1
-        first, second = found[name], row
-        both = dict(min((first, second), key=lambda r: sign * r["worst"]))
-        both |= {verdict: first[verdict] + second[verdict] for verdict in ("holds", "open", "missed")}
-        bounds = [r["furthest bound"] for r in (first, second) if "furthest bound" in r]
-        if bounds:
-            both["furthest bound"] = max(bounds, key=lambda bound: -sign * bound)
-        found[name] = both
+    found = one | {name: _both(name, one[name], row) if name in one else row for name, row in other.items()}
     return dict(sorted(found.items()))
+
+
+def _both(name: str, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Two rows of a limit as one."""
+    sign = 1 if ">=" in name else -1
+    both = dict(min((first, second), key=lambda row: sign * row["worst"]))
+    both |= {verdict: first[verdict] + second[verdict] for verdict in ("holds", "open", "missed")}
+    bounds = [row["furthest bound"] for row in (first, second) if "furthest bound" in row]
+    return both | ({"furthest bound": max(bounds, key=lambda bound: -sign * bound)} if bounds else {})
 
 
 def main() -> None:
