@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Config
 from ..errors import ConversionError
 from ..program import About, InputContract, Target
-from ..store import Entry, Job, Store, Workshop
+from ..store import Entry, Job, Store, Workshop, imported_by
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +39,6 @@ class Architecture:
 
 
 CODE = "twinkeel.pipeline"
-_GLUE = f"{CODE}.building.site"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +136,10 @@ def job(
     """A job.
 
     Args:
-        by: name of the module that makes it; it counts, without what it imports.
+        by: name of the module that makes it. It counts, and what it imports of this room, without what they import.
     """
-    return Job(kind=kind, name=name, inputs=inputs, code=tuple(code), glue=(_GLUE, by), packages=tuple(packages))
+    glue = tuple(module for module in (by, *imported_by(by)) if module.startswith(f"{__package__}."))
+    return Job(kind=kind, name=name, inputs=inputs, code=tuple(code), glue=glue, packages=tuple(packages))
 
 
 def module_of(create: Create) -> str:
@@ -176,9 +176,7 @@ def load_model(workshop: Workshop, weights: Entry, config: Config, create: Creat
     return model.eval().requires_grad_(False)
 
 
-def load_program(
-    site: Site, *, is_quantized: bool, reads: Iterable[str] = (), variant: str = "", code: str = ""
-) -> SavedProgram:
+def load_program(site: Site, *, is_quantized: bool, reads: Iterable[str] = (), variant: str = "") -> SavedProgram:
     """The program as far as a job's key speaks of it.
 
     Args:
@@ -194,12 +192,17 @@ def load_program(
             raise ConversionError("the quantized program belongs to int8 alone; REFERENCES names a float reference")
         return site.workshop.read(site.program, variant + name)
 
-    known = {
+    known = descriptive(site)
+    return SavedProgram(model, contract_of(site.config), read, {name: known[name] for name in reads})
+
+
+def descriptive(site: Site) -> dict[str, Any]:
+    """What a program says of itself beside its numbers, by the names in `saved.DESCRIPTIVE`."""
+    return {
         "labels": site.labels,
         "about": about(site.config, len(site.labels)),
         "minimum_ios": site.config.ios.version,
     }
-    return SavedProgram(model, contract_of(site.config), read, {name: known[name] for name in reads})
 
 
 def numbers_of(site: Site, *, is_quantized: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .order import Order
 from .site import Site
 
 
-def told(order: Order, shop: Workshop, site: Site, platform: str, *, has_answers: bool) -> Result:
+def result_of(order: Order, shop: Workshop, site: Site, platform: str, *, has_answers: bool) -> Result:
     """What a build gave for a platform.
 
     Args:

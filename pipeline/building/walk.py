@@ -9,7 +9,7 @@ from ..report import Built
 from ..store import Entry, Job
 from .jobs import artifact, cost, data, folder, latency, original, program, reference, report, weights
 from .site import Site
-from .telling import comparison, is_there, told
+from .telling import comparison, is_there, result_of
 from .work import Failure, Step, Work
 
 STEPS: tuple[Step, ...] = (data, weights, original, program, reference, artifact, folder, latency, cost, report)
@@ -24,7 +24,7 @@ def build(work: Work) -> Built:
     shop.remember(order.place)
     return Built(
         comparison=comparison(shop, site) if len(site.finished) > 1 else None,
-        results=[told(order, shop, site, platform, has_answers=False) for platform in order.plans],
+        results=[result_of(order, shop, site, platform, has_answers=False) for platform in order.plans],
         ran=work.ran,
         peak=work.peak,
         files=sorted(site.results[report.NAME].files),
@@ -40,8 +40,8 @@ def walk(work: Work, steps: Sequence[Step]) -> Site:
         found: dict[str, Entry | Failure] = {
             name: entry for name, job in jobs.items() if isinstance(job, Job) and (entry := shop.find(job)) is not None
         }
-        if missing := {name: job for name, job in jobs.items() if name not in found}:
-            work.ran += missing
+        if missing := {name: job for name, job in jobs.items() if name not in found and isinstance(job, Job)}:
+            work.ran += [name for name in jobs if name not in found]
             found |= step.make(work, site, missing)
         before, site = site, step.take(order, shop, site, found)
         for line in site.told[len(before.told) :]:

@@ -59,8 +59,8 @@ class Step(Protocol):
     def jobs(self, order: Order, shop: Workshop, site: Site, /) -> dict[str, Job | str]:
         """All jobs of this kind by name; of one whose ingredients are not known yet, what they wait for, in words."""
 
-    def make(self, work: Work, site: Site, missing: Mapping[str, Job | str], /) -> Found:
-        """The results of those that the store does not have."""
+    def make(self, work: Work, site: Site, missing: Mapping[str, Job], /) -> Found:
+        """The results of those that the store does not have, and of those that waited for them."""
 
     def take(self, order: Order, shop: Workshop, site: Site, found: Found, /) -> Site:
         """What is known with these results, which may be some of them.
@@ -77,6 +77,11 @@ TRUNK = ("data", "weights", "original", "quantize")
 def awaited(site: Site, *names: str) -> str:
     """The first of these jobs whose result is not known, in words; empty where all are."""
     return next((f"'{name}' comes" for name in names if name not in site.results), "")
+
+
+def artifacts_awaited(order: Order, site: Site) -> str:
+    """What the artifacts, or what they are made from, wait for; empty where all are known."""
+    return awaited(site, *TRUNK) or ("these come" if len(site.made) < len(order.wanted) else "")
 
 
 def entries(found: Found) -> dict[str, Entry]:

@@ -5,6 +5,7 @@ from .entries import Store as Store
 from .entries import Usage as Usage
 from .job import Job as Job
 from .job import Workshop as Workshop
+from .job import imported_by as imported_by
 from .job import is_no_room as is_no_room
 from .workers import Here as Here
 from .workers import Workers as Workers

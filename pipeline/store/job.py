@@ -94,6 +94,7 @@ class Workshop:
         damaged: keys whose stored results are not to be used.
         troubles: what the store could not do, in words.
         asked: ingredients of all jobs so far, by name.
+        found: what the store had, by key: it is looked for once.
     """
 
     store: Store | None
@@ -101,6 +102,7 @@ class Workshop:
     damaged: frozenset[str] = frozenset()
     troubles: list[str] = field(default_factory=list)
     asked: dict[str, dict[str, str]] = field(default_factory=dict)
+    found: dict[str, Entry] = field(default_factory=dict)
 
     def find(self, job: Job) -> Entry | None:
         self.asked[job.name] = job.ingredients
@@ -110,11 +112,16 @@ class Workshop:
         entry = self.scratch.find(key)
         if entry is not None or self.store is None or key in self.damaged:
             return entry
+        if key in self.found:
+            return self.found[key]
         try:
-            return self.store.find(key)
+            entry = self.store.find(key)
         except Exception as error:  # drivers of remote stores raise anything
             self._without(f"cannot be read ({type(error).__name__}: {error}); this build does without")
             return None
+        if entry is not None:
+            self.found[key] = entry
+        return entry
 
     def make(self, job: Job, make: Make) -> Entry:
         """The job's result, made where it is not found.
@@ -204,6 +211,12 @@ def is_no_room(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def imported_by(module: str) -> tuple[str, ...]:
+    """The modules of this project that a module imports, without importing it; and names that are something in one."""
+    source = _source(module)
+    return () if source is None else source[1]
 
 
 def code_digest(modules: Iterable[str], glue: Iterable[str] = ()) -> str:

@@ -278,3 +278,29 @@ def test_the_commands_look_at_a_store_and_empty_it(run_cli, tmp_path):
 
 def test_the_processor_is_part_of_a_latency():
     assert "cores" in latency.processor() and np.isfinite(len(latency.processor()))
+
+
+def test_the_store_is_asked_once_for_what_it_has(tmp_path):
+    """Targets that share an artifact have one key, and a remote store takes its time for every question."""
+    asked = []
+
+    class Counting(Store):
+        def find(self, key):
+            asked.append(key)
+            return super().find(key)
+
+    store, scratch = Counting(str(tmp_path / "store")), Store(str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    entry = Workshop(store=store, scratch=scratch).make(job(), lambda folder: (folder / "f").write_bytes(b"x"))
+    asked.clear()
+    again = Workshop(store=store, scratch=scratch)
+    assert again.find(job()) == again.find(job()) == again.make(job(), lambda _: 1 / 0) == entry
+    assert asked == [entry.key]
+
+
+def test_what_a_job_takes_from_its_neighbours_is_part_of_its_key():
+    from twinkeel.pipeline.building import site
+
+    room = site.__package__
+    made = site.job("report", "report", {}, (), (), by=f"{room}.jobs.report")
+    assert {f"{room}.{name}" for name in ("jobs.report", "jobs.reference", "telling", "site")} <= set(made.glue)

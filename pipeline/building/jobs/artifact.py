@@ -26,20 +26,23 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     found: dict[str, Job | str] = {}
     for target, precision in order.wanted:
         made = lower.name_of(target.NAME, precision), measure.name_of(target.NAME, precision)
-        found[made[0]] = wait or lower.lower_job(site, target, precision)
-        lowered = None if wait else shop.find(lower.lower_job(site, target, precision))
-        if wait or lowered is None or not is_whole:
-            found[made[1]] = wait or ("the artifact comes" if is_whole else "the references come")
+        if wait:
+            found |= dict.fromkeys(made, wait)
+            continue
+        found[made[0]] = lowering = lower.lower_job(site, target, precision)
+        lowered = shop.find(lowering)
+        if lowered is None or not is_whole:
+            found[made[1]] = "the artifact comes" if is_whole else "the references come"
         else:
             found[made[1]] = measure.measure_job(site, target, precision, lowered)
     return found
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     """One that fails does not hide the others: it is a `Failure`, of its lowering or of its measurement."""
     groups: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for target, precision in work.order.wanted:
-        if measure.name_of(target.NAME, precision) in missing:
+        if missing.keys() & {part.name_of(target.NAME, precision) for part in (lower, measure)}:
             # targets that share their code share their results: made once, for all of them
             one = groups.setdefault(target.build.__module__, {}).setdefault(precision, [])
             one.append((target.NAME, precision))
@@ -69,11 +72,11 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
         if names[1] not in found:
             continue  # it is to come
         lowered, measured = (found.get(name) for name in names)
-        errors = [one.error for one in (lowered, measured) if isinstance(one, Failure)]
+        errors = (one.error for one in (lowered, measured) if isinstance(one, Failure))
         made[target.NAME, precision] = Made(
             lowered=lowered if isinstance(lowered, Entry) else None,
             measured=measured if isinstance(measured, Entry) else None,
-            error="".join(errors[:1]),
+            error=next(errors, ""),
         )
     return site.knowing({}, made=made)
 

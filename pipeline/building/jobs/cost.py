@@ -27,7 +27,7 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {} if chosen is None else {NAME: cost_job(site, *chosen)}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     chosen = _chosen(work.order, site)
     assert chosen is not None
     target, lowered = chosen
@@ -36,7 +36,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
         found = work.submit(cost_of_float, site, target.__name__, lowered).result()
         (folder / "cost.json").write_text(json.dumps(found))
 
-    return {NAME: work.shop.make(cost_job(site, target, lowered), write)}
+    return {NAME: work.shop.make(missing[NAME], write)}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

@@ -24,8 +24,8 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {NAME: data_job(site.config)}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
-    config, wanted = site.config, data_job(site.config)
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
+    config, wanted = site.config, missing[NAME]
     work.say("data: " + (config.data.path or config.data.source))
     return {NAME: work.shop.make(wanted, lambda folder: make_data(config, wanted, folder))}
 

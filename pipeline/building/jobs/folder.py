@@ -21,28 +21,27 @@ from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import Site, contract_of, job
 from ..telling import rungs
-from ..work import TRUNK, Found, Work, awaited, entries
+from ..work import Found, Work, artifacts_awaited, entries
 from .reference import load_recording
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    wait = awaited(site, *TRUNK) or ("these come" if len(site.made) < len(order.wanted) else "")
+    wait = artifacts_awaited(order, site)
     return {_name(platform): wait or folder_job(order, site, platform) for platform in order.plans}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     return {
-        _name(platform): work.shop.make(
-            folder_job(work.order, site, platform), partial(make_folder, work, site, platform)
-        )
+        name: work.shop.make(missing[name], partial(make_folder, work, site, platform))
         for platform in work.order.plans
-        if _name(platform) in missing
+        if (name := _name(platform)) in missing
     }
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
-    known = {platform: entry for platform in order.plans if (entry := entries(found).get(_name(platform)))}
-    return site.knowing({}, finished=known)
+    known = entries(found)
+    finished = {platform: known[name] for platform in order.plans if (name := _name(platform)) in known}
+    return site.knowing({}, finished=finished)
 
 
 def _name(platform: str) -> str:

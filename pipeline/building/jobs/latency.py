@@ -18,29 +18,28 @@ from ...program import Target, references
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, job
-from ..work import TRUNK, Found, Work, awaited, entries
+from ..work import Found, Work, artifacts_awaited, entries
 
 NAME = "latency"
 LATENCY_RUNS = {"runtime": 30, "reference executor": 5}
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    if wait := awaited(site, *TRUNK) or ("these come" if len(site.made) < len(order.wanted) else ""):
+    if wait := artifacts_awaited(order, site):
         return {NAME: wait}
     running = _running(order, site)
     return {NAME: latency_job(site, running)} if running else {}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
-    running = _running(work.order, site)
-    wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running.items()}
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
+    wanted = {name: (target.__name__, lowered) for name, (target, lowered) in _running(work.order, site).items()}
 
     def write(folder: Path) -> None:
         work.say(f"latency: {len(wanted)} artifacts in turn")
         taken = work.submit(make_latencies, site, wanted).result()
         (folder / "latency.json").write_text(json.dumps(taken))
 
-    return {NAME: work.shop.make(latency_job(site, running), write)}
+    return {NAME: work.shop.make(missing[NAME], write)}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

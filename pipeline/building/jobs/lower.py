@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...program import Target, is_quantized
 from ...store import Entry, Job
-from ..site import CODE, Site, about, job, load_program, module_of, numbers_of, reads
+from ..site import CODE, Site, descriptive, job, load_program, module_of, numbers_of, reads
 
 
 def name_of(target: str, precision: str) -> str:
@@ -19,8 +19,8 @@ def lower_job(site: Site, target: Target, precision: str) -> Job:
     """Targets that share their ``build``, as XNNPACK's on both platforms do, share its results."""
     inputs = numbers_of(site, is_quantized=is_quantized(target.REFERENCES[precision]))
     inputs["precision"] = precision
-    known = {"labels": list(site.labels), "about": asdict(about(site.config, len(site.labels))),
-             "minimum_ios": site.config.ios.version}  # fmt: skip
+    known = descriptive(site)
+    known["about"] = asdict(known["about"])
     inputs |= {name: known[name] for name in reads(target)}
     code = (target.build.__module__, f"{CODE}.stages.saved", f"{CODE}.stages.fold", module_of(site.create))
     return job("lower", name_of(target.NAME, precision), inputs, code, target.PACKAGES, by=__name__)

@@ -31,7 +31,7 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     }
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, shop = site.config, work.shop
     work.say("original: the float model on held-out images")
 
@@ -39,8 +39,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
         model = load_model(shop, site.weights, config, site.create, len(site.labels))
         make_original(config, data_step.load_data(shop, site.data), model, folder)
 
-    wanted = original_job(config, site.create, site.data, site.weights, len(site.labels))
-    return {NAME: shop.make(wanted, write)}
+    return {NAME: shop.make(missing[NAME], write)}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

@@ -32,14 +32,14 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     }
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, shop, is_gated = site.config, work.shop, work.order.has_int8
 
     def write(folder: Path) -> None:
         model = load_model(shop, site.weights, config, site.create, len(site.labels))
         make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
 
-    return {NAME: shop.make(program_job(config, site.create, site.data, site.weights, is_gated=is_gated), write)}
+    return {NAME: shop.make(missing[NAME], write)}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

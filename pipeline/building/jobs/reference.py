@@ -23,7 +23,7 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {_name(key): wait or reference_job(site, key) for key in references.keys(order.wanted)}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     keys = sorted((key for key in references.keys(work.order.wanted) if _name(key) in missing), key=_reference_cost)
     work.say(f"references: {', '.join(sorted(keys))}")
     shares = [keys[n :: work.number] for n in range(min(work.number, len(keys)))]
@@ -34,8 +34,9 @@ def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
-    known = {key: entry for key in references.keys(order.wanted) if (entry := entries(found).get(_name(key)))}
-    return site.knowing({}, references=known)
+    known = entries(found)
+    said = {key: known[name] for key in references.keys(order.wanted) if (name := _name(key)) in known}
+    return site.knowing({}, references=said)
 
 
 def _name(key: str) -> str:

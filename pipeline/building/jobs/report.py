@@ -16,8 +16,8 @@ from ...report import Report
 from ...store import Job, Workshop
 from ..order import Order
 from ..site import Site, job
-from ..telling import added_evidence, told
-from ..work import TRUNK, Found, Work, awaited, entries
+from ..telling import added_evidence, result_of
+from ..work import Found, Work, artifacts_awaited, entries
 from .reference import load_recording
 
 if TYPE_CHECKING:
@@ -27,18 +27,16 @@ NAME = "report"
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    wait = awaited(site, *TRUNK)
-    if not wait and len(site.made) < len(order.wanted):
-        wait = "these come"
-    elif not wait and site.latency is None:
+    wait = artifacts_awaited(order, site)
+    if not wait and site.latency is None:
         wait = "the latencies come"
     elif not wait and len(site.finished) < len(order.plans):
         wait = "the folders come"
     return {NAME: wait or report_job(order, shop, site)}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
-    return {NAME: work.shop.make(report_job(work.order, work.shop, site), partial(make_report, work, site))}
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
+    return {NAME: work.shop.make(missing[NAME], partial(make_report, work, site))}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
@@ -68,7 +66,7 @@ def make_report(work: Work, site: Site, result: Path) -> None:
     order, shop = work.order, work.shop
     drift, errors = _drift(order, shop, site)
     said = Report(
-        results=[told(order, shop, site, p, has_answers=True) for p in order.plans],
+        results=[result_of(order, shop, site, p, has_answers=True) for p in order.plans],
         manifests=[shop.json(site.finished[p], f"folder/{manifest.MANIFEST}") for p in order.plans],
         held_out=data_module.Split(
             images=shop.array(site.data, "held-out-images.npy"), labels=shop.array(site.data, "held-out-labels.npy")

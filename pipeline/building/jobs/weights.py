@@ -27,9 +27,8 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {NAME: awaited(site, "data") or weights_job(site.config, site.create, site.data, len(site.labels))}
 
 
-def make(work: Work, site: Site, missing: Mapping[str, Job | str]) -> Found:
-    config, create, shop = site.config, site.create, work.shop
-    wanted = weights_job(config, create, site.data, len(site.labels))
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
+    config, create, shop, wanted = site.config, site.create, work.shop, missing[NAME]
     state = training_state(wanted.key)
     made = shop.make(
         wanted,
