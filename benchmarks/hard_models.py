@@ -18,20 +18,21 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import data
 from twinkeel.pipeline.building import runner
 from twinkeel.pipeline.building.order import checked
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import ParityError
-from twinkeel.pipeline.parity import limits as parity
-from twinkeel.pipeline.parity import verdict
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.parity.measuring import run_all
 from twinkeel.pipeline.program.evaluation import evaluate
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.stages import fold, ladder, train
 from twinkeel.pipeline.store import workers
+from twinkeel.pipeline.tasks import classification
+from twinkeel.pipeline.tasks.classification import counting
 
 LARGEST = 64.0
 TARGETS = ("android/litert", "android/executorch", "ios/coreml")
@@ -124,11 +125,11 @@ def with_outliers(model: nn.Module, seed: int, factor: float = 8.0) -> nn.Module
 
 def rescaled(seeds: int) -> None:
     """Accuracy, agreement and SNR of the int8 artifacts, plain and as twinkeel makes them."""
-    digits = data.load(Config())
+    digits = classification.load(Config())
     model = mobilenet_v2.create(10, 0.35)
     with tempfile.TemporaryDirectory() as name:
         torch.manual_seed(0)
-        train.train(model, digits, Config(), Path(name) / "train", lambda *_: None)
+        train.train(model, digits, Config(), classification, Path(name) / "train", lambda *_: None)
         model.eval().requires_grad_(False)
         for change, activation in (
             (with_rescaled_bottlenecks, "relu6"),
@@ -165,14 +166,14 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
     results = runner.build(asked, None, lambda *_: None).results
     images = data.rgba(digits.held_out.images)
     floating = evaluate(_folded(create(10, 0.35), weights), images, 64)
-    print(f"{label}: float {100 * parity.accuracy(floating, digits.held_out.labels):.2f} %")
+    print(f"{label}: float {100 * classification.MEANING.score(floating, digits.held_out.truth):.2f} %")
     for result in results:
         for row in result.rows:
             run = common.targets()[row.artifact.target].load(result.folder / row.artifact.path).run
             logits = run_all(run, images)
             print(
-                f"  {row.artifact.target}: {100 * parity.accuracy(logits, digits.held_out.labels):.2f} %, agreement "
-                f"{100 * verdict.agreement(floating, logits)[0]:.2f} %, {parity.snr_db(floating, logits):.2f} dB, "
+                f"  {row.artifact.target}: {100 * classification.MEANING.score(logits, digits.held_out.truth):.2f} %, agreement "
+                f"{100 * counting.agreement(floating, logits)[0]:.2f} %, {metrics.snr_db(floating, logits):.2f} dB, "
                 f"{'verified' if row.is_verified else 'over a limit'}",
                 flush=True,
             )
@@ -200,7 +201,7 @@ def heavy(seeds: int) -> None:
             ],
         }
     )
-    images = data.load(config)
+    images = classification.load(config)
     for seed in range(seeds):
         print(f"heavy-tailed, width 1.0, 224 pixels, seed {seed}")
         _climb(heavy_tailed(1.0, 224, seed), images, config)
@@ -208,7 +209,7 @@ def heavy(seeds: int) -> None:
 
 def outliers(seed: int = 2) -> None:
     torch.set_num_threads(1)  # the order of sums decides how hard the trained model becomes
-    digits = data.load(Config())
+    digits = classification.load(Config())
     torch.manual_seed(seed)
     model = with_outliers(mobilenet_v2.create(10, 0.1), seed)
     config = Config.model_validate(
@@ -219,8 +220,8 @@ def outliers(seed: int = 2) -> None:
         }
     )
     with tempfile.TemporaryDirectory() as name:
-        history = train.train(model, digits, config, Path(name), lambda *_: None)
-    print(f"outliers, width 0.1: float {100 * history[-1].accuracy:.2f} %")
+        history = train.train(model, digits, config, classification, Path(name), lambda *_: None)
+    print(f"outliers, width 0.1: float {100 * history[-1].score:.2f} %")
     _climb(model.eval().requires_grad_(False), digits, config)
 
 
@@ -232,6 +233,7 @@ def _climb(model: nn.Module, images: data.Dataset, config: Config) -> None:
             images,
             contract,
             config,
+            classification,
             lambda line, *_: print(f"  {line}", flush=True) if line.startswith("quantize") else None,
         )
     except ParityError as error:

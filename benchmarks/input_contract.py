@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program.evaluation import evaluate
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import fold, quantize
@@ -57,8 +57,8 @@ def main() -> None:
     reference = evaluate(shipped, images[8:])
     with torch.no_grad():
         from_floats = np.concatenate([float_in(x[None]).numpy() for x in floats[8:]])
-    print(f"SNR float input {parity.snr_db(reference, from_floats):.2f} dB, "
-          f"bytes {parity.snr_db(reference, evaluate(byte_in, images[8:])):.2f} dB")  # fmt: skip
+    print(f"SNR float input {metrics.snr_db(reference, from_floats):.2f} dB, "
+          f"bytes {metrics.snr_db(reference, evaluate(byte_in, images[8:])):.2f} dB")  # fmt: skip
     _compare_executorch(float_in, byte_in, floats[:1], torch.from_numpy(images[:1]), contract)
     _compare_litert(float_unfolded, byte_unfolded, floats[:1], torch.from_numpy(images[:1]), contract)
 

@@ -41,8 +41,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from twinkeel.model import count, mobilenet_v2
-from twinkeel.pipeline.data import sets as data
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline import data
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program.evaluation import evaluate
 from twinkeel.pipeline.program.program import About, InputContract, Program
 from twinkeel.pipeline.stages import fold, quantize
@@ -539,7 +539,7 @@ def _row(
         "ratio_to_fastest_peer": round(float(np.median(times[entry.key] / times[fastest.key])), 4),
         "bytes": size,
         "size_ratio": round(size / (parameters * PRECISIONS[entry.precision]), 4),
-        "snr_db": round(float(parity.snr_db(subject.expected, logits)), 1),
+        "snr_db": round(float(metrics.snr_db(subject.expected, logits)), 1),
     }
 
 

@@ -49,6 +49,7 @@ class Project(Section):
 
 class Model(Section):
     name: str = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
+    task: str = Field("classification", description="what its outputs mean: a module of pipeline/tasks")
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha)")
     resolution: int = Field(32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32")
 
@@ -71,7 +72,7 @@ class Data(Section):
         None, description="text file of class names, one a line in the order of the class folders; else their names"
     )
     held_out: float | None = Field(
-        None, gt=0, lt=0.9, description="share of images kept for parity and accuracy; 0.5 of digits, 0.2 of a folder"
+        None, gt=0, lt=0.9, description="share of images kept for parity and the score; 0.5 of digits, 0.2 of a folder"
     )
     calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
     calibration_path: str | None = Field(
@@ -88,7 +89,7 @@ class Data(Section):
 
     @property
     def held_out_share(self) -> float:
-        """As asked for. Of digits a half: with fewer images an accuracy that is kept could not be told from one that is
+        """As asked for. Of digits a half: with fewer images a score that is kept could not be told from one that is
         not, and they train in seconds."""
         if self.held_out is not None:
             return self.held_out

@@ -19,7 +19,7 @@ class ConfigError(TwinkeelError):
 
 
 class DataError(TwinkeelError):
-    """Images or labels cannot be used."""
+    """Images, or what is right of them, cannot be used."""
 
     exit_code = 3
 

@@ -57,8 +57,8 @@ def trace(path: Path) -> Trace:
     execute = runtime.method(content)
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
-        logits, *values = execute(pixels)
-        return logits, [LayerValue(kind=kind, steps=_layers.nchw(v)) for kind, v in zip(kinds, values, strict=True)]
+        outputs, *values = execute(pixels)
+        return outputs, [LayerValue(kind=kind, steps=_layers.nchw(v)) for kind, v in zip(kinds, values, strict=True)]
 
     return _layers.checked(opened, load(path).run, path)
 

@@ -12,20 +12,20 @@ from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import LayerValue, Run, Trace
 
 Opened = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], list[LayerValue]]]
-"""One image ``(1, H, W, 4)`` uint8 RGBA -> logits ``(1, classes)`` and the value of each layer."""
+"""One image ``(1, H, W, 4)`` uint8 RGBA -> outputs ``(1, ...)`` and the value of each layer."""
 
 
 def checked(opened: Opened, run: Run, path: Path) -> Trace:
-    """`opened` as a `Trace` that refuses logits which are not those of `run`, the artifact as it is shipped.
+    """`opened` as a `Trace` that refuses outputs which are not those of `run`, the artifact as it is shipped.
 
     More outputs could keep a runtime from fusing operations, or from giving all of them to its fast kernels.
     """
 
     def trace(pixels: NDArray[np.uint8]) -> list[LayerValue]:
-        logits, values = opened(pixels)
-        if not np.array_equal(logits, run(pixels)):
+        outputs, values = opened(pixels)
+        if not np.array_equal(outputs, run(pixels)):
             raise ConversionError(
-                f"'{path}' gives other logits when its layers are looked at, so what they show is not what it computes"
+                f"'{path}' gives other outputs when its layers are looked at, so what they show is not what it computes"
             )
         return values
 

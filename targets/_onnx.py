@@ -100,7 +100,7 @@ def _make_weights_unsigned(graph: Any) -> None:
     """Store the weights of convolutions and linear layers as uint8 with the zero point 128: the same numbers.
 
     On x86 without VNNI, onnxruntime 1.31.1 (as before; its issues 5849 and 6004) multiplies uint8 by int8 with
-    `vpmaddubsw`, which adds two products in 16 bits and saturates: a digits model has 18 % of its logits equal, at 5 dB.
+    `vpmaddubsw`, which adds two products in 16 bits and saturates: a digits model has 18 % of its outputs equal, at 5 dB.
     uint8 by uint8 is widened first and right everywhere, with the same fused operators (`GemmU8U8Dispatch` in
     `mlas/lib/platform.cpp`). On arm64 with dot products both go to the same kernels. The price is paid on x86 with VNNI,
     whose instructions only take uint8 by int8: with one thread, at width 1.0 and 224 pixels, 3.6 ms instead of 1.8.
@@ -144,7 +144,7 @@ def trace(path: Path) -> Trace:
     """The layers of an int8 artifact, by a copy of the graph that onnxruntime makes of it, with more outputs.
 
     More outputs on the artifact itself would keep onnxruntime 1.31 from fusing: of 37 integer convolutions at width
-    1.0, none is left, and one of ten logits differs.
+    1.0, none is left, and one of ten outputs differs.
     """
     import onnx
 
@@ -154,8 +154,8 @@ def trace(path: Path) -> Trace:
     session = _session(graph.SerializeToString(), is_optimized=True)
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
-        logits, *values = session.run(None, {"pixels": pixels})
-        return logits, [_value(*layer, value) for layer, value in zip(layers.values(), values, strict=True)]
+        outputs, *values = session.run(None, {"pixels": pixels})
+        return outputs, [_value(*layer, value) for layer, value in zip(layers.values(), values, strict=True)]
 
     return _layers.checked(opened, load(path).run, path)
 

@@ -38,7 +38,7 @@ _LARGEST = 2**28
 
 
 def with_layers(path: Path) -> tuple[bytes, list[str]]:
-    """A copy of an int8 program that gives the value of each layer behind its logits, and the layers' kinds.
+    """A copy of an int8 program that gives the value of each layer behind its outputs, and the layers' kinds.
 
     Raises:
         ConversionError: the program is more than one call of XNNPACK.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from twinkeel.pipeline.files import write_json
+from twinkeel.pipeline.tasks import classification
 
 if TYPE_CHECKING:
     from twinkeel.pipeline.config import Config
@@ -60,7 +61,7 @@ def make_program():
     """Make a program of a model with random weights, at a resolution."""
     import numpy as np
     import torch
-    from twinkeel.pipeline.data import sets as data
+    from twinkeel.pipeline import data
     from twinkeel.pipeline.program.program import About, InputContract, Program
     from twinkeel.pipeline.stages import fold, quantize
 
@@ -214,8 +215,9 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
 def finish():
     """Write a finished folder of artifacts that are there already, as a build leaves it."""
     import numpy as np
+    from twinkeel.pipeline import parity
     from twinkeel.pipeline.delivery import evidence, machine, manifest
-    from twinkeel.pipeline.parity import limits as parity
+    from twinkeel.pipeline.parity.limits import LIMITS
     from twinkeel.pipeline.program.artifact import seal
 
     def write(folder, artifacts, expected, names, images, output_scale=0.1):
@@ -223,8 +225,8 @@ def finish():
         manifest.write_golden(manifest.Golden(names=names, inputs=images, expected=expected), folder / "golden")
         entries = []
         for target, kernels, precision, path, reference, kind in artifacts:
-            known = precision if ("lower", precision) in parity.LIMITS or kind != "runtime" else "fp32"
-            limits = parity.limits_for("lower", known, (), kind, kernels)
+            known = precision if ("lower", precision) in LIMITS or kind != "runtime" else "fp32"
+            limits = parity.limits_for(classification.MEANING, "lower", known, (), kind, kernels)
             metrics = {limit.metric: np.inf if limit.sense == ">=" else 0 for limit in limits}
             entries.append(
                 vars(seal(path, folder, target, precision))

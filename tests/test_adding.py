@@ -1,20 +1,29 @@
-"""What a newcomer adds is one file: an architecture, a target and a rung of the ladder, dropped into their folders."""
+"""What a newcomer adds is one file: an architecture, a target, a rung of the ladder and a task, dropped into their
+folders."""
 
 from __future__ import annotations
 
 import importlib
 
 import pytest
+from twinkeel.pipeline.building import order, runner
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.delivery.manifest import read_manifest, replay
+from twinkeel.pipeline.report import page, terminal
+from twinkeel.pipeline.store import Here
 
 ARCHITECTURE = """
 from torch import nn
 
 NAME, OUTPUT_STRIDE = "tiny", 32
 
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3), keepdim=True).flatten(1)
+
 def create(num_classes, width, activation="relu6"):
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+    return nn.Sequential(nn.Conv2d(3, 8, 3), Mean(), nn.Linear(8, num_classes))
 """
 TARGET = """
 NAME, SUFFIX, KERNELS, EVIDENCE = "android/toy", ".toy", "toy", "runtime"
@@ -29,6 +38,59 @@ COST = 0.05
 
 def rungs(wanted):
     return [("a new method", "auto", lambda ladder, best: [])]
+"""
+TASK = """
+import numpy as np
+from sklearn.datasets import load_digits
+
+from ..data import split
+from ..parity import Limit, Meaning, drop_of
+
+SCORE = "hit rate"
+NEAR = 0.1
+
+def _is_near(outputs, truth):
+    return (np.abs(outputs - truth) <= NEAR).all(1)
+
+def _count(original, folded, candidate, truth):
+    one, other = _is_near(original, truth), _is_near(candidate, truth)
+    kept, lost, won = (int(x.sum()) for x in (one & other, one & ~other, other & ~one))
+    return {"hits_lost": drop_of(len(truth), kept=kept, lost=lost, won=won)}
+
+_ROW = Limit(metric="hits_lost", sense="<=", value=0.5, reason="half", needs_all=True, is_counted=True)
+MEANING = Meaning(
+    counted={"hits_lost": "<="},
+    limits={("quantize", "int8", "runtime"): (_ROW,)},
+    score=lambda outputs, truth: float(_is_near(outputs, truth).mean()),
+    count=_count,
+)
+
+def ingredients(config):
+    return {"digits": config.data.seed}
+
+def load(config):
+    '''How dark the left, the right and the lower half of a digit are, 0..1.'''
+    grey = load_digits().images[:200] / 16
+    truth = np.stack([grey[:, :, :4].mean((1, 2)), grey[:, :, 4:].mean((1, 2)), grey[:, 4:].mean((1, 2))], 1)
+    images = np.kron(np.rint(grey * 255).astype(np.uint8), np.ones((1, 4, 4), np.uint8))[..., None].repeat(3, -1)
+    groups = np.zeros(len(images), np.int64)
+    return split(images, truth.astype(np.float32), ("left", "right", "lower"), config, groups)
+
+def doubts(data): return []
+def loss(outputs, truth, recipe): return ((outputs - truth) ** 2).mean()
+def look(outputs, truth): return {"error": float(np.abs(outputs - truth).mean())}
+def trouble(look, names, *, is_trained): return "" if look["error"] < 0.3 else f"off by {look['error']:.2f} on average"
+def doubt(look, names): return ""
+def answers(outputs): return outputs.astype(np.float64)
+def told(worth): return {SCORE: worth.score}
+def shares(worth): return {SCORE: worth.score}
+def columns(worth): return {SCORE: f"{100 * worth.score:.1f} %"}
+def size(names): return f"{len(names)} halves"
+def labels(names): return ()
+def described(names): return {"halves": list(names)}
+def names_of(manifest): return tuple(manifest["halves"])
+def files(names): return {"halves.txt": "\\n".join(names).encode()}
+def fault(manifest, width): return "" if len(manifest["halves"]) == width else "other halves"
 """
 
 
@@ -74,3 +136,49 @@ def test_a_rung_of_the_ladder(dropped):
     after = [name for name, _, _ in ladder.methods(Config().quantize)]
     at = before.index("layer-wise reconstruction")
     assert after == [*before[:at], "a new method", *before[at:]]
+
+
+def test_a_task(dropped, tmp_path):
+    """From its data to verified folders, and again from the files alone; the default build's targets, both platforms."""
+    dropped("twinkeel.pipeline.tasks", "halves", TASK)
+    dropped("twinkeel.model", "tiny", ARCHITECTURE)
+    config = Config.model_validate(
+        {
+            "model": {"name": "tiny", "task": "halves"},
+            "train": {"epochs": 20},
+            "targets": {"android/onnx": ["fp32", "int8"], "ios/coreml": ["fp32", "w8"]},
+            "limit": [
+                {"leg": "lower", "precision": "fp32", "metric": "hits_lost", "value": 0.01},
+                {"leg": "quantize", "precision": "int8", "metric": "snr_db", "value": 0, "reason": "hardly trained"},
+            ],
+        }
+    )
+    lines = []
+    say = lambda line, *_: lines.append(line)  # noqa: E731
+    out, targets = tmp_path / "out", common.targets()
+    asked = order.checked(
+        config, targets, common.kits(), common.architecture(config), common.PLATFORMS, out, page.render, say
+    )
+    built = runner.build(asked, None, say, Here())
+    assert all(result.is_verified for result in built.results), [terminal.failures(r) for r in built.results]
+    assert [line for line in lines if "hit rate" in line and line.startswith("train")], lines
+    assert sum("templates know classification, not halves" in line for line in lines) == 2, lines
+    for result in built.results:
+        manifest = read_manifest(result.folder)
+        assert manifest["task"] == "halves" and manifest["halves"] == ["left", "right", "lower"]
+        assert (result.folder / "halves.txt").is_file() and not (result.folder / "labels.txt").exists()
+        (fp32, *_) = [entry for entry in manifest["artifacts"] if entry["precision"] == "fp32"]
+        assert "hits_lost" in {check["metric"] for check in fp32["checks"]}
+        checks = [check for _, found in replay(result.folder, targets) for check in found]
+        assert checks and all(check.is_met for check in checks)
+    text = (out / "report.html").read_text()
+    assert "Hit rate, float model" in text and "3 halves" in text and "Confusion" not in text
+    for word in ("label", "logit", "accuracy"):
+        said = [line for line in lines if word in line.lower()]
+        assert not said, said
+
+
+def test_a_task_that_is_none(run_cli, tmp_path):
+    (tmp_path / "twinkeel.toml").write_text('[model]\ntask = "clasification"\n')
+    told = str(run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out").exception)
+    assert "unknown task 'clasification'" in told and "Did you mean 'classification'" in told, told

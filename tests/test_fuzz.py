@@ -22,8 +22,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from twinkeel.pipeline import config
-from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline import config, data
 from twinkeel.pipeline.delivery import device, manifest
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.pipeline.files import write_json

@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from twinkeel.pipeline import config, reading
+from twinkeel.pipeline import config, data, reading
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.delivery import device, manifest, signature
 from twinkeel.pipeline.errors import (
     ConfigError,
@@ -34,6 +33,7 @@ from twinkeel.pipeline.errors import (
 from twinkeel.pipeline.files import read_json, write_json
 from twinkeel.pipeline.program import layers
 from twinkeel.pipeline.stages.weights import load_into
+from twinkeel.pipeline.tasks import classification
 from twinkeel.targets.ios import classify, mil_executor
 
 SEEDS = Path(__file__).parent / "corpus" / "seeds"
@@ -978,7 +978,7 @@ def images(root, name, count=3):
 
 
 def load(root, **more):
-    return data.load(Config.model_validate({"data": {"source": "folder", "path": str(root), **more}}))
+    return classification.load(Config.model_validate({"data": {"source": "folder", "path": str(root), **more}}))
 
 
 def test_loops_pipes_and_devices_in_a_folder_of_images_are_passed_by(tmp_path):
@@ -991,7 +991,7 @@ def test_loops_pipes_and_devices_in_a_folder_of_images_are_passed_by(tmp_path):
     (two / "nothing.png").symlink_to("missing")
     os.mkfifo(one / "pipe.png")
     found = load(root)
-    assert found.labels == ("one", "two")
+    assert found.names == ("one", "two")
     assert sum(len(part.images) for part in (found.train, found.calibration, found.held_out)) == 6
 
 
@@ -1000,7 +1000,7 @@ def test_a_class_may_be_a_link_to_a_folder_elsewhere(tmp_path):
     images(tmp_path / "elsewhere", "two")
     images(tmp_path / "images", "one")
     (tmp_path / "images" / "two").symlink_to(tmp_path / "elsewhere" / "two")
-    assert load(tmp_path / "images").labels == ("one", "two")
+    assert load(tmp_path / "images").names == ("one", "two")
 
 
 @pytest.mark.parametrize(
@@ -1024,7 +1024,7 @@ def test_names_of_classes_that_are_strange_and_nothing_else(name, tmp_path):
         with pytest.raises(DataError, match="holds 1 class folders"):
             load(tmp_path)
         return
-    assert set(load(tmp_path).labels) == {"one", name}
+    assert set(load(tmp_path).names) == {"one", name}
 
 
 def test_folders_of_images_in_folders(tmp_path):

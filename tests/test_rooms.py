@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "twinkeel"
-ROOMS = ("store", "data", "program", "tasks", "parity", "stages", "delivery", "report", "building", "cli")
+ROOMS = ("store", "data", "program", "parity", "tasks", "stages", "delivery", "report", "building", "cli")
 """Of the pipeline, in the order of the imports: a room knows those before it and the modules beside them all."""
 TOP = ("model", "pipeline", "targets")
 
@@ -147,7 +148,7 @@ def test_a_door_has_no_name_that_nobody_asks_for():
     ("name", "line", "told"),
     [
         ("pipeline.parity.verdict", "from ..building import Order", "back up"),
-        ("pipeline.data.sets", "def f():\n    from ..program import Program", "back up"),
+        ("pipeline.data.images", "def f():\n    from ..program import Program", "back up"),
         ("pipeline.errors", "from .store import Store", "back up"),
         ("pipeline.report.page", "from ..parity.verdict import drop_of", "through a window"),
         ("pipeline.report.page", "from ..parity import tested", "no such name at the door"),
@@ -175,3 +176,59 @@ def test_every_room_says_what_it_is_for():
     files = sources()
     for room in ROOMS:
         assert ast.get_docstring(ast.parse(files[f"{PACKAGE}.pipeline.{room}.__init__"])), room
+
+
+CLASSIFICATION = re.compile(
+    r"(?<![a-z])(logits?|softmax|argmax|accurac(y|ies)|labels?|top-1|top1|classif\w+)(?![a-z])", re.IGNORECASE
+)
+OTHER_MEANINGS = re.compile(r"aria-label\w*|\b[xy]_?label\b|set_\w+labels|\blabel=")
+ELSEWHERE = {
+    "model/count.py": "the published tables' own: parameters and top-1 of ImageNet classifiers",
+    "model/efficientnet_lite.py": "these networks are classifiers, and their last layer is called so in checkpoints",
+    "model/mobilenet_v2.py": "the same",
+    "pipeline/building/jobs/original.py": "data.accept_accuracy, a setting of before there was a second task",
+    "pipeline/building/jobs/measure.py": "Program.labels, which a target may read",
+    "pipeline/building/jobs/program.py": "the same",
+    "pipeline/building/site.py": "the same",
+    "pipeline/cli/looking.py": "`twinkeel run` ranks the classes of a package of any origin; `models` counts published classifiers",
+    "pipeline/config.py": "settings of classifiers: data.labels, data.accept_accuracy, train.label_smoothing; names of the kits",
+    "pipeline/delivery/device.py": "the file that the kits of classifiers write on a phone, and the metric equal_logits",
+    "pipeline/delivery/manifest.py": "keys of files of before: the task that is not named, and the width of outputs in golden.json",
+    "pipeline/delivery/sdk.py": "the kits' part of the task",
+    "pipeline/names.py": "words that a kit's names must not be",
+    "pipeline/parity/allowed.py": "equal_logits, a metric that configurations, manifests and kits name",
+    "pipeline/parity/limits.py": "the same",
+    "pipeline/parity/metrics.py": "the same",
+    "pipeline/program/program.py": "Program.labels: what artifacts that decode their outputs themselves name them",
+    "pipeline/stages/saved.py": "Program.labels",
+    "pipeline/stages/weights.py": "the last layer's name in checkpoints of classifiers, and the likely cause of its shape",
+    "pipeline/tasks/__init__.pyi": "the door: ranking, for kits and `twinkeel run`",
+    "pipeline/tasks/task.py": "what the Protocol explains by an example",
+    "targets/_onnx.py": "the output of the .onnx files is called logits, as always",
+    "targets/android/sdk/__init__.py": "the kit",
+    "targets/ios/_mil_ops.py": "operations of ML Programs: softmax, classify",
+    "targets/ios/_mlprogram.py": "Core ML has classifiers: labels and probabilities inside the package",
+    "targets/ios/classify.py": "classifies an image with a package of any origin",
+    "targets/ios/coreml.py": "Core ML has classifiers",
+    "targets/ios/mil_executor.py": "Core ML has classifiers; also what an operation is called in an error",
+    "targets/ios/_mil_bounds.py": "what an operation is called in an error",
+    "targets/ios/sdk/__init__.py": "the kit",
+    "targets/runtimes/coreml.py": "the output of the packages of classifiers is called logits",
+}
+"""Files that speak of classification though they are no part of the task, its report or its kits, and why."""
+
+
+def test_what_a_class_is_is_known_to_the_task_alone():
+    speaking = set()
+    for top in TOP:
+        for path in (ROOT / top).rglob("*"):
+            name = path.relative_to(ROOT).as_posix()
+            is_its_part = (
+                "/tasks/classification/" in name or "/parts/classification." in name or "/sdk/templates/" in name
+            )
+            if path.suffix not in (".py", ".pyi", ".j2") or is_its_part:
+                continue
+            text = OTHER_MEANINGS.sub("", path.read_text(encoding="utf-8"))
+            if CLASSIFICATION.search(text):
+                speaking.add(name)
+    assert speaking == set(ELSEWHERE), (sorted(speaking - set(ELSEWHERE)), sorted(set(ELSEWHERE) - speaking))

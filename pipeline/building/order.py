@@ -13,6 +13,7 @@ from ..delivery import Kit, sdk
 from ..errors import ConfigError
 from ..program import Target
 from ..saying import Say
+from ..tasks import named
 from .site import Create
 
 
@@ -50,8 +51,9 @@ class Order:
         config = self.config
         if config.parity.require != "shown":
             return
+        meaning = named(config.model.task).MEANING
         for leg, precision, evidence, kernels in _legs(self.wanted):
-            for limit in parity.limits_for(leg, precision, config.limit, evidence, kernels):
+            for limit in parity.limits_for(meaning, leg, precision, config.limit, evidence, kernels):
                 needed = limit.fewest_images
                 if needed is None or held_out < needed:
                     takes, more = (
@@ -96,6 +98,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
     Raises:
         ConfigError: a precision needs a later iOS than the packages must run on, or has no parity limits.
     """
+    meaning = named(config.model.task).MEANING
     wanted = [(t, p) for t, p in _asked_for(config, targets) if t.NAME.startswith(f"{platform}/")]
     for target, precision in wanted:
         needed = getattr(target, "NEEDS", {}).get(precision, 0)
@@ -106,7 +109,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
                 f'you want: [targets] "{target.NAME}" = '
                 + str([p for p in target.PRECISIONS if getattr(target, "NEEDS", {}).get(p, 0) <= config.ios.version])
             )
-        parity.limits_for("lower", precision, config.limit, target.EVIDENCE, target.KERNELS)
+        parity.limits_for(meaning, "lower", precision, config.limit, target.EVIDENCE, target.KERNELS)
     return wanted
 
 
@@ -126,11 +129,13 @@ def checked(
         ConfigError: the configuration asks for what cannot be.
     """
     plans = {platform: plan(config, targets, platform) for platform in platforms}
-    shipped = {platform: sdk.chosen(config, platform, pairs, say) for platform, pairs in plans.items() if pairs}
+    shipped = {
+        platform: sdk.chosen(config, platform, kits[platform], pairs, say) for platform, pairs in plans.items() if pairs
+    }
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     # of both platforms, whichever is built now: one file configures them
-    parity.check_overrides(config.limit, _legs(_asked_for(config, targets)))
+    parity.check_overrides(named(config.model.task).MEANING, config.limit, _legs(_asked_for(config, targets)))
     plans = {platform: pairs for platform, pairs in plans.items() if pairs}
     return Order(
         config=config, targets=targets, kits=kits, create=create, plans=plans, shipped=shipped, render=render, out=out

@@ -84,7 +84,7 @@ def ungated_program(
         work = _part(config, create, store, out, folder, say)
         site = walk(work, (data_step, weights_step, original_step))
         loaded = data_step.load_data(work.shop, site.data)
-        model = load_model(work.shop, site.weights, config, create, len(loaded.labels))
+        model = load_model(work.shop, site.weights, config, create, len(loaded.names))
     program, _, _ = program_step.quantized_program(config, loaded, model, say, is_gated=False)
     return program, loaded
 

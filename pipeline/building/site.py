@@ -12,6 +12,7 @@ from ..config import Config
 from ..errors import ConversionError
 from ..program import About, InputContract, Target
 from ..store import Entry, Job, Store, Workshop, imported_by
+from ..tasks import Task, named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..stages import SavedProgram
 
 Create = Callable[[int, float], "nn.Module"]
-"""(classes, width multiplier) -> the model, untrained. It travels to workers: a function of a module, or this:"""
+"""(outputs, width multiplier) -> the model, untrained. It travels to workers: a function of a module, or this:"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,8 @@ class Architecture:
     module: str
     options: Mapping[str, Any]
 
-    def __call__(self, classes: int, width: float) -> nn.Module:
-        model: nn.Module = importlib.import_module(self.module).create(classes, width, **self.options)
+    def __call__(self, outputs: int, width: float) -> nn.Module:
+        model: nn.Module = importlib.import_module(self.module).create(outputs, width, **self.options)
         return model
 
 
@@ -47,7 +48,7 @@ class Made:
 
     Attributes:
         lowered: with ``artifact<suffix>``, ``operators.json`` and perhaps ``twin<suffix>``; None where it cannot be.
-        measured: with ``logits.npy``, ``metrics.json`` (and where it was measured) and perhaps ``layers.npy``; None where
+        measured: with ``outputs.npy``, ``metrics.json`` (and where it was measured) and perhaps ``layers.npy``; None where
             it does not run.
         error: why one of the two is not there.
         peak: bytes of memory that the process took at most until then.
@@ -67,7 +68,7 @@ class Site:
 
     Attributes:
         results: of the jobs that are one each, by name: ``data``, ``weights``, ``original``, ``quantize``, ``report``.
-        labels: of the data.
+        names: of what the outputs stand for, from the data.
         told: what a build says of it all, in words: warnings, and what layers in float cost.
         doubts: what there is to say against the float model, though it is built on.
         references: what references said, by key.
@@ -82,7 +83,7 @@ class Site:
     config: Config
     create: Create
     results: Mapping[str, Entry]
-    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     references: Mapping[str, Entry]
@@ -121,6 +122,10 @@ class Site:
     def program(self) -> Entry:
         return self.results["quantize"]
 
+    @property
+    def task(self) -> Task:
+        return named(self.config.model.task)
+
     @cached_property
     def workshop(self) -> Workshop:
         store = None if self.store is None else Store(self.store)
@@ -154,9 +159,9 @@ def contract_of(config: Config) -> InputContract:
     return InputContract.of(config.model.resolution, config.data.mean, config.data.std)
 
 
-def about(config: Config, classes: int) -> About:
+def about(config: Config, names: Sequence[str]) -> About:
     made = (
-        f"{config.model.name}, width {config.model.width}, {classes} classes, "
+        f"{config.model.name}, width {config.model.width}, {named(config.model.task).size(names)}, "
         f"{config.model.resolution} x {config.model.resolution} pixels"
     )
     return About(
@@ -167,11 +172,11 @@ def about(config: Config, classes: int) -> About:
     )
 
 
-def load_model(workshop: Workshop, weights: Entry, config: Config, create: Create, classes: int) -> nn.Module:
+def load_model(workshop: Workshop, weights: Entry, config: Config, create: Create, outputs: int) -> nn.Module:
     """In evaluation mode."""
     from safetensors.torch import load
 
-    model = create(classes, config.model.width)
+    model = create(outputs, config.model.width)
     model.load_state_dict(load(workshop.read(weights, "weights.safetensors")))
     return model.eval().requires_grad_(False)
 
@@ -185,7 +190,7 @@ def load_program(site: Site, *, is_quantized: bool, reads: Iterable[str] = (), v
     """
     from ..stages import SavedProgram
 
-    model = load_model(site.workshop, site.weights, site.config, site.create, len(site.labels))
+    model = load_model(site.workshop, site.weights, site.config, site.create, len(site.names))
 
     def read(name: str) -> bytes:
         if not is_quantized:
@@ -199,8 +204,8 @@ def load_program(site: Site, *, is_quantized: bool, reads: Iterable[str] = (), v
 def descriptive(site: Site) -> dict[str, Any]:
     """What a program says of itself beside its numbers, by the names in `saved.DESCRIPTIVE`."""
     return {
-        "labels": site.labels,
-        "about": about(site.config, len(site.labels)),
+        "labels": site.task.labels(site.names),
+        "about": about(site.config, site.names),
         "minimum_ios": site.config.ios.version,
     }
 
@@ -210,7 +215,7 @@ def numbers_of(site: Site, *, is_quantized: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "weights": site.weights.digest("weights.safetensors"),
         "model": site.config.model.model_dump(),
-        "classes": len(site.labels),
+        "outputs": len(site.names),
         "input contract": asdict(contract_of(site.config)),
     }
     if is_quantized:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import parity
 from ..delivery import device, evidence, manifest
 from ..errors import TwinkeelError
 from ..files import digest
-from ..parity import INTEGERS, REFERENCE, Comparison, Counts, Row, tabulate
+from ..parity import INTEGERS, REFERENCE, Comparison, Row, Worth, tabulate
 from ..program import Artifact, references
 from ..report import Result
 from ..stages import Epoch, Rung
 from ..store import Entry, Workshop
-from ..tasks import Answers
 from .order import Order
 from .site import Site
 
@@ -31,11 +30,6 @@ def result_of(order: Order, shop: Workshop, site: Site, platform: str, *, has_an
     entry, latency = site.finished[platform], site.latency or {}
     table = shop.json(entry, "result.json")
     more = added_evidence(order, shop, {platform: entry})
-    said: list[Answers | None] = [None] * (2 + len(table["rows"]))
-    if has_answers:
-        ran = iter(shop.array(entry, "answers.npy"))
-        is_there = [True, True, *(row["evidence"] != "none" for row in table["rows"])]
-        said = [_answers(next(ran)) if there else None for there in is_there]
     rows = [
         Row(
             **row
@@ -43,27 +37,24 @@ def result_of(order: Order, shop: Workshop, site: Site, platform: str, *, has_an
                 "artifact": Artifact(**row["artifact"]),
                 "checks": [parity.Check.of(check) for check in row["checks"]],
                 "before": [parity.Check.of(check) for check in row["before"]],
-                "agreed": _counts(row["agreed"]),
-                "paired": _counts(row["paired"]),
+                "worth": Worth.of(row["worth"]),
                 "latency_ms": latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
-                "answers": one,
                 "runs": evidence.merged(
                     row["runs"], more.get((row["artifact"]["target"], row["artifact"]["precision"]), ())
                 ),
             }
         )
-        for row, one in zip(table["rows"], said[2:], strict=True)
+        for row in table["rows"]
     ]
     return Result(
         folder=order.out / platform,
         program_checks=[parity.Check.of(check) for check in table["program_checks"]],
-        reference_accuracy=table["reference_accuracy"],
+        task=site.task,
+        reference_scores=table["reference_scores"],
         rows=rows,
         errors=table["errors"],
         rungs=rungs(shop, site.program),
-        reference_answers={
-            name: answer for name, answer in zip(("float", "int8"), said, strict=False) if answer is not None
-        },
+        answers=_answers(shop, entry, rows) if has_answers else {},
         curve=_curve(shop, site.weights),
     )
 
@@ -73,13 +64,13 @@ def comparison(shop: Workshop, site: Site) -> Comparison | None:
     named = {REFERENCE: site.references["int8"]} | {INTEGERS[key]: site.references.get(key) for key in INTEGERS}
     measured = {name: item.measured for (name, precision), item in site.made.items() if precision == "int8"}
     named |= measured
-    logits = {name: shop.array(entry, "logits.npy") for name, entry in named.items() if entry is not None}
-    held_out = len(shop.array(site.data, "held-out-labels.npy"))
-    golden = references.golden_of(held_out, len(logits[REFERENCE]) - held_out)
-    logits = {name: values[golden] for name, values in logits.items()}
-    if len(logits.keys() & measured.keys()) < 2:
+    outputs = {name: shop.array(entry, "outputs.npy") for name, entry in named.items() if entry is not None}
+    held_out = len(shop.array(site.data, "held-out-truth.npy"))
+    golden = references.golden_of(held_out, len(outputs[REFERENCE]) - held_out)
+    outputs = {name: values[golden] for name, values in outputs.items()}
+    if len(outputs.keys() & measured.keys()) < 2:
         return None
-    return tabulate(logits, float(shop.json(site.program, "program.json")["output_scale"]))
+    return tabulate(outputs, float(shop.json(site.program, "program.json")["output_scale"]))
 
 
 def rungs(shop: Workshop, program: Entry) -> tuple[Rung, ...]:
@@ -91,13 +82,10 @@ def _curve(shop: Workshop, weights: Entry) -> tuple[Epoch, ...]:
     return tuple(Epoch(**epoch) for epoch in shop.json(weights, "origin.json")["curve"])
 
 
-def _counts(stored: Mapping[str, Any] | None) -> Counts | None:
-    return None if stored is None else Counts(**stored)
-
-
-def _answers(stored: Any) -> Answers:
-    """Of classes and probabilities in one array of float64."""
-    return Answers(classes=stored[0].astype(np.int64), probabilities=stored[1])
+def _answers(shop: Workshop, folder: Entry, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
+    """What the task keeps of the outputs of the references and of the artifacts that run, by name."""
+    ran = [f"{row.artifact.target} {row.artifact.precision}" for row in rows if row.evidence != "none"]
+    return dict(zip(("float", "int8", *ran), shop.array(folder, "answers.npy"), strict=True))
 
 
 def added_evidence(

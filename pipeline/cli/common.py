@@ -119,11 +119,12 @@ def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]
 
 
 def read_config(path: Path | None) -> Config:
-    from .. import config
+    from .. import config, tasks
 
     default = Path("twinkeel.toml")
     read = config.load(path if path is not None else default if default.is_file() else None)
     config.check_model(read, architectures())
+    tasks.named(read.model.task)
     config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
     return read
 

@@ -1,4 +1,4 @@
-"""Images and their labels: data sets by kind, one definition of an input's pixels, and doubts about a calibration set."""
+"""Images: files that are read, one definition of an input's pixels, the sets, and doubts about a calibration set."""
 
 import lazy_loader
 

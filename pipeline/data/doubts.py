@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .sets import Dataset, Split
+from .splits import Dataset, Split
 
 FEW_IMAGES = 64
 """Below it, which images were drawn decides more than how many: subsets of 100 of the digits gave 14 to 30 dB on one
@@ -31,13 +31,6 @@ def warnings(data: Dataset) -> list[str]:
         found.append(
             f"the calibration images look like noise: neighbouring pixels correlate by {correlation:.2f}, photographs "
             "by 0.9. Ranges from noise do not fit real images: use some of the images that the app will see."
-        )
-    missing = sorted(set(range(len(data.labels))) - set(data.calibration.labels.tolist()))
-    if missing and data.calibration.labels.max(initial=-1) >= 0:
-        named = ", ".join(f"'{data.labels[i]}'" for i in missing[:5]) + (" ..." if len(missing) > 5 else "")
-        found.append(
-            f"{len(missing)} of {len(data.labels)} classes have no calibration image ({named}). "
-            "Raise data.calibration, or bring images of them."
         )
     share = uncovered_share(data.calibration, data.train)
     if share > UNCOVERED_SHARE:

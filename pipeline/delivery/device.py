@@ -1,4 +1,4 @@
-"""Logits that other machines computed from the golden inputs: judged, and recorded in the finished folder."""
+"""Outputs that other machines computed from the golden inputs: judged, and recorded in the finished folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .. import parity
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest, read_json, write_json
-from ..parity import Check, Limit, Logits, state
+from ..parity import Check, Limit, Values, state
 from ..reading import read_bytes, shown
 from . import evidence, manifest, outputs
 
@@ -34,11 +34,11 @@ DEVICE_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "int8": (Limit(metric="snr_loss_db", sense="<=", value=3, reason=_UNMEASURED),),
 }
 
-LOGIT_METRICS = ("equal_logits", "max_error", "max_steps", "snr_db", "snr_loss_db")
-"""What can be measured of logits alone; the kits' own tests measure the same."""
+OUTPUT_METRICS = ("equal_logits", "max_error", "max_steps", "snr_db", "snr_loss_db")
+"""What can be measured of outputs alone; the kits' own tests measure the same."""
 
 MAX_RESULTS_BYTES = 200_000_000
-"""Larger result files are refused before they are read: 100 images of 100,000 classes are 100 MB."""
+"""Larger result files are refused before they are read: 100 images of 100,000 outputs each are 100 MB."""
 
 
 Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
@@ -57,7 +57,7 @@ class Device(_Strict):
 
 
 class Run(_Strict):
-    """Logits of each golden image by its name; null where one is not finite.
+    """Outputs of each golden image by its name, as the kits of classifiers write them; null where one is not finite.
 
     Attributes:
         units: what computed: ``CPU`` on Android, one of `UNITS` on iOS.
@@ -79,7 +79,7 @@ class Results(_Strict):
 
 
 def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
-    """What an artifact's logits on a device are judged by, by its `entry` in the manifest."""
+    """What an artifact's outputs on a device are judged by, by its `entry` in the manifest."""
     if entry["runtime"] == "coreml":
         if entry["precision"] not in DEVICE_LIMITS:
             raise VerifyError(f"Core ML has no precision '{shown(entry['precision'])}'. Build again.")
@@ -87,14 +87,14 @@ def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
     return tuple(
         Limit(metric=check["metric"], sense=check["sense"], value=check["limit"], reason=check["reason"])
         for check in entry["checks"]
-        if check["metric"] in LOGIT_METRICS and not check["needs_all"]
+        if check["metric"] in OUTPUT_METRICS and not check["needs_all"]
     )
 
 
 def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     """Judge the results that a kit's test wrote on a device, and record them; (name, checks) of each run.
 
-    The verdict is formed here, from the logits; a file cannot bring its own.
+    The verdict is formed here, from the outputs; a file cannot bring its own.
 
     Raises:
         VerifyError: the folder is not what its manifest says, or the file is damaged or of another artifact.
@@ -102,7 +102,7 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     content, golden = manifest.read_verified(folder)
     results = read_results(file)
     entry = _entry(content, results, file)
-    classes = len(content["labels"])
+    width = golden.expected["fp32"].shape[1]
     found: list[Judged] = []
     for run in results.runs:
         if set(run.logits) != set(golden.names):
@@ -110,13 +110,13 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
             raise VerifyError(
                 f"'{file}': the images of {shown(run.units)} are not the golden ones of '{folder}': {apart}"
             )
-        wrong = [name for name, logits in run.logits.items() if len(logits) != classes]
+        wrong = [name for name, values in run.logits.items() if len(values) != width]
         if wrong:
-            raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.logits[wrong[0]])} logits, the model {classes}")
+            raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.logits[wrong[0]])} outputs, the model {width}")
         if any(item.row["units"] == run.units for item in found):
             raise VerifyError(f"'{file}': it holds two runs of {shown(run.units)}")
-        logits = np.array([run.logits[name] for name in golden.names], np.float32)
-        checks = judged("device", entry, golden, logits, content["output_scale"])
+        found_there = np.array([run.logits[name] for name in golden.names], np.float32)
+        checks = judged("device", entry, golden, found_there, content["output_scale"])
         row = evidence.row(
             evidence="device",
             by="kit",
@@ -194,13 +194,13 @@ class Judged:
 
 
 def judged(
-    leg: str, entry: Mapping[str, Any], golden: manifest.Golden, logits: Logits, output_scale: float
+    leg: str, entry: Mapping[str, Any], golden: manifest.Golden, found: Values, output_scale: float
 ) -> list[Check]:
-    """The checks of logits ``(N, classes)`` of the golden inputs."""
+    """The checks of outputs ``(N, width)`` of the golden inputs."""
     expected = golden.expected
     quantized = expected["int8"] if entry["precision"] == "int8" else None
     with np.errstate(all="ignore"):  # infinities fail by their metrics
-        metrics = parity.logit_metrics(expected[entry["reference"]], logits, expected["fp32"], quantized, output_scale)
+        metrics = parity.output_metrics(expected[entry["reference"]], found, expected["fp32"], quantized, output_scale)
     return parity.judge(leg, limits(entry), metrics)
 
 

@@ -1,4 +1,4 @@
-"""The other side of a replay: artifacts and golden inputs in, logits and the machine's description out.
+"""The other side of a replay: artifacts and golden inputs in, outputs and the machine's description out.
 
 `replay` sends this module, so it knows numpy and what was sent with it, and judges nothing; Python 3.10.
 """
@@ -33,7 +33,7 @@ def serve(mark: str, archive: zipfile.ZipFile) -> None:
     """Answer a request with frames on standard output: lines of a mark and JSON.
 
     Without tasks, runtimes are looked for and not imported, which takes seconds. ``machine`` comes first; then of each runtime ``runtime`` before it is imported and ``imported`` or ``missing`` after it;
-    of each task ``begin``, ``logits`` of each of the runtime's units, or ``failed``; ``end`` at last.
+    of each task ``begin``, ``outputs`` of each of the runtime's units, or ``failed``; ``end`` at last.
     """
     send = _frames(mark)
     request = json.loads(archive.read(REQUEST))
@@ -106,14 +106,14 @@ def _run(task: Mapping[str, Any], runtime: Any, archive: zipfile.ZipFile, send: 
                 for image in images:
                     parts.append(np.ascontiguousarray(run(image[None]), "<f4"))
                     send({"kind": "alive"})
-                logits = np.concatenate(parts)
+                outputs = np.concatenate(parts)
                 del run  # before its files go
         except Exception as error:  # each runtime has errors of its own for what it does not take
             reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
             send({"kind": "failed", "number": number, "unit": unit, "reason": reason})
             continue
-        content = base64.b64encode(logits.tobytes()).decode("ascii")
-        send({"kind": "logits", "number": number, "unit": unit, "shape": list(logits.shape), "content": content})
+        content = base64.b64encode(outputs.tobytes()).decode("ascii")
+        send({"kind": "outputs", "number": number, "unit": unit, "shape": list(outputs.shape), "content": content})
 
 
 def _artifact(archive: zipfile.ZipFile, name: str, place: Any) -> Path | bytes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest
-from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, Logits, RuntimeDrift, run_all, tabulate
+from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, RuntimeDrift, Values, run_all, tabulate
 from ..parity import drift as drifts
 from ..program import Recording, Target, Trace, layers
 from ..reading import shown
@@ -25,33 +25,33 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
     Raises:
         VerifyError: a folder is not what its manifest says, or the folders do not come from one build.
     """
-    logits: dict[str, Logits] = {}
+    outputs: dict[str, Values] = {}
     scale, inputs = None, None
     for folder in folders:
         content, golden = manifest.read_verified(folder)
         if inputs is not None and not (
             content["output_scale"] == scale
             and np.array_equal(inputs, golden.inputs)
-            and np.array_equal(logits[REFERENCE], golden.expected["int8"])
+            and np.array_equal(outputs[REFERENCE], golden.expected["int8"])
         ):
             raise VerifyError(
                 f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
             )
         scale, inputs = content["output_scale"], golden.inputs
-        logits[REFERENCE] = golden.expected["int8"]
-        logits |= {name: golden.expected[key] for key, name in INTEGERS.items() if key in golden.expected}
+        outputs[REFERENCE] = golden.expected["int8"]
+        outputs |= {name: golden.expected[key] for key, name in INTEGERS.items() if key in golden.expected}
         for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
             paths = {entry["target"]: entry["path"]}
             if entry["twin"]:
                 paths[f"{entry['target']}, float32 twin"] = entry["twin"]
             for name, path in paths.items():
-                logits[name] = _logits(targets, entry["target"], folder / path, golden)
-    if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in logits) < 2:
+                outputs[name] = _outputs(targets, entry["target"], folder / path, golden)
+    if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in outputs) < 2:
         raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
-    return tabulate(logits, scale)
+    return tabulate(outputs, scale)
 
 
-def _logits(targets: Mapping[str, Target], name: str, path: Path, golden: manifest.Golden) -> Logits:
+def _outputs(targets: Mapping[str, Target], name: str, path: Path, golden: manifest.Golden) -> Values:
     if name not in targets:
         raise VerifyError(f"the manifest names the target '{shown(name)}', which is not installed here")
     try:
@@ -61,7 +61,7 @@ def _logits(targets: Mapping[str, Target], name: str, path: Path, golden: manife
     except Exception as error:  # each runtime has errors of its own for what it does not take
         raise VerifyError(f"'{path}' does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
     if found.shape != golden.expected["int8"].shape:
-        raise VerifyError(f"'{path}' gives logits of shape {found.shape}, not {golden.expected['int8'].shape}")
+        raise VerifyError(f"'{path}' gives outputs of shape {found.shape}, not {golden.expected['int8'].shape}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a platform's finished folder holds beside its artifacts: labels, golden vectors, parity, kit, manifest."""
+"""What a platform's finished folder holds beside its artifacts: the task's files, golden vectors, parity, kit, manifest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..files import write_json
 from ..parity import Check, Row
 from ..program import UNROUNDED, InputContract, Target, is_quantized, layers
 from ..saying import Say
+from ..tasks import Task
 from . import manifest, sbom, sdk
 from .sdk import Kit
 
@@ -31,11 +32,12 @@ class Contents:
     Attributes:
         images: all that the artifacts were measured on, ``(N, H, W, 4)`` uint8 RGBA, those at the edges last.
         golden: indices of the golden ones.
-        references: logits ``(N, classes)`` by key.
+        names: of what the outputs stand for.
+        references: outputs ``(N, ...)`` by key.
         recording: what the quantized references computed inside on the golden images.
         weights_source: where the weights came from, in words.
         weights_sha256: of their values.
-        calibration_sha256: of the images and labels.
+        calibration_sha256: of the images and what is right of them.
         warnings: what is doubtful in the calibration set.
         doubts: what there is to say against the float model, though something was built on it.
         errors: artifacts that could not be made, and why.
@@ -43,8 +45,9 @@ class Contents:
     """
 
     config: Config
+    task: Task
     contract: InputContract
-    labels: tuple[str, ...]
+    names: tuple[str, ...]
     images: NDArray[np.uint8]
     golden: Sequence[int]
     references: Mapping[str, NDArray[np.float32]]
@@ -59,7 +62,7 @@ class Contents:
     rungs: Sequence[Rung]
     rows: Sequence[Row]
     program_checks: Sequence[Check]
-    reference_accuracy: Mapping[str, float]
+    reference_scores: Mapping[str, float]
     errors: Sequence[str]
     shipped: tuple[str, str] | None
 
@@ -72,8 +75,9 @@ class Contents:
 
 def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: Path, say: Say) -> None:
     """Complete a folder that holds the artifacts already, at the paths that the rows name."""
-    config = contents.config
-    (folder / "labels.txt").write_text("\n".join(contents.labels) + "\n", encoding="utf-8")
+    config, task = contents.config, contents.task
+    for name, data in task.files(contents.names).items():
+        (folder / name).write_bytes(data)
     golden = _golden(contents)
     manifest.write_golden(golden, folder / "golden")
     layers.write(contents.recording, folder / "golden", sorted(filter(is_quantized, golden.expected)))
@@ -81,6 +85,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
     packages = sorted({"twinkeel"} | {name for row in contents.rows for name in targets[row.artifact.target].PACKAGES})
     content: dict[str, Any] = {
         "schema_version": manifest.SCHEMA_VERSION,
+        "task": config.model.task,
         "model": {
             "name": config.model.name,
             "width": config.model.width,
@@ -88,7 +93,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
             "weights_sha256": contents.weights_sha256,
         },
         "input": asdict(contents.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
-        "labels": contents.labels,
+        **task.described(contents.names),
         "output_scale": contents.output_scale,
         "calibration_sha256": contents.calibration_sha256,
         "calibration_images": contents.calibration_images,
@@ -102,8 +107,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
             | {
                 "runtime": targets[r.artifact.target].KERNELS,
                 "parity": r.state,
-                "agreed": None if r.agreed is None else asdict(r.agreed),
-                "paired": None if r.paired is None else asdict(r.paired),
+                **_finite(task.told(r.worth)),
                 "evidence": r.evidence,
                 "runs": list(r.runs),
                 "reference": r.reference,
@@ -145,8 +149,12 @@ def _write_kit(
 
 def _rung(rung: Rung) -> dict[str, Any]:
     """Without time and memory: they differ from run to run, and equal builds shall give equal files."""
-    return {key: manifest.finite(value) if isinstance(value, float) else value
-            for key, value in asdict(rung).items() if key not in ("seconds", "peak_bytes")}  # fmt: skip
+    values = {key: value for key, value in asdict(rung).items() if key not in ("shares", "seconds", "peak_bytes")}
+    return _finite({**values, **rung.shares})
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: manifest.finite(value) if isinstance(value, float) else value for key, value in values.items()}
 
 
 def _parity_table(contents: Contents) -> dict[str, Any]:
@@ -154,16 +162,13 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
     return {
         "is_verified": contents.is_verified,
         "doubts": contents.doubts,
-        "reference_accuracy": contents.reference_accuracy,
+        f"reference_{contents.task.SCORE}": contents.reference_scores,
         "program": [manifest.described(c) for c in contents.program_checks],
         "artifacts": [
             {
                 "target": r.artifact.target,
                 "precision": r.artifact.precision,
-                "agreement": manifest.finite(r.agreement),
-                "agreed": None if r.agreed is None else asdict(r.agreed),
-                "accuracy": manifest.finite(r.accuracy),
-                "paired": None if r.paired is None else asdict(r.paired),
+                **_finite(contents.task.told(r.worth)),
                 "parity": r.state,
                 "evidence": r.evidence,
                 "runs": list(r.runs),

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import reading
-from ..errors import VerifyError, WorkerError
+from ..errors import ConfigError, VerifyError, WorkerError
 from ..files import check_inside, digest, rendered, short, write_json
 from ..parity import Check, Counts, Expected, Verdict, broken, concerns, measure
 from ..parity import described as described_error
 from ..program import UNROUNDED, Target, describe_reference
 from ..reading import shown
 from ..store import Here
+from ..tasks import Task, named
 from . import evidence
 
 SCHEMA_VERSION = 1
@@ -31,7 +32,7 @@ SIGNATURE = "manifest.json.sig"
 _UNLISTED = (MANIFEST, SIGNATURE)
 _SELF = "manifest_sha256"
 MAX_GOLDEN_BYTES = 2**30
-"""Of all golden vectors together: 14 images of 1024 pixels have 60 MB, as many logits of 100,000 classes 45 MB."""
+"""Of all golden vectors together: 14 images of 1024 pixels have 60 MB, as many of 100,000 outputs each 45 MB."""
 _NAMED = 20
 """Files that one error names at most."""
 
@@ -105,14 +106,14 @@ class _Manifest(_Open):
     program_checks: list[_Program] = []
     doubts: list[str] = []
     is_verified: bool = True
-    labels: list[str] = []
+    task: _Word = "classification"
     output_scale: float = Field(1.0, gt=0)
     artifacts: list[_Entry]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected logits ``(N, classes)`` of each reference."""
+    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected outputs ``(N, width)`` of each reference."""
 
     names: tuple[str, ...]
     inputs: NDArray[np.uint8]
@@ -127,8 +128,8 @@ def write_golden(golden: Golden, folder: Path) -> None:
     for name, pixels in zip(golden.names, golden.inputs, strict=True):
         Image.fromarray(pixels).save(folder / f"{name}.png")
         (folder / f"{name}.rgba").write_bytes(pixels.tobytes())
-    for key, logits in golden.expected.items():
-        (folder / f"expected-{key}.f32").write_bytes(logits.astype("<f4").tobytes())
+    for key, outputs in golden.expected.items():
+        (folder / f"expected-{key}.f32").write_bytes(outputs.astype("<f4").tobytes())
     described = {
         "names": golden.names,
         "input_shape": [1, *golden.inputs.shape[1:]],
@@ -160,7 +161,7 @@ def read_golden(folder: Path) -> Golden:
         }
         missing = sorted({"fp32", "int8"} - expected.keys())
         if missing:
-            raise ValueError(f"no logits of the references {missing}")
+            raise ValueError(f"no outputs of the references {missing}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise VerifyError(f"the golden vectors in '{folder}' are not whole: {short(error)}. Build again.") from error
     return Golden(names=names, inputs=inputs, expected=expected)
@@ -308,18 +309,29 @@ def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:
     """
     verify(folder)
     content, golden = read_manifest(folder), read_golden(folder / "golden")
-    classes = golden.expected["fp32"].shape[1]
-    if "output_scale" not in content or "labels" not in content:
-        raise VerifyError(f"'{folder / MANIFEST}' is damaged: no labels, or no scale of the logits. Build again.")
-    if len(content["labels"]) != classes:
-        raise VerifyError(f"'{folder}' has {len(content['labels'])} labels and logits of {classes}. Build again.")
+    if "output_scale" not in content:
+        raise VerifyError(f"'{folder / MANIFEST}' is damaged: no scale of the outputs. Build again.")
+    if fault := task_of(content).fault(content, golden.expected["fp32"].shape[1]):
+        raise VerifyError(f"'{folder}' has {fault}. Build again.")
     for entry in content["artifacts"]:
         if entry["reference"] not in golden.expected:
             raise VerifyError(
-                f"'{folder}' keeps no logits of the reference '{shown(entry['reference'])}' of "
+                f"'{folder}' keeps no outputs of the reference '{shown(entry['reference'])}' of "
                 f"'{shown(entry['path'])}'. Build again."
             )
     return content, golden
+
+
+def task_of(content: Mapping[str, Any]) -> Task:
+    """Of a folder's artifacts; folders of before there were several have classifiers.
+
+    Raises:
+        VerifyError: it is not known here.
+    """
+    try:
+        return named(str(content.get("task", "classification")))
+    except ConfigError as error:
+        raise VerifyError(f"the manifest's task is not known here: {shown(error)}") from error
 
 
 def _is_plain(path: Path) -> bool:
@@ -386,11 +398,19 @@ def replay_artifact(
         quantized=golden.expected["int8"],
         unrounded=golden.expected.get(entry["reference"] + UNROUNDED),
         output_scale=manifest["output_scale"],
-        labels=manifest["labels"],
+        names=task_of(manifest).names_of(manifest),
     )
     twin = folder / entry["twin"] if entry["twin"] else None
     try:
-        found = measure(target, folder / entry["path"], entry["precision"], golden.inputs, expected, twin=twin)
+        found = measure(
+            target,
+            folder / entry["path"],
+            entry["precision"],
+            golden.inputs,
+            expected,
+            task_of(manifest).MEANING,
+            twin=twin,
+        )
     except Exception as error:  # each runtime has errors of its own for what it does not take
         return [broken(described_error(error))]
     return [

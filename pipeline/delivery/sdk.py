@@ -104,17 +104,22 @@ class Kit(Protocol):
     """What the package ``targets/<platform>/sdk`` has."""
 
     __name__: str
+    TASKS: tuple[str, ...]  # those whose outputs its code knows
 
     def write(self, contents: Contents, out: Path) -> None:
         """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
 
 
-def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]], say: Say) -> tuple[str, str] | None:
+def chosen(
+    config: Config, platform: str, kit: Kit, wanted: list[tuple[Target, str]], say: Say
+) -> tuple[str, str] | None:
     """(target, precision) of the artifact that a platform's kit ships; None where none is wanted.
 
-    Who builds other artifacts alone, and did not ask for a kit, gets none and is told.
+    Who builds other artifacts alone, and did not ask for a kit, gets none and is told. So does who builds a model whose
+    task no kit knows.
 
     Args:
+        kit: of the platform.
         wanted: artifacts that the build makes.
 
     Raises:
@@ -122,6 +127,9 @@ def chosen(config: Config, platform: str, wanted: list[tuple[Target, str]], say:
     """
     settings = config.settings(platform)
     if settings.sdk == "none":
+        return None
+    if config.model.task not in kit.TASKS:
+        say(f"sdk: none for {platform}: its templates know {', '.join(kit.TASKS)}, not {config.model.task}")
         return None
     pair = f"{platform}/{settings.sdk}", settings.sdk_precision
     built = [(target.NAME, precision) for target, precision in wanted]

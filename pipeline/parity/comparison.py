@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import limits
-from .verdict import Logits
+from . import metrics
+from .metrics import Values
 
 REFERENCE = "quantized reference"
 INTEGERS = {
@@ -22,7 +22,7 @@ class Comparison:
 
     Attributes:
         images: number of golden images.
-        equal: share of logits that are equal, in steps of the int8 logits.
+        equal: share of outputs that are equal, in steps of the int8 outputs.
         largest: largest difference in steps.
     """
 
@@ -32,16 +32,16 @@ class Comparison:
     largest: tuple[tuple[int, ...], ...]
 
 
-def tabulate(logits: Mapping[str, Logits], scale: float) -> Comparison:
-    """Every pair of logits ``(images, classes)``, by name.
+def tabulate(outputs: Mapping[str, Values], scale: float) -> Comparison:
+    """Every pair of outputs ``(images, ...)``, by name.
 
     Args:
-        scale: step of the int8 logits.
+        scale: step of the int8 outputs.
     """
-    apart = [[limits.steps(a, b, scale) for b in logits.values()] for a in logits.values()]
+    apart = [[metrics.steps(a, b, scale) for b in outputs.values()] for a in outputs.values()]
     return Comparison(
-        names=tuple(logits),
-        images=len(next(iter(logits.values()))),
+        names=tuple(outputs),
+        images=len(next(iter(outputs.values()))),
         equal=tuple(tuple(float((d == 0).mean()) for d in row) for row in apart),
         largest=tuple(tuple(int(d.max()) for d in row) for row in apart),
     )

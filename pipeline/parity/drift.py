@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import VerifyError
 from ..program import Layer, LayerValue, Recording, Trace
 from ..program import layers as layers_module
-from . import limits
+from . import limits, metrics
 
 PICTURE, TABLE = "drift.png", "drift.csv"
 _HIGHEST_DB = 100.0
@@ -130,8 +130,8 @@ def compare(
         one, other = (values.astype(np.float32) - layer.zero_point for values in (reference, steps))
         apart = np.abs(one - other)
         share, largest = float((apart != 0).mean()), float(apart.max())
-        metrics = {
-            "snr_db": limits.snr_db(one, other),
+        measured = {
+            "snr_db": metrics.snr_db(one, other),
             "equal_values": 1 - share,
             "new_values": max(0.0, share - limits.FLIPS / apart.size - limits.GROWTH * worst_share),
             "new_steps": max(0.0, largest - limits.STEP_GROWTH * worst_steps),
@@ -141,10 +141,10 @@ def compare(
             LayerDrift(
                 name=layer.name,
                 kind=layer.kind,
-                snr_db=metrics["snr_db"],
-                equal_values=metrics["equal_values"],
+                snr_db=measured["snr_db"],
+                equal_values=measured["equal_values"],
                 max_steps=int(largest),
-                checks=tuple(limits.judge("layer", allowed, metrics)),
+                checks=tuple(limits.judge("layer", allowed, measured)),
             )
         )
     return tuple(found)

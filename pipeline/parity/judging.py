@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..config import Config
 from ..program import ORIGINAL, Artifact, Target
-from ..tasks import Answers, answers
-from . import limits, verdict
+from . import limits, metrics, verdict
+from .allowed import limits_for
+from .meaning import Meaning, Truth, Worth
 from .measuring import broken
-from .verdict import Counts, State, Verdict
+from .metrics import Values
+from .verdict import State, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +22,9 @@ class Measured:
 
     Attributes:
         twin: path of its float32 copy, relative to the platform's folder, if it has one.
-        logits: ``(N, classes)`` on all images; None where it does not run.
+        outputs: ``(N, ...)`` on all images; None where it does not run.
         metrics: every metric that could be taken.
-        names_classes: whether it holds the labels.
+        decodes: whether it decodes its outputs itself.
         runs: what ran it where; see `evidence`.
         error: why it does not run.
     """
@@ -33,9 +32,9 @@ class Measured:
     artifact: Artifact
     twin: str | None
     operators: Mapping[str, int]
-    logits: NDArray[np.float32] | None
+    outputs: Values | None
     metrics: Mapping[str, float]
-    names_classes: bool
+    decodes: bool
     runs: Sequence[Mapping[str, Any]] = ()
     error: str = ""
 
@@ -45,28 +44,22 @@ class Row:
     """One line of the table: an artifact and everything measured of it.
 
     Attributes:
-        agreement: share of the held-out images that it answers as the float model, 0..1; NaN where it does not run.
-        accuracy: share of them that it answers right; the same.
-        agreed: counts behind the agreement; None where it does not run.
-        paired: counts of the images that the original and it get right; None where it does not run.
+        worth: what its outputs are worth on the held-out images.
         latency_ms: median on this machine; NaN where it does not run.
-        answers: on the held-out images; None where it does not run.
+        outputs: on the held-out images, ``(N, ...)``; None where it does not run, or where they are not kept.
         runs: what ran it where, the build itself first; see `evidence`.
         before: checks of what it was lowered from; an artifact is no better than that.
     """
 
     artifact: Artifact
     checks: list[limits.Check]
-    agreement: float
-    accuracy: float
-    agreed: Counts | None
-    paired: Counts | None
+    worth: Worth
     latency_ms: float
     operators: Mapping[str, int]
     evidence: str
     reference: str
     twin: str | None
-    answers: Answers | None
+    outputs: Values | None = None
     runs: Sequence[Mapping[str, Any]] = ()
     before: Sequence[limits.Check] = ()
 
@@ -90,18 +83,22 @@ class Outputs:
     """What the references say of all images, held-out ones first.
 
     Attributes:
-        references: ``(N, classes)`` by key.
-        labels: ``(held_out,)`` int64.
-        output_scale: step of the int8 logits.
+        references: ``(N, ...)`` by key.
+        truth: of the held-out images, ``(held_out, ...)``.
+        output_scale: step of the int8 outputs.
     """
 
-    references: Mapping[str, NDArray[np.float32]]
-    labels: NDArray[np.int64]
+    references: Mapping[str, Values]
+    truth: Truth
     output_scale: float
 
     @property
     def held_out(self) -> int:
-        return len(self.labels)
+        return len(self.truth)
+
+    def of(self, key: str) -> Values:
+        """A reference's on the held-out images."""
+        return self.references[key][: self.held_out]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,21 +108,13 @@ class Judge:
     outputs: Outputs
     targets: Mapping[str, Target]
     config: Config
+    meaning: Meaning
 
     @property
-    def accuracies(self) -> dict[str, float]:
-        """Top-1 of the float and of the int8 reference on the held-out images."""
-        count, references = self.outputs.held_out, self.outputs.references
-        return {
-            "float": limits.accuracy(references[ORIGINAL][:count], self.outputs.labels),
-            "int8": limits.accuracy(references["int8"][:count], self.outputs.labels),
-        }
-
-    @property
-    def answers(self) -> dict[str, Answers]:
-        """What the float and the int8 reference say of the held-out images."""
-        count, references = self.outputs.held_out, self.outputs.references
-        return {"float": answers(references[ORIGINAL][:count]), "int8": answers(references["int8"][:count])}
+    def scores(self) -> dict[str, float]:
+        """Of the float and of the int8 reference on the held-out images."""
+        pairs = {"float": ORIGINAL, "int8": "int8"}
+        return {name: self.meaning.score(self.outputs.of(key), self.outputs.truth) for name, key in pairs.items()}
 
     def program_checks(self, *, has_int8: bool) -> list[limits.Check]:
         """The fold leg on all images, the quantize leg on the held-out ones: the others were not calibrated for.
@@ -133,13 +122,15 @@ class Judge:
         Args:
             has_int8: False leaves the quantize leg out: nothing is shipped that it speaks of.
         """
-        count, references = self.outputs.held_out, self.outputs.references
-        folded = {"snr_db": limits.snr_db(references[ORIGINAL], references["fp32"])}
-        quantized = limits.quantize_metrics(references["fp32"][:count], references["int8"][:count], self.outputs.labels)
-        return [
-            *self._judged("fold", self._limits("fold", "float"), folded),
-            *(self._judged("quantize", self._limits("quantize", "int8"), quantized) if has_int8 else ()),
-        ]
+        references = self.outputs.references
+        folded = {"snr_db": metrics.snr_db(references[ORIGINAL], references["fp32"])}
+        found = self._judged("fold", self._limits("fold", "float"), folded)
+        if has_int8:
+            quantized = quantize_metrics(
+                self.meaning, self.outputs.of("fp32"), self.outputs.of("int8"), self.outputs.truth
+            )
+            found += self._judged("quantize", self._limits("quantize", "int8"), quantized)
+        return found
 
     def rows(self, measured: Sequence[Measured], before: Sequence[limits.Check]) -> list[Row]:
         """The lower leg of the artifacts of a platform, without latency; one that does not run is a failed row.
@@ -149,58 +140,55 @@ class Judge:
         """
         rows = []
         for item in measured:
-            row = self._broken_row(item) if item.logits is None else self._row(item, item.logits)
+            row = self._broken_row(item) if item.outputs is None else self._row(item, item.outputs)
             concerning = [check for check in before if limits.concerns(check.leg, item.artifact.precision)]
             rows.append(replace(row, before=concerning))
         return rows
 
-    def _row(self, item: Measured, logits: NDArray[np.float32]) -> Row:
+    def _row(self, item: Measured, found: Values) -> Row:
         artifact, target, outputs = item.artifact, self.targets[item.artifact.target], self.outputs
-        held_out, references = logits[: outputs.held_out], outputs.references
-        drop = verdict.accuracy_drop(references[ORIGINAL][: outputs.held_out], held_out, outputs.labels)
-        agreement, agreed = verdict.agreement(references["fp32"][: outputs.held_out], held_out)
-        metrics: dict[str, limits.Measured] = {**item.metrics, "accuracy_drop": drop, "agreement": (agreement, agreed)}
-        absent = set() if item.names_classes else {"label_errors"}  # there is no label inside
+        held_out = found[: outputs.held_out]
+        worth = self.meaning.worth(outputs.of(ORIGINAL), outputs.of("fp32"), held_out, outputs.truth)
+        absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
         allowed = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
         return Row(
             artifact=artifact,
-            checks=self._judged("lower", [row for row in allowed if row.metric not in absent], metrics),
-            agreement=agreement,
-            accuracy=limits.accuracy(held_out, outputs.labels),
-            agreed=agreed,
-            paired=drop[1],
+            checks=self._judged(
+                "lower", [row for row in allowed if row.metric not in absent], {**item.metrics, **worth.counted}
+            ),
+            worth=worth,
             latency_ms=float("nan"),
             operators=item.operators,
             evidence=target.EVIDENCE,
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
-            answers=answers(held_out),
+            outputs=held_out,
             runs=item.runs,
         )
 
     def _broken_row(self, item: Measured) -> Row:
-        nan = float("nan")
         return Row(
             artifact=item.artifact,
             checks=[broken(item.error)],
-            agreement=nan,
-            accuracy=nan,
-            agreed=None,
-            paired=None,
-            latency_ms=nan,
+            worth=Worth(),
+            latency_ms=float("nan"),
             operators={},
             evidence="none",
             reference=self.targets[item.artifact.target].REFERENCES[item.artifact.precision],
             twin=item.twin,
-            answers=None,
         )
 
     def _limits(
         self, leg: str, precision: str, evidence: str = "runtime", kernels: str = ""
     ) -> tuple[limits.Limit, ...]:
-        return limits.limits_for(leg, precision, self.config.limit, evidence, kernels)
+        return limits_for(self.meaning, leg, precision, self.config.limit, evidence, kernels)
 
     def _judged(
-        self, leg: str, allowed: Sequence[limits.Limit], metrics: Mapping[str, limits.Measured]
+        self, leg: str, allowed: Sequence[limits.Limit], measured: Mapping[str, limits.Measured]
     ) -> list[limits.Check]:
-        return limits.judge(leg, allowed, metrics, must_show=self.config.parity.require == "shown")
+        return limits.judge(leg, allowed, measured, must_show=self.config.parity.require == "shown")
+
+
+def quantize_metrics(meaning: Meaning, floating: Values, quantized: Values, truth: Truth) -> dict[str, limits.Measured]:
+    """What the quantize leg is judged by."""
+    return {"snr_db": metrics.snr_db(floating, quantized), **meaning.count(floating, floating, quantized, truth)}

@@ -1,24 +1,16 @@
-"""Parity: measured against allowed, leg by leg. All limits stand in `LIMITS`, each with its reason."""
+"""The limits of what is arithmetic, each with its reason, and a check of a value against one.
+
+What is counted on images is limited by the tasks; `allowed.py` puts both and the configuration's own together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..config import Limit as Override
-from ..errors import ConfigError, nearest
 from . import verdict as verdicts
-from .verdict import Counts, Logits, Verdict
-
-COUNTED = {"accuracy_drop": "<=", "agreement": ">="}
-"""Metrics that are counted on images: estimates, with an interval and a verdict that can be open. Every artifact that
-runs has them, so that a configuration may limit them where `LIMITS` does not."""
-
-_SHARES = (*COUNTED, "equal_logits", "equal_values")
+from .verdict import Counts, Verdict
 
 Measured = float | tuple[float, Counts]
 """A value, and where it is counted on images the counts behind it."""
@@ -30,6 +22,7 @@ class Limit:
 
     Attributes:
         needs_all: it is a statement on all images; the few golden ones of a replay cannot repeat it.
+        is_counted: the metric is counted on images, and its verdict can be open.
     """
 
     metric: str
@@ -37,6 +30,7 @@ class Limit:
     value: float
     reason: str
     needs_all: bool = False
+    is_counted: bool = False
 
     def holds(self, measured: float) -> bool:
         return _is_within(measured, self.sense, self.value)
@@ -44,7 +38,7 @@ class Limit:
     @property
     def fewest_images(self) -> int | None:
         """How many images can show at best that it holds: 0 for what is not counted on images, None for no number."""
-        if self.metric not in COUNTED:
+        if not self.is_counted:
             return 0
         return verdicts.fewest_images(self.sense, self.value)
 
@@ -54,8 +48,8 @@ def _is_within(measured: float, sense: str, bound: float) -> bool:
     return measured >= bound if sense == ">=" else measured <= bound
 
 
-def _at_least(metric: str, value: float, reason: str, needs_all: bool = False) -> Limit:
-    return Limit(metric=metric, sense=">=", value=value, reason=reason, needs_all=needs_all)
+def _at_least(metric: str, value: float, reason: str) -> Limit:
+    return Limit(metric=metric, sense=">=", value=value, reason=reason)
 
 
 def _at_most(metric: str, value: float, reason: str, needs_all: bool = False) -> Limit:
@@ -63,18 +57,12 @@ def _at_most(metric: str, value: float, reason: str, needs_all: bool = False) ->
 
 
 # rows that several artifacts share
-_LABELS = _at_most("label_errors", 0, "the labels in the package are those of the logits")
-_ACCURACY = _at_most("accuracy_drop", 0.005, "half a point of top-1", needs_all=True)
 _HALF_NOISE = _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual")
 _COMPRESSED = _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after")
 
 LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
     ("fold", "float"): (_at_least("snr_db", 90, "folding is exact up to float32 rounding; 120 dB and more are usual"),),
-    ("quantize", "int8"): (
-        _at_least("snr_db", 15, "below it top-1 collapses on MobileNet-like networks"),
-        _at_least("agreement", 0.9, "one answer of ten turned is another model to who uses it", needs_all=True),
-        _ACCURACY,
-    ),
+    ("quantize", "int8"): (_at_least("snr_db", 15, "below it the answers of MobileNet-like networks collapse"),),
     ("lower", "fp32"): (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 100 dB and more are usual"),
         _at_most("max_error", 1e-4, "of the reference's range; one wrong weight shows"),
@@ -110,13 +98,10 @@ EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),
         _at_most("max_error", 1e-5, "of the reference's range; one weight wrong by 1 % shows"),
-        _LABELS,
     ),
     "fp16": (
         _at_most("exact_error", 1e-5, "against torch with the same float16 weights and biases, nothing rounded after"),
         _HALF_NOISE,
-        _ACCURACY,
-        _LABELS,
     ),
     "int8": (
         _at_most("twin_error", 1e-5, "the float32 twin against the quantized reference: the same integers"),
@@ -129,23 +114,11 @@ EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
             "1.5 dB on 15 models. That it computes the right thing is seen in the three above",
             needs_all=True,
         ),
-        _ACCURACY,
-        _LABELS,
     ),
-    "w8": (
-        _COMPRESSED,
-        _HALF_NOISE,
-        _ACCURACY,
-        _LABELS,
-    ),
-    "w4": (
-        _COMPRESSED,
-        _HALF_NOISE,
-        _LABELS,
-    ),
+    "w8": (_COMPRESSED, _HALF_NOISE),
+    "w4": (_COMPRESSED, _HALF_NOISE),
 }
-"""The lower leg of artifacts that the reference executor runs: it can leave rounding out, so a single weight shows.
-The accuracy of w4 is stated and not limited: four bits lose some, and how much is the model's own."""
+"""The lower leg of artifacts that the reference executor runs: it can leave rounding out, so a single weight shows."""
 
 
 FLIPS = 2
@@ -272,116 +245,6 @@ def worst(checks: Iterable[Check]) -> Verdict:
     return next((one for one in ("missed", "open", "holds") if one in found), "missed")
 
 
-def limits_for(
-    leg: str,
-    precision: str,
-    overrides: Iterable[Override],
-    evidence: str = "runtime",
-    kernels: str = "",
-) -> tuple[Limit, ...]:
-    """The limits of a leg, with the configuration's own values.
-
-    Args:
-        evidence: what ran the artifact.
-        kernels: whose arithmetic it has; limits of their own go before those of the evidence.
-
-    Raises:
-        ConfigError: there is no row, or a limit is loosened without a reason.
-    """
-    rows = {row.metric: row for row in _own_limits(leg, precision, evidence, kernels)}
-    for override in overrides:
-        if (override.leg, override.precision) != (leg, precision):
-            continue
-        row = rows.get(override.metric)
-        if row is None and leg == "lower" and override.metric in COUNTED:
-            rows[override.metric] = Limit(
-                metric=override.metric,
-                sense=COUNTED[override.metric],
-                value=override.value,
-                reason=override.reason or "the configuration's own",
-                needs_all=True,
-            )
-        elif row is not None:
-            if not row.holds(override.value) and not override.reason:
-                raise ConfigError(
-                    f"limit: {override.metric} {row.sense} {override.value:g} is looser than {row.value:g}; "
-                    "give a reason"
-                )
-            reason = override.reason or f"tightened by the configuration; {row.value:g} by default: {row.reason}"
-            rows[override.metric] = replace(row, value=override.value, reason=reason)
-    return tuple(rows.values())
-
-
-def _own_limits(leg: str, precision: str, evidence: str, kernels: str) -> tuple[Limit, ...]:
-    table = _tables(leg, precision)
-    evidence = kernels if kernels in table else evidence
-    if evidence not in table:
-        raise ConfigError(
-            f"there is no parity limit for {leg}, {precision}, {evidence}; add a row with its reason to LIMITS"
-        )
-    return table[evidence]
-
-
-def check_overrides(overrides: Iterable[Override], legs: Iterable[tuple[str, str, str, str]]) -> None:
-    """Raise a ConfigError for a limit that would change nothing, or that nothing could miss or meet.
-
-    Args:
-        legs: (leg, precision, evidence, kernels) of all that the configuration asks for, as `limits_for` takes them.
-    """
-    overrides = list(overrides)
-    reached = {
-        (leg, precision, limit.metric)
-        for leg, precision, evidence, kernels in legs
-        for limit in limits_for(leg, precision, overrides, evidence, kernels)
-    }
-    for override in overrides:
-        rows = _tables(override.leg, override.precision)
-        if not rows:
-            known = {p for leg, p in LIMITS if leg == override.leg}
-            known |= set(EXECUTOR_LIMITS) if override.leg == "lower" else set()
-            raise ConfigError(
-                f"limit.precision: {override.leg} has no '{override.precision}'. {nearest(override.precision, known)}"
-            )
-        metrics = {row.metric for limits in rows.values() for row in limits}
-        metrics |= set(COUNTED) if override.leg == "lower" else set()
-        if override.metric not in metrics:
-            raise ConfigError(
-                f"limit.metric: {override.leg}, {override.precision} has no '{override.metric}'. "
-                + nearest(override.metric, metrics)
-            )
-        low, high = _range(override.metric)
-        if not low <= override.value <= high:
-            raise ConfigError(
-                f"limit.value: {override.metric} lies between {low:g} and {high:g}, not at {override.value:g}. "
-                "Shares are of 1, not of 100: half a point is 0.005."
-            )
-        if (override.leg, override.precision, override.metric) not in reached:
-            raise ConfigError(
-                f"limit: {override.leg} {override.precision} {override.metric} = {override.value:g} would change "
-                "nothing: no artifact of this configuration is judged by it. Leave it out, or add the artifact that "
-                "is meant to [targets]."
-            )
-
-
-def _range(metric: str) -> tuple[float, float]:
-    """The values that a limit of a metric can have and mean something."""
-    if metric.endswith("_db"):
-        return -1000.0, 1000.0
-    return 0.0, 1.0 if metric in _SHARES else 1e9
-
-
-def _tables(leg: str, precision: str) -> dict[str, tuple[Limit, ...]]:
-    """The rows by evidence or kernels."""
-    found = {"runtime": LIMITS[leg, precision]} if (leg, precision) in LIMITS else {}
-    if leg == "lower" and precision in EXECUTOR_LIMITS:
-        found["reference executor"] = EXECUTOR_LIMITS[precision]
-    if leg == "lower" and precision in XNNPACK_LIMITS:
-        found["xnnpack"] = XNNPACK_LIMITS[precision]
-    if leg == "lower" and precision in ONNXRUNTIME_LIMITS:
-        found["onnxruntime"] = ONNXRUNTIME_LIMITS[precision]
-    return found
-
-
 def judge(
     leg: str, limits: Iterable[Limit], measured: Mapping[str, Measured], *, must_show: bool = False
 ) -> list[Check]:
@@ -408,65 +271,3 @@ def judge(
             )
         )
     return found
-
-
-def quantize_metrics(floating: Logits, quantized: Logits, labels: NDArray[np.int64]) -> dict[str, Measured]:
-    """What the quantize leg is judged by."""
-    return {
-        "snr_db": snr_db(floating, quantized),
-        "agreement": verdicts.agreement(floating, quantized),
-        "accuracy_drop": verdicts.accuracy_drop(floating, quantized, labels),
-    }
-
-
-def snr_db(reference: Logits, candidate: Logits) -> float:
-    """Signal to noise in dB; infinite where they are equal."""
-    signal = np.square(reference, dtype=np.float64).sum()
-    noise = np.square(reference.astype(np.float64) - candidate).sum()
-    return float("inf") if noise == 0 else float(10 * np.log10(signal / noise))
-
-
-def snr_loss_db(floating: Logits, quantized: Logits, candidate: Logits) -> float:
-    """How much noisier against float the candidate is than the quantized reference, in dB."""
-    return snr_db(floating, quantized) - snr_db(floating, candidate)
-
-
-def max_error(reference: Logits, candidate: Logits) -> float:
-    """Largest difference over the reference's range."""
-    return float(np.abs(reference - candidate).max() / max(float(np.ptp(reference)), 1e-30))
-
-
-def accuracy(logits: Logits, labels: NDArray[np.int64]) -> float:
-    """Share of images whose top class is the label."""
-    return float((logits.argmax(1) == labels).mean())
-
-
-def steps(reference: Logits, candidate: Logits, scale: float) -> NDArray[np.float64]:
-    """Differences in whole steps of the int8 logits."""
-    apart: NDArray[np.float64] = np.abs(np.rint((reference.astype(np.float64) - candidate) / scale))
-    return apart
-
-
-def logit_metrics(
-    reference: Logits, candidate: Logits, floating: Logits, quantized: Logits | None, scale: float
-) -> dict[str, float]:
-    """Everything that logits alone say of an artifact.
-
-    Args:
-        quantized: the int8 reference, for an int8 artifact.
-        scale: step of the int8 logits.
-    """
-    metrics = {"snr_db": snr_db(reference, candidate), "max_error": max_error(reference, candidate)}
-    if quantized is None:
-        return metrics
-    return {
-        **metrics,
-        **step_metrics(reference, candidate, scale),
-        "snr_loss_db": snr_loss_db(floating, quantized, candidate),
-    }
-
-
-def step_metrics(reference: Logits, candidate: Logits, scale: float) -> dict[str, float]:
-    """``max_steps``, the largest difference in steps, and ``equal_logits``, the share 0..1 of those without one."""
-    apart = steps(reference, candidate, scale)
-    return {"max_steps": float(apart.max()), "equal_logits": float((apart == 0).mean())}

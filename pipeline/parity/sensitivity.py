@@ -23,7 +23,7 @@ from ..errors import VerifyError
 from ..program import Program, module_path
 from ..program import layers as layers_module
 from ..saying import Say
-from . import limits
+from . import metrics
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ PICTURE, TABLE = "sensitivity.png", "sensitivity.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer, its kind, and SNR in dB of the logits against the float model.
+    """A layer, its kind, and SNR in dB of the outputs against the float model.
 
     Attributes:
         alone_db: with this layer quantized and all others in float.
@@ -77,16 +77,16 @@ def measure_layers(quantized: GraphModule, tuned: nn.Module, images: NDArray[np.
     kinds = dict(owners.values())
     names = list(kinds)
     evaluate = _Switched(quantized, tuned, {node: name for node, (name, _) in owners.items()})
-    reference = evaluate.logits(images, ())
+    reference = evaluate.outputs(images, ())
     layers = []
     for number, name in enumerate(names, 1):
-        alone = limits.snr_db(reference, evaluate.logits(images, (name,)))
-        without = limits.snr_db(reference, evaluate.logits(images, [other for other in names if other != name]))
+        alone = metrics.snr_db(reference, evaluate.outputs(images, (name,)))
+        without = metrics.snr_db(reference, evaluate.outputs(images, [other for other in names if other != name]))
         layers.append(Layer(name=name, kind=kinds[name], alone_db=alone, without_db=without))
         say(f"sensitivity: {name}  alone {alone:.1f} dB, without {without:.1f} dB", (number, len(names)))
     return Sensitivity(
         layers=tuple(layers),
-        all_db=limits.snr_db(reference, evaluate.logits(images, names)),
+        all_db=metrics.snr_db(reference, evaluate.outputs(images, names)),
         images=len(images),
     )
 
@@ -139,12 +139,12 @@ class _Switched(Interpreter):
         self._owners = owners
         self._active: Collection[str] = ()
 
-    def logits(self, images: NDArray[np.uint8], active: Collection[str]) -> NDArray[np.float32]:
+    def outputs(self, images: NDArray[np.uint8], active: Collection[str]) -> NDArray[np.float32]:
         self._active = active
         with torch.no_grad():
             result = self.run(torch.from_numpy(images))
-        logits: NDArray[np.float32] = (result[0] if isinstance(result, (tuple, list)) else result).numpy()
-        return logits
+        outputs: NDArray[np.float32] = (result[0] if isinstance(result, (tuple, list)) else result).numpy()
+        return outputs
 
     def run_node(self, n: Node) -> Any:
         name = str(n.target)

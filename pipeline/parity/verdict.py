@@ -1,10 +1,10 @@
 """What counts on images can tell: paired counts, their interval, and one of three verdicts.
 
-Accuracy and agreement are estimates. A reference and a candidate answer the same images, so what differs are the few
+What is right of images, and what is answered alike, are estimates. A reference and a candidate answer the same images, so what differs are the few
 images that one of them gets right alone. The interval of the difference is exact: it contains the truth in at least 95 %
 of all draws of images, for any number of them.
 
-- *Paired difference* (accuracy drop): the score statistic for a difference of paired proportions (Tango, Statistics in
+- *Paired difference* (a loss): the score statistic for a difference of paired proportions (Tango, Statistics in
   Medicine 17, 1998, 891-908) orders the outcomes; the bounds invert its exact unconditional test, whose p-value is the
   largest over the unknown share of images that change in both directions. The statistic fulfils Barnard's convexity,
   so the boundary of the hypothesis is its worst point (Sidik, Statistics in Medicine 22, 2003, 265-278). The unknown
@@ -24,8 +24,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-Logits = NDArray[np.float32]
 
 Verdict = Literal["holds", "open", "missed"]
 """The whole interval is within the limit; it is on both sides of it; it is beyond it."""
@@ -79,28 +77,14 @@ def percent(share: float) -> str:
     return f"{text} %"
 
 
-def accuracy_drop(reference: Logits, candidate: Logits, labels: NDArray[np.int64]) -> tuple[float, Counts]:
-    """How much of the accuracy is lost, -1..1, and the counts behind it.
-
-    Args:
-        reference: logits ``(N, classes)``, as `candidate`.
-        labels: ``(N,)``.
-    """
-    one, other = reference.argmax(1) == labels, candidate.argmax(1) == labels
-    return drop_of(
-        len(labels), kept=int((one & other).sum()), lost=int((one & ~other).sum()), won=int((other & ~one).sum())
-    )
-
-
 def drop_of(images: int, *, kept: int, lost: int, won: int) -> tuple[float, Counts]:
-    """The paired difference ``(lost - won) / images`` and its interval."""
+    """How much of what a reference gets right is lost, ``(lost - won) / images`` in -1..1, and the counts behind it."""
     low, high = paired_interval(images, lost, won)
     return (lost - won) / images, Counts(images=images, kept=kept, lost=lost, won=won, low=low, high=high)
 
 
-def agreement(reference: Logits, candidate: Logits) -> tuple[float, Counts]:
-    """Share of images with the same top class, and the counts behind it."""
-    images, kept = len(reference), int((reference.argmax(1) == candidate.argmax(1)).sum())
+def share_of(images: int, kept: int) -> tuple[float, Counts]:
+    """Share of images that are kept, and the counts behind it."""
     low, high = share_interval(images, kept)
     return kept / images, Counts(images=images, kept=kept, lost=images - kept, won=0, low=low, high=high)
 

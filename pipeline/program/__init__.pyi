@@ -1,7 +1,7 @@
 from . import layers as layers
 from . import references as references
 from .artifact import Artifact as Artifact
-from .artifact import Classify as Classify
+from .artifact import Decode as Decode
 from .artifact import LayerValue as LayerValue
 from .artifact import Loaded as Loaded
 from .artifact import Run as Run

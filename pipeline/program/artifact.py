@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from .program import Program
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""One image ``(1, H, W, 4)`` uint8 RGBA -> logits ``(1, classes)`` float32."""
+"""One image ``(1, H, W, 4)`` uint8 RGBA -> outputs ``(1, ...)`` float32."""
 
 
-Classify = Callable[[NDArray[np.uint8]], tuple[str, dict[str, float]]]
-"""The same image -> the class that the artifact itself names, and the probability of each class by name."""
+Decode = Callable[[NDArray[np.uint8]], Any]
+"""The same image -> what the artifact itself makes of its outputs; how that looks is the task's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class Loaded:
         run: as it is shipped, in its own precision.
         exact: the same operations and constants without rounding of values in between; only an executor can.
         unrounded: as `exact`, and without the rounding of quantized activations.
-        classify: where the artifact holds the labels itself.
+        decode: where the artifact decodes its outputs itself.
     """
 
     run: Run
     exact: Run | None = None
     unrounded: Run | None = None
-    classify: Classify | None = None
+    decode: Decode | None = None
 
 
 class Runtime(Protocol):

@@ -23,13 +23,13 @@ _PIXELS_AT_ONCE = 32 * 32 * 32
 def evaluate_quantized(
     module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True, see: See | None = None
 ) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of a PT2E graph with all sums in float64.
+    """Outputs ``(N, ...)`` of a PT2E graph with all sums in float64.
 
     Products of int8 values and their sums are exact in float64, as they are in the runtimes' int32. In float32 the
     sums depend on the memory layout, and a value near a rounding boundary falls to either side.
 
     Args:
-        is_rounded: False leaves the rounding of activations out, not their clipping. The logits then follow each
+        is_rounded: False leaves the rounding of activations out, not their clipping. The outputs then follow each
             weight, and a copy of the program with one weight a step off differs.
         see: is given what each quantizer gives, for one image at a time.
     """
@@ -59,21 +59,21 @@ def evaluate_quantized(
     exact = Exact(module)
     with torch.no_grad():
         parts = [exact.run(torch.from_numpy(some)).float().numpy() for some in batches(images, see)]
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
+    outputs: NDArray[np.float32] = np.concatenate(parts)
+    return outputs
 
 
 def batches(images: NDArray[np.uint8], see: See | None) -> list[NDArray[np.uint8]]:
-    """Images ``(N, H, W, 4)`` in parts for a graph whose sums are exact, so that their number changes no logit; one at
+    """Images ``(N, H, W, 4)`` in parts for a graph whose sums are exact, so that their number changes no output; one at
     a time where each is to be seen."""
     size = 1 if see is not None else max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of a graph that was exported with one image, in torch's float32.
+    """Outputs ``(N, ...)`` of a graph that was exported with one image, in torch's float32.
 
-    Many times faster than `evaluate_quantized`, and good enough for SNR and accuracy; not for the last bit.
+    Many times faster than `evaluate_quantized`, and good enough for SNR and scores; not for the last bit.
     """
     import torch
     from torch.fx import Interpreter, Node
@@ -87,15 +87,15 @@ def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int 
         for start in range(0, len(images), batch):
             result = Unguarded(module).run(torch.from_numpy(images[start : start + batch]))
             parts.append((result[0] if isinstance(result, (tuple, list)) else result).numpy())
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
+    outputs: NDArray[np.float32] = np.concatenate(parts)
+    return outputs
 
 
 def evaluate(module: nn.Module, images: NDArray[np.uint8], batch: int = 1) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of RGBA images ``(N, H, W, 4)``."""
+    """Outputs ``(N, ...)`` of RGBA images ``(N, H, W, 4)``."""
     import torch
 
     with torch.no_grad():
         parts = [module(torch.from_numpy(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
+    outputs: NDArray[np.float32] = np.concatenate(parts)
+    return outputs

@@ -111,7 +111,7 @@ class Kernels:
 def evaluate_integer(
     module: GraphModule, images: NDArray[np.uint8], see: See | None = None, kernels: str = "xnnpack"
 ) -> NDArray[np.float32]:
-    """Logits ``(N, classes)`` of a PT2E graph on images ``(N, H, W, 4)`` uint8, as a runtime's kernels compute them.
+    """Outputs ``(N, ...)`` of a PT2E graph on images ``(N, H, W, 4)`` uint8, as a runtime's kernels compute them.
 
     Args:
         kernels: a key of `KERNELS`.
@@ -125,8 +125,8 @@ def evaluate_integer(
     with torch.no_grad():
         for some in batches(images, see):
             result = evaluator.run(torch.from_numpy(some))
-            logits = result[0] if isinstance(result, (tuple, list)) else result
-            parts.append((logits.real if isinstance(logits, Steps) else logits).numpy())
+            outputs = result[0] if isinstance(result, (tuple, list)) else result
+            parts.append((outputs.real if isinstance(outputs, Steps) else outputs).numpy())
     found: NDArray[np.float32] = np.concatenate(parts)
     return found
 
@@ -169,7 +169,9 @@ class _Evaluator(Interpreter):
         if target in WEIGHTED and isinstance(first, Steps):  # a layer that is kept in float
             return super().call_function(target, (first.real, *args[1:]), kwargs)
         if any(isinstance(value, (Steps, Weight, Sums, Addition)) for value in args):
-            raise ConversionError(f"the integer arithmetic of '{name}' is not known; add it to pipeline/integer.py")
+            raise ConversionError(
+                f"the integer arithmetic of '{name}' is not known; add it to pipeline/program/integer.py"
+            )
         return super().call_function(target, args, kwargs)
 
 

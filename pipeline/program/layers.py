@@ -85,7 +85,7 @@ def _indices(shape: Sequence[int]) -> range:
 
 
 def watch(program: Program, key: str, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Recording]:
-    """Evaluate a quantized reference on images ``(N, H, W, 4)`` uint8: its logits ``(N, classes)``, and the `sampled`
+    """Evaluate a quantized reference on images ``(N, H, W, 4)`` uint8: its outputs ``(N, ...)``, and the `sampled`
     steps of each layer."""
     outputs = {
         node.name: (owner, node.args[1], node.args[2])
@@ -100,13 +100,13 @@ def watch(program: Program, key: str, images: NDArray[np.uint8]) -> tuple[NDArra
             shapes[node] = tuple(values.shape)
             kept.append(values.reshape(-1).numpy()[sampled(values.shape)].astype(np.int8))
 
-    logits = program.logits(key, images, see)
+    said = program.outputs(key, images, see)
     layers = [
         Layer(name=name, kind=kind, shape=shapes[node], scale=float(scale), zero_point=int(zero_point))  # type: ignore[arg-type]
         for node, ((name, kind), scale, zero_point) in outputs.items()
         if node in shapes
     ]
-    return logits, Recording(layers=tuple(layers), steps={key: np.concatenate(kept).reshape(len(images), -1)})
+    return said, Recording(layers=tuple(layers), steps={key: np.concatenate(kept).reshape(len(images), -1)})
 
 
 def joined(recordings: Sequence[Recording]) -> Recording:

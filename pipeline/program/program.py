@@ -105,11 +105,12 @@ class Program:
         tuned: the float module that was quantized: folded, then equalized, and what else the ladder did to it.
         quantized: int8 reference with int8 weights, for ExecuTorch and ONNX.
         quantized_unfolded: the same with float weights behind quantizers, for LiteRT.
-        output_scale: step of the int8 logits.
+        output_scale: step of the int8 outputs.
+        labels: what artifacts that decode their outputs themselves name them; empty where the task has no such names.
         about: what packages say of themselves.
         minimum_ios: lowest version of iOS that the packages must run on.
 
-    All modules map ``(N, H, W, 4)`` uint8 to ``(N, classes)`` float32 logits; the quantized ones take N = 1.
+    All modules map ``(N, H, W, 4)`` uint8 to ``(N, ...)`` float32 outputs; the quantized ones take N = 1.
     """
 
     name: str
@@ -155,8 +156,8 @@ class Program:
         }
         return makers[key]()
 
-    def logits(self, key: str, images: NDArray[np.uint8], see: See | None = None) -> NDArray[np.float32]:
-        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, classes)`` float32.
+    def outputs(self, key: str, images: NDArray[np.uint8], see: See | None = None) -> NDArray[np.float32]:
+        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, ...)`` float32.
 
         Args:
             see: is given the values inside a quantized reference.

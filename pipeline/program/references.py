@@ -50,15 +50,15 @@ def keys(wanted: Sequence[tuple[Target, str]]) -> list[str]:
 def run(
     program: Program, key: str, images: NDArray[np.uint8], golden: Sequence[int]
 ) -> tuple[NDArray[np.float32], Recording | None]:
-    """Logits ``(N, classes)`` of one reference, and of a quantized one what it computes inside on the golden images."""
+    """Outputs ``(N, ...)`` of one reference, and of a quantized one what it computes inside on the golden images."""
     if key == ORIGINAL:
         return evaluate(program.original, images), None
     if not is_quantized(key):
-        return program.logits(key, images), None
+        return program.outputs(key, images), None
     others = np.setdiff1d(np.arange(len(images)), golden)
     seen, recording = watch(program, key, images[list(golden)])
-    logits = np.empty((len(images), seen.shape[1]), np.float32)
-    logits[list(golden)] = seen
+    outputs = np.empty((len(images), *seen.shape[1:]), np.float32)
+    outputs[list(golden)] = seen
     if len(others):
-        logits[others] = program.logits(key, images[others])
-    return logits, recording
+        outputs[others] = program.outputs(key, images[others])
+    return outputs, recording

@@ -1,4 +1,5 @@
 from . import page as page
+from . import parts as parts
 from . import terminal as terminal
 from .results import Built as Built
 from .results import Report as Report

@@ -5,40 +5,26 @@ The page lies beside the platforms' folders, not in one: it holds times, which d
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..data import Split
 from ..delivery import is_met, short
 from ..errors import TwinkeelError, VerifyError
-from ..parity import Row, share_interval
+from ..parity import Row, Worth, share_interval
 from ..program import REFERENCES, describe_reference, is_quantized
-from . import charts
+from . import charts, parts
 from . import terminal as report
 from .results import Report, Result
 
 if TYPE_CHECKING:
     from ..parity import Layer as SensitiveLayer
     from ..parity import RuntimeDrift
-    from ..tasks import Answers
 
 REPORT = "report.html"
-MATRIX_CLASSES = 30
-"""With more classes the most confused pairs stand instead of a matrix."""
-WORST_IMAGES = 12
-CONFUSED_PAIRS = 20
-THUMBNAIL = 96
-"""Pixels of the longer side that an image has at most on the page."""
 
 _PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
 _HIGHEST_DB = 100.0
@@ -73,41 +59,6 @@ class Cell:
     runs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Confusion:
-    """How often a model answers what: `counts` ``(labels, answers)``, or the most confused pairs.
-
-    Attributes:
-        pairs: label, answer, images, images with this label.
-    """
-
-    name: str
-    accuracy: float
-    counts: list[list[int]]
-    pairs: list[tuple[int, int, int, int]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """An answer to an image: the class, the range of its probability, and the models that gave it."""
-
-    answer: int
-    lowest: float
-    highest: float
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorstImage:
-    """A held-out image as a data URI, its label, and all answers to it, the most frequent first."""
-
-    index: int
-    label: int
-    uri: str
-    is_small: bool
-    said: tuple[Said, ...]
-
-
 def render(name: str, said: Report, out: Path) -> dict[str, bytes]:
     """``report.html`` of what a build gave.
 
@@ -123,7 +74,7 @@ def render(name: str, said: Report, out: Path) -> dict[str, bytes]:
     except TwinkeelError as failure:
         error = str(failure)
     insight = Insight(drift=said.drift, drift_error=said.drift_errors, sensitivity=sensitive, sensitivity_error=error)
-    return {REPORT: page(name, said.results, said.manifests, said.held_out, insight).encode()}
+    return {REPORT: page(name, said, insight).encode()}
 
 
 def _sensitivity(names: set[str], out: Path) -> tuple[SensitiveLayer, ...]:
@@ -139,18 +90,8 @@ def _sensitivity(names: set[str], out: Path) -> tuple[SensitiveLayer, ...]:
     return found
 
 
-def page(
-    name: str,
-    results: Sequence[Result],
-    manifests: Sequence[Mapping[str, Any]],
-    held_out: Split,
-    insight: Insight,
-) -> str:
-    """The page of a project: of results and the manifests of their folders, in the same order.
-
-    Args:
-        held_out: the images that the answers are about.
-    """
+def page(name: str, said: Report, insight: Insight) -> str:
+    """The page of a project."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -162,28 +103,31 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": shown, "percent": percent, "size": size, "number": number}
+    results, manifests = said.results, said.manifests
     first, rows = results[0], [row for result in results for row in result.rows]
-    ran = [row for row in rows if row.answers is not None]
-    truth = held_out.labels
-    models = {"float model": first.reference_answers["float"]}
-    models |= {name_of(row): row.answers for row in ran if row.answers is not None}
+    ran = [row for row in rows if row.evidence != "none"]
+    task, count = first.task, len(said.held_out.truth)
+    part = parts.of(task)
     text = environment.get_template("report.html.j2").render(
         name=name,
-        labels=manifests[0]["labels"],
+        score=task.SCORE,
+        size_of_outputs=task.size(task.names_of(manifests[0])),
+        columns={name_of(row): task.columns(row.worth) for row in rows},
+        headings=list(task.columns(Worth())),
         is_verified=all(result.is_verified for result in results),
         failures=[line.removeprefix("FAILED ") for result in results for line in report.failures(result)],
         results=results,
         manifests=manifests,
         rows=rows,
         worst_row=worst_row(ran),
-        held_out=len(truth),
-        interval=_interval(first.reference_accuracy["float"], len(truth)),
+        held_out=count,
+        interval=_interval(first.reference_scores["float"], count),
         open_rows=[line.removeprefix("open ") for line in _unique(results)],
         matrix=support_matrix(results),
         precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
         name_of=name_of,
         references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
-        trade=trade_off(ran, first.reference_accuracy["float"], len(truth)),
+        trade=trade_off(ran, task.SCORE, first.reference_scores["float"], count),
         legend=legend(ran),
         insight=insight,
         drift_chart=drift_chart(insight.drift),
@@ -191,9 +135,8 @@ def page(
         drift_worst=drift_worst(insight.drift),
         sensitivity_chart=sensitivity_chart(insight.sensitivity),
         sensitive=sorted(insight.sensitivity, key=lambda layer: layer.alone_db)[:10],
-        confusions=confusions(models, truth, worst_row(ran), len(manifests[0]["labels"])),
-        worst=worst_images(models, truth, held_out.images),
-        models=len(models),
+        part=part,
+        **({} if part is None else part.context(said, worst_row(ran))),
         curves=training(first),
         has_int8=is_any_quantized(rows),
         versions=versions(manifests),
@@ -213,8 +156,10 @@ def is_any_quantized(rows: Iterable[Row]) -> bool:
 
 def worst_row(rows: Sequence[Row]) -> Row | None:
     """Of artifacts that run the one that answers worst; None where all answer as the float model on every image."""
-    worst = min(rows, key=lambda row: (row.accuracy, row.agreement), default=None)
-    return None if all(row.agreement == 1 for row in rows) else worst
+    worst = min(
+        rows, key=lambda row: (row.worth.score, -sum(c.lost for _, c in row.worth.counted.values())), default=None
+    )
+    return None if all(row.worth.is_unchanged for row in rows) else worst
 
 
 def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
@@ -240,25 +185,25 @@ def _unique(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(line for result in results for line in report.open_verdicts(result)))
 
 
-def trade_off(rows: Sequence[Row], floating: float, count: int) -> list[charts.Chart]:
-    """Of artifacts that run: accuracy over size, and over latency for those that a runtime ran."""
+def trade_off(rows: Sequence[Row], score: str, floating: float, count: int) -> list[charts.Chart]:
+    """Of artifacts that run: the score over size, and over latency for those that a runtime ran."""
     sized = [(row, row.artifact.bytes / 1e6) for row in rows]
     timed = [(row, row.latency_ms) for row, _ in sized if row.evidence == "runtime" and row.latency_ms > 0]
     low, high = (100 * share for share in _interval(floating, count))
     found = []
-    for points, title, label, is_log in (
-        (sized, "Accuracy over size", "size, MB", False),
-        (timed, "Accuracy over latency", "ms an image on this machine, logarithmic", True),
+    for points, title, x_text, is_log in (
+        (sized, f"{score.capitalize()} over size", "size, MB", False),
+        (timed, f"{score.capitalize()} over latency", "ms an image on this machine, logarithmic", True),
     ):
         if not points:
             continue
-        heights = [100 * row.accuracy for row, _ in points]
+        heights = [100 * row.worth.score for row, _ in points]
         frame = charts.Frame(
             title=title,
-            description=f"{title}: {len(points)} artifacts, accuracy {min(heights):.2f} to {max(heights):.2f} %. "
+            description=f"{title}: {len(points)} artifacts, {score} {min(heights):.2f} to {max(heights):.2f} %. "
             "The numbers stand in the table of artifacts.",
-            x_label=label,
-            y_label="accuracy, %",
+            x_label=x_text,
+            y_label=f"{score}, %",
             x_range=charts.spread((x for _, x in points), least=2.0 if is_log else 0.1, is_log=is_log),
             y_range=charts.spread([*heights, low, high], least=1.0),
             is_log=is_log,
@@ -267,10 +212,10 @@ def trade_off(rows: Sequence[Row], floating: float, count: int) -> list[charts.C
         marks = [
             frame.mark(
                 x,
-                100 * row.accuracy,
+                100 * row.worth.score,
                 colour=colours.index(_runtime(row)),
                 shape=shapes.index(row.artifact.precision),
-                text=f"{name_of(row)}: {100 * row.accuracy:.2f} %, {size(row.artifact.bytes)}, {row.latency_ms:.3f} ms",
+                text=f"{name_of(row)}: {100 * row.worth.score:.2f} %, {size(row.artifact.bytes)}, {row.latency_ms:.3f} ms",
             )
             for row, x in points
         ]
@@ -341,7 +286,7 @@ def sensitivity_chart(found: Sequence[SensitiveLayer]) -> charts.Chart | None:
     heights = [_capped(layer.alone_db) for layer in found]
     worst = min(found, key=lambda layer: layer.alone_db)
     frame = charts.Frame(
-        title=f"SNR of the logits with one layer alone in int8; the lower, the more it costs ({_HIGHEST_DB:g}: nothing)",
+        title=f"SNR of the outputs with one layer alone in int8; the lower, the more it costs ({_HIGHEST_DB:g}: nothing)",
         description=f"{len(found)} layers; {worst.name} costs most, {worst.alone_db:.1f} dB",
         x_label="layer, in order of execution",
         y_label="SNR, dB",
@@ -356,109 +301,22 @@ def sensitivity_chart(found: Sequence[SensitiveLayer]) -> charts.Chart | None:
     return frame.chart(bars=bars)
 
 
-def confusions(
-    models: Mapping[str, Answers], truth: NDArray[np.int64], worst: Row | None, classes: int
-) -> list[Confusion]:
-    """Of the float model, and of the artifact that answers worst where it answers otherwise."""
-    chosen = ["float model"] + ([] if worst is None else [name_of(worst)])
-    found = []
-    for name in chosen:
-        answers = models[name].classes
-        pairs = Counter(zip(truth.tolist(), answers.tolist(), strict=True))
-        counts: list[list[int]] = []
-        if classes <= MATRIX_CLASSES:
-            counts = [[pairs[label, answer] for answer in range(classes)] for label in range(classes)]
-        totals = Counter(truth.tolist())
-        wrong = sorted((-n, label, answer) for (label, answer), n in pairs.items() if label != answer)
-        found.append(
-            Confusion(
-                name=name,
-                accuracy=float((answers == truth).mean()),
-                counts=counts,
-                pairs=[(label, answer, -n, totals[label]) for n, label, answer in wrong[:CONFUSED_PAIRS]],
-            )
-        )
-    return found
-
-
-def worst_images(
-    models: Mapping[str, Answers], truth: NDArray[np.int64], images: NDArray[np.uint8]
-) -> list[WorstImage]:
-    """The images that most models get wrong, then those that they disagree on, then those the float model doubts.
-
-    Args:
-        models: float model first.
-        images: ``(N, H, W, 3)`` uint8.
-    """
-    floating = next(iter(models.values()))
-    answers = np.stack([answer.classes for answer in models.values()])
-    wrong = (answers != truth).sum(0)
-    differ = (answers != floating.classes).sum(0)
-    surety = np.where(floating.classes == truth, 1.0, -1.0) * floating.probabilities
-    order = np.lexsort((surety, -differ, -wrong))[:WORST_IMAGES]
-    return [
-        WorstImage(
-            index=int(index),
-            label=int(truth[index]),
-            uri=data_uri(images[index]),
-            is_small=max(images.shape[1:3]) < THUMBNAIL,
-            said=_said(models, int(index)),
-        )
-        for index in order
-    ]
-
-
-def _said(models: Mapping[str, Answers], index: int) -> tuple[Said, ...]:
-    groups: dict[int, list[tuple[str, float]]] = {}
-    for name, answers in models.items():
-        groups.setdefault(int(answers.classes[index]), []).append((name, float(answers.probabilities[index])))
-    found = [
-        Said(
-            answer=answer,
-            lowest=min(p for _, p in group),
-            highest=max(p for _, p in group),
-            models=_together([name for name, _ in group]),
-        )
-        for answer, group in groups.items()
-    ]
-    return tuple(sorted(found, key=lambda said: -len(groups[said.answer])))
-
-
-def _together(names: Sequence[str]) -> tuple[str, ...]:
-    """``a/b fp32``, ``a/b int8`` -> ``a/b fp32, int8``."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        target, _, precision = name.rpartition(" ")
-        found.setdefault(target, []).append(precision)
-    return tuple(f"{target} {', '.join(precisions)}" for target, precisions in found.items())
-
-
-def data_uri(image: NDArray[np.uint8]) -> str:
-    """An image ``(H, W, 3)`` uint8 as a PNG inside an address, no larger than `THUMBNAIL`."""
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
 def training(result: Result) -> list[charts.Chart]:
-    """Loss and accuracy over the epochs; nothing where weights were given."""
+    """Loss and score over the epochs; nothing where weights were given."""
+    score = result.task.SCORE
     if not result.curve:
         return []
     epochs = [epoch.epoch for epoch in result.curve]
     found = []
-    for title, label, values, least in (
+    for title, y_text, values, least in (
         ("Training loss", "loss", [epoch.loss for epoch in result.curve], 0.1),
-        ("Held-out accuracy", "accuracy, %", [100 * epoch.accuracy for epoch in result.curve], 1.0),
+        (f"Held-out {score}", f"{score}, %", [100 * epoch.score for epoch in result.curve], 1.0),
     ):
         frame = charts.Frame(
-            title=f"{title}, {values[-1]:.4g}{' %' if '%' in label else ''} after the last epoch",
+            title=f"{title}, {values[-1]:.4g}{' %' if '%' in y_text else ''} after the last epoch",
             description=f"{title} from {values[0]:.4g} to {values[-1]:.4g} in {len(epochs)} epochs",
             x_label="epoch",
-            y_label=label,
+            y_label=y_text,
             x_range=(0, max(epochs) + 0.5),
             y_range=charts.spread([*values, 0.0], least=least),
         )

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .. import parity
 from ..parity import Row
 from ..stages import Epoch, Rung
-from ..tasks import Answers
 
 if TYPE_CHECKING:
     from ..data import Split
     from ..parity import Comparison, RuntimeDrift
+    from ..tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +24,19 @@ class Result:
     """What a build gave for a platform.
 
     Attributes:
-        reference_accuracy: top-1 of the references ``float`` and ``int8``, 0..1.
-        reference_answers: what they say of the held-out images.
+        reference_scores: of the references ``float`` and ``int8`` on the held-out images, 0..1.
+        answers: what the task keeps of their outputs and of each artifact's that runs, by name; empty where nobody asks.
         curve: of the training; empty where weights were given.
     """
 
     folder: Path
+    task: Task
     program_checks: list[parity.Check]
-    reference_accuracy: dict[str, float]
+    reference_scores: dict[str, float]
     rows: list[Row]
     errors: list[str]
     rungs: tuple[Rung, ...]
-    reference_answers: dict[str, Answers]
+    answers: dict[str, NDArray[np.float64]]
     curve: tuple[Epoch, ...]
 
     @property
@@ -45,7 +49,7 @@ class Report:
     """What a report is made from.
 
     Attributes:
-        held_out: the images that the answers are about, and their labels.
+        held_out: the images that the answers are about, and what is right of them.
         drift: of the int8 artifacts whose layers could be looked at.
         drift_errors: of the others, in words.
     """

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..delivery import evidence, manifest
-from ..parity import Check, Comparison, Row
+from ..parity import Check, Comparison, Row, Worth
 from ..saying import Say
 from ..store import Usage
 from .results import Built, Result
@@ -61,36 +61,24 @@ def progress(to: Console) -> Iterator[Say]:
 
 def print_result(result: Result, to: Console) -> None:
     """One table of all artifacts, then what these images cannot tell, and each leg that is over its limit."""
-    table = Table(title=f"{result.folder}")
-    for heading in (
-        "artifact",
-        "precision",
-        "bytes",
-        "lower leg",
-        "as float",
-        "accuracy",
-        "ms here",
-        "evidence",
-        "parity",
-    ):
-        table.add_column(
-            heading, justify="right" if heading in ("bytes", "as float", "accuracy", "ms here") else "left"
-        )
+    task, table = result.task, Table(title=f"{result.folder}")
+    counted = list(task.columns(Worth()))
+    for heading in ("artifact", "precision", "bytes", "lower leg", *counted, "ms here", "evidence", "parity"):
+        table.add_column(heading, justify="right" if heading in ("bytes", *counted, "ms here") else "left")
     for row in result.rows:
         table.add_row(
             row.artifact.target,
             row.artifact.precision,
             f"{row.artifact.bytes:,}",
             "\n".join(_short(check) for check in row.checks),
-            _agreed(row),
-            _paired(row),
+            *task.columns(row.worth).values(),
             f"{row.latency_ms:.3f}",
             "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
             or row.evidence,
             "FAILED" if row.state == "failed" else row.state,
         )
-    accuracy = result.reference_accuracy
-    to.print(f"float reference accuracy {100 * accuracy['float']:.2f} %, int8 reference {100 * accuracy['int8']:.2f} %")
+    floating, quantized = (f"{100 * result.reference_scores[key]:.2f} %" for key in ("float", "int8"))
+    to.print(f"float reference {task.SCORE} {floating}, int8 reference {quantized}")
     for check in result.program_checks:
         to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
     to.print(table)
@@ -108,11 +96,12 @@ def as_json(built: Built) -> str:
             {
                 "folder": str(result.folder),
                 "is_verified": result.is_verified,
-                "reference_accuracy": result.reference_accuracy,
+                f"reference_{result.task.SCORE}": result.reference_scores,
                 "program_checks": [_described(check) for check in result.program_checks],
                 "errors": result.errors,
                 "artifacts": [
-                    asdict(replace(row, answers=None, before=()))
+                    _without_worth(row)
+                    | result.task.told(row.worth)
                     | {"is_verified": row.is_verified, "verdict": row.verdict, "state": row.state}
                     | {"checks": [_described(check) for check in row.checks]}
                     for row in result.rows
@@ -122,6 +111,11 @@ def as_json(built: Built) -> str:
         ],
     }
     return json.dumps(_finite(content), indent=2)
+
+
+def _without_worth(row: Row) -> dict[str, Any]:
+    told = asdict(replace(row, outputs=None, before=()))
+    return {key: value for key, value in told.items() if key not in ("worth", "outputs", "before")}
 
 
 def _described(check: Check) -> dict[str, Any]:
@@ -155,9 +149,9 @@ def print_usage(url: str, usage: Usage, to: Console, *, is_json: bool) -> None:
 
 
 def print_comparison(comparison: Comparison, to: Console) -> None:
-    """Share of equal logits and largest difference in steps, pair by pair."""
+    """Share of equal outputs and largest difference in steps, pair by pair."""
     table = Table(
-        title=f"int8 logits, {comparison.images} golden images: share that is equal, largest difference in steps"
+        title=f"int8 outputs, {comparison.images} golden images: share that is equal, largest difference in steps"
     )
     table.add_column("")
     for number in range(1, len(comparison.names)):
@@ -174,7 +168,7 @@ def print_comparison(comparison: Comparison, to: Console) -> None:
 def print_sensitivity(found: Sensitivity, to: Console, count: int = 15) -> None:
     """The layers that cost most, worst first."""
     table = Table(
-        title=f"the {min(count, len(found.layers))} most sensitive layers, SNR of the logits on {found.images} images"
+        title=f"the {min(count, len(found.layers))} most sensitive layers, SNR of the outputs on {found.images} images"
     )
     for heading in ("layer", "kind", "alone quantized, dB", "gain in float, dB"):
         table.add_column(heading, justify="right" if "dB" in heading else "left")
@@ -236,14 +230,3 @@ def _short(check: Check) -> str:
     if check.did_not_run:
         return "did not run"
     return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g}){', open' * (check.verdict == 'open')}"
-
-
-def _agreed(row: Row) -> str:
-    """Images that are answered as by the float model, of all."""
-    return "" if row.agreed is None else f"{row.agreed.kept:,} of {row.agreed.images:,}"
-
-
-def _paired(row: Row) -> str:
-    """Accuracy, and the images that are lost and won against the original."""
-    lost_won = "" if row.paired is None else f" (-{row.paired.lost} +{row.paired.won})"
-    return f"{100 * row.accuracy:.2f} %{lost_won}"

@@ -39,10 +39,10 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, 4)`` uint8 RGBA -> logits."""
+        """``(N, H, W, 4)`` uint8 RGBA -> outputs."""
         colour = pixels[..., :3].permute(0, 3, 1, 2).to(torch.float32) / 255
-        logits: torch.Tensor = self.model((colour - self.mean) / self.std)
-        return logits
+        outputs: torch.Tensor = self.model((colour - self.mean) / self.std)
+        return outputs
 
 
 class Shipped(nn.Module):
@@ -54,9 +54,9 @@ class Shipped(nn.Module):
         self.grey = float(grey)  # an integer would reach Core ML as a constant of its own, with a cast outside
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, 4)`` uint8 RGBA -> logits."""
-        logits: torch.Tensor = self.model((pixels.to(torch.float32) - self.grey).permute(0, 3, 1, 2))
-        return logits
+        """``(N, H, W, 4)`` uint8 RGBA -> outputs."""
+        outputs: torch.Tensor = self.model((pixels.to(torch.float32) - self.grey).permute(0, 3, 1, 2))
+        return outputs
 
 
 def fold(model: nn.Module, contract: InputContract) -> Shipped:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One point of the training curves."""
+    """One point of the training curves; the score is of the held-out images, 0..1."""
 
     epoch: int
     loss: float
-    accuracy: float
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +22,9 @@ class Rung:
     Attributes:
         name: the method.
         note: what it did.
-        calibration_db: SNR of the logits against the float model on the calibration images.
-        snr_db: the same on the held-out images, as are the next two.
-        agreement: share of images with the same top class.
-        accuracy: top-1, 0..1.
+        calibration_db: SNR of the outputs against the float model on the calibration images.
+        snr_db: the same on the held-out images.
+        shares: what the task counts of them, by name, 0..1.
         cost: what it costs to stay: bytes and speed of the artifacts.
         seconds: for the method, the calibration and the measurement.
         peak_bytes: largest memory of the process so far.
@@ -37,8 +37,7 @@ class Rung:
     note: str
     calibration_db: float
     snr_db: float
-    agreement: float
-    accuracy: float
+    shares: Mapping[str, float]
     cost: str
     seconds: float
     peak_bytes: int
@@ -51,7 +50,8 @@ class Rung:
         verdict = passes if self.is_met else "misses the gate" + ("" if self.is_kept else ", dropped")
         return (
             f"{self.name}{f' ({self.note})' if self.note else ''}: SNR {self.snr_db:.1f} dB held-out, "
-            f"{self.calibration_db:.1f} dB calibration, agreement {100 * self.agreement:.2f} %, "
-            f"accuracy {100 * self.accuracy:.2f} %; cost: {self.cost}; "
+            f"{self.calibration_db:.1f} dB calibration, "
+            + "".join(f"{name} {100 * share:.2f} %, " for name, share in self.shares.items()).rstrip(", ")
+            + f"; cost: {self.cost}; "
             f"{self.seconds:.1f} s, peak {self.peak_bytes / 2**20:.0f} MB: {verdict}"
         )

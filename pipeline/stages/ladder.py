@@ -24,6 +24,7 @@ from ..parity import sensitivity
 from ..program import WEIGHTED, InputContract, evaluate, evaluate_batched, module_path
 from ..saying import Say
 from ..store import peak_memory
+from ..tasks import Task
 from . import equalize, quantize, rungs
 from .history import Rung
 
@@ -84,6 +85,7 @@ def climb(
     data: data_module.Dataset,
     contract: InputContract,
     config: Config,
+    task: Task,
     say: Say,
     *,
     is_gated: bool = True,
@@ -96,7 +98,7 @@ def climb(
     Raises:
         ParityError: none does; with every rung, and the layers that lose most.
     """
-    ladder = Ladder(folded, data, contract, config, say)
+    ladder = Ladder(folded, data, contract, config, task, say)
     wanted = config.quantize
     first = "equalization" if wanted.equalize == "always" else "plain"
     best = ladder.measure(first, [ladder.start()], None)
@@ -142,19 +144,27 @@ def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
 
 
 class Ladder:
-    """What the rungs share: images, the float model's logits on them, and the lines so far."""
+    """What the rungs share: images, the float model's outputs on them, and the lines so far."""
 
     def __init__(
-        self, folded: nn.Module, data: data_module.Dataset, contract: InputContract, config: Config, say: Say
+        self,
+        folded: nn.Module,
+        data: data_module.Dataset,
+        contract: InputContract,
+        config: Config,
+        task: Task,
+        say: Say,
     ) -> None:
-        self.folded, self.data, self.contract, self.config, self.say = folded, data, contract, config, say
+        self.folded, self.data, self.contract, self.config, self.task, self.say = (
+            folded, data, contract, config, task, say,
+        )  # fmt: skip
         self.rungs: list[Rung] = []
         self.calibration = data_module.rgba(data.calibration.images)
         count = len(data.held_out.images)
         chosen = np.linspace(0, count - 1, min(count, MEASURED_AT_MOST)).astype(int)
-        self.held_out, self.labels = data_module.rgba(data.held_out.images[chosen]), data.held_out.labels[chosen]
+        self.held_out, self.truth = data_module.rgba(data.held_out.images[chosen]), data.held_out.truth[chosen]
         self.expected = [evaluate(folded, images, _BATCH) for images in (self.calibration, self.held_out)]
-        self.limits = parity.limits_for("quantize", "int8", config.limit)
+        self.limits = parity.limits_for(task.MEANING, "quantize", "int8", config.limit)
         self.started = time.perf_counter()
 
     def start(self) -> State:
@@ -191,7 +201,9 @@ class Ladder:
     def _judged(self, name: str, state: State, made: quantize.Quantized) -> Measured:
         """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate."""
         calibration, held_out = (evaluate_batched(made.module, x, _BATCH) for x in (self.calibration, self.held_out))
-        metrics = parity.quantize_metrics(self.expected[1], held_out, self.labels)
+        meaning, floating = self.task.MEANING, self.expected[1]
+        metrics = parity.quantize_metrics(meaning, floating, held_out, self.truth)
+        worth = meaning.worth(floating, floating, held_out, self.truth)
         checks = parity.judge("quantize", self.limits, metrics)
         measured = {check.metric: check.measured for check in checks}
         rung = Rung(
@@ -199,8 +211,7 @@ class Ladder:
             note=state.note,
             calibration_db=parity.snr_db(self.expected[0], calibration),
             snr_db=measured["snr_db"],
-            agreement=measured["agreement"],
-            accuracy=parity.accuracy(held_out, self.labels),
+            shares=self.task.shares(worth),
             cost=self._cost(state),
             seconds=0,
             peak_bytes=peak_memory(),

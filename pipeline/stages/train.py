@@ -21,11 +21,12 @@ from torch import nn
 from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
+from ..tasks import Task
 from .history import Epoch
 
 
 def train(
-    model: nn.Module, data: Dataset, config: Config, out: Path, progress: Callable[[Epoch, int], None]
+    model: nn.Module, data: Dataset, config: Config, task: Task, out: Path, progress: Callable[[Epoch, int], None]
 ) -> list[Epoch]:
     """Train `model` in place; `out` gets ``state.pt``, which a run that was ended goes on from.
 
@@ -37,7 +38,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     model.to(device)
     images = _normalized(data.train, config).to(device)
-    labels = torch.from_numpy(data.train.labels).to(device)
+    truth = torch.from_numpy(data.train.truth).to(device)
     steps = len(batches(len(images), settings.batch_size, torch.arange(len(images))))
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -53,13 +54,13 @@ def train(
     for number in range(len(history), settings.epochs):
         # Dropout draws from the global generator
         torch.manual_seed(settings.seed * 1_000_003 + number)
-        loss = _one_epoch(model, images, labels, optimizer, schedule, settings)
+        loss = _one_epoch(model, images, truth, task, optimizer, schedule, settings)
         if not math.isfinite(loss):
             raise ConfigError(
                 f"training diverged: the loss of epoch {number + 1} is {loss}. "
                 f"Lower train.learning_rate, which is {settings.learning_rate}."
             )
-        history.append(Epoch(epoch=number + 1, loss=loss, accuracy=_accuracy(model, data.held_out, config, device)))
+        history.append(Epoch(epoch=number + 1, loss=loss, score=_score(model, data.held_out, task, config, device)))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
     model.to("cpu").eval()
@@ -69,7 +70,8 @@ def train(
 def _one_epoch(
     model: nn.Module,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    truth: torch.Tensor,
+    task: Task,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     settings: Train,
@@ -78,8 +80,7 @@ def _one_epoch(
     total = 0.0
     order = torch.randperm(len(images))
     for batch in batches(len(images), settings.batch_size, order):
-        logits = model(augmented(images[batch], settings))
-        loss = nn.functional.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
+        loss = task.loss(model(augmented(images[batch], settings)), truth[batch], settings)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -117,13 +118,13 @@ def _normalized(split: Split, config: Config) -> torch.Tensor:
     return (torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def _accuracy(model: nn.Module, split: Split, config: Config, device: torch.device) -> float:
+def _score(model: nn.Module, split: Split, task: Task, config: Config, device: torch.device) -> float:
     model.eval()
-    found: list[NDArray[np.int64]] = []
+    found: list[NDArray[np.float32]] = []
     with torch.no_grad():
         for part in torch.split(_normalized(split, config), 256):
-            found.append(model(part.to(device)).argmax(1).cpu().numpy())
-    return float((np.concatenate(found) == split.labels).mean())
+            found.append(model(part.to(device)).cpu().numpy())
+    return task.MEANING.score(np.concatenate(found), split.truth)
 
 
 def _device(name: str) -> torch.device:
@@ -144,7 +145,7 @@ def _save(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float)},
-        "history": [(e.loss, e.accuracy) for e in history],
+        "history": [(e.loss, e.score) for e in history],
     }
     content = io.BytesIO()
     torch.save(state, content)
@@ -168,15 +169,19 @@ def _resume(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
-    return [Epoch(epoch=i, loss=loss, accuracy=acc) for i, (loss, acc) in enumerate(state["history"], 1)]
+    return [Epoch(epoch=i, loss=loss, score=score) for i, (loss, score) in enumerate(state["history"], 1)]
 
 
-def curves(history: list[Epoch]) -> dict[str, bytes]:
-    """``curves.csv`` and ``curves.png`` of a training."""
+def curves(history: list[Epoch], score: str) -> dict[str, bytes]:
+    """``curves.csv`` and ``curves.png`` of a training.
+
+    Args:
+        score: what the score is called.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "loss", "held_out_accuracy"])
-    writer.writerows([e.epoch, f"{e.loss:.6f}", f"{e.accuracy:.6f}"] for e in history)
+    writer.writerow(["epoch", "loss", f"held_out_{score}"])
+    writer.writerows([e.epoch, f"{e.loss:.6f}", f"{e.score:.6f}"] for e in history)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")
@@ -184,8 +189,8 @@ def curves(history: list[Epoch]) -> dict[str, bytes]:
     epochs = [e.epoch for e in history]
     left.plot(epochs, [e.loss for e in history])
     left.set(xlabel="epoch", ylabel="training loss")
-    right.plot(epochs, [100 * e.accuracy for e in history])
-    right.set(xlabel="epoch", ylabel="held-out accuracy, %")
+    right.plot(epochs, [100 * e.score for e in history])
+    right.set(xlabel="epoch", ylabel=f"held-out {score}, %")
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, metadata={"Software": None})
     return {"curves.csv": text.getvalue().encode(), "curves.png": picture.getvalue()}

@@ -1,4 +1,4 @@
-"""What outputs mean to who asked: classes and their ranking."""
+"""What outputs mean, a task in a file each: the data it wants, what is right, what is counted, and how it is told."""
 
 import lazy_loader
 

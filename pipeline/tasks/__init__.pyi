@@ -1,4 +1,4 @@
-from .ranking import Answers as Answers
-from .ranking import answers as answers
-from .ranking import softmax as softmax
-from .ranking import top as top
+from .classification.ranking import Answers as Answers
+from .classification.ranking import top as top
+from .task import Task as Task
+from .task import named as named

@@ -51,7 +51,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
 
 def load(path: Path) -> Loaded:
-    """The artifact on one thread; int8 logits are given as float32.
+    """The artifact on one thread; int8 outputs are given as float32.
 
     Raises:
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
@@ -69,10 +69,10 @@ def trace(path: Path) -> Trace:
     interpreter = _interpreter(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
     def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
-        logits = _invoke(interpreter, pixels)
+        outputs = _invoke(interpreter, pixels)
         found = interpreter.get_output_details()[1:]
         values = [_layers.nchw(interpreter.get_tensor(output["index"])) for output in found]
-        return logits, [LayerValue(kind=kind, steps=v) for kind, v in zip(kinds.values(), values, strict=True)]
+        return outputs, [LayerValue(kind=kind, steps=v) for kind, v in zip(kinds.values(), values, strict=True)]
 
     return _layers.checked(opened, load(path).run, path)
 

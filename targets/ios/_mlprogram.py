@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twinkeel.pipeline.program import PackedWeight
 
 IMAGE, PROBABILITIES, CLASS_LABEL = "image", "probabilities", "classLabel"
-LOGITS = coreml.LOGITS
+LOGITS, OUTPUTS = coreml.LOGITS, coreml.OUTPUTS
 LEFT_OUT = ("common::int_op_canonicalization", "common::distributive_quantized_binary_op_scale_normalization")
 """See `pass_pipeline`."""
 
@@ -48,8 +48,8 @@ def pass_pipeline() -> Any:
     return pipeline
 
 
-def image_graph(module: nn.Module, contract: InputContract) -> GraphModule:
-    """The module on an image: ``(1, 3, H, W)`` float32 RGB in 0..255 -> (logits, probabilities).
+def image_graph(module: nn.Module, contract: InputContract, *, has_classes: bool) -> GraphModule:
+    """The module on an image: ``(1, 3, H, W)`` float32 RGB in 0..255 -> its outputs, and of logits the probabilities.
 
     Core ML hands the image over as floats in that layout, so the cast and the transpose of the bytes go, and the
     alpha channel, which carries the constant part of the normalization, is joined to it.
@@ -76,19 +76,20 @@ def image_graph(module: nn.Module, contract: InputContract) -> GraphModule:
         if node.op == "call_module" or "assert" in str(node.target):  # guards on the shape of the bytes
             graph.erase_node(node)
     output = _first(graph, lambda n: n.op == "output", "output")
-    logits = output.args[0][0] if isinstance(output.args[0], (tuple, list)) else output.args[0]
-    with graph.inserting_before(output):
-        probabilities = graph.call_function(aten.softmax.int, (logits, -1))
-    output.args = ((logits, probabilities),)
+    found = output.args[0][0] if isinstance(output.args[0], (tuple, list)) else output.args[0]
+    output.args = ((found,),)
+    if has_classes:
+        with graph.inserting_before(output):
+            output.args = ((found, graph.call_function(aten.softmax.int, (found, -1))),)
     graph.eliminate_dead_code()
     graph.set_codegen(CodeGen())
     return GraphModule(owner, graph)
 
 
-def classifier(
+def package(
     program: Program, module: nn.Module, out: Path, *, is_half: bool, weights: Mapping[str, PackedWeight] | None = None
 ) -> Path:
-    """Convert `module` and write the package of an image classifier to the folder `out`.
+    """Convert `module` and write the package to the folder `out`: of an image classifier where the program has labels.
 
     Args:
         is_half: compute in float16; float32 otherwise.
@@ -102,7 +103,7 @@ def classifier(
 
     side = program.contract.resolution
     exported = torch.export.export(
-        image_graph(module, program.contract), (torch.zeros(1, 3, side, side),)
+        image_graph(module, program.contract, has_classes=bool(program.labels)), (torch.zeros(1, 3, side, side),)
     ).run_decompositions({})
     pipeline = pass_pipeline()
     if weights is not None:
@@ -112,14 +113,18 @@ def classifier(
     model = coremltools.convert(
         exported,
         inputs=[coremltools.ImageType(IMAGE, shape=(1, 3, side, side), color_layout=coremltools.colorlayout.RGB)],
-        outputs=[coremltools.TensorType(LOGITS, dtype=np.float32), coremltools.TensorType(_SOFTMAX, dtype=np.float32)],
+        outputs=[
+            coremltools.TensorType(name, dtype=np.float32)
+            for name in ((LOGITS, _SOFTMAX) if program.labels else (OUTPUTS,))
+        ],
         compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
         minimum_deployment_target=deployment_target(program.minimum_ios),
         pass_pipeline=pipeline,
         skip_model_load=True,
     )
     spec = model.get_spec()
-    _add_classifier(spec, program.labels)
+    if program.labels:
+        _add_classifier(spec, program.labels)
     _describe(spec, program)
     return write_package(spec, Path(model.weights_dir) / "weight.bin", out)
 
@@ -215,6 +220,7 @@ def _describe(spec: Any, program: Program) -> None:
     metadata.versionString, metadata.shortDescription = about.version, about.description
     texts = {
         IMAGE: f"Image of {side} x {side} pixels, RGB. The normalization is inside; do not apply it before.",
+        OUTPUTS: "What the model computes, in the order of its own.",
         LOGITS: f"Scores of the {len(program.labels)} classes before the softmax, in the order of the labels.",
         CLASS_LABEL: "The most probable class.",
         PROBABILITIES: "Probability of each class, 0 to 1; their sum is 1.",

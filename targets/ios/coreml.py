@@ -31,16 +31,16 @@ package that differs in its compute precision only, against the unrounded refere
 def build(program: Program, precision: str, out: Path) -> Path:
     """Activations are float32 in fp32 packages and float16 in all others."""
     if precision == "w8":
-        return _mlprogram.classifier(program, program.w8.module, out, is_half=True, weights=program.w8.weights)
+        return _mlprogram.package(program, program.w8.module, out, is_half=True, weights=program.w8.weights)
     if precision == "w4":
-        return _mlprogram.classifier(program, program.w4.module, out, is_half=True, weights=program.w4.weights)
+        return _mlprogram.package(program, program.w4.module, out, is_half=True, weights=program.w4.weights)
     module = program.quantized if precision == "int8" else program.folded
-    return _mlprogram.classifier(program, module, out, is_half=precision != "fp32")
+    return _mlprogram.package(program, module, out, is_half=precision != "fp32")
 
 
 def build_twin(program: Program, precision: str, out: Path) -> Path:
     """The same program in float32, for the check of `TWINS`; it is not shipped."""
-    return _mlprogram.classifier(program, program.quantized, out, is_half=False)
+    return _mlprogram.package(program, program.quantized, out, is_half=False)
 
 
 def load(path: Path) -> Loaded:
@@ -48,8 +48,9 @@ def load(path: Path) -> Loaded:
     model = mil_executor.Model(path)
 
     def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = model.classify(pixels[0, ..., :3], arithmetic).arrays[_mlprogram.LOGITS]
-        return logits
+        arrays = model.classify(pixels[0, ..., :3], arithmetic).arrays
+        outputs: NDArray[np.float32] = arrays[_mlprogram.LOGITS if _mlprogram.LOGITS in arrays else _mlprogram.OUTPUTS]
+        return outputs
 
     def classify(pixels: NDArray[np.uint8]) -> tuple[str, dict[str, float]]:
         prediction = model.classify(pixels[0, ..., :3])
@@ -59,7 +60,7 @@ def load(path: Path) -> Loaded:
         run=run,
         exact=partial(run, arithmetic="exact"),
         unrounded=partial(run, arithmetic="unrounded"),
-        classify=classify,
+        decode=classify if model.is_classifier else None,
     )
 
 

@@ -58,8 +58,8 @@ def load(path: Path) -> Loaded:
 
     def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
         given = {source: pixels.astype(np.float32)}
-        logits: NDArray[np.float32] = model.predict(given, arithmetic).arrays[result].astype(np.float32)
-        return logits
+        outputs: NDArray[np.float32] = model.predict(given, arithmetic).arrays[result].astype(np.float32)
+        return outputs
 
     return Loaded(run=run, exact=partial(run, arithmetic="exact"), unrounded=partial(run, arithmetic="unrounded"))
 
@@ -121,7 +121,7 @@ def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:
 
 
 def _check_instructions(path: Path) -> None:
-    """Bytes -> cast to float32 -> Core ML -> logits, each reading what the one before wrote."""
+    """Bytes -> cast to float32 -> Core ML -> outputs, each reading what the one before wrote."""
     from executorch.exir.scalar_type import ScalarType
     from executorch.exir.schema import DelegateCall, KernelCall
 

@@ -15,7 +15,7 @@ MODULES = ("coremltools", "PIL.Image")
 UNITS = ("CPU_ONLY", "ALL")
 """Names of `coremltools.ComputeUnit`: the CPU alone, and whatever it chooses among CPU, GPU and Neural Engine."""
 EVIDENCE = "device"
-LOGITS = "logits"
+LOGITS, OUTPUTS = "logits", "outputs"
 """Output of the packages that take an image, beside the probabilities."""
 
 
@@ -33,7 +33,8 @@ def load(artifact: Path | bytes, unit: str = "CPU_ONLY") -> Callable[[NDArray[np
     description = model.get_spec().description
     name = description.input[0].name
     is_image = description.input[0].type.HasField("imageType")
-    output = LOGITS if is_image else description.output[0].name
+    names = [feature.name for feature in description.output]
+    output = next((name for name in (LOGITS, OUTPUTS) if name in names), names[0]) if is_image else names[0]
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         given = Image.fromarray(pixels[0, ..., :3], "RGB") if is_image else pixels.astype(np.float32)

@@ -26,8 +26,8 @@ def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint
     execute = method(artifact)
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = execute(pixels)[0]
-        return logits
+        outputs: NDArray[np.float32] = execute(pixels)[0]
+        return outputs
 
     return run
 

@@ -18,7 +18,7 @@ EVIDENCE = "runtime"
 
 
 def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """The artifact, ready to run; int8 logits are given as float32.
+    """The artifact, ready to run; int8 outputs are given as float32.
 
     Raises:
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
@@ -42,12 +42,12 @@ def interpreter(artifact: Path | bytes) -> Any:
 
 
 def invoke(interpreter: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits, the first output."""
+    """The first output."""
     result = interpreter.get_output_details()[0]
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
     interpreter.invoke()
-    logits: NDArray[np.float32] = interpreter.get_tensor(result["index"])
+    outputs: NDArray[np.float32] = interpreter.get_tensor(result["index"])
     if result["dtype"] == np.int8:
         scale, zero_point = result["quantization"]
-        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return logits
+        return (outputs.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return outputs

@@ -21,8 +21,8 @@ def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint
     made = session(artifact.read_bytes() if isinstance(artifact, Path) else artifact)
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = made.run(None, {"pixels": pixels})[0]
-        return logits
+        outputs: NDArray[np.float32] = made.run(None, {"pixels": pixels})[0]
+        return outputs
 
     return run
 

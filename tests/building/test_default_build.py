@@ -29,11 +29,11 @@ def test_every_artifact_of_every_target_is_verified(platform, default_build):
 @pytest.mark.parametrize("platform", common.PLATFORMS)
 def test_the_model_has_learned_digits_and_every_artifact_knows_them(platform, default_build):
     result = default_build.results[platform]
-    assert result.reference_accuracy["float"] >= FLOOR, result.reference_accuracy
+    assert result.reference_scores["float"] >= FLOOR, result.reference_scores
     for row in result.rows:
         name = f"{row.artifact.target} {row.artifact.precision}"
         if row.artifact.precision != "w4":  # four bits lose some; the build states how much
-            assert row.accuracy >= FLOOR, f"{name}: {row.accuracy:.4f} of {result.reference_accuracy['float']:.4f}"
+            assert row.worth.score >= FLOOR, f"{name}: {row.worth.score:.4f} of {result.reference_scores['float']:.4f}"
 
 
 @pytest.mark.parametrize("platform", common.PLATFORMS)

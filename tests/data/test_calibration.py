@@ -7,48 +7,53 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
+from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import doubts
-from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import DataError
+from twinkeel.pipeline.tasks import classification
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load(Config.model_validate({"data": {"held_out": 0.2}}))
+    return classification.load(Config.model_validate({"data": {"held_out": 0.2}}))
 
 
 def with_calibration(digits, images, labels=None):
-    labels = digits.calibration.labels[: len(images)] if labels is None else labels
-    return dataclasses.replace(digits, calibration=data.Split(images=images, labels=labels))
+    labels = digits.calibration.truth[: len(images)] if labels is None else labels
+    return dataclasses.replace(digits, calibration=data.Split(images=images, truth=labels))
+
+
+def warnings(data):
+    return [*doubts.warnings(data), *classification.doubts(data)]
 
 
 def test_the_default_set_is_not_warned_of(digits):
-    assert doubts.warnings(digits) == []
+    assert warnings(digits) == []
 
 
 def test_a_tiny_set_and_missing_classes_are_named(digits):
     few = with_calibration(digits, digits.calibration.images[:3], np.array([4, 4, 7]))
-    found = doubts.warnings(few)
+    found = warnings(few)
     assert "only 3 calibration images" in found[0]
     assert any("8 of 10 classes have no calibration image ('0', '1', '2', '3', '5' ...)" in line for line in found)
 
 
 def test_noise_is_told_from_images(digits):
     noise = np.random.default_rng(0).integers(0, 256, digits.calibration.images.shape, np.uint8)
-    found = doubts.warnings(with_calibration(digits, noise))
+    found = warnings(with_calibration(digits, noise))
     assert len(found) == 1 and "look like noise: neighbouring pixels correlate by 0.00" in found[0], found
     assert doubts.neighbour_correlation(digits.calibration.images) > 0.7
 
 
 def test_images_that_are_all_dark_do_not_cover_the_input(digits):
-    found = doubts.warnings(with_calibration(digits, digits.calibration.images // 3))
+    found = warnings(with_calibration(digits, digits.calibration.images // 3))
     assert len(found) == 1 and "outside 0..85" in found[0], found
 
 
 def test_constant_images_can_be_looked_at(digits):
     flat = np.full((70, 32, 32, 3), 7, np.uint8)
-    found = doubts.warnings(with_calibration(digits, flat, np.arange(70) % 10))
+    found = warnings(with_calibration(digits, flat, np.arange(70) % 10))
     assert any("outside 7..7" in line for line in found), found
 
 
@@ -66,23 +71,23 @@ def test_a_folder_of_its_own_is_calibrated_on_and_the_rest_is_trained_on(digits,
     own = 255 - digits.train.images[:20]
     save(own[:10], tmp_path / "own" / "3")
     save(own[10:], tmp_path / "own" / "unknown")
-    found = data.load(configured(tmp_path / "own"))
+    found = classification.load(configured(tmp_path / "own"))
     assert len(found.calibration.images) == 20
-    assert sorted(found.calibration.labels.tolist()) == [-1] * 10 + [3] * 10
+    assert sorted(found.calibration.truth.tolist()) == [-1] * 10 + [3] * 10
     assert len(found.train.images) == len(digits.train.images) + len(digits.calibration.images)
     assert np.array_equal(found.held_out.images, digits.held_out.images)
-    assert len(data.load(configured(tmp_path / "own", calibration=5)).calibration.images) == 5
+    assert len(classification.load(configured(tmp_path / "own", calibration=5)).calibration.images) == 5
 
 
 def test_a_held_out_image_cannot_be_calibrated_on(digits, tmp_path):
     save(digits.held_out.images[:2], tmp_path / "own")
     with pytest.raises(DataError, match=r"0\.png' is one of the held-out images"):
-        data.load(configured(tmp_path / "own"))
+        classification.load(configured(tmp_path / "own"))
 
 
 def test_a_calibration_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(DataError, match="is no folder with images"):
-        data.load(configured(tmp_path / "nowhere"))
+        classification.load(configured(tmp_path / "nowhere"))
 
 
 def test_warnings_are_printed_and_stand_in_the_manifest(fixed_build):

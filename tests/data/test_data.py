@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.errors import DataError
+from twinkeel.pipeline.tasks import classification
 
 
 def test_the_split_is_deterministic_and_disjoint():
-    first, second = data.load(Config()), data.load(Config())
+    first, second = classification.load(Config()), classification.load(Config())
     assert first.calibration.digest() == second.calibration.digest()
     seen = [{image.tobytes() for image in part.images} for part in (first.train, first.calibration, first.held_out)]
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import device, evidence, manifest
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
-from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.parity import verdict
 from twinkeel.targets.runtimes import coreml
 

@@ -355,7 +355,7 @@ def test_a_folder_that_was_built_anew_meanwhile_is_left_alone(build, toy):
     out = build("fine")
     read = manifest.read_verified(out / "android")
     (task,) = replay._tasks({out / "android": read}, both(toy()), print)
-    found = replay.Found(machine=machine.here(), logits={(0, "CPU"): "refused"}, versions={"Toy": {}})
+    found = replay.Found(machine=machine.here(), outputs={(0, "CPU"): "refused"}, versions={"Toy": {}})
     read[0]["artifacts"][0]["sha256"] = "0" * 64
     with pytest.raises(VerifyError, match="was built anew meanwhile"):
         replay._judged({out / "android": read}, [task], found)
@@ -381,7 +381,7 @@ def imports():
 def begin():
     send("begin", number=0, unit="CPU")
 def logits(**rest):
-    send("logits", **({"number": 0, "unit": "CPU", "shape": [3, 5], "content": "AAAA" * 20} | rest))
+    send("outputs", **({"number": 0, "unit": "CPU", "shape": [3, 5], "content": "AAAA" * 20} | rest))
 if not json.loads(archive.read("request.json"))["tasks"]:  # what it has, told as it is
     hello(); imports(); send("end"); sys.exit()
 """

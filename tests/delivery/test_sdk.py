@@ -14,7 +14,7 @@ from twinkeel.pipeline.data.pixels import model_input
 from twinkeel.pipeline.delivery import folder as folder_module
 from twinkeel.pipeline.delivery import manifest, sdk
 from twinkeel.pipeline.errors import ConfigError
-from twinkeel.pipeline.tasks.ranking import softmax, top
+from twinkeel.pipeline.tasks.classification.ranking import softmax, top
 from twinkeel.targets._sdk import one_line
 
 
@@ -23,7 +23,7 @@ def choice(platform, text, tmp_path):
     (tmp_path / "twinkeel.toml").write_text(text)
     config, lines = load(tmp_path / "twinkeel.toml"), []
     pairs = order.plan(config, common.targets(), platform)
-    return sdk.chosen(config, platform, pairs, lambda line, *_: lines.append(line)), lines
+    return sdk.chosen(config, platform, common.kits()[platform], pairs, lambda line, *_: lines.append(line)), lines
 
 
 def test_the_first_runtime_of_each_platform_is_the_default(tmp_path):

@@ -20,8 +20,7 @@ from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.errors import ConversionError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
-from twinkeel.pipeline.parity import drift
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import drift, limits
 from twinkeel.pipeline.program import layers
 from twinkeel.pipeline.program.artifact import LayerValue
 
@@ -638,5 +637,5 @@ def test_an_empty_folder_is_a_clear_error(run_cli, tmp_path):
 
 
 def test_every_limit_of_a_layer_has_a_reason():
-    assert set(parity.LAYER_LIMITS) == {target.KERNELS for target in common.targets().values()}
-    assert all(limit.reason for limits in parity.LAYER_LIMITS.values() for limit in limits)
+    assert set(limits.LAYER_LIMITS) == {target.KERNELS for target in common.targets().values()}
+    assert all(limit.reason for limits in limits.LAYER_LIMITS.values() for limit in limits)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Limit
 from twinkeel.pipeline.errors import ConfigError
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import limits, metrics
+from twinkeel.pipeline.tasks import classification
 
 
 def test_every_precision_of_every_target_has_limits_with_reasons():
     for target in common.targets().values():
         for precision in target.PRECISIONS:
-            rows = parity.limits_for("lower", precision, [], target.EVIDENCE, target.KERNELS)
+            rows = parity.limits_for(classification.MEANING, "lower", precision, [], target.EVIDENCE, target.KERNELS)
             assert rows and all(row.reason for row in rows), (target.NAME, precision)
 
 
 def test_a_precision_without_limits_is_an_error():
     with pytest.raises(ConfigError, match="no parity limit"):
-        parity.limits_for("lower", "int2", [])
+        parity.limits_for(classification.MEANING, "lower", "int2", [])
 
 
 def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
@@ -27,7 +29,7 @@ def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
         return Limit(leg="lower", precision="fp32", metric="snr_db", value=value, reason=reason)
 
     def bound(limit):
-        return {r.metric: r for r in parity.limits_for("lower", "fp32", [limit])}["snr_db"]
+        return {r.metric: r for r in parity.limits_for(classification.MEANING, "lower", "fp32", [limit])}["snr_db"]
 
     assert bound(override(100.0)).value == 100
     assert bound(override(50.0, "an experiment")).reason == "an experiment"
@@ -38,24 +40,29 @@ def test_a_limit_can_be_tightened_and_with_a_reason_loosened():
 def test_what_every_artifact_has_can_be_limited_where_no_row_does():
     """int8 of XNNPACK has no row of accuracy, for it is equal to its reference; who writes one means it all the same."""
     wanted = Limit(leg="lower", precision="int8", metric="accuracy_drop", value=0.001)
-    rows = {row.metric: row for row in parity.limits_for("lower", "int8", [wanted], "runtime", "xnnpack")}
-    assert "accuracy_drop" not in {row.metric for row in parity.XNNPACK_LIMITS["int8"]}
+    rows = {
+        row.metric: row
+        for row in parity.limits_for(classification.MEANING, "lower", "int8", [wanted], "runtime", "xnnpack")
+    }
+    assert "accuracy_drop" not in {row.metric for row in limits.XNNPACK_LIMITS["int8"]}
     row = rows["accuracy_drop"]
     assert (row.sense, row.value, row.needs_all, bool(row.reason)) == ("<=", 0.001, True, True)
-    assert len(rows) == 1 + len(parity.XNNPACK_LIMITS["int8"])
-    parity.check_overrides([wanted], [("lower", "int8", "runtime", "xnnpack")])
+    assert len(rows) == 1 + len(limits.XNNPACK_LIMITS["int8"])
+    parity.check_overrides(classification.MEANING, [wanted], [("lower", "int8", "runtime", "xnnpack")])
     with pytest.raises(ConfigError, match="would change nothing"):
-        parity.check_overrides([wanted], [("lower", "fp32", "runtime", "xnnpack")])
+        parity.check_overrides(classification.MEANING, [wanted], [("lower", "fp32", "runtime", "xnnpack")])
 
 
 def test_a_tightened_limit_does_not_keep_the_reason_of_the_default():
     limit = Limit(leg="quantize", precision="int8", metric="accuracy_drop", value=0.001)
-    (row,) = [r for r in parity.limits_for("quantize", "int8", [limit]) if r.metric == "accuracy_drop"]
+    (row,) = [
+        r for r in parity.limits_for(classification.MEANING, "quantize", "int8", [limit]) if r.metric == "accuracy_drop"
+    ]
     assert row.reason == "tightened by the configuration; 0.005 by default: half a point of top-1"
 
 
 def test_what_was_not_measured_fails():
-    checks = parity.judge("lower", parity.limits_for("lower", "fp32", []), {})
+    checks = parity.judge("lower", parity.limits_for(classification.MEANING, "lower", "fp32", []), {})
     assert checks and not any(check.is_met for check in checks)
 
 
@@ -63,16 +70,20 @@ def test_one_percent_of_noise_is_40_db_and_a_failure_names_leg_number_and_limit(
     reference = np.ones((4, 10), np.float32)
     reference[:, 0] = 2
     candidate = reference * np.float32(1.01)
-    assert parity.snr_db(reference, candidate) == pytest.approx(40, abs=0.01)
+    assert metrics.snr_db(reference, candidate) == pytest.approx(40, abs=0.01)
     measured = {
-        "snr_db": parity.snr_db(reference, candidate),
-        "max_error": parity.max_error(reference, candidate),
+        "snr_db": metrics.snr_db(reference, candidate),
+        "max_error": metrics.max_error(reference, candidate),
     }
-    failed = [str(c) for c in parity.judge("lower", parity.limits_for("lower", "fp32", []), measured) if not c.is_met]
+    failed = [
+        str(c)
+        for c in parity.judge("lower", parity.limits_for(classification.MEANING, "lower", "fp32", []), measured)
+        if not c.is_met
+    ]
     assert len(failed) == 2
     assert "lower: snr_db is 40" in failed[0] and ">= 90" in failed[0]
 
 
 def test_steps_count_the_int8_grid():
-    apart = parity.steps(np.float32([[0.5, 1.0]]), np.float32([[0.5, 1.5]]), 0.25)
+    apart = metrics.steps(np.float32([[0.5, 1.0]]), np.float32([[0.5, 1.5]]), 0.25)
     assert apart.tolist() == [[0, 2]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.parity import original
+from twinkeel.pipeline.building.jobs.original import MOST_IMAGES, chosen
+from twinkeel.pipeline.tasks.classification import original
 
 NAMES = tuple(f"class {n}" for n in range(10))
 
@@ -145,9 +146,9 @@ def test_a_thousand_classes_with_a_few_images_each():
 
 
 def test_the_images_that_are_looked_at_are_spread_over_all():
-    assert original.chosen(5) == [0, 1, 2, 3, 4]
-    many = original.chosen(100_000)
-    assert len(set(many)) == original.MOST_IMAGES and many[0] == 0 and many[-1] == 99_999
+    assert chosen(5) == [0, 1, 2, 3, 4]
+    many = chosen(100_000)
+    assert len(set(many)) == MOST_IMAGES and many[0] == 0 and many[-1] == 99_999
 
 
 def _folders(root, names):

@@ -8,9 +8,8 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.data.sets import rgba
-from twinkeel.pipeline.parity import limits as parity
-from twinkeel.pipeline.parity import sensitivity
+from twinkeel.pipeline.data import rgba
+from twinkeel.pipeline.parity import metrics, sensitivity
 from twinkeel.pipeline.program import layers
 from twinkeel.pipeline.program.evaluation import evaluate
 
@@ -28,10 +27,10 @@ def test_all_switches_off_is_the_float_model_and_all_on_the_quantized_one(small_
     switched = sensitivity._Switched(
         small_program.quantized, small_program.folded, {node: name for node, (name, _) in owners.items()}
     )
-    error = parity.max_error(evaluate(small_program.folded, IMAGES), switched.logits(IMAGES, ()))
+    error = metrics.max_error(evaluate(small_program.folded, IMAGES), switched.outputs(IMAGES, ()))
     assert error <= 1e-5, f"{error:.2e}"
-    quantized = small_program.logits("int8", IMAGES)
-    apart = parity.steps(quantized, switched.logits(IMAGES, names), small_program.output_scale)
+    quantized = small_program.outputs("int8", IMAGES)
+    apart = metrics.steps(quantized, switched.outputs(IMAGES, names), small_program.output_scale)
     assert (apart <= 3).all(), apart.max()
 
 

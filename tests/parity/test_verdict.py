@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.building.order import Order
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError
-from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.parity import verdict
+from twinkeel.pipeline.tasks import classification
+from twinkeel.pipeline.tasks.classification import counting
 
 
 def counts(images, lost, won=0):
@@ -96,7 +98,7 @@ def test_an_agreement_is_a_share_with_clopper_and_pearsons_bounds():
     assert verdict.share_interval(10, 3) == pytest.approx((0.0667, 0.6525), abs=1e-4)
     assert verdict.share_interval(10, 0)[0] == 0 and verdict.share_interval(10, 10)[1] == 1
     one, other = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]], np.eye(4, dtype=np.float32)[[0, 1, 2, 0]]
-    share, found = verdict.agreement(one, other)
+    share, found = counting.agreement(one, other)
     assert (share, found.kept, found.lost, found.won) == (0.75, 3, 1, 0)
     assert verdict.verdict(found, ">=", 0.9) == "open"
     assert verdict.verdict(found, ">=", 0.999) == "missed" or found.high >= 0.999
@@ -105,7 +107,7 @@ def test_an_agreement_is_a_share_with_clopper_and_pearsons_bounds():
 def test_images_are_counted_in_pairs():
     labels = np.array([0, 0, 1, 1, 2])
     one, other = np.eye(3, dtype=np.float32)[[0, 0, 1, 0, 0]], np.eye(3, dtype=np.float32)[[0, 1, 1, 1, 1]]
-    drop, found = verdict.accuracy_drop(one, other, labels)
+    drop, found = counting.accuracy_drop(one, other, labels)
     assert (drop, found.images, found.kept, found.lost, found.won) == (0, 5, 2, 1, 1)
 
 
@@ -168,7 +170,10 @@ def test_a_check_survives_json():
     import json
     from dataclasses import asdict
 
-    for check in (_check(2), parity.judge("fold", parity.limits_for("fold", "float", []), {"snr_db": 100.0})[0]):
+    for check in (
+        _check(2),
+        parity.judge("fold", parity.limits_for(classification.MEANING, "fold", "float", []), {"snr_db": 100.0})[0],
+    ):
         assert parity.Check.of(json.loads(json.dumps(asdict(check)))) == check
 
 

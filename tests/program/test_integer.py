@@ -9,9 +9,9 @@ import pytest
 import torch
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.cli import common
-from twinkeel.pipeline.data.sets import rgba
+from twinkeel.pipeline.data import rgba
 from twinkeel.pipeline.errors import ConversionError
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import integer
 
 
@@ -102,10 +102,10 @@ def test_an_operation_without_known_arithmetic_is_named(small_program):
 def _check(program, images, folder):
     for name in ("android/litert", "android/executorch", "android/onnx"):
         target = common.targets()[name]
-        expected = program.logits(target.REFERENCES["int8"], images)
+        expected = program.outputs(target.REFERENCES["int8"], images)
         run = target.load(target.build(program, "int8", folder / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])
-        apart = parity.steps(expected, found, program.output_scale)
+        apart = metrics.steps(expected, found, program.output_scale)
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.6f} equal, at most {apart.max():.0f} steps"
 
 

@@ -10,22 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.building import runner
-from twinkeel.pipeline.data.sets import Split
+from twinkeel.pipeline.data import Split
 from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
-from twinkeel.pipeline.parity import limits as parity
 from twinkeel.pipeline.parity import verdict
 from twinkeel.pipeline.parity.drift import LayerDrift, RuntimeDrift
 from twinkeel.pipeline.parity.judging import Row
+from twinkeel.pipeline.parity.meaning import Worth
 from twinkeel.pipeline.parity.sensitivity import Layer, read
 from twinkeel.pipeline.program.artifact import Artifact
 from twinkeel.pipeline.report import charts
 from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.report.page import Insight
+from twinkeel.pipeline.report.parts import classification as part
 from twinkeel.pipeline.report.results import Built, Report, Result
 from twinkeel.pipeline.stages.history import Epoch, Rung
-from twinkeel.pipeline.tasks.ranking import answers, top
+from twinkeel.pipeline.tasks import classification
+from twinkeel.pipeline.tasks.classification.ranking import Answers, answers, top
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>",
@@ -71,26 +74,26 @@ class Page(HTMLParser):
         self.text += data
 
 
+def kept(logits):
+    return Answers.of(answers(logits))
+
+
 def _check(metric="snr_db", measured=120.0, reason="a reason"):
     return parity.Check(
         leg="lower", metric=metric, measured=measured, sense=">=", limit=90, reason=reason, needs_all=False
     )
 
 
-def _row(target, precision, logits, labels, *, evidence="runtime", measured=120.0):
+def _row(target, precision, floating, logits, labels, *, evidence="runtime", measured=120.0):
     return Row(
         artifact=Artifact(target=target, precision=precision, path=f"x/{precision}", bytes=1_234_567, sha256="0" * 64),
         checks=[_check(measured=measured)],
-        agreement=float((logits.argmax(1) == labels).mean()),
-        accuracy=parity.accuracy(logits, labels),
-        agreed=verdict.agreement(logits, logits)[1],
-        paired=verdict.accuracy_drop(logits, logits, labels)[1],
+        worth=classification.MEANING.worth(floating, floating, logits, labels),
         latency_ms=1.25,
         operators={"CONV_2D": 35, "ADD": 10},
         evidence=evidence,
         reference="int8" if precision == "int8" else "fp32",
         twin=None,
-        answers=answers(logits),
     )
 
 
@@ -103,17 +106,18 @@ def made_up(classes=10, images=40, labels=None, curve=True):
     result = Result(
         folder=Path("out/android"),
         program_checks=[replace(_check(), leg="fold")],
-        reference_accuracy={"float": parity.accuracy(logits, truth), "int8": parity.accuracy(rough, truth)},
-        rows=[_row("android/litert", "fp32", logits, truth), _row("android/litert", "int8", rough, truth)],
+        task=classification,
+        reference_scores={"float": classification.MEANING.score(logits, truth), "int8": classification.MEANING.score(rough, truth)},
+        rows=[_row("android/litert", "fp32", logits, logits, truth), _row("android/litert", "int8", logits, rough, truth)],
         errors=[],
         rungs=(
             Rung(
-                name="equalization", note="5 groups", calibration_db=31.0, snr_db=30.0, agreement=1.0, accuracy=0.9,
+                name="equalization", note="5 groups", calibration_db=31.0, snr_db=30.0, shares={"agreement": 1.0, "accuracy": 0.9},
                 cost="none", seconds=1.5, peak_bytes=2**30, is_met=True, is_open=False, is_kept=True,
             ),
         ),
-        reference_answers={"float": answers(logits), "int8": answers(rough)},
-        curve=tuple(Epoch(epoch=n, loss=2 / n, accuracy=1 - 1 / n) for n in range(1, 6)) if curve else (),
+        answers={"float": answers(logits), "int8": answers(rough), "android/litert fp32": answers(logits), "android/litert int8": answers(rough)},
+        curve=tuple(Epoch(epoch=n, loss=2 / n, score=1 - 1 / n) for n in range(1, 6)) if curve else (),
     )  # fmt: skip
     content = {
         "model": {"name": "mobilenet_v2", "width": 0.35, "weights": "trained on digits", "weights_sha256": "1" * 64},
@@ -152,15 +156,19 @@ def insight(name="features"):
 
 
 def _page(result, content, found=None, name="a name"):
-    return html_report.page(name, [result], [content], held_out(result), found or Insight())
+    return html_report.page(name, report_of(result, content), found or Insight())
+
+
+def report_of(result, content):
+    return Report(results=[result], manifests=[content], held_out=held_out(result), drift=(), drift_errors="")
 
 
 def held_out(result):
     """As many images as a made-up result has answers to."""
-    count = len(result.reference_answers["float"].classes)
+    count = result.answers["float"].shape[1]
     random = np.random.default_rng(1)
-    classes = 1 + max(answer.classes.max() for answer in result.reference_answers.values())
-    return Split(images=random.integers(0, 256, (count, 32, 32, 3), np.uint8), labels=np.arange(count) % classes)
+    classes = 1 + int(max(answer[0].max() for answer in result.answers.values()))
+    return Split(images=random.integers(0, 256, (count, 32, 32, 3), np.uint8), truth=np.arange(count) % classes)
 
 
 def _assert_self_contained(text):
@@ -224,8 +232,8 @@ def test_a_failed_build_says_so_on_top():
     broken = replace(
         result.rows[0],
         artifact=replace(result.rows[0].artifact, target="android/onnx"),
-        checks=[_check("runs", 0.0)], agreement=math.nan, accuracy=math.nan, latency_ms=math.nan, operators={},
-        evidence="none", answers=None,
+        checks=[_check("runs", 0.0)], worth=Worth(), latency_ms=math.nan, operators={},
+        evidence="none",
     )  # fmt: skip
     result.rows.append(broken)
     result.errors.append("android/executorch fp32: RuntimeError: it broke: badly")
@@ -248,7 +256,7 @@ def test_a_failed_build_is_an_exit_code_and_its_page_is_named(run_cli, monkeypat
 
 def test_a_build_of_nothing_that_runs_has_a_page():
     result, content = made_up(curve=False)
-    result.rows[:] = [replace(row, answers=None, accuracy=math.nan, agreement=math.nan) for row in result.rows]
+    result.rows[:] = [replace(row, evidence="none", worth=Worth()) for row in result.rows]
     page = _assert_self_contained(_page(result, content))
     assert "Training" not in page.text and "Accuracy over" not in page.text
 
@@ -259,7 +267,7 @@ def test_many_classes_are_pairs_and_not_a_matrix():
     page = _assert_self_contained(text)
     assert len(text) < 400_000 and "1000 classes are too many" in page.text
     assert sum(tag == "td" for tag, _ in page.tags) < 300
-    assert sum(tag == "img" for tag, _ in page.tags) == html_report.WORST_IMAGES
+    assert sum(tag == "img" for tag, _ in page.tags) == part.WORST_IMAGES
     assert 'class="confusion' not in text
 
 
@@ -275,10 +283,10 @@ def test_sections_without_data_name_the_command():
 
 def test_the_worst_images_come_first_with_every_answer():
     truth = np.array([0, 1, 0, 1])
-    right = answers(np.array([[3, 0], [0, 3], [0.1, 0], [0, 3]], np.float32))
-    other = answers(np.array([[3, 0], [3, 0], [0.1, 0], [0, 3]], np.float32))
+    right = kept(np.array([[3, 0], [0, 3], [0.1, 0], [0, 3]], np.float32))
+    other = kept(np.array([[3, 0], [3, 0], [0.1, 0], [0, 3]], np.float32))
     images = np.zeros((4, 32, 32, 3), np.uint8)
-    found = html_report.worst_images({"float model": right, "a/x fp32": right, "a/x int8": other}, truth, images)
+    found = part.worst_images({"float model": right, "a/x fp32": right, "a/x int8": other}, truth, images)
     assert [image.index for image in found] == [1, 2, 0, 3]
     assert [(said.answer, said.models) for said in found[0].said] == [
         (1, ("float model", "a/x fp32")),
@@ -289,7 +297,7 @@ def test_the_worst_images_come_first_with_every_answer():
 def test_answers_are_those_of_the_ranking():
     logits = np.random.default_rng(0).normal(0, 20, (50, 7)).astype(np.float32)
     logits[0] = 1.0  # all equal: the first class
-    found = answers(logits)
+    found = kept(logits)
     expected = [top(scores, 1)[0] for scores in logits]
     assert found.classes.tolist() == [index for index, _ in expected]
     assert found.probabilities == pytest.approx([probability for _, probability in expected])
@@ -352,8 +360,9 @@ def test_an_open_verdict_is_shown_with_what_was_counted_and_how_many_images_coul
     drop, counts = verdict.drop_of(359, kept=350, lost=2, won=0)
     limit = parity.Limit(metric="accuracy_drop", sense="<=", value=0.005, reason="half a point", needs_all=True)
     checks = parity.judge("lower", [limit], {"accuracy_drop": (drop, counts)})
-    rows = [replace(result.rows[0], checks=checks, paired=counts), *result.rows[1:]]
-    page = Page(html_report.page("name", [replace(result, rows=rows)], [content], held_out(result), Insight()))
+    worth = Worth(score=0.9, counted={"accuracy_drop": (drop, counts)})
+    rows = [replace(result.rows[0], checks=checks, worth=worth), *result.rows[1:]]
+    page = Page(html_report.page("name", report_of(replace(result, rows=rows), content), Insight()))
     text = " ".join(page.text.split())
     assert "? open" in text and "some of it open" in text
     assert "2 lost of 359" in text and "359 images cannot tell, about" in text and "−2 +0" in text, text

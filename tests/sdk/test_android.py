@@ -153,7 +153,7 @@ def write(contents, out):
 
 def with_labels(contents, labels):
     """The contents of a model with other classes: the logits are repeated."""
-    from twinkeel.pipeline.tasks.ranking import top
+    from twinkeel.pipeline.tasks.classification.ranking import top
 
     repeats = -(-len(labels) // len(contents.labels))
     expected = {

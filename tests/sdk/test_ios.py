@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from twinkeel.pipeline.delivery import device
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.parity.limits import Limit
-from twinkeel.pipeline.tasks.ranking import top
+from twinkeel.pipeline.tasks.classification.ranking import top
 from twinkeel.targets.ios import sdk
 
 HERE = Path(__file__).parent
@@ -248,10 +248,10 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
     expected = contents.golden.expected
     reference, logits = expected[contents.reference], expected["fp32"][:, ::-1]
     wanted = {
-        "snr_db": parity.snr_db(reference, logits),
-        "snr_loss_db": parity.snr_loss_db(expected["fp32"], expected["int8"], logits),
-        "max_error": parity.max_error(reference, logits),
-        **parity.step_metrics(reference, logits, contents.output_scale),
+        "snr_db": metrics.snr_db(reference, logits),
+        "snr_loss_db": metrics.snr_loss_db(expected["fp32"], expected["int8"], logits),
+        "max_error": metrics.max_error(reference, logits),
+        **metrics.step_metrics(reference, logits, contents.output_scale),
     }
     found = {name: float(value) for name, value in re.findall(r" - \w+: (\w+) is (\S+)$", result.stdout, re.MULTILINE)}
     assert found == pytest.approx(wanted, rel=1e-7)

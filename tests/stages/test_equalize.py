@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets as data
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import equalize, fold, quantize
+from twinkeel.pipeline.tasks import classification
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTRACT = InputContract.of(32, MEAN, STD)
@@ -21,7 +22,7 @@ CONTRACT = InputContract.of(32, MEAN, STD)
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load(Config.model_validate({"data": {"held_out": 0.2}}))
+    return classification.load(Config.model_validate({"data": {"held_out": 0.2}}))
 
 
 def extremes(seed=0):
@@ -38,7 +39,7 @@ def extremes(seed=0):
 
 def int8_db(module, images, held_out, expected):
     made = quantize.quantize(module, images, CONTRACT)
-    return parity.snr_db(expected, evaluate_batched(made.module, held_out))
+    return metrics.snr_db(expected, evaluate_batched(made.module, held_out))
 
 
 @pytest.mark.parametrize("change", ["with_rescaled_bottlenecks", "with_relu_and_rescaled_depthwise"])
@@ -50,7 +51,7 @@ def test_int8_of_a_rescaled_model_is_as_good_as_of_the_model(change, fixed_model
         folded = fold.fold(getattr(hard_models, change)(fixed_model, seed), CONTRACT)
         expected = evaluate(folded, held_out, 64)
         even = equalize.equalize(folded, calibration)
-        error = parity.max_error(expected, evaluate(even.module, held_out, 64))
+        error = metrics.max_error(expected, evaluate(even.module, held_out, 64))
         assert error <= 1e-5, f"seed {seed}: the float output moved by {error:.1e} of its range"
         before, after = (int8_db(m, calibration, held_out, expected) for m in (folded, even.module))
         assert before <= possible - 8, f"seed {seed}: {before:.1f} dB without it: the model is not hard"
@@ -72,7 +73,7 @@ def test_a_model_that_needs_no_equalization_loses_nothing(fixed_model, digits):
 def test_the_function_stays_the_same_for_images_that_calibration_did_not_show(fixed_model, digits):
     folded = fold.fold(hard_models.with_rescaled_bottlenecks(fixed_model, 3), CONTRACT)
     even = equalize.equalize(folded, data.rgba(digits.calibration.images[:32]))
-    error = parity.max_error(evaluate(folded, extremes()), evaluate(even.module, extremes()))
+    error = metrics.max_error(evaluate(folded, extremes()), evaluate(even.module, extremes()))
     assert error <= 1e-5, error
 
 
@@ -100,12 +101,12 @@ def test_a_channel_that_can_reach_6_keeps_its_scale(monkeypatch):
     even = equalize.equalize(folded, images)
     behind_clamps = [name for name in even.gains_db if not name.endswith(("conv.1", "conv.2"))]
     assert behind_clamps, even.gains_db  # some can never reach it, and those are rescaled
-    assert parity.max_error(evaluate(folded, images), evaluate(even.module, images)) <= 1e-5
+    assert metrics.max_error(evaluate(folded, images), evaluate(even.module, images)) <= 1e-5
     # the same without the bounds: the clips move, and the function with them
     bounds = equalize._upper_bounds
     monkeypatch.setattr(equalize, "_upper_bounds", lambda *a: {n: np.zeros_like(v) for n, v in bounds(*a).items()})
     moved = equalize.equalize(folded, images)
-    assert parity.max_error(evaluate(folded, images), evaluate(moved.module, images)) > 1e-4
+    assert metrics.max_error(evaluate(folded, images), evaluate(moved.module, images)) > 1e-4
 
 
 def test_interval_bounds_are_never_exceeded():
@@ -148,4 +149,4 @@ def test_what_is_not_homogeneous_stays_as_it_is():
     even = equalize.equalize(net, extremes())
     assert list(even.gains_db) == ["two"], even.gains_db  # two -> relu -> three; the others meet a sigmoid or a factor
     assert torch.equal(even.module.one.weight, net.one.weight)
-    assert parity.max_error(evaluate(net, extremes()), evaluate(even.module, extremes())) <= 1e-5
+    assert metrics.max_error(evaluate(net, extremes()), evaluate(even.module, extremes())) <= 1e-5

@@ -8,16 +8,17 @@ import hard_models
 import numpy as np
 import pytest
 import torch
+from twinkeel.pipeline import data
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets as data
 from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ConversionError, ParityError
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
 from twinkeel.pipeline.program.graph import WEIGHTED, attribute, module_path
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import calibration, fold, ladder, layerwise, qat, quantize, ranges
+from twinkeel.pipeline.tasks import classification
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTRACT = InputContract.of(32, MEAN, STD)
@@ -27,16 +28,16 @@ RUNGS = ("equalize", "bias_correction", "reconstruction", "float_layers", "qat")
 @pytest.fixture(scope="module")
 def few():
     """Digits, few of each set."""
-    full = data.load(Config.model_validate({"data": {"held_out": 0.2}}))
+    full = classification.load(Config.model_validate({"data": {"held_out": 0.2}}))
 
     def first(split, count):
-        return data.Split(images=split.images[:count], labels=split.labels[:count])
+        return data.Split(images=split.images[:count], truth=split.truth[:count])
 
     return data.Dataset(
         train=first(full.train, 128),
         calibration=first(full.calibration, 48),
         held_out=first(full.held_out, 64),
-        labels=full.labels,
+        names=full.names,
     )
 
 
@@ -60,12 +61,14 @@ def config(snr_db=25.0, limits=(), **rungs):
 
 def climb(folded, few, config):
     lines = []
-    return ladder.climb(folded, few, CONTRACT, config, lambda line, *_: lines.append(line)), lines
+    return ladder.climb(folded, few, CONTRACT, config, classification, lambda line, *_: lines.append(line)), lines
 
 
 def test_the_first_rung_that_passes_is_taken_and_each_has_a_line(hard, few, monkeypatch):
     """Equalization is worth some dB on this model wherever it runs; how many in all, processors do not agree on."""
-    plain = ladder.climb(hard[0], few, CONTRACT, config(equalize="never"), lambda *_: None, is_gated=False).rungs[0]
+    plain = ladder.climb(
+        hard[0], few, CONTRACT, config(equalize="never"), classification, lambda *_: None, is_gated=False
+    ).rungs[0]
     nothing = ("nothing", "auto", lambda _, best: [best.state])
     known = {name: (name, when, method) for name, when, method in ladder.methods(config(equalize="auto").quantize)}
     last = ("never reached", "auto", lambda *_: 1 / 0)
@@ -76,7 +79,7 @@ def test_the_first_rung_that_passes_is_taken_and_each_has_a_line(hard, few, monk
     assert [rung.is_kept for rung in found.rungs] == [True, False, False, True], found.rungs
     assert sum("SNR" in line and "cost: none" in line and "MB" in line for line in lines) == 4, lines
     held_out = data.rgba(few.held_out.images)
-    snr = parity.snr_db(evaluate(hard[0], held_out), evaluate_batched(found.quantized.module, held_out))
+    snr = metrics.snr_db(evaluate(hard[0], held_out), evaluate_batched(found.quantized.module, held_out))
     assert snr == pytest.approx(found.rungs[-1].snr_db, abs=0.01) and snr > plain.snr_db + 0.9, (
         f"{snr:.1f} dB, plain {plain.snr_db:.1f}"
     )
@@ -133,7 +136,7 @@ def test_reconstruction_gains_and_its_weights_are_those_of_the_artifact(hard):
     found = layerwise.reconstruct(folded, folded, made.module, images)
     again = quantize.quantize(found.module, images, CONTRACT, quantize.Settings(weight_scales=found.weight_scales))
     expected = evaluate(folded, images, 32)
-    before, after = (parity.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
+    before, after = (metrics.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
     assert after >= before + 3, f"{before:.1f} dB before, {after:.1f} after"
     for node in again.module.graph.nodes:
         if node.target in WEIGHTED:
@@ -193,7 +196,7 @@ def test_training_under_fake_quantization_comes_nearer_to_the_float_model(hard, 
     settings = quantize.Settings(activation_ranges=found)
     assert [number for number, _, _ in losses] == list(range(1, 7)) and losses[0][1] == 6
     expected, again = evaluate(folded, images, 32), quantize.quantize(tuned, images, CONTRACT, settings)
-    before, after = (parity.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
+    before, after = (metrics.snr_db(expected, evaluate_batched(m.module, images)) for m in (made, again))
     assert losses[-1][2] < 0.7 * losses[0][2] and after > before, f"{losses}, {before:.1f} dB before, {after:.1f} after"
 
 
@@ -219,7 +222,7 @@ def test_every_runtime_computes_what_the_rung_promised(settings, shallow_program
         loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
         run = loaded.exact or loaded.run
         found = np.concatenate([run(image[None]) for image in images])
-        apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)
+        apart = metrics.steps(program.outputs(target.REFERENCES["int8"], images), found, program.output_scale)
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
 
 
@@ -230,7 +233,7 @@ def test_relu_models_are_the_same_on_every_runtime(make_program, shallow_model, 
         target = common.targets()[name]
         loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
         found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
-        apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)
+        apart = metrics.steps(program.outputs(target.REFERENCES["int8"], images), found, program.output_scale)
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
 
 
@@ -248,7 +251,7 @@ def test_snr_grows_with_the_calibration_set(fixed_model, few, tmp_path):
     assert points[-1].mean_db > points[0].mean_db + 1, points
     held_out = data.rgba(few.held_out.images)
     made = quantize.quantize(folded, data.rgba(few.calibration.images), CONTRACT)
-    whole = parity.snr_db(evaluate(folded, held_out), evaluate_batched(made.module, held_out))
+    whole = metrics.snr_db(evaluate(folded, held_out), evaluate_batched(made.module, held_out))
     assert points[-1].snr_db[0] == pytest.approx(whole, abs=1e-3)
     outputs.add(tmp_path, calibration.files(points))
     assert (tmp_path / "calibration.csv").read_text().startswith("images,subset,snr_db\n1,0,")

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
+from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets as data
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import compress
 from twinkeel.pipeline.program.evaluation import evaluate
 from twinkeel.pipeline.program.graph import attribute
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import fold, history, quantize, train
+from twinkeel.pipeline.tasks import classification
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -40,7 +41,7 @@ def test_folding_is_exact_at_the_padded_borders_too(small_model):
     state = {k: v.clone() for k, v in model.state_dict().items()}
     folded = fold.fold(model, before)
     images = noise()
-    snr = parity.snr_db(evaluate(fold.Normalized(model, MEAN, STD), images), evaluate(folded, images))
+    snr = metrics.snr_db(evaluate(fold.Normalized(model, MEAN, STD), images), evaluate(folded, images))
     assert snr >= 110, f"{snr:.1f} dB"
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.Dropout)]
@@ -77,11 +78,11 @@ def test_litert_gets_weights_that_leave_its_converter_no_choice(small_model):
 
 def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
     config = Config.model_validate({"train": {"epochs": 3, "batch_size": 16, "device": "cpu"}})
-    full = data.load(config)
+    full = classification.load(config)
     few = data.Dataset(
-        train=data.Split(images=full.train.images[:48], labels=full.train.labels[:48]),
-        calibration=full.calibration, held_out=data.Split(images=full.held_out.images[:8], labels=full.held_out.labels[:8]),
-        labels=full.labels,
+        train=data.Split(images=full.train.images[:48], truth=full.train.truth[:48]),
+        calibration=full.calibration, held_out=data.Split(images=full.held_out.images[:8], truth=full.held_out.truth[:8]),
+        names=full.names,
     )  # fmt: skip
 
     class Killed(Exception):
@@ -96,20 +97,20 @@ def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
         return mobilenet_v2.create(10, 0.35)
 
     straight, resumed = fresh(), fresh()
-    undisturbed = train.train(straight, few, config, tmp_path / "a", lambda *_: None)
+    undisturbed = train.train(straight, few, config, classification, tmp_path / "a", lambda *_: None)
     with pytest.raises(Killed):
-        train.train(fresh(), few, config, tmp_path / "b", kill)
-    resumed_history = train.train(resumed, few, config, tmp_path / "b", lambda *_: None)
+        train.train(fresh(), few, config, classification, tmp_path / "b", kill)
+    resumed_history = train.train(resumed, few, config, classification, tmp_path / "b", lambda *_: None)
     assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in straight.state_dict().items())
-    assert train.curves(resumed_history) == train.curves(undisturbed)
-    assert len(train.curves(resumed_history)["curves.png"]) > 1000
+    assert train.curves(resumed_history, "accuracy") == train.curves(undisturbed, "accuracy")
+    assert len(train.curves(resumed_history, "accuracy")["curves.png"]) > 1000
 
 
 def test_a_damaged_state_of_a_training_is_not_gone_on_from(tmp_path):
     model = mobilenet_v2.create(10, 0.35)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    train._save(tmp_path / "state.pt", model, optimizer, schedule, [history.Epoch(epoch=1, loss=1.0, accuracy=0.5)])
+    train._save(tmp_path / "state.pt", model, optimizer, schedule, [history.Epoch(epoch=1, loss=1.0, score=0.5)])
     resume = lambda: train._resume(tmp_path / "state.pt", model, optimizer, schedule, torch.device("cpu"))  # noqa: E731
     assert len(resume()) == 1
     content = bytearray((tmp_path / "state.pt").read_bytes())
@@ -154,7 +155,7 @@ def test_palettes_are_more_exact_than_int4_blocks_of_the_same_size():
     in_blocks = (np.clip(np.rint(blocks / scale), -8, 7) * scale).reshape(weight.shape)
     sizes = packed.palettes.nbytes, 2 * scale.size
     assert sizes[0] <= sizes[1], sizes
-    by_palette, by_block = parity.snr_db(weight, packed.dense), parity.snr_db(weight, in_blocks)
+    by_palette, by_block = metrics.snr_db(weight, packed.dense), metrics.snr_db(weight, in_blocks)
     assert by_palette > by_block, f"{by_palette:.2f} dB with palettes, {by_block:.2f} dB with blocks"
 
 
@@ -173,6 +174,6 @@ def test_half_references_leave_the_program_alone(shallow_program):
 
 def test_without_rounding_a_quantized_reference_is_near_the_float_one(small_program):
     images = noise(2)
-    rounded, unrounded = (small_program.logits(key, images) for key in ("int8", "int8-unrounded"))
-    folded = small_program.logits("fp32", images)
-    assert parity.snr_db(folded, unrounded) > parity.snr_db(folded, rounded) + 3
+    rounded, unrounded = (small_program.outputs(key, images) for key in ("int8", "int8-unrounded"))
+    folded = small_program.outputs("fp32", images)
+    assert metrics.snr_db(folded, unrounded) > metrics.snr_db(folded, rounded) + 3

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.data.sets import read_image
+from twinkeel.pipeline.data import read_image
 from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.errors import TwinkeelError
 from twinkeel.targets.ios import classify, mil_executor

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline.data import sets as data
-from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline import data, parity
 from twinkeel.pipeline.parity import measuring as measure
+from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program.artifact import seal
+from twinkeel.pipeline.tasks import classification
 from twinkeel.targets.ios import coreml, mil_executor
 
 IMAGES = data.rgba(np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8))
@@ -26,7 +27,7 @@ def test_each_precision_at_each_version_that_it_needs(version, shallow_program, 
         model, loaded = mil_executor.Model(package), coreml.load(package)
         assert model.opset == OPSETS[version]
         found = np.concatenate([loaded.exact(image[None]) for image in IMAGES])
-        error = parity.max_error(program.logits(coreml.REFERENCES[precision], IMAGES), found)
+        error = metrics.max_error(program.outputs(coreml.REFERENCES[precision], IMAGES), found)
         assert error <= 1e-5, f"iOS {version} {precision}: {error:.2e}"
 
 
@@ -92,16 +93,16 @@ def test_values_that_float16_cannot_hold_are_seen(make_program, tmp_path):
     torch.manual_seed(0)
     program = make_program(mobilenet_v2.create(10, 0.35), 32, passes=0)
     expected = measure.Expected(
-        reference=program.logits("fp16-all", IMAGES),
-        floating=program.logits("fp32", IMAGES),
+        reference=program.outputs("fp16-all", IMAGES),
+        floating=program.outputs("fp32", IMAGES),
         quantized=None,
         unrounded=None,
         output_scale=1.0,
-        labels=program.labels,
+        names=program.labels,
     )
     package = coreml.build(program, "fp16", tmp_path / "x")
-    found = measure.measure(coreml, package, "fp16", IMAGES, expected).metrics
-    limits = parity.limits_for("lower", "fp16", [], coreml.EVIDENCE)
+    found = measure.measure(coreml, package, "fp16", IMAGES, expected, classification.MEANING).metrics
+    limits = parity.limits_for(classification.MEANING, "lower", "fp16", [], coreml.EVIDENCE)
     failed = {check.metric for check in parity.judge("lower", limits, found) if not check.is_met}
     assert found["exact_error"] <= 1e-5
     assert "snr_db" in failed, found

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.data.sets import rgba
+from twinkeel.pipeline.data import rgba
 from twinkeel.targets import _executorch, _xnnpack
 
 

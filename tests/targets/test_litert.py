@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import count, mobilenet_v2
-from twinkeel.pipeline.data.sets import rgba
+from twinkeel.pipeline.data import rgba
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.stages import quantize
 from twinkeel.targets.android import _flatbuffer, litert

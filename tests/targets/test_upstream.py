@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline import data
 from twinkeel.pipeline.parity import measuring as measure
 from twinkeel.pipeline.stages import quantize
+from twinkeel.pipeline.tasks import classification
 from twinkeel.targets.android import litert
 from twinkeel.targets.ios import _mlprogram, coreml, mil_executor
 
@@ -95,14 +96,14 @@ def _checked(program, folder):
     twin = coreml.build_twin(program, "int8", folder / "twin.mlpackage")
     images = data.rgba(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
     expected = measure.Expected(
-        reference=program.logits("int8-fp16", images),
-        floating=program.logits("fp32", images),
-        quantized=program.logits("int8", images),
-        unrounded=program.logits("int8-fp16-unrounded", images),
+        reference=program.outputs("int8-fp16", images),
+        floating=program.outputs("fp32", images),
+        quantized=program.outputs("int8", images),
+        unrounded=program.outputs("int8-fp16-unrounded", images),
         output_scale=program.output_scale,
-        labels=program.labels,
+        names=program.labels,
     )
-    return measure.measure(coreml, package, "int8", images, expected, twin=twin).metrics
+    return measure.measure(coreml, package, "int8", images, expected, classification.MEANING, twin=twin).metrics
 
 
 def test_parity_sees_the_change_of_scale_that_an_unguarded_build_drops(shallow_program, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The data: images and labels, read once, in parts."""
+"""The data: images and what is right of them, read once, in parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ... import data as data_module
 from ...config import Config
 from ...data import doubts
 from ...store import Entry, Job, Workshop
+from ...tasks import named
 from ..order import Order
 from ..site import CODE, Site, job
 from ..work import Found, Work, entries
@@ -34,52 +35,42 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     known = site.knowing(entries(found))
     if NAME not in found:
         return known
-    order.check_certainty(len(shop.array(known.data, "held-out-labels.npy")))
+    order.check_certainty(len(shop.array(known.data, "held-out-truth.npy")))
     warnings = [f"WARNING {line}" for line in shop.json(known.data, "warnings.json")]
-    return known.knowing({}, labels=tuple(shop.json(known.data, "labels.json")), told=(*site.told, *warnings))
+    return known.knowing({}, names=tuple(shop.json(known.data, "names.json")), told=(*site.told, *warnings))
 
 
 def data_job(config: Config) -> Job:
-    settings = config.data
-    packages = ["numpy", "pillow"]
-    inputs: dict[str, Any] = {
-        "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
-        "share held out": settings.held_out_share,
-        "resolution": config.model.resolution,
-    }
-    if settings.source == "digits":
-        packages.append("scikit-learn")
-    else:
-        inputs["images"] = data_module.listing(Path(settings.path or ""))
-    if settings.calibration_path:
-        inputs["calibration images"] = data_module.listing(Path(settings.calibration_path))
-    if settings.labels:
-        inputs["labels"] = list(data_module.read_labels(Path(settings.labels)))
-    return job(NAME, NAME, inputs, (f"{CODE}.data.sets", f"{CODE}.data.doubts"), packages, by=__name__)
+    task = named(config.model.task)
+    inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
+    packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
+    code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
+    return job(NAME, NAME, inputs, code, packages, by=__name__)
 
 
 def make_data(config: Config, job: Job, folder: Path) -> None:
-    found = data_module.load(config)
+    task = named(config.model.task)
+    found = task.load(config)
     if data_job(config).key != job.key:
         raise data_module.changed_meanwhile(config)
     for name, part in (("train", found.train), ("calibration", found.calibration), ("held-out", found.held_out)):
         np.save(folder / f"{name}-images.npy", part.images)
-        np.save(folder / f"{name}-labels.npy", part.labels)
-    (folder / "labels.json").write_text(json.dumps(found.labels))
+        np.save(folder / f"{name}-truth.npy", part.truth)
+    (folder / "names.json").write_text(json.dumps(found.names))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
-    (folder / "warnings.json").write_text(json.dumps(doubts.warnings(found)))
+    (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *task.doubts(found)]))
 
 
 def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:
     def part(name: str) -> data_module.Split:
         return data_module.Split(
-            images=workshop.array(entry, f"{name}-images.npy"), labels=workshop.array(entry, f"{name}-labels.npy")
+            images=workshop.array(entry, f"{name}-images.npy"), truth=workshop.array(entry, f"{name}-truth.npy")
         )
 
     return data_module.Dataset(
         train=part("train"),
         calibration=part("calibration"),
         held_out=part("held-out"),
-        labels=tuple(workshop.json(entry, "labels.json")),
+        names=tuple(workshop.json(entry, "names.json")),
     )

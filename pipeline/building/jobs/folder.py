@@ -16,7 +16,7 @@ from ...delivery import evidence
 from ...delivery import folder as folders
 from ...errors import ConversionError
 from ...parity import Judge, Measured, Outputs
-from ...program import Target, is_quantized, references, seal
+from ...program import ORIGINAL, Target, is_quantized, references, seal
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import Site, contract_of, job
@@ -61,9 +61,9 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "int8 is shipped": order.has_int8,
         "model": config.model.model_dump(),
         "input contract": asdict(contract_of(config)),
-        "labels": list(site.labels),
+        "names": list(site.names),
         "images": site.data.digest("held-out-images.npy"),
-        "image labels": site.data.digest("held-out-labels.npy"),
+        "truth": site.data.digest("held-out-truth.npy"),
         "doubts about the float model": list(site.doubts),
         "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
         "weights": site.weights.digest(),
@@ -81,20 +81,21 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
             item.measured.digest() if item.measured else "",
             item.error,
         ]
-    code = ("twinkeel.pipeline.delivery.folder", order.kits[platform].__name__, *sorted(modules))
+    code = (site.task.__name__, "twinkeel.pipeline.delivery.folder", order.kits[platform].__name__, *sorted(modules))
     return job("folder", _name(platform), inputs, code, sorted(packages), by=__name__)
 
 
 def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     """A finished folder, and beside it what tables and reports tell of it."""
     order, shop, config = work.order, work.shop, site.config
-    logits = {key: shop.array(entry, "logits.npy") for key, entry in site.references.items()}
+    outputs = {key: shop.array(entry, "outputs.npy") for key, entry in site.references.items()}
     scale = float(shop.json(site.program, "program.json")["output_scale"])
-    truth = shop.array(site.data, "held-out-labels.npy")
+    truth = shop.array(site.data, "held-out-truth.npy")
     judge = Judge(
-        outputs=Outputs(references=logits, labels=truth, output_scale=scale),
+        outputs=Outputs(references=outputs, truth=truth, output_scale=scale),
         targets=order.targets,
         config=config,
+        meaning=site.task.MEANING,
     )
     (result / "folder").mkdir()
     measured, errors = _collect(work, site, platform, result / "folder")
@@ -106,11 +107,12 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     wanted = {key: entry for key, entry in site.references.items() if is_quantized(key)}
     contents = folders.Contents(
         config=config,
+        task=site.task,
         contract=contract_of(config),
-        labels=site.labels,
+        names=site.names,
         images=images,
         golden=golden,
-        references=logits,
+        references=outputs,
         recording=load_recording(shop, wanted),
         output_scale=scale,
         weights_source=shop.json(site.weights, "origin.json")["source"],
@@ -122,20 +124,21 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         rungs=rungs(shop, site.program),
         rows=rows,
         program_checks=checks,
-        reference_accuracy=judge.accuracies,
+        reference_scores=judge.scores,
         errors=errors,
         shipped=order.shipped[platform],
     )
     folders.write(contents, order.targets, order.kits[platform], result / "folder", work.say)
     table = {
         "program_checks": [asdict(check) for check in checks],
-        "reference_accuracy": judge.accuracies,
-        "rows": [asdict(replace(row, answers=None)) for row in rows],
+        "reference_scores": judge.scores,
+        "rows": [asdict(replace(row, outputs=None)) for row in rows],
         "errors": errors,
     }
     (result / "result.json").write_text(json.dumps(table))
-    said = [judge.answers["float"], judge.answers["int8"], *(row.answers for row in rows if row.answers)]
-    np.save(result / "answers.npy", np.array([(a.classes, a.probabilities) for a in said]))
+    ran = [row.outputs for row in rows if row.outputs is not None]
+    said = [site.task.answers(found) for found in (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)]
+    np.save(result / "answers.npy", np.array(said))
 
 
 def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Measured], list[str]]:
@@ -159,9 +162,9 @@ def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Me
                 artifact=seal(path, into, target.NAME, precision),
                 twin=twin.relative_to(into).as_posix() if has_twin else None,
                 operators=shop.json(item.lowered, "operators.json"),
-                logits=None if item.measured is None else shop.array(item.measured, "logits.npy"),
+                outputs=None if item.measured is None else shop.array(item.measured, "outputs.npy"),
                 metrics=numbers.get("metrics", {}),
-                names_classes=numbers.get("names_classes", False),
+                decodes=numbers.get("decodes", False),
                 runs=[] if item.measured is None else [_run(target, numbers)],
                 error=item.error,
             )

@@ -35,9 +35,10 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
     }
     inputs |= {f"reference {name}": entry.digest() for name, entry in sorted(wanted.items())}
     if "labels" in reads(target):
-        inputs["labels"] = list(site.labels)
+        inputs["names"] = list(site.names)
     code = (
         target.load.__module__,
+        site.task.MEANING.score.__module__,
         *(f"{CODE}.{name}" for name in ("parity.measuring", "parity.drift", "program.references", "delivery.machine")),
     )
     return job("measure", name_of(target.NAME, precision), inputs, code, (*target.PACKAGES, "numpy"), by=__name__)
@@ -49,27 +50,34 @@ def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entr
     def make(folder: Path) -> None:
         shop, key = site.workshop, target.REFERENCES[precision]
         images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
-        logits = {name: shop.array(entry, "logits.npy") for name, entry in site.references.items()}
+        outputs = {name: shop.array(entry, "outputs.npy") for name, entry in site.references.items()}
         expected = Expected(
-            reference=logits[key],
-            floating=logits["fp32"],
-            quantized=logits["int8"],
-            unrounded=logits.get(key + UNROUNDED),
+            reference=outputs[key],
+            floating=outputs["fp32"],
+            quantized=outputs["int8"],
+            unrounded=outputs.get(key + UNROUNDED),
             output_scale=float(shop.json(site.program, "program.json")["output_scale"]),
-            labels=site.labels,
+            names=site.names,
         )
         with tempfile.TemporaryDirectory(dir=site.scratch) as name:
             here = Path(name)
             shop.fetch(lowered, here)
             path, twin = here / f"artifact{target.SUFFIX}", here / f"twin{target.SUFFIX}"
             found = measure(
-                target, path, precision, images, expected, closely=golden, twin=twin if twin.exists() else None
+                target,
+                path,
+                precision,
+                images,
+                expected,
+                site.task.MEANING,
+                closely=golden,
+                twin=twin if twin.exists() else None,
             )
             _write_layers(site, target, precision, path, images[golden], folder)
-        np.save(folder / "logits.npy", found.logits)
+        np.save(folder / "outputs.npy", found.outputs)
         described_metrics = {
             "metrics": dict(found.metrics),
-            "names_classes": found.names_classes,
+            "decodes": found.decodes,
             # a store may be shared: another machine's build says where this was measured
             "machine": machine.here(),
             "versions": _runtime_versions(target),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ... import data as data_module
 from ...config import Config
 from ...errors import OriginalError
-from ...parity import original
 from ...store import Entry, Job, Workshop
+from ...tasks import named
 from ..order import Order
 from ..site import CODE, Create, Site, contract_of, job, load_model, module_of
 from ..work import Found, Work, awaited, entries
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 NAME = "original"
+MOST_IMAGES = 1000
+"""Held-out images that are looked at."""
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {
         NAME: awaited(site, "data", "weights")
-        or original_job(site.config, site.create, site.data, site.weights, len(site.labels))
+        or original_job(site.config, site.create, site.data, site.weights, len(site.names))
     }
 
 
@@ -36,7 +39,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     work.say("original: the float model on held-out images")
 
     def write(folder: Path) -> None:
-        model = load_model(shop, site.weights, config, site.create, len(site.labels))
+        model = load_model(shop, site.weights, config, site.create, len(site.names))
         make_original(config, data_step.load_data(shop, site.data), model, folder)
 
     return {NAME: shop.make(missing[NAME], write)}
@@ -46,21 +49,26 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     known = site.knowing(entries(found))
     if NAME not in found:
         return known
-    doubts = original_doubts(shop, known.results[NAME], site.config, site.labels)
+    doubts = original_doubts(shop, known.results[NAME], site.config, site.names)
     return known.knowing({}, doubts=doubts, told=(*site.told, *(f"WARNING {line}" for line in doubts)))
 
 
-def original_job(config: Config, create: Create, data: Entry, weights: Entry, classes: int) -> Job:
+def original_job(config: Config, create: Create, data: Entry, weights: Entry, outputs: int) -> Job:
     """What the float model is worth; needed before anything is built on it."""
     inputs: dict[str, Any] = {
         "weights": weights.digest("weights.safetensors"),
         "model": config.model.model_dump(),
-        "classes": classes,
+        "outputs": outputs,
         "normalization": [config.data.mean, config.data.std],
         "images": data.digest("held-out-images.npy"),
-        "image labels": data.digest("held-out-labels.npy"),
+        "truth": data.digest("held-out-truth.npy"),
     }
-    code = (module_of(create), f"{CODE}.parity.original", f"{CODE}.program.program", f"{CODE}.stages.fold")
+    code = (
+        module_of(create),
+        named(config.model.task).look.__module__,
+        f"{CODE}.program.program",
+        f"{CODE}.stages.fold",
+    )
     return job(NAME, NAME, inputs, code, ("torch", "numpy", "scipy"), by=__name__)
 
 
@@ -68,26 +76,30 @@ def make_original(config: Config, data: data_module.Dataset, model: nn.Module, f
     from ...program import evaluate
     from ...stages import fold
 
-    indices = original.chosen(len(data.held_out.images))
+    indices = chosen(len(data.held_out.images))
     contract = contract_of(config)
     images = data_module.rgba(data.held_out.images[indices])
-    logits = evaluate(fold.Normalized(model, contract.mean, contract.std), images, batch=32)
-    (folder / "look.json").write_text(json.dumps(asdict(original.look(logits, data.held_out.labels[indices]))))
+    outputs = evaluate(fold.Normalized(model, contract.mean, contract.std), images, batch=32)
+    (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, data.held_out.truth[indices])))
 
 
-def original_doubts(workshop: Workshop, entry: Entry, config: Config, labels: Sequence[str]) -> tuple[str, ...]:
+def chosen(images: int) -> list[int]:
+    """Indices of the images that are looked at, spread over all."""
+    return list(np.linspace(0, images - 1, min(images, MOST_IMAGES)).astype(int).tolist())
+
+
+def original_doubts(workshop: Workshop, entry: Entry, config: Config, names: Sequence[str]) -> tuple[str, ...]:
     """What there is to say against the float model though it may be built on, in words.
 
     Raises:
         OriginalError: it may not: what was counted, and the likely cause.
     """
-    stored = workshop.json(entry, "look.json")
-    found = original.Look(**{**stored, "moved": tuple((a, b) for a, b in stored["moved"])})
-    trouble = original.trouble(found, labels, is_trained=not config.weights.is_given)
+    task, look = named(config.model.task), workshop.json(entry, "look.json")
+    trouble = task.trouble(look, names, is_trained=not config.weights.is_given)
     reason = config.data.accept_accuracy
     if trouble and not reason:
         raise OriginalError(
             f'{trouble} Nothing was built on it. If it is meant so: [data] accept_accuracy = "the reason".'
         )
-    doubt = f"accepted ({reason}): {trouble}" if trouble else original.doubt(found, labels)
+    doubt = f"accepted ({reason}): {trouble}" if trouble else task.doubt(look, names)
     return (doubt,) if doubt else ()

@@ -14,6 +14,7 @@ from ...program import Program
 from ...saying import Say
 from ...stages import rungs
 from ...store import Entry, Job, Workshop
+from ...tasks import named
 from ..order import Order
 from ..site import CODE, Create, Site, about, contract_of, job, load_model, module_of
 from ..work import Found, Work, awaited, entries
@@ -36,7 +37,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, shop, is_gated = site.config, work.shop, work.order.has_int8
 
     def write(folder: Path) -> None:
-        model = load_model(shop, site.weights, config, site.create, len(site.labels))
+        model = load_model(shop, site.weights, config, site.create, len(site.names))
         make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
 
     return {NAME: shop.make(missing[NAME], write)}
@@ -47,7 +48,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 
 
 def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, is_gated: bool) -> Job:
-    names = ["calibration-images", "calibration-labels", "held-out-images", "held-out-labels"]
+    names = ["calibration-images", "calibration-truth", "held-out-images", "held-out-truth"]
     inputs: dict[str, Any] = {
         "weights": weights.digest("weights.safetensors"),
         "model": config.model.model_dump(),
@@ -60,9 +61,16 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
     }
     if config.quantize.qat != "never":
         inputs["training recipe"] = config.train.model_dump()
-        names += ["train-images", "train-labels"]
+        names += ["train-images", "train-truth"]
     inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in names}
-    code = (module_of(create), f"{CODE}.stages.ladder", f"{CODE}.stages.saved", f"{CODE}.stages.fold", *rungs.names())
+    code = (
+        module_of(create),
+        named(config.model.task).MEANING.score.__module__,
+        f"{CODE}.stages.ladder",
+        f"{CODE}.stages.saved",
+        f"{CODE}.stages.fold",
+        *rungs.names(),
+    )
     return job("program", NAME, inputs, code, ("torch", "torchao", "executorch", "numpy"), by=__name__)
 
 
@@ -101,22 +109,22 @@ def quantized_program(
     """
     from ...stages import fold, ladder
 
-    contract = contract_of(config)
+    contract, task = contract_of(config), named(config.model.task)
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
     say(f"quantize: {len(data.calibration.images)} calibration images")
-    climbed = ladder.climb(folded, data, contract, config, say, is_gated=is_gated)
+    climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
     program = Program(
         name=config.project.name,
         contract=contract,
-        labels=data.labels,
+        labels=task.labels(data.names),
         original=fold.Normalized(model, contract.mean, contract.std),
         folded=folded,
         tuned=climbed.tuned,
         quantized=climbed.quantized.module,
         quantized_unfolded=climbed.quantized.unfolded,
         output_scale=climbed.quantized.output_scale,
-        about=about(config, len(data.labels)),
+        about=about(config, data.names),
         minimum_ios=config.ios.version,
     )
     plain = climbed.all_int8

@@ -59,8 +59,8 @@ def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
     program = load_program(site, is_quantized=True)
 
     def make(key: str, folder: Path) -> None:
-        logits, recording = references.run(program, key, images, golden)
-        np.save(folder / "logits.npy", logits)
+        outputs, recording = references.run(program, key, images, golden)
+        np.save(folder / "outputs.npy", outputs)
         if recording is not None:
             np.save(folder / "steps.npy", recording.steps[key])
             (folder / "layers.json").write_text(json.dumps([asdict(layer) for layer in recording.layers]))

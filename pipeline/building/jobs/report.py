@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ... import data as data_module
 from ...delivery import manifest
 from ...program import is_quantized
-from ...report import Report
+from ...report import Report, parts
 from ...store import Job, Workshop
 from ..order import Order
 from ..site import Site, job
@@ -58,7 +58,7 @@ def report_job(order: Order, shop: Workshop, site: Site) -> Job:
     inputs["rungs"] = site.program.digest("rungs.json")
     for path in sorted(order.out.glob("sensitivity.csv")):
         inputs["sensitivity"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    code = ("twinkeel.pipeline.parity.drift", order.render.__module__)
+    code = ("twinkeel.pipeline.parity.drift", order.render.__module__, *parts.modules(site.config.model.task))
     return job(NAME, NAME, inputs, code, ("jinja2", "numpy"), by=__name__)
 
 
@@ -69,7 +69,7 @@ def make_report(work: Work, site: Site, result: Path) -> None:
         results=[result_of(order, shop, site, p, has_answers=True) for p in order.plans],
         manifests=[shop.json(site.finished[p], f"folder/{manifest.MANIFEST}") for p in order.plans],
         held_out=data_module.Split(
-            images=shop.array(site.data, "held-out-images.npy"), labels=shop.array(site.data, "held-out-labels.npy")
+            images=shop.array(site.data, "held-out-images.npy"), truth=shop.array(site.data, "held-out-truth.npy")
         ),
         drift=drift,
         drift_errors=errors,

@@ -15,6 +15,7 @@ from ...config import Config
 from ...saying import Say
 from ...stages import Epoch, checkpoint
 from ...store import Entry, Job, Workshop
+from ...tasks import named
 from ..order import Order
 from ..site import CODE, Create, Site, job, module_of
 from ..work import Found, Work, awaited, entries
@@ -24,7 +25,7 @@ NAME = "weights"
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    return {NAME: awaited(site, "data") or weights_job(site.config, site.create, site.data, len(site.labels))}
+    return {NAME: awaited(site, "data") or weights_job(site.config, site.create, site.data, len(site.names))}
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
@@ -42,20 +43,18 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     return site.knowing(entries(found))
 
 
-def weights_job(config: Config, create: Create, data: Entry, classes: int) -> Job:
-    inputs: dict[str, Any] = {"model": config.model.model_dump(), "classes": classes}
+def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Job:
+    inputs: dict[str, Any] = {"model": config.model.model_dump(), "outputs": outputs}
     code = [module_of(create), f"{CODE}.stages.weights"]
     if config.weights.is_given:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     else:
-        code.append(f"{CODE}.stages.train")
+        code += [f"{CODE}.stages.train", named(config.model.task).loss.__module__]
         inputs["training recipe"] = config.train.model_dump()
         inputs["normalization"] = [config.data.mean, config.data.std]
         inputs["source of the images"] = config.data.source
-        inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("train-images", "train-labels")}
-        inputs |= {
-            name.replace("-", " "): data.digest(f"{name}.npy") for name in ("held-out-images", "held-out-labels")
-        }
+        inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("train-images", "train-truth")}
+        inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("held-out-images", "held-out-truth")}
     return job(NAME, NAME, inputs, code, ("torch", "safetensors"), by=__name__)
 
 
@@ -72,8 +71,9 @@ def make_weights(
 
     from ...stages import train, weights
 
+    task = named(config.model.task)
     torch.manual_seed(config.train.seed)
-    model = create(len(data.labels), config.model.width)
+    model = create(len(data.names), config.model.width)
     curve: list[Epoch] = []
     if config.weights.is_given:
         with tempfile.TemporaryDirectory(dir=folder) as fetched:
@@ -86,13 +86,14 @@ def make_weights(
             model,
             data,
             config,
+            task,
             state,
             lambda e, n: say(
-                f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out accuracy {100 * e.accuracy:.2f} %",
+                f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out {task.SCORE} {100 * e.score:.2f} %",
                 (e.epoch, n),
             ),
         )
-    for name, content in (train.curves(curve) if curve else {}).items():
+    for name, content in (train.curves(curve, task.SCORE) if curve else {}).items():
         (folder / name).write_bytes(content)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
     (folder / "origin.json").write_text(json.dumps({"source": source, "curve": [asdict(epoch) for epoch in curve]}))

@@ -22,6 +22,8 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t"
 _LITERAL = 8_000
 """Most characters of a literal: a constant of the JVM holds 65,535 bytes, and a character takes up to six."""
 
+TASKS = ("classification",)
+
 
 def write(contents: Contents, out: Path) -> None:
     """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""

@@ -10,6 +10,7 @@ from twinkeel.pipeline.delivery import Contents, write_vectors
 
 from ..._sdk import copy_artifact, escape, render, settle
 
+TASKS = ("classification",)
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26}
 """The macOS of the same year as an iOS, for the package's tests on a Mac."""

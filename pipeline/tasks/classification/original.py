@@ -16,17 +16,15 @@ images:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import shown
-from .verdict import percent, share_interval
-
-MOST_IMAGES = 1000
-"""Held-out images that are looked at."""
+from ...parity import percent, share_interval
+from ...reading import shown
 
 _SURE = 1e-3
 _DOUBTFUL = 0.05
@@ -69,12 +67,31 @@ class Look:
         return bool(self.moved) and self.luck <= _SURE
 
 
-def chosen(images: int) -> list[int]:
-    """Indices of the images that are looked at, spread over all."""
-    return list(np.linspace(0, images - 1, min(images, MOST_IMAGES)).astype(int).tolist())
+def look(logits: NDArray[np.float32], labels: Classes) -> dict[str, Any]:
+    """A `Look`, as JSON holds it."""
+    return asdict(counted(logits, labels))
 
 
-def look(logits: NDArray[np.float32], labels: Classes) -> Look:
+def trouble(look: Mapping[str, Any], names: Sequence[str], *, is_trained: bool) -> str:
+    """What is wrong with the original, with what was counted and the likely cause; empty where nothing is.
+
+    Args:
+        names: of the classes.
+        is_trained: whether the weights were trained by this build, not given.
+    """
+    return _trouble(_read(look), names, is_trained=is_trained)
+
+
+def doubt(look: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What these images speak for and are too few to show; empty where there is nothing."""
+    return _doubt(_read(look), names)
+
+
+def _read(look: Mapping[str, Any]) -> Look:
+    return Look(**{**look, "moved": tuple((label, answer) for label, answer in look["moved"])})
+
+
+def counted(logits: NDArray[np.float32], labels: Classes) -> Look:
     """Count what the original's logits ``(N, classes)`` say of images with these labels ``(N,)``."""
     answers = logits.argmax(1).astype(np.int64)
     moved, right_moved, luck = _permutation(answers, labels)
@@ -92,13 +109,7 @@ def look(logits: NDArray[np.float32], labels: Classes) -> Look:
     )
 
 
-def trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
-    """What is wrong with the original, with what was counted and the likely cause; empty where nothing is.
-
-    Args:
-        names: of the classes.
-        is_trained: whether the weights were trained by this build, not given.
-    """
+def _trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
     counted = f"the float model answers {found.right} of {found.images:,} held-out images right"
     if not found.is_finite:
         return (
@@ -117,13 +128,12 @@ def trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
         return (
             f"{counted} ({percent(low)} to {percent(high)} with 95 % confidence); answers that know nothing of the "
             f"images would be right on {percent(found.chance)}. "
-            + (doubt(found, names) if found.moved else _weights_cause(is_trained))
+            + (_doubt(found, names) if found.moved else _weights_cause(is_trained))
         )
     return ""
 
 
-def doubt(found: Look, names: Sequence[str]) -> str:
-    """What these images speak for and are too few to show; empty where there is nothing."""
+def _doubt(found: Look, names: Sequence[str]) -> str:
     if not found.moved or found.is_moved:
         return ""
     return (

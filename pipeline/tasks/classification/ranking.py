@@ -16,6 +16,11 @@ class Answers:
     classes: NDArray[np.int64]
     probabilities: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, stored: NDArray[np.float64]) -> Answers:
+        """What `answers` gave."""
+        return cls(classes=stored[0].astype(np.int64), probabilities=stored[1])
+
 
 def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Probabilities of the classes ``(classes,)``: in float64, the largest score subtracted first."""
@@ -31,8 +36,8 @@ def top(scores: NDArray[np.floating[Any]], count: int) -> list[tuple[int, float]
     return [(int(index), float(probabilities[index])) for index in order]
 
 
-def answers(logits: NDArray[np.floating[Any]]) -> Answers:
-    """The answers in logits ``(N, classes)``; of equal ones the first class."""
+def answers(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """`Answers` in logits ``(N, classes)`` as one array ``(2, N)``; of equal ones the first class."""
     scores = logits.astype(np.float64)
     scores -= scores.max(1, keepdims=True)  # the largest is 0, and its power 1
-    return Answers(classes=scores.argmax(1), probabilities=1 / np.exp(scores).sum(1))
+    return np.array([scores.argmax(1), 1 / np.exp(scores).sum(1)])

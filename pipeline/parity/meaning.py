@@ -1,0 +1,77 @@
+"""What parity asks of a task: what outputs are worth on images, and what is allowed of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..program import Decode
+from .limits import Limit
+from .metrics import Values
+from .verdict import Counts
+
+Truth = NDArray[Any]
+"""What is right of each image, ``(N, ...)``; its meaning is the task's."""
+
+Counted = tuple[float, Counts]
+"""A value that is counted on images, and the counts behind it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """What outputs are worth on held-out images.
+
+    Attributes:
+        score: share of what is right by the task's own measure, 0..1; NaN of an artifact that does not run.
+        counted: by metric, against the float model; empty of such a one.
+    """
+
+    score: float = float("nan")
+    counted: Mapping[str, Counted] = field(default_factory=dict)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Nothing that was counted is lost or won against the float model."""
+        return all(counts.lost == counts.won == 0 for _, counts in self.counted.values())
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Worth:
+        """What `asdict` gave, through JSON."""
+        counted = {name: (value, Counts(**counts)) for name, (value, counts) in stored["counted"].items()}
+        return cls(score=stored["score"], counted=counted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """A task's metrics and limits.
+
+    Attributes:
+        counted: metrics that are counted on images, and the sense of their limits: estimates, with an interval and a
+            verdict that can be open. Every artifact that runs has them, so that a configuration may limit them where
+            `limits` do not.
+        limits: rows beside those of `limits.LIMITS`, by leg, precision and what runs it.
+        score: outputs ``(N, ...)`` float32 and the truth -> share 0..1 of what is right.
+        count: outputs of the original, of the folded float model, of a candidate, and the truth -> values by metric.
+        decoding: metric of artifacts that decode their outputs themselves; empty where none can.
+        decode_errors: how many of the images ``(N, H, W, 4)`` uint8 an artifact decodes otherwise than its outputs
+            ``(N, ...)`` say; the last argument names what the outputs stand for.
+    """
+
+    counted: Mapping[str, str]
+    limits: Mapping[tuple[str, str, str], tuple[Limit, ...]]
+    score: Callable[[Values, Truth], float]
+    count: Callable[[Values, Values, Values, Truth], Mapping[str, Counted]]
+    decoding: str = ""
+    decode_errors: Callable[[Decode, NDArray[np.uint8], Values, list[str]], int] | None = None
+
+    def worth(self, original: Values, folded: Values, candidate: Values, truth: Truth) -> Worth:
+        """Of the candidate's outputs."""
+        return Worth(score=self.score(candidate, truth), counted=self.count(original, folded, candidate, truth))
+
+    def rows(self, leg: str, precision: str, runs_on: str) -> tuple[Limit, ...]:
+        """The task's own limits of a leg."""
+        return self.limits.get((leg, precision, runs_on), ())

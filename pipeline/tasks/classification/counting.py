@@ -1,0 +1,89 @@
+"""What is counted of answers: accuracy, what of it is lost, and agreement with the float model; and what is allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...parity import Counted, Limit, Meaning, Values, drop_of, share_of
+from ...program import Decode
+from .ranking import softmax
+
+PROBABILITY_TOLERANCE = 4e-3
+"""Between an artifact's probabilities and the softmax of its logits: two roundings of values up to 1 to float16,
+and of logits up to 16 before the exponential."""
+
+Labels = NDArray[np.int64]
+
+
+def accuracy(logits: Values, labels: Labels) -> float:
+    """Share of images whose top class is the label."""
+    return float((logits.argmax(1) == labels).mean())
+
+
+def accuracy_drop(reference: Values, candidate: Values, labels: Labels) -> Counted:
+    """How much of the accuracy is lost, -1..1, and the counts behind it.
+
+    Args:
+        reference: logits ``(N, classes)``, as `candidate`.
+        labels: ``(N,)``.
+    """
+    one, other = reference.argmax(1) == labels, candidate.argmax(1) == labels
+    return drop_of(
+        len(labels), kept=int((one & other).sum()), lost=int((one & ~other).sum()), won=int((other & ~one).sum())
+    )
+
+
+def agreement(reference: Values, candidate: Values) -> Counted:
+    """Share of images with the same top class, and the counts behind it."""
+    return share_of(len(reference), int((reference.argmax(1) == candidate.argmax(1)).sum()))
+
+
+def count(original: Values, folded: Values, candidate: Values, labels: Labels) -> dict[str, Counted]:
+    """Of the candidate's logits ``(N, classes)``: accuracy against the original, agreement with the folded model."""
+    return {
+        "agreement": agreement(folded, candidate),
+        "accuracy_drop": accuracy_drop(original, candidate, labels),
+    }
+
+
+def label_errors(classify: Decode, images: NDArray[np.uint8], logits: Values, labels: list[str]) -> int:
+    """Number of images whose label or probabilities are not those of the logits, name by name."""
+    errors = 0
+    for image, scores in zip(images, logits, strict=True):
+        label, probabilities = classify(image[None])
+        named = np.array([probabilities.get(name, np.nan) for name in labels])
+        expected = softmax(scores)
+        is_right = (
+            list(probabilities) == labels
+            and bool((np.abs(named - expected) <= PROBABILITY_TOLERANCE).all())
+            and probabilities.get(label) == named.max()
+        )
+        errors += not is_right
+    return errors
+
+
+def _counted(metric: str, sense: str, value: float, reason: str) -> Limit:
+    return Limit(metric=metric, sense=sense, value=value, reason=reason, needs_all=True, is_counted=True)
+
+
+_LABELS = Limit(metric="label_errors", sense="<=", value=0, reason="the labels in the package are those of the logits")
+_ACCURACY = _counted("accuracy_drop", "<=", 0.005, "half a point of top-1")
+_AGREEMENT = _counted("agreement", ">=", 0.9, "one answer of ten turned is another model to who uses it")
+
+MEANING = Meaning(
+    counted={"accuracy_drop": "<=", "agreement": ">="},
+    limits={
+        ("quantize", "int8", "runtime"): (_AGREEMENT, _ACCURACY),
+        ("lower", "fp32", "reference executor"): (_LABELS,),
+        ("lower", "fp16", "reference executor"): (_ACCURACY, _LABELS),
+        ("lower", "int8", "reference executor"): (_ACCURACY, _LABELS),
+        ("lower", "w8", "reference executor"): (_ACCURACY, _LABELS),
+        # the accuracy of w4 is stated and not limited: four bits lose some, and how much is the model's own
+        ("lower", "w4", "reference executor"): (_LABELS,),
+    },
+    score=accuracy,
+    count=count,
+    decoding=_LABELS.metric,
+    decode_errors=label_errors,
+)

@@ -1,0 +1,69 @@
+"""How answers are told: in tables, in the manifest, and in the files of a finished folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ...parity import Counts, Worth
+
+SCORE = "accuracy"
+
+
+def told(worth: Worth) -> dict[str, Any]:
+    """Agreement and accuracy as shares, and the counts behind them; NaN and None where there are none."""
+    agreement, agreed = worth.counted.get("agreement", (math.nan, None))
+    paired = _paired(worth)
+    return {
+        "agreement": agreement,
+        "agreed": None if agreed is None else asdict(agreed),
+        SCORE: worth.score,
+        "paired": None if paired is None else asdict(paired),
+    }
+
+
+def shares(worth: Worth) -> dict[str, float]:
+    return {"agreement": worth.counted["agreement"][0], SCORE: worth.score}
+
+
+def columns(worth: Worth) -> dict[str, str]:
+    """Images that are answered as by the float model, of all; accuracy, with the images that are lost and won."""
+    _, agreed = worth.counted.get("agreement", (math.nan, None))
+    paired = _paired(worth)
+    return {
+        "as float": "" if agreed is None else f"{agreed.kept:,} of {agreed.images:,}",
+        SCORE: f"{100 * worth.score:.2f} %" + ("" if paired is None else f" (-{paired.lost} +{paired.won})"),
+    }
+
+
+def _paired(worth: Worth) -> Counts | None:
+    return worth.counted["accuracy_drop"][1] if "accuracy_drop" in worth.counted else None
+
+
+def size(names: Sequence[str]) -> str:
+    return f"{len(names)} classes"
+
+
+def labels(names: Sequence[str]) -> tuple[str, ...]:
+    """All: an artifact may name the class itself."""
+    return tuple(names)
+
+
+def described(names: Sequence[str]) -> dict[str, Any]:
+    return {"labels": list(names)}
+
+
+def names_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(manifest.get("labels", ()))
+
+
+def files(names: Sequence[str]) -> dict[str, bytes]:
+    """``labels.txt``, one a line in the order of the logits."""
+    return {"labels.txt": ("\n".join(names) + "\n").encode()}
+
+
+def fault(manifest: Mapping[str, Any], width: int) -> str:
+    count = len(manifest.get("labels", ()))
+    return "" if count == width else f"{count} labels and logits of {width}"

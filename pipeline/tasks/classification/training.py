@@ -1,0 +1,17 @@
+"""What the training of a classifier lowers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...config import Train
+
+if TYPE_CHECKING:
+    import torch
+
+
+def loss(logits: torch.Tensor, labels: torch.Tensor, recipe: Train) -> torch.Tensor:
+    """Cross entropy with smoothed labels (Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7)."""
+    from torch import nn
+
+    return nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

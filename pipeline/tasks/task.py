@@ -1,0 +1,111 @@
+"""What a task is: all that is known of what a model's outputs mean."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config, Train
+from ..data import Dataset
+from ..errors import ConfigError, nearest
+from ..parity import Meaning, Truth, Values, Worth
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Task(Protocol):
+    """What a module below `tasks/` has. A file that is dropped in is a task: ``model.task`` names it.
+
+    What the module of a function imports is part of the key of what the function makes: a task of several files keeps
+    what reads its data apart from what judges it.
+    The report shows more of a task where `report/parts/` has a module of its name, and a kit is written where the
+    platform's templates know it.
+    """
+
+    __name__: str  # the module's own
+    SCORE: str  # what its score is called, in a word or two
+    MEANING: Meaning  # its metrics and limits
+
+    def ingredients(self, config: Config) -> Mapping[str, Any]:
+        """Settings and hashes of files that `load` reads, for the key of its result; the resolution is known."""
+
+    def load(self, config: Config) -> Dataset:
+        """Images at the model's resolution, what is right of each, and the names of the outputs.
+
+        Raises:
+            DataError: a file cannot be read, or a set would be empty.
+        """
+
+    def doubts(self, data: Dataset) -> list[str]:
+        """What is wrong with the calibration set as far as the truth tells, one line each."""
+
+    def loss(self, outputs: torch.Tensor, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
+        """The loss that training lowers, a scalar, of a batch: ``(N, ...)`` each."""
+
+    def look(self, outputs: Values, truth: Truth) -> dict[str, Any]:
+        """What the original's outputs say of held-out images, as JSON holds it."""
+
+    def trouble(self, look: Mapping[str, Any], names: Sequence[str], *, is_trained: bool) -> str:
+        """Why nothing shall be built on the original, with what was counted and the likely cause; empty where nothing
+        speaks against it.
+
+        Args:
+            is_trained: whether the weights were trained by this build, not given.
+        """
+
+    def doubt(self, look: Mapping[str, Any], names: Sequence[str]) -> str:
+        """What these images speak for and are too few to show; empty where there is nothing."""
+
+    def answers(self, outputs: Values) -> NDArray[np.float64]:
+        """What the report keeps of outputs ``(N, ...)``: small, in an array."""
+
+    def told(self, worth: Worth) -> dict[str, Any]:
+        """The same as JSON holds it, by the names of `parity.json`."""
+
+    def shares(self, worth: Worth) -> dict[str, float]:
+        """What one line of text says of it, 0..1 by name."""
+
+    def columns(self, worth: Worth) -> dict[str, str]:
+        """Cells of the table by heading; the headings are the same for any worth."""
+
+    def size(self, names: Sequence[str]) -> str:
+        """How many outputs of what kind, in words: ``10 classes``."""
+
+    def labels(self, names: Sequence[str]) -> tuple[str, ...]:
+        """What artifacts that decode outputs themselves name them; empty where the names are none of that kind."""
+
+    def described(self, names: Sequence[str]) -> dict[str, Any]:
+        """The task's own part of the manifest."""
+
+    def names_of(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """What `described` was given, from the manifest."""
+
+    def files(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The task's own files of a finished folder, by name."""
+
+    def fault(self, manifest: Mapping[str, Any], width: int) -> str:
+        """What does not fit together in a finished folder whose golden outputs are ``(N, width)``; empty where nothing."""
+
+
+def names() -> tuple[str, ...]:
+    """Of all tasks; none is imported."""
+    package = importlib.import_module(__package__ or "")
+    known = (entry.name for entry in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in known if name != __name__.rpartition(".")[2]))
+
+
+def named(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in names():
+        raise ConfigError(f"model.task: unknown task '{name}'. {nearest(name, names())}")
+    return cast("Task", importlib.import_module(f"{__package__}.{name}"))
