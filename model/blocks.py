@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -> int:
@@ -35,8 +36,62 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU
 functional one."""
 
 
+BATCH_NORM_EPS: Mapping[str, float] = {"torch": 1e-5, "tensorflow": 1e-3}
+"""Added to the variance, by padding. One setting decides both: a network that was trained in TensorFlow has both of its
+conventions (Keras's applications and the published EfficientNet-Lite alike), and no other has either."""
+
+
+def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after `size` values, as TensorFlow's padding "SAME" puts them: the output has
+    ``ceil(size / stride)`` values, and of an odd number of zeros the larger half comes after.
+
+    Source: the documentation of `tf.nn.convolution`, "Notes on padding".
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+    return total // 2, total - total // 2
+
+
+class SamePaddedConv2d(nn.Conv2d):
+    """A convolution that pads with `same_padding` of the map that it is given; the kernel is square.
+
+    Where both sides get the same, and so with every stride of 1, the convolution pads itself. Where they do not, which
+    no convolution of torch can do, the zeros come as an operation of their own in front.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        (top, bottom), (left, right) = (
+            same_padding(size, kernel, stride)
+            for size, kernel, stride in zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
+        )
+        if (top, left) == (bottom, right):
+            return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+        padded = F.pad(input, (left, right, top, bottom))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, padding: str = "torch"
+) -> nn.Conv2d:
+    """Without a bias, padded so that a stride of 1 keeps the size.
+
+    Args:
+        padding: "torch", ``(kernel_size - 1) / 2`` zeros on each side, or "tensorflow", `same_padding`.
+    """
+    if padding not in BATCH_NORM_EPS:
+        raise ValueError(f"padding must be one of {list(BATCH_NORM_EPS)}, not '{padding}'")
+    if padding == "tensorflow" and stride > 1:
+        return SamePaddedConv2d(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
+    return nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2, groups=groups, bias=False
+    )
+
+
 class ConvBNActivation(nn.Sequential):
-    """Convolution -> BatchNorm -> activation, with the "same" zero padding of an odd kernel."""
+    """Convolution -> BatchNorm -> activation, with the "same" zero padding of an odd kernel.
+
+    Args:
+        padding: see `convolution`.
+    """
 
     def __init__(
         self,
@@ -46,18 +101,11 @@ class ConvBNActivation(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         activation: str = "relu6",
+        padding: str = "torch",
     ) -> None:
         super().__init__(
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                padding=(kernel_size - 1) // 2,
-                groups=groups,
-                bias=False,
-            ),
-            nn.BatchNorm2d(out_channels),
+            convolution(in_channels, out_channels, kernel_size, stride, groups, padding),
+            nn.BatchNorm2d(out_channels, BATCH_NORM_EPS[padding]),
             ACTIVATIONS[activation](inplace=False),
         )
 
@@ -74,10 +122,19 @@ class InvertedResidual(nn.Module):
         stride: 1 or 2; a residual is added where it is 1 and the channel counts agree.
         expand_ratio: width of the hidden layer over `in_channels`; 1 leaves the expansion out.
         activation: of the expansion and the depthwise convolution; a key of `ACTIVATIONS`.
+        padding: see `convolution`.
+        kernel_size: of the depthwise convolution.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, expand_ratio: int, activation: str = "relu6"
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        expand_ratio: int,
+        activation: str = "relu6",
+        padding: str = "torch",
+        kernel_size: int = 3,
     ) -> None:
         super().__init__()
         if stride not in (1, 2):
@@ -86,15 +143,54 @@ class InvertedResidual(nn.Module):
         self.use_res_connect = stride == 1 and in_channels == out_channels
         layers: list[nn.Module] = []
         if expand_ratio != 1:
-            layers.append(ConvBNActivation(in_channels, hidden, kernel_size=1, activation=activation))
+            layers.append(ConvBNActivation(in_channels, hidden, 1, activation=activation, padding=padding))
         layers += [
-            ConvBNActivation(hidden, hidden, stride=stride, groups=hidden, activation=activation),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            ConvBNActivation(hidden, hidden, kernel_size, stride, hidden, activation, padding),
+            convolution(hidden, out_channels, 1, padding=padding),
+            nn.BatchNorm2d(out_channels, BATCH_NORM_EPS[padding]),
         ]
         self.conv = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, in_channels, H, W)`` -> ``(N, out_channels, H / stride, W / stride)``."""
+        """``(N, in_channels, H, W)`` -> ``(N, out_channels, ceil(H / stride), ceil(W / stride))``."""
         y: torch.Tensor = self.conv(x)
         return x + y if self.use_res_connect else y
+
+
+class MobileClassifier(nn.Module):
+    """Features, their mean over the map, and a linear classifier.
+
+    Args:
+        features: blocks from images ``(N, 3, H, W)`` to maps.
+        channels: of the last map.
+        num_classes: length of the logits.
+        dropout: probability of the dropout before the classifier, in training only.
+        padding: of its convolutions; see `convolution`.
+    """
+
+    def __init__(
+        self, features: list[nn.Module], channels: int, num_classes: int, dropout: float, padding: str
+    ) -> None:
+        super().__init__()
+        self.padding = padding
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """He initialization of convolutions, small normal weights in the classifier."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.01)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(N, num_classes)`` of normalized RGB images ``(N, 3, H, W)`` float32."""
+        x = self.features(x)
+        # keepdim and an explicit flatten keep the head inside one ExecuTorch delegate and free of a TRANSPOSE in
+        # LiteRT; adaptive_avg_pool2d, or a mean without keepdim, do not (litert-torch 0.10, executorch 1.4).
+        x = x.mean((2, 3), keepdim=True).flatten(1)
+        logits: torch.Tensor = self.classifier(x)
+        return logits

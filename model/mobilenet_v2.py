@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import nn
 
-from .blocks import ConvBNActivation, InvertedResidual, make_divisible
+from .blocks import ConvBNActivation, InvertedResidual, MobileClassifier, make_divisible
 
-NAME = "mobilenet_v2"
 BASE_RESOLUTION = 224
 """Pixels of a square input at resolution multiplier 1."""
 
@@ -46,7 +44,7 @@ def input_resolution(multiplier: float) -> int:
     return make_divisible(BASE_RESOLUTION * multiplier, OUTPUT_STRIDE)
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(MobileClassifier):
     """MobileNetV2 as a classifier.
 
     Args:
@@ -54,45 +52,32 @@ class MobileNetV2(nn.Module):
         width: width multiplier (alpha); the last convolution never gets narrower than 1280.
         dropout: probability of the dropout before the classifier, in training only.
         activation: "relu6" as published, or "relu".
+        padding: "torch" as torchvision pads, or "tensorflow" as Keras does; see `blocks.convolution`.
     """
 
     def __init__(
-        self, num_classes: int = 1000, width: float = 1.0, dropout: float = 0.2, activation: str = "relu6"
+        self,
+        num_classes: int = 1000,
+        width: float = 1.0,
+        dropout: float = 0.2,
+        activation: str = "relu6",
+        padding: str = "torch",
     ) -> None:
-        super().__init__()
         channels = make_divisible(32 * width)
-        self.last_channel = make_divisible(1280 * max(1.0, width))
-        features: list[nn.Module] = [ConvBNActivation(3, channels, stride=2, activation=activation)]
+        last_channel = make_divisible(1280 * max(1.0, width))
+        features: list[nn.Module] = [ConvBNActivation(3, channels, 3, 2, activation=activation, padding=padding)]
         for stage in STAGES:
             out_channels = make_divisible(stage.channels * width)
             for index in range(stage.repeats):
                 stride = stage.stride if index == 0 else 1
-                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio, activation))
+                features.append(
+                    InvertedResidual(channels, out_channels, stride, stage.expand_ratio, activation, padding)
+                )
                 channels = out_channels
-        features.append(ConvBNActivation(channels, self.last_channel, kernel_size=1, activation=activation))
-        self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """He initialization of convolutions, small normal weights in the classifier, as in the publication."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.01)
-                nn.init.zeros_(module.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(N, num_classes)`` of normalized RGB images ``(N, 3, H, W)`` float32."""
-        x = self.features(x)
-        # keepdim and an explicit flatten keep the head inside one ExecuTorch delegate and free of a TRANSPOSE in
-        # LiteRT; adaptive_avg_pool2d, or a mean without keepdim, do not (litert-torch 0.10, executorch 1.4).
-        x = x.mean((2, 3), keepdim=True).flatten(1)
-        logits: torch.Tensor = self.classifier(x)
-        return logits
+        features.append(ConvBNActivation(channels, last_channel, 1, activation=activation, padding=padding))
+        super().__init__(features, last_channel, num_classes, dropout, padding)
 
 
-def create(num_classes: int, width: float, activation: str = "relu6") -> MobileNetV2:
+def create(num_classes: int, width: float, activation: str = "relu6", padding: str = "torch") -> MobileNetV2:
     """A randomly initialized model; the pipeline's way to make one by name."""
-    return MobileNetV2(num_classes=num_classes, width=width, activation=activation)
+    return MobileNetV2(num_classes=num_classes, width=width, activation=activation, padding=padding)

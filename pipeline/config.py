@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,16 +50,25 @@ class Project(Section):
 class Model(Section):
     name: str = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
     task: str = Field("classification", description="what its outputs mean: a module of pipeline/tasks")
-    width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha)")
-    resolution: int = Field(32, ge=32, le=1024, description="input height and width in pixels, a multiple of 32")
-
+    width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha); 1.0 of an EfficientNet-Lite")
+    resolution: int = Field(
+        32,
+        ge=32,
+        le=1024,
+        description="input height and width in pixels, a multiple of 4; as published of an EfficientNet-Lite",
+    )
     activation: Literal["relu6", "relu"] = Field("relu6", description="after each convolution but the linear ones")
+    padding: Literal["torch", "tensorflow"] = Field(
+        "torch",
+        description="zeros around maps, and with them the epsilon of BatchNorm: 'torch' (as many on each side, 1e-5) "
+        "or 'tensorflow' (its 'same', 1e-3) for weights that were trained there; 'tensorflow' of an EfficientNet-Lite",
+    )
 
     @field_validator("resolution")
     @classmethod
     def _is_multiple(cls, value: int) -> int:
-        if value % 32:
-            raise ValueError(f"must be a multiple of 32; the nearest is {max(32, round(value / 32) * 32)}")
+        if value % 4:
+            raise ValueError(f"must be a multiple of 4; the nearest is {max(32, round(value / 4) * 4)}")
         return value
 
 
@@ -116,7 +125,7 @@ class Data(Section):
 
 
 class Weights(Section):
-    path: str | None = Field(None, description="checkpoint: .safetensors, .pth or .pt (torchvision or timm layout)")
+    path: str | None = Field(None, description="checkpoint: .safetensors, .pth or .pt, or Keras's .h5")
     url: str | None = Field(None, description="https address of a checkpoint, fetched only if given")
     sha256: str | None = Field(None, description="SHA-256 of the checkpoint; required with url")
 
@@ -311,12 +320,31 @@ def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
         raise ConfigError("targets: no precision is left to build. Name at least one, or leave [targets] out.")
 
 
-def check_model(config: Config, known: Sequence[str]) -> None:
-    """Raise a ConfigError where `[model]` names an architecture that there is not."""
-    if config.model.name not in known:
-        raise ConfigError(
-            f"model.name: unknown architecture '{config.model.name}'. {nearest(config.model.name, known)}"
-        )
+def check_model(config: Config, known: Mapping[str, Collection[str]], settings: Collection[str]) -> None:
+    """Raise a ConfigError where `[model]` names an architecture that there is not, or sets what it does not take.
+
+    Args:
+        known: by name of the architecture, which of `settings` it takes.
+    """
+    name = config.model.name
+    if name not in known:
+        raise ConfigError(f"model.name: unknown architecture '{name}'. {nearest(name, known)}")
+    for setting in settings:
+        value = getattr(config.model, setting)
+        if setting not in known[name] and value != Model.model_fields[setting].default:
+            raise ConfigError(
+                f"model.{setting}: '{value}' does not apply to '{name}', which takes no {setting}. Leave it out."
+            )
+
+
+def with_defaults(config: Config, defaults: Mapping[str, Mapping[str, Any]]) -> Config:
+    """With an architecture's own defaults, by section, where the file gives no value."""
+    sections = {}
+    for name, values in defaults.items():
+        section: Section = getattr(config, name)
+        missing = {key: value for key, value in values.items() if key not in section.model_fields_set}
+        sections[name] = section.model_copy(update=missing)
+    return config.model_copy(update=sections)
 
 
 def template() -> str:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ..errors import ConfigError, ParityError, VerifyError
+from . import architectures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..building import Architecture
     from ..config import Config
     from ..data import Dataset
     from ..delivery import Kit
@@ -79,14 +79,6 @@ def targets() -> dict[str, Target]:
     return found
 
 
-def architectures() -> tuple[str, ...]:
-    """Every module of `model/` that has a function ``create``; its source is read and not imported, for that takes
-    torch."""
-    package = importlib.import_module("twinkeel.model")
-    paths = sorted(path for folder in package.__path__ for path in Path(folder).glob("*.py"))
-    return tuple(path.stem for path in paths if "\ndef create(" in path.read_text(encoding="utf-8"))
-
-
 def kits() -> dict[str, Kit]:
     """The package ``sdk`` of every platform."""
     return {p: cast("Kit", importlib.import_module(f"twinkeel.targets.{p}.sdk")) for p in PLATFORMS}
@@ -122,24 +114,17 @@ def read_config(path: Path | None) -> Config:
     from .. import config, tasks
 
     default = Path("twinkeel.toml")
-    read = config.load(path if path is not None else default if default.is_file() else None)
-    config.check_model(read, architectures())
+    read = architectures.checked(config.load(path if path is not None else default if default.is_file() else None))
     tasks.named(read.model.task)
     config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
     return read
-
-
-def architecture(config: Config) -> Architecture:
-    from ..building import Architecture
-
-    return Architecture(module=f"twinkeel.model.{config.model.name}", options={"activation": config.model.activation})
 
 
 def ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:
     """The program and its images as the configuration asks for them, to be looked at whatever int8 is worth."""
     from ..building import runner
 
-    return runner.ungated_program(config, architecture(config), store_of(config, store_url), out, say)
+    return runner.ungated_program(config, architectures.architecture(config), store_of(config, store_url), out, say)
 
 
 def store_of(config: Config, url: str | None) -> Store | None:

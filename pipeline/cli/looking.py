@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import common
+from . import architectures, common
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,12 +91,13 @@ def models(classes: int, width: float | None, resolution: int) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
     from ..report import terminal as report
 
-    for name in common.architectures():
-        report.console().print(_counted(name, classes, width, resolution))
+    for name, source in architectures.sources().items():
+        report.console().print(_counted(name, source, classes, width, resolution))
 
 
-def _counted(name: str, classes: int, width: float | None, resolution: int) -> Table:
+def _counted(name: str, source: architectures.Source, classes: int, width: float | None, resolution: int) -> Table:
     """Of an architecture at one width, or at all that are published."""
+    import functools
     import importlib
 
     import torch
@@ -104,7 +105,7 @@ def _counted(name: str, classes: int, width: float | None, resolution: int) -> T
 
     from ...model.count import count, published
 
-    create = importlib.import_module(f"twinkeel.model.{name}").create
+    create = functools.partial(importlib.import_module(source.module).create, **source.options)
     known = {(row.width, row.resolution): row for row in published(name)}
     asked = [(width, resolution)] if width is not None else list(known) or [(1.0, resolution)]
     table = Table(title=f"{name}, {classes} classes")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ConfigError, ParityError
-from . import common
+from . import architectures, common
 
 if TYPE_CHECKING:
     from ..building import Order
@@ -45,7 +45,7 @@ def train(path: Path | None, out: Path, store_url: str | None) -> None:
 
     config = common.read_config(path)
     with report.progress(report.console()) as say:
-        files = runner.weights(config, common.architecture(config), common.store_of(config, store_url), out, say)
+        files = runner.weights(config, architectures.architecture(config), common.store_of(config, store_url), out, say)
     outputs.add(out, files)
     common.echo(f"wrote {out / f'{config.project.name}.safetensors'}")
 
@@ -87,7 +87,7 @@ def build(
             config,
             common.targets(),
             common.kits(),
-            common.architecture(config),
+            architectures.architecture(config),
             platforms,
             out,
             html_report.render,

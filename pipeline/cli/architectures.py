@@ -1,0 +1,85 @@
+"""The networks that `[model] name` takes, found in the sources of `model/` without importing them: that takes torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..building import Architecture
+    from ..config import Config
+
+_SETTINGS = ("activation", "padding")
+"""Of `[model]`: what a network's ``create`` may take beside the number of classes and the width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What the source of a network says.
+
+    Attributes:
+        module: dotted name.
+        settings: which of `_SETTINGS` apply to it.
+        defaults: by section of the configuration, what settings are that the user does not give.
+        options: what ``create`` is given beside.
+    """
+
+    module: str
+    settings: tuple[str, ...]
+    defaults: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Any]
+
+
+def sources() -> dict[str, Source]:
+    """Of every module of `model/` that has a function ``create``, by name: the file's, or those in its ``RESOLUTIONS``."""
+    package = importlib.import_module("twinkeel.model")
+    found: dict[str, Source] = {}
+    for path in sorted(path for folder in package.__path__ for path in Path(folder).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        create = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "create"), None)
+        if create is None:
+            continue
+        module, arguments = f"{package.__name__}.{path.stem}", [a.arg for a in create.args.args]
+        settings = tuple(name for name in _SETTINGS if name in arguments)
+        defaults: dict[str, dict[str, Any]] = _literal(tree, "DEFAULTS")
+        resolutions: dict[str, int] = _literal(tree, "RESOLUTIONS")
+        for name, resolution in resolutions.items():
+            own = {**defaults, "model": {**defaults.get("model", {}), "resolution": resolution}}
+            found[name] = Source(module=module, settings=settings, defaults=own, options={"name": name})
+        if not resolutions:
+            found[path.stem] = Source(module=module, settings=settings, defaults=defaults, options={})
+    return dict(sorted(found.items()))
+
+
+def _literal(tree: ast.Module, name: str) -> dict[str, Any]:
+    """The value of a name in a module; empty without it."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [t.id for t in node.targets if isinstance(t, ast.Name)] == [name]:
+            value: dict[str, Any] = ast.literal_eval(node.value)
+            return value
+    return {}
+
+
+def checked(config: Config) -> Config:
+    """The configuration with the network's own defaults for what it does not say.
+
+    Raises:
+        ConfigError: there is no such network, or it does not take a setting that is given.
+    """
+    from .. import config as settings
+
+    known = sources()
+    settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
+    return settings.with_defaults(config, known[config.model.name].defaults)
+
+
+def architecture(config: Config) -> Architecture:
+    from ..building import Architecture
+
+    source = sources()[config.model.name]
+    given = {name: getattr(config.model, name) for name in source.settings}
+    return Architecture(module=source.module, options={**given, **source.options})
