@@ -7,16 +7,15 @@ import importlib
 
 import pytest
 from twinkeel.pipeline.building import order, runner
-from twinkeel.pipeline.cli import common
+from twinkeel.pipeline.cli import architectures, common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery.manifest import read_manifest, replay
+from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.report import page, terminal
 from twinkeel.pipeline.store import Here
 
 ARCHITECTURE = """
 from torch import nn
-
-NAME, OUTPUT_STRIDE = "tiny", 32
 
 class Mean(nn.Module):
     def forward(self, x):
@@ -24,6 +23,16 @@ class Mean(nn.Module):
 
 def create(num_classes, width, activation="relu6"):
     return nn.Sequential(nn.Conv2d(3, 8, 3), Mean(), nn.Linear(8, num_classes))
+"""
+VARIANTS = """
+from torch import nn
+
+RESOLUTIONS = {"small": 64, "large": 96}
+DEFAULTS = {"model": {"width": 1.0}, "data": {"mean": [0.5, 0.5, 0.5]}}
+
+def create(num_classes, width, padding="torch", name="small"):
+    channels = {"small": 8, "large": 16}[name]
+    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 """
 TARGET = """
 NAME, SUFFIX, KERNELS, EVIDENCE = "android/toy", ".toy", "toy", "runtime"
@@ -108,18 +117,36 @@ def dropped(tmp_path, monkeypatch):
 
 def test_an_architecture(dropped, run_cli, tmp_path):
     dropped("twinkeel.model", "tiny", ARCHITECTURE)
-    assert set(common.architectures()) >= {"tiny", "mobilenet_v2"}
+    assert set(architectures.sources()) >= {"tiny", "mobilenet_v2"}
     listed = run_cli("models", "--width", "1").output
     assert "tiny, 1000 classes" in listed and "9,224" in listed, listed
     (tmp_path / "twinkeel.toml").write_text('[model]\nname = "tinny"\n')
     told = str(run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out").exception)
     assert "unknown architecture 'tinny'" in told and "Did you mean 'tiny'" in told, told
     config = Config.model_validate({"model": {"name": "tiny"}})
-    assert len(list(common.architecture(config)(10, 1.0).parameters())) == 4
+    assert len(list(architectures.architecture(config)(10, 1.0).parameters())) == 4
+
+
+def test_a_setting_that_an_architecture_does_not_take_is_named(dropped):
+    dropped("twinkeel.model", "tiny", ARCHITECTURE)
+    assert architectures.checked(Config.model_validate({"model": {"name": "tiny", "activation": "relu"}}))
+    with pytest.raises(ConfigError, match=r"model\.padding: 'tensorflow' does not apply to 'tiny'"):
+        architectures.checked(Config.model_validate({"model": {"name": "tiny", "padding": "tensorflow"}}))
+
+
+def test_an_architecture_of_several_names_with_defaults_of_its_own(dropped, run_cli):
+    dropped("twinkeel.model", "variants", VARIANTS)
+    assert "large, 1000 classes" in run_cli("models", "--width", "1").output
+    found = architectures.checked(Config.model_validate({"model": {"name": "large"}}))
+    assert (found.model.width, found.model.resolution, found.data.mean) == (1.0, 96, [0.5, 0.5, 0.5])
+    given = {"model": {"name": "large", "resolution": 32}, "data": {"mean": [0.1, 0.2, 0.3]}}
+    found = architectures.checked(Config.model_validate(given))
+    assert (found.model.width, found.model.resolution, found.data.mean) == (1.0, 32, [0.1, 0.2, 0.3])
+    assert architectures.architecture(found)(10, 1.0)[0].out_channels == 16
 
 
 def test_helpers_are_no_architectures():
-    assert common.architectures() == ("mobilenet_v2",)
+    assert list(architectures.sources()) == [*(f"efficientnet_lite{n}" for n in range(5)), "mobilenet_v2"]
 
 
 def test_a_target(dropped, run_cli):

@@ -14,9 +14,11 @@ from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_batched as evaluate_batched
 from .graph import ACTIVATIONS as ACTIVATIONS
 from .graph import CLAMP as CLAMP
+from .graph import PAD as PAD
 from .graph import WEIGHTED as WEIGHTED
 from .graph import attribute as attribute
 from .graph import module_path as module_path
+from .graph import unpadded as unpadded
 from .layers import Layer as Layer
 from .layers import Recording as Recording
 from .program import REFERENCES as REFERENCES

@@ -19,6 +19,17 @@ CLAMP = (aten.hardtanh.default, aten.hardtanh_.default)
 ACTIVATIONS = (*RELU, *CLAMP)
 """What is quantized together with the layer before it."""
 
+PAD = aten.pad.default
+"""Zeros around a map, where the convolution behind cannot put them itself: more of them on one side than on the other."""
+
+
+def unpadded(node: Node) -> Node:
+    """What a convolution or linear node reads, before the zeros around it."""
+    source: Node = node.args[0]  # type: ignore[assignment]
+    while source.target == PAD:
+        source = source.args[0]  # type: ignore[assignment]
+    return source
+
 
 def attribute(module: GraphModule, path: str) -> torch.Tensor:
     """The parameter or buffer that a ``get_attr`` node names."""

@@ -35,7 +35,7 @@ from torch.fx import Interpreter, Node
 
 from ..errors import ConversionError
 from .evaluation import batches
-from .graph import ACTIVATIONS, CLAMP, WEIGHTED
+from .graph import ACTIVATIONS, CLAMP, PAD, WEIGHTED
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -166,6 +166,9 @@ class _Evaluator(Interpreter):
         if target in _MOVES and isinstance(first, Steps):
             moved = super().call_function(target, (first.values, *args[1:]), kwargs)
             return Steps(moved, first.scale, first.zero_point)
+        if target == PAD and isinstance(first, Steps):
+            zeros = super().call_function(target, (first.centred, *args[1:]), kwargs)
+            return Steps(zeros + first.zero_point, first.scale, first.zero_point)
         if target in WEIGHTED and isinstance(first, Steps):  # a layer that is kept in float
             return super().call_function(target, (first.real, *args[1:]), kwargs)
         if any(isinstance(value, (Steps, Weight, Sums, Addition)) for value in args):

@@ -11,7 +11,7 @@ from ..errors import WeightsError
 from ..files import digest
 from ..reading import MAX_CHECKPOINT_BYTES
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5")
 
 
 def expected_digest(weights: Weights) -> str:
@@ -27,7 +27,7 @@ def locate(weights: Weights, cache: Path) -> tuple[Path, str]:
 
 def _checked(weights: Weights, path: Path) -> str:
     if not path.is_file():
-        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth or .pt checkpoint.")
+        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth, .pt or .h5 checkpoint.")
     found = digest(path)
     if weights.sha256 is not None and found != weights.sha256.lower():
         raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")

@@ -38,10 +38,10 @@ from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import ConversionError
-from ..program import ACTIVATIONS, CLAMP, WEIGHTED, attribute, module_path
+from ..program import ACTIVATIONS, CLAMP, PAD, WEIGHTED, attribute, module_path
 
 aten = torch.ops.aten
-_SAME = (aten.mean.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.alias.default)
+_SAME = (aten.mean.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.alias.default, PAD)
 _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WORTH_DB = 0.5
 """A group whose noise would fall by less is even enough, and stays as it is."""
@@ -202,7 +202,7 @@ def _layer(graph: GraphModule, node: Any) -> _Layer:
         bias=bias,
         is_depthwise=is_depthwise,
         is_grouped=_is_grouped(node) and not is_depthwise,
-        pads=any(padding),
+        pads=any(padding) or node.args[0].target == PAD,
     )
 
 

@@ -8,7 +8,7 @@ stem does it. With ``p`` the pixel and ``g`` one grey level for all channels::
 The first term is a scale on the weights. The second is a constant, carried by the alpha channel, which is 255 in
 every opaque bitmap and so ``255 - g`` after the subtraction: a plain bias would be wrong at the borders, where
 the convolution pads with zeros and the normalized image is padded too. A zero is the grey level for colour and
-alpha alike, so the padding stays exact.
+alpha alike, so the padding stays exact, however many zeros are on each side.
 """
 
 from __future__ import annotations
@@ -124,15 +124,9 @@ def _fold_input(model: nn.Module, contract: InputContract) -> None:
 
 
 def _convolution(like: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
-    made = nn.Conv2d(
-        weight.shape[1] * like.groups,
-        weight.shape[0],
-        like.kernel_size,  # type: ignore[arg-type]
-        like.stride,  # type: ignore[arg-type]
-        like.padding,  # type: ignore[arg-type]
-        like.dilation,  # type: ignore[arg-type]
-        like.groups,
-    )
+    """A copy with other values, which pads as the original does: that may be a class of its own."""
+    made = deepcopy(like)
+    made.in_channels = weight.shape[1] * like.groups
     made.weight = nn.Parameter(weight.detach().float())
     made.bias = nn.Parameter(bias.detach().float())
     return made

@@ -25,7 +25,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..errors import ConversionError
-from ..program import ACTIVATIONS, CLAMP, WEIGHTED, InputContract, attribute, module_path
+from ..program import ACTIVATIONS, CLAMP, PAD, WEIGHTED, InputContract, attribute, module_path, unpadded
 from . import ranges
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
                 if node.target == torch.ops.aten.sub.Tensor:
                     node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
             annotated: GraphModule = super().annotate(model)
+            _quantize_before_padding(annotated, activation)
             left_out = _in_float(annotated, settings.float_layers)
             for node in left_out:
                 node.meta.pop(Q_ANNOTATION_KEY, None)
@@ -140,6 +141,20 @@ def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
             return annotated
 
     return Quantizer().set_global(QuantizationConfig(activation, activation, weight, None, is_qat))
+
+
+def _quantize_before_padding(graph: GraphModule, activation: Any) -> None:
+    """Zeros around a map are the zero point, exactly, so the map is quantized before them and not once more behind."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    for node in graph.graph.nodes:
+        annotation = node.meta.get(Q_ANNOTATION_KEY)
+        if node.target in WEIGHTED and node.args[0].target == PAD and annotation is not None:
+            annotation.input_qspec_map.pop(node.args[0], None)
+            node.args[0].meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+                input_qspec_map={unpadded(node): activation}, _annotated=True
+            )
 
 
 def _activation_spec(is_qat: bool) -> Any:
@@ -292,7 +307,8 @@ def _round_biases(module: GraphModule) -> None:
     for node in module.graph.nodes:
         if node.target not in WEIGHTED or len(node.args) < 3:
             continue
-        source, weight, bias = node.args[:3]
+        source: Any = unpadded(node)
+        weight, bias = node.args[1:3]
         if bias is None or "dequantize" not in str(source.target) or "dequantize" not in str(weight.target):
             continue
         step = weight.args[1]
@@ -318,7 +334,7 @@ def pairs(quantized: GraphModule) -> list[tuple[str, str]]:
             if len(last.users) != 1:
                 break
             last = next(iter(last.users))
-            if last.target not in (*ACTIVATIONS, *WEIGHTED) and "quantize_per_tensor" not in str(last.target):
+            if last.target not in (*ACTIVATIONS, *WEIGHTED, PAD) and "quantize_per_tensor" not in str(last.target):
                 break
         if last is not node and last.target in WEIGHTED:
             found.append((module_path(node), module_path(last)))

@@ -1,9 +1,11 @@
-"""Weights of a checkpoint into a model; nothing in the file is ever executed."""
+"""Weights of a checkpoint into a model; nothing in the file is ever executed.
+
+What differs between projects is in `layouts.py`, and for Keras in `keras_h5.py`.
+"""
 
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from pathlib import Path
 
@@ -12,21 +14,26 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..reading import MAX_CHECKPOINT_BYTES, plain_size, shown
+from . import keras_h5, layouts
 
 
 def load_into(model: nn.Module, path: Path) -> None:
     """Load a checkpoint strictly into `model`.
 
-    Accepts torchvision's and timm's key layout of MobileNetV2, with or without a ``module.`` prefix or a wrapping
-    ``state_dict`` / ``model`` entry.
+    Accepts torchvision's, timm's and efficientnet-lite-pytorch's keys, with or without a ``module.`` prefix or a wrapping
+    ``state_dict`` / ``model`` entry, and Keras's ``.h5``.
 
     Raises:
         WeightsError: naming the first key that does not fit, both shapes and the likely cause.
     """
     wanted = model.state_dict()
-    state = _normalize(_read(path))
-    if "conv_stem.weight" in state:
-        state = _from_timm(state)
+    if path.suffix in keras_h5.SUFFIXES:
+        state = _of_keras(model, path)
+    else:
+        state = _normalize(_read(path))
+        if (layout := layouts.layout_of(state)) is not None:
+            _check_padding(model, layout.padding, path)
+            state = layouts.renamed(state, layout)
     for key in sorted(state.keys() - wanted.keys()):
         raise WeightsError(
             f"'{path}' has the key '{shown(key)}', which the model does not. Is it another architecture?"
@@ -59,10 +66,16 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     return is_plain and not tensor.is_quantized and not tensor.is_complex()
 
 
+def _check_size(path: Path) -> int:
+    """Bytes of a plain file; a WeightsError where they are too many."""
+    if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
+        raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
+    return size
+
+
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
-            raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
+        size = _check_size(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -110,37 +123,30 @@ def _normalize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _from_timm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """timm's names (stages of blocks) to torchvision's (one flat list of blocks)."""
-    blocks = sorted({tuple(map(int, m.groups())) for k in state if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", k))})
-    number = {f"blocks.{s}.{b}.": f"features.{i}.conv." for i, (s, b) in enumerate(blocks, 1)}
-    head = f"features.{len(blocks) + 1}."
-    renamed = {}
-    for key, value in state.items():
-        target = key
-        for old, new in (("conv_stem.", "features.0.0."), ("bn1.", "features.0.1.")):
-            target = new + key.removeprefix(old) if key.startswith(old) else target
-        for old, new in (
-            ("conv_head.", head + "0."),
-            ("bn2.", head + "1."),
-            ("classifier.", "classifier.1."),
-        ):
-            target = new + key.removeprefix(old) if key.startswith(old) else target
-        if (block := re.match(r"blocks\.\d+\.\d+\.", key)) is not None:
-            parts = _timm_parts(f"{block.group()}conv_pwl.weight" in state)
-            layer, _, rest = key.removeprefix(block.group()).partition(".")
-            target = f"{number[block.group()]}{parts.get(layer, layer)}.{rest}"
-        renamed[target] = value
-    return renamed
+def _of_keras(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    _check_padding(model, "tensorflow", path)
+    try:
+        _check_size(path)
+        return keras_h5.read(path, model)
+    except WeightsError:
+        raise
+    except Exception as error:  # HDF5 has errors of many types
+        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(error, 500)}") from error
 
 
-def _timm_parts(expands: bool) -> dict[str, str]:
-    if expands:
-        return {"conv_pw": "0.0", "bn1": "0.1", "conv_dw": "1.0", "bn2": "1.1", "conv_pwl": "2", "bn3": "3"}
-    return {"conv_dw": "0.0", "bn1": "0.1", "conv_pw": "1", "bn2": "2"}
+def _check_padding(model: nn.Module, padding: str | None, path: Path) -> None:
+    """Raise a WeightsError where a checkpoint's networks pad in another way than the model."""
+    if padding is not None and getattr(model, "padding", padding) != padding:
+        raise WeightsError(
+            f"'{path}' is of a network with TensorFlow's padding, which the model does not have: its answers would be "
+            f'others. Set model.padding = "{padding}".'
+        )
 
 
 def _likely_cause(key: str, shape: tuple[int, ...]) -> str:
     if key.startswith("classifier."):
         return f"The checkpoint has {shape[0]} classes: use data with as many, or train the classifier anew."
-    return "The checkpoint has another width: set model.width to the one it was trained with."
+    return (
+        "The checkpoint has another width, or is of another variant: set model.width and model.name to those that it was "
+        "trained with."
+    )
