@@ -128,6 +128,34 @@ def drop_undone_transposes(graph: Any) -> None:
             graph.xnodes.remove(makers.pop(first.output_id))
 
 
+def pad_in_convolutions(graph: Any) -> None:
+    """Put zeros around a map, of an operation of an ``XNNGraph`` of their own, into the convolutions that read it.
+
+    XNNPACK's convolutions pad each side by its own number, with the zero point where they are quantized.
+    """
+    makers = {node.xnode_union.output_id: node for node in graph.xnodes}
+    for node in graph.xnodes:
+        convolution = node.xnode_union
+        if type(convolution).__name__ not in ("XNNConv2d", "XNNDepthwiseConv2d"):
+            continue
+        maker = makers.get(convolution.input1_id)
+        pad = None if maker is None else maker.xnode_union
+        if type(pad).__name__ != "XNNStaticConstantPad" or pad.padding_value != 0:
+            continue
+        (first, top, left, last), (*ends, bottom, right, end) = pad.pre_paddings, pad.post_paddings
+        if any((first, last, *ends, end)):
+            continue
+        convolution.padding_top += top
+        convolution.padding_left += left
+        convolution.padding_bottom += bottom
+        convolution.padding_right += right
+        convolution.input1_id = pad.input_id
+    for node in [n for n in graph.xnodes if type(n.xnode_union).__name__ == "XNNStaticConstantPad"]:
+        value = node.xnode_union.output_id
+        if value not in graph.output_ids and not any(_reads(n.xnode_union, value) for n in graph.xnodes):
+            graph.xnodes.remove(node)
+
+
 def _is_transpose(node: Any) -> bool:
     return type(node.xnode_union).__name__ == "XNNStaticTranspose"
 

@@ -28,10 +28,11 @@ LEFT_OUT = ("common::int_op_canonicalization", "common::distributive_quantized_b
 _SOFTMAX = "softmax_of_logits"
 _NAMESPACE = uuid.UUID("6b1f3f3e-6a0b-5f0c-9a53-0d8f3c1b7a10")
 _PACK_PASS = "twinkeel::pack_weights"
+_PAD_PASS = "twinkeel::pad_in_convolutions"
 
 
 def pass_pipeline() -> Any:
-    """coremltools' default passes without two.
+    """coremltools' default passes without two, and one that lets convolutions pad each side by themselves.
 
     `common::int_op_canonicalization` of coremltools 9.0 turns ``dequantize(s1) -> reshape -> quantize(s2)`` into a
     bare reshape without comparing the scales, and so multiplies the values by s1 / s2. Can be taken in again when it
@@ -45,6 +46,8 @@ def pass_pipeline() -> Any:
 
     pipeline = coremltools.PassPipeline.DEFAULT
     pipeline.remove_passes(LEFT_OUT)
+    _register_pad_pass()
+    pipeline.insert_pass(0, _PAD_PASS)
     return pipeline
 
 
@@ -245,6 +248,42 @@ def _register_pack_pass() -> None:
 
         def apply(self, prog: Any) -> None:
             _pack(prog.functions["main"], self.weights, self.minimum_ios)
+
+
+def _register_pad_pass() -> None:
+    """Make coremltools know the pass that puts zeros into the convolutions that read them; once a process."""
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, register_pass
+
+    if _PAD_PASS in PASS_REGISTRY:
+        return
+
+    @register_pass(namespace="twinkeel")
+    class pad_in_convolutions(AbstractGraphPass):  # type: ignore[misc]  # the class's name is the pass's
+        def apply(self, prog: Any) -> None:
+            for op in list(prog.functions["main"].operations):
+                if op.op_type == "conv" and op.x.op is not None and op.x.op.op_type == "pad":
+                    _pad_in(op, op.x.op)
+
+
+def _pad_in(convolution: Any, pad: Any) -> None:
+    """pad -> conv  ==>  conv with padding for each side, where zeros are put around the map and nowhere else."""
+    from coremltools.converters.mil.mil import Builder
+
+    amounts = pad.pad.val.tolist()
+    is_zero = pad.mode.val == "constant" and float(pad.constant_val.val) == 0.0
+    if not is_zero or any(amounts[:-4]) or convolution.pad_type.val not in ("valid", "custom"):
+        return
+    own = convolution.pad.val.tolist() if convolution.pad_type.val == "custom" else [0] * 4
+    given = {name: value for name, value in convolution.inputs.items() if value is not None}
+    sides = [zeros + more for zeros, more in zip(amounts[-4:], own, strict=True)]
+    block, result = convolution.enclosing_block, convolution.outputs[0]
+    with block:
+        made = Builder.conv(
+            **{**given, "x": pad.x, "pad_type": "custom", "pad": sides}, before_op=convolution, name=f"{result.name}_padded"
+        )
+    block.replace_uses_of_var_after_op(anchor_op=convolution, old_var=result, new_var=made)
+    block.remove_ops([convolution, *([pad] if len(pad.outputs[0].child_ops) == 1 else [])])
 
 
 def _pack(block: Any, weights: Mapping[str, PackedWeight], minimum_ios: int) -> None:
