@@ -5,32 +5,36 @@ first convolution of the file is the first of the model, and so on; every shape 
 configuration, it must say the same as the model: strides, epsilon, activations. Preprocessing in front (a rescaling) is
 left to `[data] mean` and `std`; a softmax behind is left out, for artifacts give logits.
 
-Sources: `keras/src/legacy/saving/legacy_h5_format.py` for the layout, the documentation of Keras's layers for the shapes.
-h5py reads arrays and text; nothing in such a file is code to it. What leads out of the file (external links, external
-storage, virtual datasets) is refused, and so is what would unpack to more than the file.
+The shapes are those in the documentation of Keras's layers. Nothing in such a file is code to h5py, but it is read in a
+process of its own all the same: see `h5_arrays.py`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import WeightsError
-from ..reading import MAX_JSON_BYTES, parse_json, shown
-
-if TYPE_CHECKING:
-    import h5py
+from ..reading import parse_json, read_json, shown
+from . import h5_arrays
 
 SUFFIXES = (".h5", ".hdf5", ".keras")
-MAX_ARRAYS = 20_000
-"""EfficientNet-Lite4 has 520."""
+_SECONDS = 120
+_ROOM = 4 * 2**30
+"""Bytes of addresses for the libraries of the process that reads."""
 
 _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Conv2d": {"weight": ("kernel", "depthwise_kernel"), "bias": ("bias",)},
@@ -58,7 +62,7 @@ class _Layer:
     """A layer with arrays, by their names without scope and number."""
 
     name: str
-    arrays: dict[str, h5py.Dataset] = field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,22 +82,19 @@ def read(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     """
     if path.suffix == ".keras":
         raise WeightsError(f"'{path}' is an archive of Keras 3. Save the model as HDF5: model.save('weights.h5').")
-    try:
-        import h5py
-    except ImportError as error:
-        raise WeightsError(f"'{path}' is Keras's HDF5, which h5py reads: pip install 'twinkeel[keras]'") from error
-    with h5py.File(path, "r") as file:
-        layers, configs = _layers(file, path)
-        modules = [(name, m) for name, m in model.named_modules() if _kind(m) in _VARIABLES]
-        _check_order(modules, layers, path)
-        for config in configs:
-            _check_config(config, path)
-        state: dict[str, torch.Tensor] = {}
-        for (name, module), layer in zip(modules, layers, strict=True):
-            _check_module(name, module, layer, path)
-            state |= _tensors(name, module, layer, path)
-        _check_activations(model, configs, path)
-        return state
+    if importlib.util.find_spec("h5py") is None:
+        raise WeightsError(f"'{path}' is Keras's HDF5, which h5py reads: pip install 'twinkeel[keras]'")
+    layers, configs = _layers(path)
+    modules = [(name, m) for name, m in model.named_modules() if _kind(m) in _VARIABLES]
+    _check_order(modules, layers, path)
+    for config in configs:
+        _check_config(config, path)
+    state: dict[str, torch.Tensor] = {}
+    for (name, module), layer in zip(modules, layers, strict=True):
+        _check_module(name, module, layer, path)
+        state |= _tensors(name, module, layer, path)
+    _check_activations(model, configs, path)
+    return state
 
 
 def _kind(module: nn.Module) -> str:
@@ -116,65 +117,74 @@ def _check_order(modules: Sequence[tuple[str, nn.Module]], layers: Sequence[_Lay
         )
 
 
-def _layers(file: h5py.File, path: Path) -> tuple[list[_Layer], list[Mapping[str, Any]]]:
+def _layers(path: Path) -> tuple[list[_Layer], list[Mapping[str, Any]]]:
     """The layers with arrays in the order of the network, and the configurations of all, where the file holds them."""
-    root = _group(file, "model_weights", path) if "model_weights" in file else file
-    names = _texts(root, "layer_names", path)
-    if not names:
-        raise WeightsError(
-            f"'{path}' names no layers: it is not the HDF5 of a whole Keras model. Save it by model.save('weights.h5')."
-        )
+    with tempfile.TemporaryDirectory() as name:
+        _read_apart(path, Path(name))
+        described = read_json(Path(name) / "layers.json")
+        with np.load(Path(name) / "arrays.npz") as arrays:
+            values = [arrays[str(number)] for number in range(len(described["arrays"]))]
     found: dict[str, _Layer] = {}
-    is_flat, number, total = True, 0, 0
-    for group_name in names:
-        group = _group(root, group_name, path)
-        inside = set()
-        for weight_name in _texts(group, "weight_names", path):
-            dataset = _dataset(group, weight_name, path)
-            *scopes, variable = weight_name.split("/")
-            owner, variable = (scopes[-1] if scopes else group_name), variable.partition(":")[0]
-            inside.add(owner)
-            arrays = found.setdefault(owner, _Layer(owner)).arrays
-            if variable in arrays:
-                raise WeightsError(f"'{path}': '{shown(weight_name)}' occurs twice. Is it one network alone?")
-            arrays[variable] = dataset
-            number, total = number + 1, total + math.prod(dataset.shape) * dataset.dtype.itemsize
-            if number > MAX_ARRAYS:
-                raise WeightsError(f"'{path}' has more than {MAX_ARRAYS:,} arrays")
-        is_flat &= len(inside) <= 1
-    size = path.stat().st_size
-    if total > size:
-        raise WeightsError(
-            f"'{path}' has {size:,} bytes and would unpack to {total:,}, which Keras's files do not: it is damaged, or "
-            "made to fill the memory."
-        )
-    configs = list(_configs(file, path))
-    if not configs and not is_flat:
-        raise WeightsError(
-            f"'{path}' holds weights of a network inside another without saying their order. Save the whole model: "
-            "model.save('weights.h5')."
-        )
-    if not configs:
+    inside: dict[str, set[str]] = {}
+    for (group, owner, variable), value in zip(described["arrays"], values, strict=True):
+        layer = found.setdefault(owner, _Layer(owner))
+        if variable in layer.arrays:
+            raise WeightsError(f"'{path}': '{shown(owner)}/{shown(variable)}' occurs twice. Is it one network alone?")
+        layer.arrays[variable] = value
+        inside.setdefault(group, set()).add(owner)
+    if described["config"] is None:
+        if any(len(owners) > 1 for owners in inside.values()):
+            raise WeightsError(
+                f"'{path}' holds weights of a network inside another without saying their order. Save the whole model: "
+                "model.save('weights.h5')."
+            )
         return list(found.values()), []
+    configs = list(_configs(described["config"], path))
     order = {str(config["config"].get("name")): config for config in configs}
     missing = sorted(found.keys() - order.keys())
     if missing:
         raise WeightsError(
             f"'{path}': layer '{shown(missing[0])}' has arrays, but the model in the file does not have it"
         )
-    for name, layer in found.items():
-        layer.config = order[name]
-    return [found[name] for name in order if name in found], configs
+    for owner, layer in found.items():
+        layer.config = order[owner]
+    return [found[owner] for owner in order if owner in found], configs
 
 
-def _configs(file: h5py.File, path: Path) -> Iterator[Mapping[str, Any]]:
+def _read_apart(path: Path, folder: Path) -> None:
+    """What `h5_arrays` writes of the file, in a folder; a WeightsError where it says what is wrong, or does not live."""
+    size = path.stat().st_size
+
+    def limit() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + 2**20, 2 * size + 2**20))
+        resource.setrlimit(resource.RLIMIT_AS, (_ROOM + 4 * size, _ROOM + 4 * size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", h5_arrays.__name__, str(path.resolve()), str(folder)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            preexec_fn=limit if os.name == "posix" else None,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WeightsError(f"cannot read the checkpoint '{path}': it takes longer than {_SECONDS} s") from error
+    if done.returncode == h5_arrays.REFUSED:
+        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(done.stderr, 1000)}")
+    if done.returncode:
+        raise WeightsError(
+            f"cannot read the checkpoint '{path}': HDF5's library ended with {done.returncode}. Is the file whole?"
+        )
+
+
+def _configs(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
     """Of each layer, networks inside the network opened, as the file's configuration lists them."""
-    texts = _texts(file, "model_config", path)
-    if not texts:
-        return
-    if len(texts[0]) > MAX_JSON_BYTES:
-        raise WeightsError(f"'{path}': the model's configuration has {len(texts[0]):,} characters")
-    waiting = [parse_json(texts[0].encode())]
+    waiting = [parse_json(text.encode())]
     while waiting:
         config = waiting.pop(0)
         if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
@@ -195,15 +205,8 @@ def _tensors(name: str, module: nn.Module, layer: _Layer, path: Path) -> dict[st
         if variable is None:
             continue
         taken.add(variable)
-        dataset = layer.arrays[variable]
-        order = _order(module, dataset.ndim)
-        tensor = getattr(module, key)
-        shape = tuple(dataset.shape[axis] for axis in order)
-        if tensor is None or shape != tuple(tensor.shape):
-            # the caller says what the cause may be; nothing of the wrong size is read
-            state[f"{name}.{key}"] = torch.empty(shape, device="meta")
-            continue
-        state[f"{name}.{key}"] = torch.from_numpy(dataset[()].transpose(order).copy())
+        array = layer.arrays[variable]
+        state[f"{name}.{key}".removeprefix(".")] = torch.from_numpy(array.transpose(_order(module, array.ndim)).copy())
     other = sorted(layer.arrays.keys() - taken)
     if other:
         raise WeightsError(f"'{path}': layer '{shown(layer.name)}' has '{shown(other[0])}', which the model does not")
@@ -271,50 +274,3 @@ def _check_activations(model: nn.Module, configs: list[Mapping[str, Any]], path:
                 f"'{path}': layer '{shown(config.get('name'))}' is {shown(found)}, the model has {' and '.join(own)}. "
                 "Set model.activation to what it was trained with."
             )
-
-
-def _texts(owner: h5py.Group, name: str, path: Path) -> list[str]:
-    """An attribute of texts; Keras splits one that is too long for HDF5 into parts with numbers."""
-    parts = takewhile(lambda part: part in owner.attrs, (f"{name}{number}" for number in count()))
-    found: list[str] = []
-    for part in [name] if name in owner.attrs else parts:
-        value = owner.attrs[part]
-        for text in value.tolist() if hasattr(value, "tolist") else [value]:
-            if not isinstance(text, (str, bytes)):
-                raise WeightsError(f"'{path}': the attribute '{part}' is no text")
-            found.append(text.decode() if isinstance(text, bytes) else text)
-    return found
-
-
-def _member(owner: h5py.Group, name: str, path: Path) -> Any:
-    """A member by its path, every part of it in this file."""
-    import h5py
-
-    for part in name.split("/"):
-        if part in ("", ".", "..") or not isinstance(owner, h5py.Group) or part not in owner:
-            raise WeightsError(f"'{path}' names '{shown(name)}', which it does not hold. Is the file whole?")
-        if not isinstance(owner.get(part, getlink=True), h5py.HardLink):
-            raise WeightsError(f"'{path}': '{shown(name)}' is a link, maybe out of the file; it is not followed")
-        owner = owner[part]
-    return owner
-
-
-def _group(owner: h5py.Group, name: str, path: Path) -> h5py.Group:
-    import h5py
-
-    found = _member(owner, name, path)
-    if not isinstance(found, h5py.Group):
-        raise WeightsError(f"'{path}': '{shown(name)}' is no group")
-    return found
-
-
-def _dataset(owner: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    """An array of real numbers whose values are in this file."""
-    import h5py
-
-    found = _member(owner, name, path)
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind != "f" or found.shape is None:
-        raise WeightsError(f"'{path}': '{shown(name)}' is no array of real numbers")
-    if found.external or found.is_virtual:
-        raise WeightsError(f"'{path}': '{shown(name)}' has its values in another file; it is not opened")
-    return found

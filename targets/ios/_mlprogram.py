@@ -280,7 +280,9 @@ def _pad_in(convolution: Any, pad: Any) -> None:
     block, result = convolution.enclosing_block, convolution.outputs[0]
     with block:
         made = Builder.conv(
-            **{**given, "x": pad.x, "pad_type": "custom", "pad": sides}, before_op=convolution, name=f"{result.name}_padded"
+            **{**given, "x": pad.x, "pad_type": "custom", "pad": sides},
+            before_op=convolution,
+            name=f"{result.name}_padded",
         )
     block.replace_uses_of_var_after_op(anchor_op=convolution, old_var=result, new_var=made)
     block.remove_ops([convolution, *([pad] if len(pad.outputs[0].child_ops) == 1 else [])])
