@@ -22,7 +22,7 @@ WIDTH = 0.2
 """Of the fixed weights."""
 
 LONGEST_FIRST = (
-    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_ios", "test_drift", "test_android",
+    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_ios", "test_drift", "test_android", "test_padding",
     "test_faults", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
     "test_trust", "test_sensitivity", "test_stages", "test_folders",
 )  # fmt: skip
@@ -129,6 +129,29 @@ def shallow_program(make_program, shallow_model):
     What converters take grows with the number of layers; what is asked of each kind of layer is asked of this program.
     """
     return make_program(shallow_model(), 32)
+
+
+@pytest.fixture(scope="session")
+def padded_model():
+    """Make an EfficientNet-Lite of four blocks, for ten classes, random weights, that pads as TensorFlow does."""
+    import torch
+    from twinkeel.model import efficientnet_lite
+
+    stages = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 32, 1, 2, 5))
+
+    def make():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(efficientnet_lite, "STAGES", tuple(efficientnet_lite.Stage(*stage) for stage in stages))
+            torch.manual_seed(0)
+            return efficientnet_lite.create(10, 0.35)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def padded_program(make_program, padded_model):
+    """The program of such a network at 40 pixels, where every convolution with a stride of 2 pads one side more."""
+    return make_program(padded_model(), 40)
 
 
 @dataclass(frozen=True)

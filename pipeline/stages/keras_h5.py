@@ -215,7 +215,7 @@ def _tensors(name: str, module: nn.Module, layer: _Layer, path: Path) -> dict[st
 
 def _order(module: nn.Module, rank: int) -> tuple[int, ...]:
     """Where each of torch's dimensions is in Keras's array."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d) and rank == 4:
         # (H, W, in, out); depthwise (H, W, channels, 1)
         return (2, 3, 0, 1) if module.groups > 1 else (3, 2, 0, 1)
     return tuple(reversed(range(rank)))

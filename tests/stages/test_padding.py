@@ -1,0 +1,206 @@
+"""Zeros that are more on one side than on the other, from folding to int8: exact everywhere, the zero point in int8."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from twinkeel.pipeline.cli import common
+from twinkeel.pipeline.data import sets as data
+from twinkeel.pipeline.parity import limits as parity
+from twinkeel.pipeline.parity import sensitivity
+from twinkeel.pipeline.program.evaluation import evaluate, evaluate_quantized
+from twinkeel.pipeline.program.graph import PAD, WEIGHTED, module_path, unpadded
+from twinkeel.pipeline.program.layers import owners, watch
+from twinkeel.pipeline.stages import equalize, layerwise, quantize
+
+PADDED = ("features.0.0", "features.2.conv.1.0", "features.4.conv.1.0")
+"""Of the fixture: a stem, a depthwise convolution of three taps, one of five."""
+INT8 = ("android/litert", "android/executorch", "android/onnx", "ios/coreml", "ios/executorch_coreml")
+
+
+def noise(count, resolution=40, seed=1):
+    return data.rgba(np.random.default_rng(seed).integers(0, 256, (count, resolution, resolution, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Noise, and images with bright and dark borders, where a wrong padding shows most."""
+    found = noise(6)
+    found[1, :, -3:, :3], found[2, -3:, :, :3], found[3, :2, :, :3], found[4, ..., :3] = 255, 0, 255, 255
+    return found
+
+
+def test_the_fixture_pads_unevenly(padded_program):
+    nodes = [n for n in padded_program.quantized.graph.nodes if n.target == PAD]
+    zeros = [tuple(n.args[1]) for n in nodes]
+    assert zeros == [(0, 1, 0, 1), (0, 1, 0, 1), (1, 2, 1, 2)]
+    readers = [module_path(next(iter(n.users))).removeprefix("model.") for n in nodes]
+    assert tuple(readers) == PADDED
+
+
+def test_the_folded_stem_is_exact_at_every_border(padded_program, images):
+    program = padded_program
+    wanted, found = evaluate(program.original, images), evaluate(program.folded, images)
+    assert parity.snr_db(wanted, found) > 100
+    values = {}
+
+    def keep(name):
+        return lambda _, __, output: values.__setitem__(name, output)
+
+    first = program.original.model.features[0], program.folded.model.features[0]
+    hooks = [module.register_forward_hook(keep(name)) for name, module in zip("ab", first, strict=True)]
+    evaluate(program.original, images[:5], 5), evaluate(program.folded, images[:5], 5)
+    for hook in hooks:
+        hook.remove()
+    apart = (values["a"] - values["b"]).abs()
+    for place in (apart[..., 0], apart[..., -1], apart[..., 0, :], apart[..., -1, :]):
+        assert place.max() < 1e-4, place.max()
+
+
+def test_equalization_changes_no_answer(padded_program, images):
+    made = equalize.equalize(padded_program.folded, images)
+    assert made.gains_db
+    assert parity.snr_db(evaluate(padded_program.folded, images), evaluate(made.module, images)) > 100
+
+
+def test_zeros_are_bounded_as_values_that_a_channel_can_have(padded_program):
+    """Interval arithmetic must let a tap read a zero where the channel itself never is one."""
+    graph = equalize.export(padded_program.folded, noise(1))
+    layers, _ = equalize._analyse(graph)
+    assert {layer.name.removeprefix("model.") for layer in layers.values() if layer.pads} >= set(PADDED)
+
+
+def test_a_map_is_quantized_once_and_before_its_zeros(padded_program):
+    graph = padded_program.quantized.graph
+    for node in [n for n in graph.nodes if n.target == PAD]:
+        (reader,) = node.users
+        assert reader.target in WEIGHTED and "dequantize" in str(reader.args[1].target)
+        assert ".dequantize_per_tensor" in str(unpadded(reader).target)
+    # the pixels are quantized before and after the transpose; each other layer's output once
+    kinds = [kind for _, kind in owners(padded_program.quantized).values()]
+    assert kinds.count("tensor") == 3
+
+
+def test_biases_behind_zeros_are_on_their_grid(padded_program):
+    module = padded_program.quantized
+    state = dict(module.named_parameters()) | dict(module.named_buffers())
+    for node in [n for n in module.graph.nodes if n.target in WEIGHTED]:
+        scale = unpadded(node).args[1] * state[str(node.args[1].args[1].target)].double()
+        steps = state[str(node.args[2].target)].double() / scale
+        assert (steps - steps.round()).abs().max() < 1e-2, module_path(node)
+
+
+@pytest.mark.parametrize("key", ["int8-xnnpack", "int8-onnxruntime"])
+def test_integer_arithmetic_puts_the_zero_point(key, padded_program, images):
+    wanted = evaluate_quantized(padded_program.quantized, images)
+    apart = parity.steps(wanted, padded_program.logits(key, images), padded_program.output_scale)
+    assert apart.max() <= 2 and (apart == 0).mean() > 0.8, f"{(apart == 0).mean():.3f} equal, {apart.max()} steps"
+
+
+def test_each_layer_is_recorded_once(padded_program, images):
+    _, recording = watch(padded_program, "int8-xnnpack", images[:1])
+    assert [layer.name for layer in recording.layers if layer.name in PADDED] == list(PADDED)
+    assert len(recording.layers) == 16
+
+
+def test_least_squares_see_the_inputs_with_their_zeros(padded_program, images):
+    """Inputs times weights, as reconstruction has them, are what the convolution gives."""
+    seen = {}
+
+    def note(node, x, weight, bias):
+        path = module_path(node).removeprefix("model.")
+        if path in PADDED:
+            inputs = layerwise._inputs(node, x, weight)
+            rows = weight.double().reshape(len(inputs), -1, inputs.shape[2])
+            product = (inputs @ rows.transpose(1, 2)).permute(1, 0, 2).reshape(inputs.shape[1], -1)
+            wanted = layerwise._sampled(layerwise._apply(node, x, weight, bias)) - bias
+            seen[path] = float((product - wanted).abs().max() / wanted.abs().max())
+        return weight, bias
+
+    layerwise._walk(equalize.export(padded_program.folded, images[:1]), images, note)
+    assert seen.keys() == set(PADDED)
+    assert max(seen.values()) < 1e-4, seen
+
+
+def test_reconstruction_behind_zeros_loses_nothing(padded_program):
+    calibration, other = noise(8), noise(16, seed=2)
+    program = padded_program
+    wanted = evaluate(program.folded, other)
+    plain = parity.snr_db(wanted, evaluate_quantized(program.quantized, other))
+    made = layerwise.reconstruct(program.folded, program.folded, program.quantized, calibration)
+    settings = quantize.Settings(weight_scales=made.weight_scales)
+    again = quantize.quantize(made.module, calibration, program.contract, settings)
+    better = parity.snr_db(wanted, evaluate_quantized(again.module, other))
+    assert better > plain - 1, f"{plain:.1f} dB, reconstructed {better:.1f} dB"
+
+
+def test_sensitivity_knows_layers_behind_zeros(padded_program, images):
+    found = sensitivity.measure(padded_program, images, lambda *_: None)
+    assert set(PADDED) <= {layer.name for layer in found.layers}
+
+
+@pytest.mark.parametrize("name", INT8)
+@pytest.mark.parametrize(
+    "kept", [(), ("model.features.0.0",), ("model.features.2.conv.1.0", "model.features.2.conv.0.0")]
+)
+def test_every_runtime_computes_the_int8_reference(name, kept, padded_program, images, tmp_path):
+    target, program = common.targets()[name], padded_program
+    if kept:
+        settings = quantize.Settings(float_layers=frozenset(kept))
+        made = quantize.quantize(program.folded, noise(4), program.contract, settings)
+        program = dataclasses.replace(
+            program, quantized=made.module, quantized_unfolded=made.unfolded, output_scale=made.output_scale
+        )
+    path = target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")
+    loaded, operators = target.load(path), target.operators(path)
+    found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
+    apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)
+    least = 0.7 if kept or name == "android/onnx" else 1.0  # sums of layers in float, and means in float, are rounded
+    assert (apart == 0).mean() >= least and apart.max() <= 2, f"{(apart == 0).mean():.3f} equal, {apart.max()} steps"
+    assert not [op for op in operators if "pad" in op.lower()], operators
+    assert operators.get("delegate", 1) == 1 and operators.get("TRANSPOSE", 0) == 0, operators
+    assert len(target.trace(path)(images[:1])) == 16
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_every_runtime_computes_the_float_reference(name, padded_program, images, tmp_path):
+    target, program = common.targets()[name], padded_program
+    precision = target.PRECISIONS[0]
+    path = target.build(program, precision, tmp_path / f"x{target.SUFFIX}")
+    operators = target.operators(path)
+    found = np.concatenate([target.load(path).run(image[None]) for image in images])
+    snr = parity.snr_db(program.logits(target.REFERENCES[precision], images), found)
+    assert snr > (60 if precision == "fp16" else 100), snr
+    assert not [op for op in operators if "pad" in op.lower()], operators
+    assert operators.get("delegate", 1) == 1, operators
+
+
+@pytest.mark.parametrize("resolution", [44, 36])
+def test_odd_maps_are_padded_evenly_by_the_convolution_itself(resolution, padded_model, make_program, tmp_path):
+    program, images = make_program(padded_model(), resolution), noise(4, resolution)
+    zeros = [tuple(n.args[1]) for n in program.quantized.graph.nodes if n.target == PAD]
+    assert len(zeros) < 3
+    assert parity.snr_db(evaluate(program.original, images), evaluate(program.folded, images)) > 100
+    for name in ("android/litert", "android/executorch"):
+        target = common.targets()[name]
+        run = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")).run
+        found = np.concatenate([run(image[None]) for image in images])
+        assert np.array_equal(program.logits("int8-xnnpack", images), found), name
+
+
+def test_training_under_quantization_keeps_the_zeros(padded_program):
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+
+    batch = torch.export.Dim("batch", min=2)
+    example = torch.from_numpy(noise(2))
+    graph = torch.export.export(padded_program.folded, (example,), dynamic_shapes=({0: batch},)).module()
+    with quantize.relu6_is_fused():
+        prepared = prepare_qat_pt2e(graph, quantize.quantizer(quantize.Settings(), is_qat=True))
+    pads = [n for n in prepared.graph.nodes if n.target == PAD]
+    assert len(pads) == 3
+    for node in pads:
+        assert "activation_post_process" in str(node.args[0].target)
+        assert next(iter(node.users)).target in WEIGHTED
