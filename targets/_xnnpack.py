@@ -139,7 +139,7 @@ def pad_in_convolutions(graph: Any) -> None:
         if type(convolution).__name__ not in ("XNNConv2d", "XNNDepthwiseConv2d"):
             continue
         maker = makers.get(convolution.input1_id)
-        pad = None if maker is None else maker.xnode_union
+        pad: Any = None if maker is None else maker.xnode_union
         if type(pad).__name__ != "XNNStaticConstantPad" or pad.padding_value != 0:
             continue
         (first, top, left, last), (*ends, bottom, right, end) = pad.pre_paddings, pad.post_paddings
