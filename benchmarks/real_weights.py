@@ -128,7 +128,7 @@ def artifacts(program: Program, pixels: NDArray[np.uint8], repeat: int = 30) -> 
                 path = target.build(program, precision, Path(name) / f"{stem}{target.SUFFIX}")
                 run = target.load(path).run
                 found = np.concatenate([run(image[None]) for image in pixels])
-                reference = program.logits(target.REFERENCES[precision], pixels)
+                reference = program.outputs(target.REFERENCES[precision], pixels)
                 row = {
                     "target": target.NAME,
                     "precision": precision,

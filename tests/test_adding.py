@@ -173,7 +173,7 @@ def test_a_task(dropped, tmp_path):
         {
             "model": {"name": "tiny", "task": "halves"},
             "train": {"epochs": 20},
-            "targets": {"android/onnx": ["fp32", "int8"], "ios/coreml": ["fp32", "w8"]},
+            "targets": {"android/litert": ["fp32", "int8"], "android/onnx": ["fp32"], "ios/coreml": ["fp32", "w8"]},
             "limit": [
                 {"leg": "lower", "precision": "fp32", "metric": "hits_lost", "value": 0.01},
                 {"leg": "quantize", "precision": "int8", "metric": "snr_db", "value": 0, "reason": "hardly trained"},
@@ -184,7 +184,7 @@ def test_a_task(dropped, tmp_path):
     say = lambda line, *_: lines.append(line)  # noqa: E731
     out, targets = tmp_path / "out", common.targets()
     asked = order.checked(
-        config, targets, common.kits(), common.architecture(config), common.PLATFORMS, out, page.render, say
+        config, targets, common.kits(), architectures.architecture(config), common.PLATFORMS, out, page.render, say
     )
     built = runner.build(asked, None, say, Here())
     assert all(result.is_verified for result in built.results), [terminal.failures(r) for r in built.results]

@@ -7,10 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from twinkeel.pipeline import data
 from twinkeel.pipeline.cli import common
-from twinkeel.pipeline.data import sets as data
-from twinkeel.pipeline.parity import limits as parity
-from twinkeel.pipeline.parity import sensitivity
+from twinkeel.pipeline.parity import metrics, sensitivity
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_quantized
 from twinkeel.pipeline.program.graph import PAD, WEIGHTED, module_path, unpadded
 from twinkeel.pipeline.program.layers import owners, watch
@@ -44,7 +43,7 @@ def test_the_fixture_pads_unevenly(padded_program):
 def test_the_folded_stem_is_exact_at_every_border(padded_program, images):
     program = padded_program
     wanted, found = evaluate(program.original, images), evaluate(program.folded, images)
-    assert parity.snr_db(wanted, found) > 100
+    assert metrics.snr_db(wanted, found) > 100
     values = {}
 
     def keep(name):
@@ -63,7 +62,7 @@ def test_the_folded_stem_is_exact_at_every_border(padded_program, images):
 def test_equalization_changes_no_answer(padded_program, images):
     made = equalize.equalize(padded_program.folded, images)
     assert made.gains_db
-    assert parity.snr_db(evaluate(padded_program.folded, images), evaluate(made.module, images)) > 100
+    assert metrics.snr_db(evaluate(padded_program.folded, images), evaluate(made.module, images)) > 100
 
 
 def test_zeros_are_bounded_as_values_that_a_channel_can_have(padded_program):
@@ -96,7 +95,7 @@ def test_biases_behind_zeros_are_on_their_grid(padded_program):
 @pytest.mark.parametrize("key", ["int8-xnnpack", "int8-onnxruntime"])
 def test_integer_arithmetic_puts_the_zero_point(key, padded_program, images):
     wanted = evaluate_quantized(padded_program.quantized, images)
-    apart = parity.steps(wanted, padded_program.logits(key, images), padded_program.output_scale)
+    apart = metrics.steps(wanted, padded_program.outputs(key, images), padded_program.output_scale)
     assert apart.max() <= 2 and (apart == 0).mean() > 0.8, f"{(apart == 0).mean():.3f} equal, {apart.max()} steps"
 
 
@@ -129,11 +128,11 @@ def test_reconstruction_behind_zeros_loses_nothing(padded_program):
     calibration, other = noise(8), noise(16, seed=2)
     program = padded_program
     wanted = evaluate(program.folded, other)
-    plain = parity.snr_db(wanted, evaluate_quantized(program.quantized, other))
+    plain = metrics.snr_db(wanted, evaluate_quantized(program.quantized, other))
     made = layerwise.reconstruct(program.folded, program.folded, program.quantized, calibration)
     settings = quantize.Settings(weight_scales=made.weight_scales)
     again = quantize.quantize(made.module, calibration, program.contract, settings)
-    better = parity.snr_db(wanted, evaluate_quantized(again.module, other))
+    better = metrics.snr_db(wanted, evaluate_quantized(again.module, other))
     assert better > plain - 1, f"{plain:.1f} dB, reconstructed {better:.1f} dB"
 
 
@@ -157,7 +156,7 @@ def test_every_runtime_computes_the_int8_reference(name, kept, padded_program, i
     path = target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")
     loaded, operators = target.load(path), target.operators(path)
     found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
-    apart = parity.steps(program.logits(target.REFERENCES["int8"], images), found, program.output_scale)
+    apart = metrics.steps(program.outputs(target.REFERENCES["int8"], images), found, program.output_scale)
     least = 0.7 if kept or name == "android/onnx" else 1.0  # sums of layers in float, and means in float, are rounded
     assert (apart == 0).mean() >= least and apart.max() <= 2, f"{(apart == 0).mean():.3f} equal, {apart.max()} steps"
     assert not [op for op in operators if "pad" in op.lower()], operators
@@ -172,7 +171,7 @@ def test_every_runtime_computes_the_float_reference(name, padded_program, images
     path = target.build(program, precision, tmp_path / f"x{target.SUFFIX}")
     operators = target.operators(path)
     found = np.concatenate([target.load(path).run(image[None]) for image in images])
-    snr = parity.snr_db(program.logits(target.REFERENCES[precision], images), found)
+    snr = metrics.snr_db(program.outputs(target.REFERENCES[precision], images), found)
     assert snr > (60 if precision == "fp16" else 100), snr
     assert not [op for op in operators if "pad" in op.lower()], operators
     assert operators.get("delegate", 1) == 1, operators
@@ -183,12 +182,12 @@ def test_odd_maps_are_padded_evenly_by_the_convolution_itself(resolution, padded
     program, images = make_program(padded_model(), resolution), noise(4, resolution)
     zeros = [tuple(n.args[1]) for n in program.quantized.graph.nodes if n.target == PAD]
     assert len(zeros) < 3
-    assert parity.snr_db(evaluate(program.original, images), evaluate(program.folded, images)) > 100
+    assert metrics.snr_db(evaluate(program.original, images), evaluate(program.folded, images)) > 100
     for name in ("android/litert", "android/executorch"):
         target = common.targets()[name]
         run = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])
-        assert np.array_equal(program.logits("int8-xnnpack", images), found), name
+        assert np.array_equal(program.outputs("int8-xnnpack", images), found), name
 
 
 def test_training_under_quantization_keeps_the_zeros(padded_program):
