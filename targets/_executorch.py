@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
     example = (torch.zeros(program.contract.shape, dtype=torch.uint8),)
     graph = torch.export.export(program.reference(precision), example, strict=False).module()
     graph = _with_pixels_as_quantized(graph, program.contract.grey)  # type: ignore[arg-type]
-    with _unsigned_pixels(), _padding_of_float_layers(), _shorter_graphs():
+    with _unsigned_pixels(), _zeros_of_float_layers(), _no_undone_transposes(), _zeros_in_convolutions():
         edge = to_edge_transform_and_lower(torch.export.export(graph, example), partitioner=[XnnpackPartitioner()])
     out.write_bytes(edge.to_executorch().buffer)
     load(out)  # a program can lower and still be refused by the runtime
@@ -136,7 +136,7 @@ def _unsigned_pixels() -> Iterator[None]:
 
 
 @contextmanager
-def _padding_of_float_layers() -> Iterator[None]:
+def _zeros_of_float_layers() -> Iterator[None]:
     """Let ExecuTorch's XNNPACK lowering leave zeros in float where the convolution behind them is kept in float.
 
     executorch 1.4 quantizes zeros behind a quantized map whatever reads them, and then refuses a float convolution on
@@ -167,24 +167,36 @@ def _padding_of_float_layers() -> Iterator[None]:
         InsertPadQDQPass.call = insert
 
 
-@contextmanager
-def _shorter_graphs() -> Iterator[None]:
-    """Let ExecuTorch's XNNPACK lowering write no transpose together with its inverse, and no padding by itself.
+def _no_undone_transposes() -> AbstractContextManager[None]:
+    """Let ExecuTorch's XNNPACK lowering write no transpose together with its inverse.
 
     The graph turns the pixels to NCHW, as torch's convolutions want them; executorch 1.4 turns them back before the
-    first one, as XNNPACK's want them, and runs both: 6 % of the latency in int8. Zeros that are more on one side than on the
-    other are an operation of their own in torch, and stay one. Can go when it runs neither.
+    first one, as XNNPACK's want them, and runs both: 6 % of the latency in int8. Can go when it runs neither.
     """
+    return _graphs_changed_by(_xnnpack.drop_undone_transposes)
+
+
+def _zeros_in_convolutions() -> AbstractContextManager[None]:
+    """Let ExecuTorch's XNNPACK lowering give convolutions the zeros that they read.
+
+    Zeros that are more on one side than on the other are an operation of their own in torch, and stay one in executorch
+    1.4, which copies the map. Can go when it puts them into the convolutions.
+    """
+    return _graphs_changed_by(_xnnpack.pad_in_convolutions)
+
+
+@contextmanager
+def _graphs_changed_by(change: Callable[[Any], None]) -> Iterator[None]:
+    """Change each graph of XNNPACK before it is written."""
     from executorch.backends.xnnpack import xnnpack_preprocess
 
     serialize = xnnpack_preprocess.serialize_xnnpack_binary
 
-    def shortened(graph: Any, constants: bytearray) -> bytes:
-        _xnnpack.drop_undone_transposes(graph)
-        _xnnpack.pad_in_convolutions(graph)
+    def changed(graph: Any, constants: bytearray) -> bytes:
+        change(graph)
         return bytes(serialize(graph, constants))
 
-    xnnpack_preprocess.serialize_xnnpack_binary = shortened
+    xnnpack_preprocess.serialize_xnnpack_binary = changed
     try:
         yield
     finally:

@@ -64,3 +64,29 @@ def test_a_transpose_stays_where_it_is_needed(transposes, reads, outputs, left, 
     *kept, addition = [node.xnode_union for node in graph.xnodes]
     assert [operation.output_id for operation in kept] == left
     assert (addition.input1_id, addition.input2_id) == read
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value", "outputs", "sides", "source"),
+    [
+        ([0, 0, 1, 0], [0, 1, 2, 0], 0.0, [3], [0, 2, 1, 1], 0),
+        ([0, 0, 1, 0], [0, 1, 2, 0], 0.0, [3, 1], [0, 2, 1, 1], 0),
+        ([0, 0, 1, 0], [0, 1, 2, 0], 1.0, [3], [0, 0, 0, 0], 1),
+        ([0, 0, 1, 1], [0, 1, 2, 0], 0.0, [3], [0, 0, 0, 0], 1),
+        ([0, 0, 1, 0], [1, 1, 2, 0], 0.0, [3], [0, 0, 0, 0], 1),
+    ],
+    ids=["zeros", "given too", "ones", "channels", "images"],
+)
+def test_zeros_go_into_a_convolution_where_they_are_around_the_map(before, after, value, outputs, sides, source):
+    from dataclasses import fields
+
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
+
+    pad = schema.XNNStaticConstantPad(before, after, value, 0, 1, 0)
+    convolution = schema.XNNConv2d(**{field.name: 0 for field in fields(schema.XNNConv2d)})
+    convolution.input1_id, convolution.output_id = 1, 3
+    graph = schema.XNNGraph("0", [schema.XNode(pad, 0), schema.XNode(convolution, 0)], [], 2, [0], outputs, [])
+    _xnnpack.pad_in_convolutions(graph)
+    found = [getattr(convolution, f"padding_{side}") for side in ("top", "right", "left", "bottom")]
+    assert (found, convolution.input1_id) == (sides, source)
+    assert len(graph.xnodes) == (1 if source == 0 and 1 not in outputs else 2)

@@ -186,6 +186,70 @@ def test_executorch_runs_no_transpose_that_undoes_the_one_before_it():
     assert before.index("XNNConv2d") == 0, before
 
 
+class Uneven(nn.Module):
+    """A convolution behind zeros that are more on one side than on the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2)
+
+    def forward(self, x):
+        return self.conv(nn.functional.pad(x, (0, 1, 0, 1))).relu()
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="executorch 1.4: keep `_zeros_in_convolutions` in targets/_executorch.py"
+)
+def test_executorch_puts_zeros_into_convolutions():
+    from executorch.backends.xnnpack import xnnpack_preprocess
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    written = []
+    serialize = xnnpack_preprocess.serialize_xnnpack_binary
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            xnnpack_preprocess, "serialize_xnnpack_binary", lambda *a: (written.append(a[0]), serialize(*a))[1]
+        )
+        exported = torch.export.export(Uneven().eval(), (torch.zeros(1, 3, 8, 8),))
+        to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    assert "XNNStaticConstantPad" not in [type(node.xnode_union).__name__ for node in written[0].xnodes]
+
+
+@pytest.mark.xfail(
+    raises=RuntimeError, reason="executorch 1.4: keep `_zeros_of_float_layers` in targets/_executorch.py"
+)
+def test_executorch_leaves_zeros_before_float_layers_in_float(padded_program, tmp_path, monkeypatch):
+    from contextlib import nullcontext
+
+    from twinkeel.targets import _executorch
+
+    images = data.rgba(np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8))
+    settings = quantize.Settings(float_layers=frozenset({"model.features.2.conv.1.0"}))
+    made = quantize.quantize(padded_program.folded, images, padded_program.contract, settings)
+    monkeypatch.setattr(_executorch, "_zeros_of_float_layers", nullcontext)
+    _executorch.build(replace(padded_program, quantized=made.module), "int8", tmp_path / "x.pte")
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="coremltools 9.0: keep `_register_pad_pass` in targets/ios/_mlprogram.py"
+)
+def test_coremltools_puts_zeros_into_convolutions():
+    import coremltools
+
+    exported = torch.export.export(Uneven().eval(), (torch.zeros(1, 3, 8, 8),)).run_decompositions({})
+    model = coremltools.convert(exported, minimum_deployment_target=coremltools.target.iOS17, skip_model_load=True)
+    block = model.get_spec().mlProgram.functions["main"].block_specializations["CoreML7"]
+    assert "pad" not in [operation.type for operation in block.operations]
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="litert-torch 0.10: keep `_pad_in_convolutions` in targets/android/_flatbuffer.py"
+)
+def test_litert_torch_knows_the_padding_same_in_int8(padded_program, tmp_path):
+    assert "PAD" not in litert.operators(litert._convert(padded_program, "int8", tmp_path / "x.tflite"))
+
+
 @pytest.mark.xfail(raises=AssertionError, reason="litert-torch 0.10: keep `_packed` in targets/android/_flatbuffer.py")
 def test_litert_torch_writes_equal_numbers_once(shallow_program, tmp_path):
     from ai_edge_litert.tools import flatbuffer_utils
