@@ -73,15 +73,22 @@ class Model(Section):
 
 
 class Data(Section):
-    source: Literal["digits", "folder"] = Field(
-        "digits", description="'digits' (scikit-learn, embedded) or 'folder' (one folder of images per class)"
+    source: Literal["digits", "folder", "images"] = Field(
+        "digits",
+        description="'digits' (scikit-learn, embedded), 'folder' (one folder of images per class), or 'images' (without "
+        "labels, for given weights: int8 is judged by agreement with the float model)",
     )
-    path: str | None = Field(None, description="folder of class folders, for source = 'folder'")
+    path: str | None = Field(None, description="folder of class folders for 'folder', of images for 'images'")
     labels: str | None = Field(
-        None, description="text file of class names, one a line in the order of the class folders; else their names"
+        None,
+        description="text file of class names, one a line in the order of the class folders, or of the weights' outputs for "
+        "'images'; else the folders' names, or 'class 0' and so on",
     )
     held_out: float | None = Field(
-        None, gt=0, lt=0.9, description="share of images kept for parity and the score; 0.5 of digits, 0.2 of a folder"
+        None,
+        gt=0,
+        lt=0.9,
+        description="share of images kept for parity and the score; 0.5 of digits and images, 0.2 of a folder",
     )
     calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
     calibration_path: str | None = Field(
@@ -102,7 +109,7 @@ class Data(Section):
         not, and they train in seconds."""
         if self.held_out is not None:
             return self.held_out
-        return 0.5 if self.source == "digits" else 0.2
+        return 0.2 if self.source == "folder" else 0.5
 
     @field_validator("mean", "std")
     @classmethod
@@ -119,8 +126,10 @@ class Data(Section):
             raise ValueError(f"std must be in 0..10 and not 0, not {self.std}: is it given in 0..255?")
         if self.source == "folder" and self.path is None:
             raise ValueError("source = 'folder' needs path = 'folder of class folders'")
+        if self.source == "images" and self.path is None:
+            raise ValueError("source = 'images' needs path = 'folder of images'")
         if self.source == "digits" and self.path is not None:
-            raise ValueError("path is only read with source = 'folder'")
+            raise ValueError("path is only read with source = 'folder' or 'images'")
         return self
 
 
@@ -264,6 +273,12 @@ class Config(Section):
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",
     )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
+
+    @model_validator(mode="after")
+    def _has_what_it_learns_from(self) -> Config:
+        if self.data.source == "images" and not self.weights.is_given:
+            raise ValueError("data.source = 'images' has no labels to train on: give [weights] path, or class folders")
+        return self
 
     @field_validator("limit")
     @classmethod

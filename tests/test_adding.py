@@ -74,10 +74,12 @@ MEANING = Meaning(
     count=_count,
 )
 
+def meaning(config): return MEANING
+
 def ingredients(config):
     return {"digits": config.data.seed}
 
-def load(config):
+def load(config, outputs):
     '''How dark the left, the right and the lower half of a digit are, 0..1.'''
     grey = load_digits().images[:200] / 16
     truth = np.stack([grey[:, :, :4].mean((1, 2)), grey[:, :, 4:].mean((1, 2)), grey[:, 4:].mean((1, 2))], 1)

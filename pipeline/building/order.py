@@ -51,7 +51,7 @@ class Order:
         config = self.config
         if config.parity.require != "shown":
             return
-        meaning = named(config.model.task).MEANING
+        meaning = named(config.model.task).meaning(config)
         for leg, precision, evidence, kernels in _legs(self.wanted):
             for limit in parity.limits_for(meaning, leg, precision, config.limit, evidence, kernels):
                 needed = limit.fewest_images
@@ -98,7 +98,7 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
     Raises:
         ConfigError: a precision needs a later iOS than the packages must run on, or has no parity limits.
     """
-    meaning = named(config.model.task).MEANING
+    meaning = named(config.model.task).meaning(config)
     wanted = [(t, p) for t, p in _asked_for(config, targets) if t.NAME.startswith(f"{platform}/")]
     for target, precision in wanted:
         needed = getattr(target, "NEEDS", {}).get(precision, 0)
@@ -135,7 +135,7 @@ def checked(
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     # of both platforms, whichever is built now: one file configures them
-    parity.check_overrides(named(config.model.task).MEANING, config.limit, _legs(_asked_for(config, targets)))
+    parity.check_overrides(named(config.model.task).meaning(config), config.limit, _legs(_asked_for(config, targets)))
     plans = {platform: pairs for platform, pairs in plans.items() if pairs}
     return Order(
         config=config, targets=targets, kits=kits, create=create, plans=plans, shipped=shipped, render=render, out=out

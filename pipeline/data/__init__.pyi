@@ -13,3 +13,4 @@ from .splits import Split as Split
 from .splits import calibrated_on as calibrated_on
 from .splits import changed_meanwhile as changed_meanwhile
 from .splits import split as split
+from .splits import split_in_two as split_in_two

@@ -15,7 +15,7 @@ NOISE_CORRELATION = 0.3
 """Between neighbouring pixels. Photographs have 0.9 and more, digits of 8 x 8 pixels 0.8, noise 0."""
 
 UNCOVERED_SHARE = 1e-3
-"""Of the training pixels, outside what the calibration images hold."""
+"""Of the other pixels, outside what the calibration images hold."""
 
 
 def warnings(data: Dataset) -> list[str]:
@@ -32,11 +32,13 @@ def warnings(data: Dataset) -> list[str]:
             f"the calibration images look like noise: neighbouring pixels correlate by {correlation:.2f}, photographs "
             "by 0.9. Ranges from noise do not fit real images: use some of the images that the app will see."
         )
-    share = uncovered_share(data.calibration, data.train)
+    # nothing is trained where the weights are given
+    others = data.train if len(data.train.images) else data.held_out
+    share = uncovered_share(data.calibration, others)
     if share > UNCOVERED_SHARE:
         low, high = int(images.min()), int(images.max())
         found.append(
-            f"{100 * share:.1f} % of the training pixels are outside {low}..{high}, all that the calibration images "
+            f"{100 * share:.1f} % of the {'training' if others is data.train else 'held-out'} pixels are outside {low}..{high}, all that the calibration images "
             "hold. Bring images that are as dark and as bright as those the app will see."
         )
     return found
@@ -50,7 +52,7 @@ def neighbour_correlation(images: NDArray[np.uint8]) -> float:
     return float((left * right).sum() / power) if power > 0 else 1.0
 
 
-def uncovered_share(calibration: Split, train: Split) -> float:
-    """Share of the training values below or above everything in the calibration images, channel by channel."""
+def uncovered_share(calibration: Split, others: Split) -> float:
+    """Share of the other values below or above everything in the calibration images, channel by channel."""
     low, high = (getattr(calibration.images, end)((0, 1, 2)) for end in ("min", "max"))
-    return float(((train.images < low) | (train.images > high)).mean())
+    return float(((others.images < low) | (others.images > high)).mean())

@@ -78,6 +78,28 @@ def split(
     return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names)
 
 
+def split_in_two(images: NDArray[np.uint8], truth: NDArray[Any], names: tuple[str, ...], config: Config) -> Dataset:
+    """Where nothing is trained: calibration images, as many as configured, and all others held out. Equal images always
+    fall into the same set. With a calibration set of its own all are held out.
+
+    Raises:
+        DataError: a set would be empty.
+    """
+    keys = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    known = list(dict.fromkeys(keys.tolist()))
+    np.random.default_rng(config.data.seed).shuffle(known)
+    count = min(config.data.calibration, len(known) - max(1, round(len(known) * config.data.held_out_share)))
+    chosen = np.isin(keys, known[: 0 if config.data.calibration_path else count])
+    if not (~chosen).any() or not (config.data.calibration_path or chosen.any()):
+        raise DataError(
+            f"{len(known)} different images are too few: some set the int8 ranges, the others are judged on."
+        )
+    held_out, calibration = (Split(images=images[part], truth=truth[part]) for part in (~chosen, chosen))
+    return Dataset(
+        train=Split(images=images[:0], truth=truth[:0]), calibration=calibration, held_out=held_out, names=names
+    )
+
+
 def calibrated_on(
     root: Path, found: Dataset, config: Config, truth_of: Callable[[Sequence[Path]], NDArray[Any]]
 ) -> Dataset:

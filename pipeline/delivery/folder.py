@@ -162,7 +162,7 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
     return {
         "is_verified": contents.is_verified,
         "doubts": contents.doubts,
-        f"reference_{contents.task.SCORE}": contents.reference_scores,
+        f"reference_{contents.task.SCORE}": _finite(contents.reference_scores),
         "program": [manifest.described(c) for c in contents.program_checks],
         "artifacts": [
             {

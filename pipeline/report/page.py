@@ -127,7 +127,9 @@ def page(name: str, said: Report, insight: Insight) -> str:
         precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
         name_of=name_of,
         references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
-        trade=trade_off(ran, task.SCORE, first.reference_scores["float"], count),
+        trade=[]
+        if math.isnan(first.reference_scores["float"])
+        else trade_off(ran, task.SCORE, first.reference_scores["float"], count),
         legend=legend(ran),
         insight=insight,
         drift_chart=drift_chart(insight.drift),
@@ -157,7 +159,12 @@ def is_any_quantized(rows: Iterable[Row]) -> bool:
 def worst_row(rows: Sequence[Row]) -> Row | None:
     """Of artifacts that run the one that answers worst; None where all answer as the float model on every image."""
     worst = min(
-        rows, key=lambda row: (row.worth.score, -sum(c.lost for _, c in row.worth.counted.values())), default=None
+        rows,
+        key=lambda row: (
+            math.inf if math.isnan(row.worth.score) else row.worth.score,
+            -sum(c.lost for _, c in row.worth.counted.values()),
+        ),
+        default=None,
     )
     return None if all(row.worth.is_unchanged for row in rows) else worst
 
@@ -177,6 +184,8 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
 
 def _interval(share: float, count: int) -> tuple[float, float]:
     """Of a share 0..1 that was counted on `count` images."""
+    if math.isnan(share):
+        return math.nan, math.nan
     return share_interval(count, round(share * count))
 
 

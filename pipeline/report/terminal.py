@@ -77,7 +77,7 @@ def print_result(result: Result, to: Console) -> None:
             or row.evidence,
             "FAILED" if row.state == "failed" else row.state,
         )
-    floating, quantized = (f"{100 * result.reference_scores[key]:.2f} %" for key in ("float", "int8"))
+    floating, quantized = (_share(result.reference_scores[key]) for key in ("float", "int8"))
     to.print(f"float reference {task.SCORE} {floating}, int8 reference {quantized}")
     for check in result.program_checks:
         to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
@@ -111,6 +111,10 @@ def as_json(built: Built) -> str:
         ],
     }
     return json.dumps(_finite(content), indent=2)
+
+
+def _share(share: float) -> str:
+    return "unknown" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
 def _without_worth(row: Row) -> dict[str, Any]:

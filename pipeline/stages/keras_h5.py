@@ -74,16 +74,27 @@ class _Layer:
         return {4: "Conv2d", 2: "Linear"}.get(0 if kernel is None else kernel.ndim, "unknown")
 
 
+def outputs_in(path: Path) -> int:
+    """How many outputs the last dense layer of the file has; 0 where it has none."""
+    _check_readable(path)
+    dense = [layer.arrays["kernel"].shape[1] for layer in _layers(path)[0] if layer.kind == "Linear"]
+    return int(dense[-1]) if dense else 0
+
+
+def _check_readable(path: Path) -> None:
+    if path.suffix == ".keras":
+        raise WeightsError(f"'{path}' is an archive of Keras 3. Save the model as HDF5: model.save('weights.h5').")
+    if importlib.util.find_spec("h5py") is None:
+        raise WeightsError(f"'{path}' is Keras's HDF5, which h5py reads: pip install 'twinkeel[keras]'")
+
+
 def read(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     """The state dict of `model` with the arrays of the file at `path`.
 
     Raises:
         WeightsError: h5py is not there, or a layer does not fit.
     """
-    if path.suffix == ".keras":
-        raise WeightsError(f"'{path}' is an archive of Keras 3. Save the model as HDF5: model.save('weights.h5').")
-    if importlib.util.find_spec("h5py") is None:
-        raise WeightsError(f"'{path}' is Keras's HDF5, which h5py reads: pip install 'twinkeel[keras]'")
+    _check_readable(path)
     layers, configs = _layers(path)
     modules = [(name, m) for name, m in model.named_modules() if _kind(m) in _VARIABLES]
     _check_order(modules, layers, path)

@@ -164,7 +164,7 @@ class Ladder:
         chosen = np.linspace(0, count - 1, min(count, MEASURED_AT_MOST)).astype(int)
         self.held_out, self.truth = data_module.rgba(data.held_out.images[chosen]), data.held_out.truth[chosen]
         self.expected = [evaluate(folded, images, _BATCH) for images in (self.calibration, self.held_out)]
-        self.limits = parity.limits_for(task.MEANING, "quantize", "int8", config.limit)
+        self.limits = parity.limits_for(task.meaning(config), "quantize", "int8", config.limit)
         self.started = time.perf_counter()
 
     def start(self) -> State:
@@ -201,7 +201,7 @@ class Ladder:
     def _judged(self, name: str, state: State, made: quantize.Quantized) -> Measured:
         """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate."""
         calibration, held_out = (evaluate_batched(made.module, x, _BATCH) for x in (self.calibration, self.held_out))
-        meaning, floating = self.task.MEANING, self.expected[1]
+        meaning, floating = self.task.meaning(self.config), self.expected[1]
         metrics = parity.quantize_metrics(meaning, floating, held_out, self.truth)
         worth = meaning.worth(floating, floating, held_out, self.truth)
         checks = parity.judge("quantize", self.limits, metrics)

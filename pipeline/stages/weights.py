@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +17,8 @@ from torch import nn
 from ..errors import WeightsError
 from ..reading import MAX_CHECKPOINT_BYTES, plain_size, shown
 from . import keras_h5, layouts
+
+T = TypeVar("T")
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -58,6 +62,24 @@ def load_into(model: nn.Module, path: Path) -> None:
         if not torch.isfinite(state[key]).all():
             raise WeightsError(f"'{path}': '{key}' holds NaN or infinite values. Was the training stable?")
     model.load_state_dict(state, strict=True)
+
+
+def outputs_in(path: Path) -> int:
+    """How many outputs a checkpoint's last dense layer has.
+
+    Raises:
+        WeightsError: it cannot be read, or has no dense layer.
+    """
+    if path.suffix in keras_h5.SUFFIXES:
+        found = _guarded(path, lambda: keras_h5.outputs_in(path))
+    else:
+        dense = [value for key, value in _read(path).items() if value.ndim == 2 and key.endswith("weight")]
+        found = dense[-1].shape[0] if dense else 0
+    if not found:
+        raise WeightsError(
+            f"'{path}' has no dense layer that says how many classes there are. Name them: [data] labels."
+        )
+    return found
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
@@ -125,9 +147,13 @@ def _normalize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _of_keras(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     _check_padding(model, "tensorflow", path)
+    return _guarded(path, lambda: keras_h5.read(path, model))
+
+
+def _guarded(path: Path, read: Callable[[], T]) -> T:
     try:
         _check_size(path)
-        return keras_h5.read(path, model)
+        return read()
     except WeightsError:
         raise
     except Exception as error:  # HDF5 has errors of many types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -30,13 +30,19 @@ class Task(Protocol):
 
     __name__: str  # the module's own
     SCORE: str  # what its score is called, in a word or two
-    MEANING: Meaning  # its metrics and limits
+    MEANING: Meaning  # its metrics and limits, where the truth is known
+
+    def meaning(self, config: Config) -> Meaning:
+        """`MEANING`, or what of it the data of a configuration allows."""
 
     def ingredients(self, config: Config) -> Mapping[str, Any]:
         """Settings and hashes of files that `load` reads, for the key of its result; the resolution is known."""
 
-    def load(self, config: Config) -> Dataset:
+    def load(self, config: Config, outputs: Callable[[], int]) -> Dataset:
         """Images at the model's resolution, what is right of each, and the names of the outputs.
+
+        Args:
+            outputs: gives how many the given weights have, for data that does not tell; they are then ingredients too.
 
         Raises:
             DataError: a file cannot be read, or a set would be empty.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from ... import data as data_module
 from ...config import Config
 from ...data import doubts
+from ...stages import checkpoint
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
@@ -43,6 +45,8 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
+    if config.data.source == "images" and not config.data.labels:  # the weights say how many outputs there are
+        inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
     return job(NAME, NAME, inputs, code, packages, by=__name__)
@@ -50,7 +54,7 @@ def data_job(config: Config) -> Job:
 
 def make_data(config: Config, job: Job, folder: Path) -> None:
     task = named(config.model.task)
-    found = task.load(config)
+    found = task.load(config, lambda: _outputs(config))
     if data_job(config).key != job.key:
         raise data_module.changed_meanwhile(config)
     for name, part in (("train", found.train), ("calibration", found.calibration), ("held-out", found.held_out)):
@@ -60,6 +64,15 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
     (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *task.doubts(found)]))
+
+
+def _outputs(config: Config) -> int:
+    """How many the given weights have."""
+    from ...stages import weights
+
+    with tempfile.TemporaryDirectory() as name:
+        path, _ = checkpoint.locate(config.weights, Path(name))
+        return weights.outputs_in(path)
 
 
 def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:

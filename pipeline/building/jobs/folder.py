@@ -95,7 +95,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         outputs=Outputs(references=outputs, truth=truth, output_scale=scale),
         targets=order.targets,
         config=config,
-        meaning=site.task.MEANING,
+        meaning=site.task.meaning(config),
     )
     (result / "folder").mkdir()
     measured, errors = _collect(work, site, platform, result / "folder")

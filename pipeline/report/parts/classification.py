@@ -73,7 +73,7 @@ def context(said: Report, worst: Row | None) -> dict[str, Any]:
     name = None if worst is None else f"{worst.artifact.target} {worst.artifact.precision}"
     return {
         "labels": labels,
-        "confusions": confusions(models, truth, name, len(labels)),
+        "confusions": [] if (truth < 0).all() else confusions(models, truth, name, len(labels)),
         "worst": worst_images(models, truth, said.held_out.images),
         "models": len(models),
     }
@@ -107,7 +107,7 @@ def confusions(
 def worst_images(
     models: Mapping[str, Answers], truth: NDArray[np.int64], images: NDArray[np.uint8]
 ) -> list[WorstImage]:
-    """The images that most models get wrong, then those that they disagree on, then those the float model doubts.
+    """The images that most models get wrong (without labels: answer otherwise than the float model), then those that they disagree on, then those the float model doubts.
 
     Args:
         models: float model first.
@@ -115,6 +115,8 @@ def worst_images(
     """
     floating = next(iter(models.values()))
     answers = np.stack([answer.classes for answer in models.values()])
+    if (truth < 0).all():  # nobody knows what is right; what the float model says is what there is
+        truth = floating.classes
     wrong = (answers != truth).sum(0)
     differ = (answers != floating.classes).sum(0)
     surety = np.where(floating.classes == truth, 1.0, -1.0) * floating.probabilities

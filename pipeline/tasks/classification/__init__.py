@@ -1,6 +1,7 @@
 """Classification: one class of many for an image. Outputs are logits ``(N, classes)``, the truth is the label ``(N,)``."""
 
 from .counting import MEANING as MEANING
+from .counting import meaning as meaning
 from .original import doubt as doubt
 from .original import look as look
 from .original import trouble as trouble

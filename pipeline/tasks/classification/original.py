@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ...parity import percent, share_interval
 from ...reading import shown
+from .counting import is_unlabelled
 
 _SURE = 1e-3
 _DOUBTFUL = 0.05
@@ -41,7 +42,7 @@ class Look:
 
     Attributes:
         images: that were looked at.
-        right: that it answers right.
+        right: that it answers right; -1 where no image has a label.
         chance: share that answers as frequent as its own would get right without seeing the image.
         is_finite: no logit is infinite or NaN.
         always: the class that it answers on every image; -1 where it answers several.
@@ -94,14 +95,21 @@ def _read(look: Mapping[str, Any]) -> Look:
 def counted(logits: NDArray[np.float32], labels: Classes) -> Look:
     """Count what the original's logits ``(N, classes)`` say of images with these labels ``(N,)``."""
     answers = logits.argmax(1).astype(np.int64)
+    always = int(answers[0]) if (answers == answers[0]).all() else -1
+    is_finite = bool(np.isfinite(logits).all())
+    if is_unlabelled(labels):
+        return Look(
+            images=len(labels), right=-1, chance=0.0, is_finite=is_finite, always=always, moved=(), right_moved=0, luck=1.0,
+            classes=logits.shape[1],
+        )  # fmt: skip
     moved, right_moved, luck = _permutation(answers, labels)
     shares = [np.bincount(found, minlength=logits.shape[1]) / len(labels) for found in (answers, labels)]
     return Look(
         images=len(labels),
         right=int((answers == labels).sum()),
         chance=float(shares[0] @ shares[1]),
-        is_finite=bool(np.isfinite(logits).all()),
-        always=int(answers[0]) if (answers == answers[0]).all() else -1,
+        is_finite=is_finite,
+        always=always,
         moved=moved,
         right_moved=right_moved,
         luck=luck,
@@ -111,11 +119,15 @@ def counted(logits: NDArray[np.float32], labels: Classes) -> Look:
 
 def _trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
     counted = f"the float model answers {found.right} of {found.images:,} held-out images right"
+    if found.right < 0:
+        counted = f"the float model was run on {found.images:,} held-out images"
     if not found.is_finite:
         return (
             f"{counted}; some of its logits are infinite or NaN. The likely cause: weights that are damaged or belong "
             "to another model, or a normalization in another range ([data] mean and std are of RGB in 0..1)."
         )
+    if found.right < 0:
+        return ""
     if found.is_moved:
         return f"{counted}, and {found.right_moved} where {_described(found, names)}. {_order_cause(found, names)}"
     if found.always >= 0 and found.images - found.right >= _FEW:
@@ -134,6 +146,11 @@ def _trouble(found: Look, names: Sequence[str], *, is_trained: bool) -> str:
 
 
 def _doubt(found: Look, names: Sequence[str]) -> str:
+    if found.right < 0 and found.always >= 0 and found.images >= _FEW:
+        return (
+            f"It answers '{shown(names[found.always])}' on every one of {found.images:,} held-out images, which have no "
+            f"labels to compare with. If they are not all of that class: {_weights_cause(is_trained=False)}"
+        )
     if not found.moved or found.is_moved:
         return ""
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Config
-from ...data import Dataset, calibrated_on, fit, image_files, listing, read_image, split
+from ...data import Dataset, calibrated_on, fit, image_files, listing, read_image, split, split_in_two
 from ...errors import DataError
 from ...reading import read_bytes, shown
 
@@ -24,13 +24,17 @@ MAX_LABELS = 10_000_000
 """Bytes of a file of class names."""
 
 
-def load(config: Config) -> Dataset:
-    """The data set of a configuration, resized to the model's resolution; labels are int64, -1 in a calibration set where
-    they are not known.
+def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
+    """The data set of a configuration, resized to the model's resolution; labels are int64, -1 where they are not known.
+
+    Args:
+        outputs: gives the number of classes of the given weights, for images whose classes nobody names.
 
     Raises:
         DataError: a file cannot be read, or a set would be empty.
     """
+    if config.data.source == "images":
+        return _unlabelled(Path(config.data.path or ""), config, outputs)
     if config.data.source == "digits":
         images, labels, names = _digits(config.model.resolution)
     else:
@@ -132,6 +136,23 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
         images += [fit(read_image(file), resolution) for file in files]
         labels += [label] * len(files)
     return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
+
+
+def _unlabelled(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:
+    """Images at any depth below `root`."""
+    files = image_files(root) if root.is_dir() else []
+    if not files:
+        raise DataError(f"data.path '{root}' is no folder with images.")
+    images = np.stack([fit(read_image(file), config.model.resolution) for file in files])
+    names = (
+        read_labels(Path(config.data.labels)) if config.data.labels else tuple(f"class {n}" for n in range(outputs()))
+    )
+    found = split_in_two(images, np.full(len(images), -1, np.int64), names, config)
+    if not config.data.calibration_path:
+        return found
+    return calibrated_on(
+        Path(config.data.calibration_path), found, config, lambda paths: np.full(len(paths), -1, np.int64)
+    )
 
 
 def _check_label(name: str, where: str) -> None:

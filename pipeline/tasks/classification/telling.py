@@ -25,7 +25,8 @@ def told(worth: Worth) -> dict[str, Any]:
 
 
 def shares(worth: Worth) -> dict[str, float]:
-    return {"agreement": worth.counted["agreement"][0], SCORE: worth.score}
+    found = {"agreement": worth.counted["agreement"][0], SCORE: worth.score}
+    return {name: share for name, share in found.items() if not math.isnan(share)}
 
 
 def columns(worth: Worth) -> dict[str, str]:
@@ -34,7 +35,8 @@ def columns(worth: Worth) -> dict[str, str]:
     paired = _paired(worth)
     return {
         "as float": "" if agreed is None else f"{agreed.kept:,} of {agreed.images:,}",
-        SCORE: f"{100 * worth.score:.2f} %" + ("" if paired is None else f" (-{paired.lost} +{paired.won})"),
+        SCORE: ("–" if math.isnan(worth.score) else f"{100 * worth.score:.2f} %")
+        + ("" if paired is None else f" (-{paired.lost} +{paired.won})"),
     }
 
 
