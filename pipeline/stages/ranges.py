@@ -5,16 +5,21 @@
   Deep Learning Inference", 2020, section 5.1).
 - ``mse``: the clipping whose squared error, of rounding and of clipping together, is least (Nagel et al., "A White
   Paper on Neural Network Quantization", 2021, section 3.1).
+
+All three follow from one pass. Every value counts, in a histogram whose bins are the first 18 bits of a float32: sign,
+exponent, and nine bits of the fraction. Such a bin is 0.2 % of its value wide wherever it lies, so nothing has to be
+known of the tensor before, a few outliers cost no resolution, and zeros, of padding or of ReLU, have a bin of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.fx import Interpreter, Node
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -24,55 +29,169 @@ Estimator = Literal["minmax", "percentile", "mse"]
 OUTSIDE = 1e-4
 """Share of the values that ``percentile`` leaves outside."""
 
-_SAMPLES = 2**18
-_SHARES = np.linspace(1.0, 0.2, 41)
+_BITS = 18
+_DROPPED = 32 - _BITS
+_SPREAD = 4
+"""Points that stand for a bin where errors are summed."""
+_SMALL = 2.0**-13
+_COARSE = np.geomspace(1.0, 2.0**-12, 49)
+_FINE = np.linspace(0.86, 1.14, 29)
+_ELEMENTS_AT_ONCE = 2**25
+
+
+class Seen:
+    """The values of a tensor: how many in each bin, the least and the largest, both with zero among them.
+
+    Zero is in every range, for padding is a zero and has to stay one.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = 0.0, 0.0
+        self._counts: torch.Tensor | None = None
+
+    def add(self, values: torch.Tensor) -> None:
+        """Count values of any shape, float32."""
+        low, high = values.aminmax()
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        bins = (values.detach().contiguous().view(torch.int32).reshape(-1) >> _DROPPED) + 2 ** (_BITS - 1)
+        counts = torch.bincount(bins, minlength=2**_BITS)
+        self._counts = counts if self._counts is None else self._counts.add_(counts)
+
+    def range(self, estimator: Estimator) -> tuple[float, float]:
+        """Least and largest value of the range; min <= 0 <= max."""
+        if estimator == "minmax" or self.low == self.high:
+            return self.low, self.high
+        if estimator == "percentile":
+            low, high = self.quantile(OUTSIDE / 2), self.quantile(1 - OUTSIDE / 2)
+            return max(min(low, 0.0), self.low), min(max(high, 0.0), self.high)
+        return self._least_error()
+
+    def quantile(self, share: float) -> float:
+        """The value below which this share of all lies: between two values linear, and a bin's spread evenly over it."""
+        starts, ends, counts = self._bins()
+        above = np.cumsum(counts)
+        position = share * (above[-1] - 1)
+        ranks = np.array([int(position), min(int(position) + 1, int(above[-1]) - 1)])
+        index = np.searchsorted(above, ranks, side="right")
+        inside = (ranks - (above - counts)[index] + 0.5) / counts[index]
+        values = starts[index] + (ends - starts)[index] * inside
+        return float(values[0] + (values[1] - values[0]) * (position - ranks[0]))
+
+    def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Ends of each bin that has values, the lower first and both within the values' own range, and its count."""
+        assert self._counts is not None, "nothing was seen"
+        found = torch.nonzero(self._counts).reshape(-1)
+        bits = (found - 2 ** (_BITS - 1)).to(torch.int32) << _DROPPED
+        near = bits.view(torch.float32).double().numpy()
+        far = (bits | (2**_DROPPED - 1)).view(torch.float32).double().numpy()
+        is_zero = (bits & 0x7FFFFFFF) == 0
+        far = np.where(is_zero.numpy(), near, far)  # with what is too small to be told from it
+        starts, ends = np.minimum(near, far), np.maximum(near, far)
+        order = np.argsort(starts)
+        starts, ends = starts.clip(self.low, self.high), ends.clip(self.low, self.high)
+        return starts[order], ends[order], self._counts[found].numpy()[order]
+
+    def _points(self, each: int, together: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Values and their shares: `each` bin by so many, or neighbours `together`; small values by one in an octave."""
+        starts, ends, counts = self._bins()
+        middles = (starts + ends) / 2
+        # whatever the step, the error of values below half of it is their square
+        small = np.abs(middles) < _SMALL * max(-self.low, self.high)
+        octave = np.where(small, np.sign(middles) * np.frexp(middles)[1], 0)
+        key = np.where(small, octave - 4096, np.arange(len(middles)) // together)
+        _, group = np.unique(key, return_inverse=True)
+        total = np.bincount(group, counts)
+        merged = np.bincount(group, counts * middles) / total
+        if each == 1:
+            return merged, total / total.sum()
+        merged, weights = merged[np.unique(group[small])], total[np.unique(group[small])]
+        places = (np.arange(each) + 0.5) / each
+        spread = starts[~small, None] + (ends - starts)[~small, None] * places
+        values = np.concatenate([merged, spread.reshape(-1)])
+        weights = np.concatenate([weights, np.repeat(counts[~small] / each, each)])
+        return values, weights / weights.sum()
+
+    def _least_error(self) -> tuple[float, float]:
+        """Each end over all sizes, in turn, on few points; then near the best of these on many."""
+        low, high = self.low, self.high
+        for shares, turns, points in ((_COARSE, 2, self._points(1, 8)), (_FINE, 2, self._points(_SPREAD, 1))):
+            found: dict[tuple[float, float], float] = {}
+
+            def tried(ends: Iterator[tuple[float, float]], found: Any = found, points: Any = points) -> Any:
+                for end in ends:
+                    pair = max(end[0], self.low), min(end[1], self.high)
+                    if pair not in found:
+                        found[pair] = _error(*points, *pair)
+                return min(found, key=found.__getitem__)
+
+            for _ in range(turns):
+                wide = (self.low, self.high) if shares is _COARSE else (low, high)
+                low, high = tried((low, wide[1] * share) for share in shares)
+                low, high = tried((wide[0] * share, high) for share in shares)
+                low, high = tried((low * share, high * share) for share in _FINE)
+        return low, high
 
 
 def observe(prepared: GraphModule, images: NDArray[Any], estimator: Estimator) -> None:
     """Run the images ``(N, H, W, 4)`` uint8 through a prepared graph, and set the ranges of its observers."""
-    samples: dict[Any, list[NDArray[np.float32]]] = {}
-    per_image = max(1, _SAMPLES // len(images))
+    for observer, seen in collect(prepared, images).items():
+        low, high = seen.range(estimator)
+        observer.min_val, observer.max_val = torch.tensor(low), torch.tensor(high)
 
-    def keep(observer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        flat = inputs[0].detach().reshape(-1)
-        # an odd stride meets all channels and columns
-        stride = max(1, flat.numel() // per_image) | 1
-        samples.setdefault(observer, []).append(flat[::stride].numpy().copy())
 
-    hooks = []
-    if estimator != "minmax":
-        hooks = [module.register_forward_pre_hook(keep) for module in _activation_observers(prepared)]
+def collect(prepared: GraphModule, images: NDArray[Any]) -> dict[Any, Seen]:
+    """What each observer of an activation sees, by observer; those of weights see theirs."""
+    found: dict[Any, Seen] = {observer: Seen() for observer in _activation_observers(prepared)}
+    run(prepared, images, lambda observer, x: found[observer].add(x) if observer in found else observer(x))
+    return found
+
+
+def run(prepared: GraphModule, images: NDArray[Any], observe: Callable[[Any, torch.Tensor], object]) -> None:
+    """Run images ``(N, H, W, 4)`` uint8 in batches; `observe` is given each observer and its tensor."""
+    size = max([n.meta["val"].numel() for n in prepared.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)])
+    batch = max(1, min(16, _ELEMENTS_AT_ONCE // size))
+
+    class Observed(Interpreter):
+        def run_node(self, n: Node) -> Any:
+            if n.op != "call_module":
+                return super().run_node(n)
+            if not is_observer(n):
+                return None  # a guard on the number of images
+            (x,), _ = self.fetch_args_kwargs_from_env(n)
+            observe(prepared.get_submodule(str(n.target)), x)  # type: ignore[arg-type]
+            return x
+
+    observed = Observed(prepared)
     with torch.no_grad():
-        for image in images:
-            prepared(torch.from_numpy(image[None]))
-    for hook in hooks:
-        hook.remove()
-    find: Callable[[NDArray[np.float32]], tuple[float, float]] = _percentile if estimator == "percentile" else _mse
-    for observer, parts in samples.items():
-        low, high = find(np.concatenate(parts))
-        observer.min_val = torch.tensor(max(low, float(observer.min_val)))
-        observer.max_val = torch.tensor(min(high, float(observer.max_val)))
+        for start in range(0, len(images), batch):
+            observed.run(torch.from_numpy(images[start : start + batch]))
+
+
+def is_observer(node: Node) -> bool:
+    return node.op == "call_module" and "activation_post_process" in str(node.target)
 
 
 def of_each_image(prepared: GraphModule, images: NDArray[np.uint8]) -> dict[Any, NDArray[np.float64]]:
     """By observer of an activation: the least and largest value of each image, ``(N, 2)``."""
-    found: dict[Any, list[list[tuple[float, float]]]] = {module: [] for module in _activation_observers(prepared)}
+    found: dict[Any, dict[int, list[NDArray[np.float64]]]] = {module: {} for module in _activation_observers(prepared)}
+    calls: dict[Any, int] = {}
 
-    def keep(observer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        found[observer][-1].append((float(inputs[0].min()), float(inputs[0].max())))
+    def keep(observer: Any, x: torch.Tensor) -> None:
+        if observer not in found:
+            observer(x)
+            return
+        # tensors that share a range share an observer, which then runs more than once
+        flat, number = x.reshape(len(x), -1), calls.get(observer, 0)
+        found[observer].setdefault(number, []).append(torch.stack([flat.amin(1), flat.amax(1)], 1).double().numpy())
+        calls[observer] = (number + 1) % uses[observer]
 
-    hooks = [module.register_forward_pre_hook(keep) for module in found]
-    with torch.no_grad():
-        for image in images:
-            for rows in found.values():  # tensors that share a range share an observer, which then runs more than once
-                rows.append([])
-            prepared(torch.from_numpy(image[None]))
-    for hook in hooks:
-        hook.remove()
-    return {
-        module: np.array([(min(low for low, _ in row), max(high for _, high in row)) for row in rows])
-        for module, rows in found.items()
-    }
+    uses = dict.fromkeys(found, 0)
+    for node in prepared.graph.nodes:
+        if is_observer(node) and (module := prepared.get_submodule(str(node.target))) in uses:
+            uses[module] += 1
+    run(prepared, images, keep)
+    rows = {module: np.stack([np.concatenate(parts) for parts in row.values()]) for module, row in found.items()}
+    return {module: np.stack([row[..., 0].min(0), row[..., 1].max(0)], 1) for module, row in rows.items()}
 
 
 def set_from(per_image: dict[Any, NDArray[np.float64]], chosen: NDArray[np.int64]) -> None:
@@ -99,26 +218,13 @@ def _activation_observers(prepared: GraphModule) -> list[Any]:
     found = {
         str(node.target): prepared.get_submodule(str(node.target))
         for node in prepared.graph.nodes
-        if node.op == "call_module" and "activation_post_process" in str(node.target) and node.args[0].op != "get_attr"
+        if is_observer(node) and node.args[0].op != "get_attr"  # type: ignore[union-attr]
     }
     return list(dict.fromkeys(found.values()))
 
 
-def _percentile(values: NDArray[np.float32]) -> tuple[float, float]:
-    low, high = np.quantile(values, [OUTSIDE / 2, 1 - OUTSIDE / 2])
-    return min(float(low), 0.0), max(float(high), 0.0)
-
-
-def _mse(values: NDArray[np.float32]) -> tuple[float, float]:
-    """The ends are moved in turn: the best share of the upper one, then of the lower one."""
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    high = min((_error(values, low, high * share), high * share) for share in _SHARES)[1]
-    low = min((_error(values, low * share, high), low * share) for share in _SHARES)[1]
-    return low, high
-
-
-def _error(values: NDArray[np.float32], low: float, high: float) -> float:
+def _error(values: NDArray[np.float64], weights: NDArray[np.float64], low: float, high: float) -> float:
     step = max((high - low) / 255, 1e-12)
     zero = round(-low / step)
     steps = np.clip(np.rint(values / step) + zero, 0, 255)
-    return float(np.square((steps - zero) * step - values, dtype=np.float64).mean())
+    return float(np.square((steps - zero) * step - values) @ weights)
