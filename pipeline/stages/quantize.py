@@ -240,7 +240,7 @@ def relu6_is_fused() -> Iterator[None]:
         utils.is_relu_node = original
 
 
-def _grey_subtraction(graph: GraphModule) -> Node:
+def grey_subtraction(graph: GraphModule) -> Node:
     """The first subtraction: pixels less the grey level."""
     node: Node
     for node in graph.graph.nodes:
@@ -251,7 +251,7 @@ def _grey_subtraction(graph: GraphModule) -> Node:
 
 def _set_input_range(prepared: GraphModule, contract: InputContract) -> None:
     """Scale 1 and zero point grey - 128, whatever the calibration images hold."""
-    observers = [user for user in _grey_subtraction(prepared).users if user.op == "call_module"]
+    observers = [user for user in grey_subtraction(prepared).users if user.op == "call_module"]
     for node in observers:
         observer = prepared.get_submodule(str(node.target))
         observer.min_val = torch.tensor(float(-contract.grey))

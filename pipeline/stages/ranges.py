@@ -31,9 +31,9 @@ OUTSIDE = 1e-4
 
 _BITS = 18
 _DROPPED = 32 - _BITS
-_SPREAD = 4
+_SPREAD = 2
 """Points that stand for a bin where errors are summed."""
-_SMALL = 2.0**-13
+_SMALL = 2.0**-10
 _COARSE = np.geomspace(1.0, 2.0**-12, 49)
 _FINE = np.linspace(0.86, 1.14, 29)
 _ELEMENTS_AT_ONCE = 2**25
@@ -97,11 +97,12 @@ class Seen:
         middles = (starts + ends) / 2
         # whatever the step, the error of values below half of it is their square
         small = np.abs(middles) < _SMALL * max(-self.low, self.high)
-        octave = np.where(small, np.sign(middles) * np.frexp(middles)[1], 0)
+        octave = np.where(small, np.sign(middles) * (np.frexp(middles)[1] + 1024), 0)
         key = np.where(small, octave - 4096, np.arange(len(middles)) // together)
         _, group = np.unique(key, return_inverse=True)
         total = np.bincount(group, counts)
         merged = np.bincount(group, counts * middles) / total
+        merged = np.sign(merged) * np.sqrt(np.bincount(group, counts * middles**2) / total)
         if each == 1:
             return merged, total / total.sum()
         merged, weights = merged[np.unique(group[small])], total[np.unique(group[small])]

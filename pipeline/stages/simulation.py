@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..program import WEIGHTED, InputContract, module_path
+from ..program import WEIGHTED, InputContract, module_path, unpadded
 from . import quantize, ranges
 
 Ranges = tuple[tuple[float, float], ...]
@@ -139,16 +139,20 @@ class Simulation:
             found[self._input] = float(-self.contract.grey), float(255 - self.contract.grey)
         return tuple(found)
 
-    def rounded(self, module: nn.Module, settings: quantize.Settings) -> Layers:
-        """The layers of a float module, with weights on the grid that the conversion will give them."""
-        found = {}
-        for path, is_quantized in self.is_quantized.items():
+    def rounded(self, module: nn.Module, settings: quantize.Settings, found: Ranges) -> Layers:
+        """The layers of a float module, with weights and biases on the grids that the conversion will give them."""
+        layers = {}
+        for node in self.layers:
+            path = module_path(node)
             weight, bias = _parameters(module, path)
-            if is_quantized:
+            if self.is_quantized[path]:
                 scale = weight_scale(weight, settings.weights, settings.weight_scales.get(path))
                 weight = (weight / scale).round_().clamp_(-127, 127).mul_(scale)
-            found[path] = weight, bias
-        return found
+                if (source := unpadded(node)) in self.activations:
+                    grid = Grid.of(*found[self.activations[source]]).scale * scale.reshape(-1).double()
+                    bias = ((bias / grid).round_() * grid).float()
+            layers[path] = weight, bias
+        return layers
 
     def logits(self, layers: Layers, found: Ranges, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(N, classes)`` of images ``(N, H, W, 4)`` uint8, quantized."""
