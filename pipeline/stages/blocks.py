@@ -14,8 +14,7 @@ them. And of the images that it learns from a share is kept aside, on which each
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,21 +25,34 @@ from torch import nn
 from torch.fx import Node
 
 from ..program import ACTIVATIONS, WEIGHTED, module_path
-from . import quantize
-from .simulation import Grid, Layers, Ranges, Simulation, Walk, weight_scale
+from ..saying import Say
+from . import quantize, ranges
+from .layerwise import Rounded
+from .simulation import Grid, Layers, Ranges, Simulation, Statistics, Walk, parameters, weight_scale
 
-STEPS = 160
+STEPS = 120
+"""Of Adam, for each block."""
+
 _RATE = 0.04
 _BIAS_RATE = 0.002
-_POSITIONS = 4096
-_IMAGES = 32
+"""Of a channel's standard deviation."""
+_PULL = 1.0
+"""Of the term that drives fractions to whole steps, beside an error that begins at 1."""
 _WARM = 0.2
-_LAYERS_AT_MOST = 4
+"""Share of the steps that goes without it."""
+_STRETCH = 1.2
+_POSITIONS, _IMAGES = 4096, 32
+"""Of the largest map in a block, at most, for one step; what is less is the number of images."""
+_ASIDE = 5
+"""Every so many images, one that a block does not learn from."""
+_LAYERS = 4
+_ELEMENTS = 2**28
+"""Of the largest tensor with all images, a byte each."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """What lies between two quantizers where nothing else passes by."""
+    """What lies between two quantizers of activations, or the last one and the logits, where nothing else passes by."""
 
     start: Node
     end: Node
@@ -50,186 +62,240 @@ class Block:
     def layers(self) -> list[Node]:
         return [node for node in self.nodes if node.target in WEIGHTED]
 
+    @property
+    def positions(self) -> int:
+        """Of the largest map in it."""
+        values = [n.meta.get("val") for n in self.nodes]
+        return max([v[0, 0].numel() for v in values if isinstance(v, torch.Tensor) and v.ndim > 1], default=1)
+
+    def output(self, x: torch.Tensor, layers: Layers, grids: Mapping[Node, Grid]) -> torch.Tensor:
+        """What its last quantizer is given, from what its first one gives; without `grids` nothing is rounded between."""
+        values: dict[Any, Any] = {self.start: x}
+        for node in self.nodes:
+            if node.target in WEIGHTED:
+                values[node] = node.target(values[node.args[0]], *layers[module_path(node)], *node.args[3:])  # type: ignore[operator]
+            elif node.op == "call_module" and node.args and node.args[0] in values:
+                value = values[node.args[0]]
+                values[node] = grids[node].trained(value) if node in grids else value
+            elif node.op == "call_function":
+                given = [values[a] if isinstance(a, Node) else a for a in node.args]
+                values[node] = node.target(*given, **node.kwargs)  # type: ignore[operator]
+        result: torch.Tensor = values[self.end.args[0] if self.end.op == "call_module" else self.nodes[-1]]
+        return result
+
 
 def blocks(simulation: Simulation) -> list[Block]:
-    """In order of the data; each ends behind a layer without activation if it can, and has four layers at most."""
+    """In order of the data; each ends behind a layer without activation if it can, and has few layers."""
     nodes = [n for n in simulation.graph.graph.nodes if n.op != "get_attr" and not _is_of_weight(n)]
     order = {node: number for number, node in enumerate(nodes)}
-    cuts = []
-    furthest = -1
+    cuts, furthest = [], -1
     for number, node in enumerate(nodes):
-        if furthest <= number and node in simulation.activations:
+        if (furthest <= number and node in simulation.activations) or node.op == "output":
             cuts.append(node)
         furthest = max([furthest, *(order[user] for user in node.users if user in order)])
-        if node.op == "output":
-            cuts.append(node)
+
+    def count(start: Node, end: Node) -> int:
+        return sum(node.target in WEIGHTED for node in nodes[order[start] : order[end]])
+
     found = []
     start = cuts[0]
-    for number, cut in enumerate(cuts[1:], 1):
-        inside = tuple(nodes[order[start] + 1 : order[cut]])
-        count = sum(node.target in WEIGHTED for node in inside)
-        after = cuts[number + 1] if number + 1 < len(cuts) else None
-        more = count + (sum(n.target in WEIGHTED for n in nodes[order[cut] : order[after]]) if after is not None else 0)
-        is_linear = cut.op != "output" and cut.args[0].target not in ACTIVATIONS
-        if count and (after is None or (count > 1 and is_linear) or more > _LAYERS_AT_MOST):
-            found.append(Block(start, cut, inside))
+    for cut, after in zip(cuts[1:], [*cuts[2:], None], strict=True):
+        is_linear = after is not None and cut.args[0].target not in ACTIVATIONS
+        is_full = after is None or count(start, after) > _LAYERS
+        if count(start, cut) and (is_full or (is_linear and count(start, cut) > 1)):
+            found.append(Block(start, cut, tuple(nodes[order[start] + 1 : order[cut]])))
             start = cut
     return found
 
 
-def _is_of_weight(node: Node) -> bool:
-    return node.op == "call_module" and bool(node.args) and getattr(node.args[0], "op", "") == "get_attr"
+def passes(simulation: Simulation) -> float:
+    """About how many images' way through the network the learning takes, back again included."""
+    work = {node: _work(node) for node in simulation.layers}
+    share = {block: sum(work[node] for node in block.layers) / sum(work.values()) for block in blocks(simulation)}
+    return 4 * STEPS * sum(share[block] * _images_at_once(block) for block in share)
 
 
-class _Rounding(nn.Module):
-    """Of one weight: steps below, and by how much of one more each is above; 0 and 1 in the end."""
+def learn(
+    simulation: Simulation,
+    tuned: nn.Module,
+    floating: nn.Module,
+    settings: quantize.Settings,
+    found: Ranges,
+    wanted: Statistics,
+    images: NDArray[np.uint8],
+    say: Say,
+) -> Rounded:
+    """Layers with learned rounding and biases.
 
-    def __init__(self, weight: torch.Tensor, scale: torch.Tensor) -> None:
-        super().__init__()
-        self.scale = scale
-        steps = weight / scale
-        self.below = steps.floor().clamp_(-127, 127)
-        part = (steps - self.below).clamp(0.01, 0.99)
-        self.v = nn.Parameter(torch.logit((part + 0.1) / 1.2))
-
-    def part(self) -> torch.Tensor:
-        """A sigmoid stretched from -0.1 to 1.1 and cut, as in the paper: it reaches both ends."""
-        return (torch.sigmoid(self.v) * 1.2 - 0.1).clamp(0, 1)
-
-    def soft(self) -> torch.Tensor:
-        return (self.below + self.part()).clamp(-127, 127) * self.scale
-
-    def hard(self) -> torch.Tensor:
-        return (self.below + (self.part() >= 0.5)).clamp(-127, 127) * self.scale
-
-
-def learn(simulation, floating, tuned, settings, found: Ranges, images, seed=0, steps=STEPS, rate=_RATE, reg=1.0, bias_rate=_BIAS_RATE, say=lambda *_: None, mode="ada", gn=True, qinput=True, drop=0.0):
-    grids = {node: Grid.of(*found[number]) for node, number in simulation.activations.items()}
-    layers: Layers = simulation.rounded(tuned, settings, found)
-    real: Layers = {path: (floating.get_parameter(f"{path}.weight").detach(), floating.get_parameter(f"{path}.bias").detach()) for path in layers}
-    walk = Walk(simulation, layers, found, images)
+    Args:
+        tuned: the float module whose weights are rounded.
+        floating: the module whose outputs are wanted, block by block.
+        wanted: of `floating`.
+        images: ``(N, H, W, 4)`` uint8 RGBA.
+    """
+    largest = max([n.meta["val"].numel() for n in simulation.graph.graph.nodes if hasattr(n.meta.get("val"), "numel")])
+    images = images[np.linspace(0, len(images) - 1, max(1, min(len(images), _ELEMENTS // largest))).astype(int)]
+    real = simulation.floats(floating)
+    walk = Walk(simulation, simulation.rounded(tuned, settings, found), found, images)
     parts = blocks(simulation)
-    generator = torch.Generator().manual_seed(seed)
-    importance = importances(simulation, floating, parts, images[:: max(1, len(images) // 16)], generator) if gn else {}
-    scales = {}
-    outside: Any = None
-    for number, block in enumerate(parts):
-        import time
-        t0 = time.time()
-        for node in [n for n in simulation.graph.graph.nodes if n in grids]:
-            if walk._order[node] <= walk._order[block.start] and node not in walk._kept and (number == 0):
-                walk.go(node)
-        stored = torch.cat(walk._kept[block.start])
-        if outside is None:
-            outside = grids[block.start].unpacked(stored) if number == 0 else None
-        batch = simulation.batch
+    random = torch.Generator().manual_seed(0)
+    importance = _importance(simulation, real, parts, images[:: -(-len(images) // 16)], random)
+    scales: dict[str, NDArray[np.float64]] = {}
+    _go(walk, walk.stops()[0], parts[0].start)
+    outside = walk.grids[parts[0].start].unpacked(torch.cat(walk.kept[parts[0].start]))
+    for number, block in enumerate(parts, 1):
+        inside = torch.cat(walk.kept[block.start])
+        step = simulation.batch
         with torch.no_grad():
-            target = torch.cat([_run(block, outside[i : i + batch], real, None) for i in range(0, len(outside), batch)])
-        weight = importance.get(block.end, torch.ones(1))
-        weight = weight.reshape(1, -1, *[1] * (target.ndim - 2))
-        roundings, biases, sizes = {}, {}, {}
+            parted = [block.output(outside[i : i + step], real, {}) for i in range(0, len(outside), step)]
+        outside = torch.cat(parted)
+        roundings = {}
         for node in block.layers:
             path = module_path(node)
             if simulation.is_quantized[path]:
-                source = tuned.get_parameter(f"{path}.weight").detach()
-                scale = weight_scale(source, settings.weights, settings.weight_scales.get(path))
-                roundings[path] = _Rounding(source, scale)
+                weight = parameters(tuned, path)[0]
+                scale = weight_scale(weight, settings.weights, settings.weight_scales.get(path))
+                roundings[path] = _Rounding(weight, scale)
                 scales[path] = scale.reshape(-1).double().numpy().copy()
-            biases[path] = nn.Parameter(torch.zeros_like(layers[path][1]))
-            sizes[path] = weight_scale(layers[path][0], "per-channel").reshape(-1) * 127
-        def soft(hard=False):
-            return {
-                path: (
-                    layers[path][0] if path not in roundings else roundings[path].hard() if hard else roundings[path].soft(),
-                    layers[path][1] + biases[path] * sizes[path],
-                )
-                for path in biases
-            }
-        positions = max([n.meta["val"].numel() // n.meta["val"].shape[1] for n in block.nodes if isinstance(n.meta.get("val"), torch.Tensor) and n.meta["val"].ndim > 1])
-        size = max(1, min(_IMAGES, len(images), _POSITIONS // positions))
-        optimizer = torch.optim.Adam([
-            {"params": [r.v for r in roundings.values()], "lr": rate},
-            {"params": list(biases.values()), "lr": bias_rate},
-        ])
-        def loss_of(chosen, hard=False):
-            x = grids[block.start].unpacked(stored[chosen])
-            y = _run(block, x, soft(hard), grids)
-            return ((y - target[chosen]).square() * weight).mean()
-        scale_of = None
-        picks = torch.cat([torch.randperm(len(images), generator=generator) for _ in range(1 + steps * size // len(images))])
-        def total(hard):
-            with torch.no_grad():
-                return float(np.mean([loss_of(torch.arange(i, min(i + batch, len(images))), hard).item() for i in range(0, len(images), batch)]))
-        for r in roundings.values():
-            nearest = None
-        with torch.no_grad():
-            before = float(np.mean([((_run(block, grids[block.start].unpacked(stored[i:i+batch]), layers, grids) - target[i:i+batch]).square() * weight).mean().item() for i in range(0, len(images), batch)]))
-        for step in range(steps):
-            chosen = picks[step * size : (step + 1) * size]
-            loss = loss_of(chosen) / max(before, 1e-30)
-            share = (step / steps - _WARM) / (1 - _WARM)
-            if share > 0:
-                beta = 2 + 18 * 0.5 * (1 + math.cos(math.pi * share)) if False else 20 - 18 * share
-                count = sum(r.v.numel() for r in roundings.values())
-                loss = loss + reg * sum((1 - (2 * r.part() - 1).abs().pow(beta)).sum() for r in roundings.values()) / count
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        after = total(True)
-        if after < before:
-            with torch.no_grad():
-                layers.update({path: (w.detach(), b.detach()) for path, (w, b) in soft(True).items()})
-        say(f"block {number} {[module_path(n) for n in block.layers]} {before:.3e} -> {after:.3e} {10*np.log10(before/max(after,1e-30)):.2f} dB {time.time()-t0:.1f} s")
+        task = _Task(block, walk, roundings, wanted.spreads, inside, outside, importance[block], simulation.batch)
+        gain = task.learn(random)
+        names = [module_path(node).removeprefix("model.") for node in block.layers]
+        say(f"learned rounding: {names[0]} to {names[-1]}: {gain:.1f} dB", (number, len(parts)))
         if block.end.op != "output":
-            for node in [n for n in block.nodes if n in grids] + [block.end]:
-                walk.go(node)
-        outside = target
-    return layers, scales
+            _go(walk, block.start, block.end)
+    return Rounded(layers=walk.layers, weight_scales=scales)
 
 
-def importances(simulation, floating, parts, images, generator):
-    """Mean square of the gradient of a random projection of the logits."""
-    float_layers = {module_path(n): (floating.get_parameter(f"{module_path(n)}.weight").detach(), floating.get_parameter(f"{module_path(n)}.bias").detach()) for n in simulation.layers}
-    found = {}
-    for batch in simulation.batches(images):
-        x = batch
+def _go(walk: Walk, start: Node, end: Node) -> None:
+    """Keep what each quantizer between two gives, the second one's included."""
+    order = walk.stops()
+    for node in order[order.index(start) + (start in walk.kept) : order.index(end) + 1]:
+        if node in walk.grids:
+            walk.go(node)
+
+
+class _Rounding(nn.Module):
+    """Of one weight: the step below, and how much of one more each is above it; 0 or 1 in the end."""
+
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor) -> None:
+        super().__init__()
+        steps = (weight / scale).clamp(-127, 127)
+        self.scale, self.below = scale, steps.floor()
+        part = (steps - self.below).clamp(0.01, 0.99)
+        self.logit = nn.Parameter(torch.logit((part + (_STRETCH - 1) / 2) / _STRETCH))
+
+    def part(self) -> torch.Tensor:
+        """A sigmoid that is stretched and cut, as in the paper, so that it reaches both ends."""
+        return (torch.sigmoid(self.logit) * _STRETCH - (_STRETCH - 1) / 2).clamp(0, 1)
+
+    def weight(self, *, is_whole: bool) -> torch.Tensor:
+        part = self.part()
+        return (self.below + ((part >= 0.5).float() if is_whole else part)).clamp(-127, 127) * self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A block to learn: int8 inputs of all images, and the float outputs that are wanted."""
+
+    block: Block
+    walk: Walk
+    roundings: dict[str, _Rounding]
+    spreads: Mapping[str, torch.Tensor]
+    inside: torch.Tensor
+    outside: torch.Tensor
+    importance: torch.Tensor
+    batch: int
+
+    def learn(self, random: torch.Generator) -> float:
+        """Changes the walk's layers where that is better on images kept aside; by how many dB there, or 0."""
+        count = len(self.inside)
+        aside = torch.arange(count)[_ASIDE - 1 :: _ASIDE] if count >= 2 * _ASIDE else torch.arange(count)
+        known = torch.tensor(sorted(set(range(count)) - set(aside.tolist()))) if len(aside) < count else aside
+        before = self._error(self.walk.layers, aside)
+        moved = {module_path(n): nn.Parameter(torch.zeros(len(self._old(n)[1]))) for n in self.block.layers}
+        logits = [rounding.logit for rounding in self.roundings.values()]
+        groups = [{"params": logits, "lr": _RATE}, {"params": list(moved.values()), "lr": _BIAS_RATE}]
+        optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+        size = min(_images_at_once(self.block), len(known))
+        passes = -(-STEPS * size // len(known))
+        order = torch.cat([known[torch.randperm(len(known), generator=random)] for _ in range(passes)])
+        for step in range(STEPS):
+            layers = self._layers(moved, is_whole=False)
+            loss = self._loss(layers, order[step * size : (step + 1) * size]) / max(before, 1e-30)
+            optimizer.zero_grad()
+            (loss + self._pull(step)).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
         with torch.no_grad():
-            x = _run(Block(parts[0].start, parts[0].start, tuple(n for n in simulation.graph.graph.nodes if _before(simulation, n, parts[0].start))), x, float_layers, None, placeholder=True)
-        kept = []
-        x = x.requires_grad_(True)
+            learnt = self._layers(moved, is_whole=True)
+        after = self._error(learnt, aside)
+        if not after < before:
+            return 0.0
+        self.walk.layers.update(learnt)
+        return 10 * float(np.log10(before / max(after, 1e-30)))
+
+    def _old(self, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.walk.layers[module_path(node)]
+
+    def _layers(self, moved: Mapping[str, torch.Tensor], *, is_whole: bool) -> Layers:
+        found = {}
+        for node in self.block.layers:
+            path = module_path(node)
+            weight, bias = self._old(node)
+            if path in self.roundings:
+                weight = self.roundings[path].weight(is_whole=is_whole)
+            found[path] = weight, bias + moved[path] * self.spreads[path].float()
+        return found
+
+    def _loss(self, layers: Layers, chosen: torch.Tensor) -> torch.Tensor:
+        x = self.walk.grids[self.block.start].unpacked(self.inside[chosen])
+        apart = self.block.output(x, layers, self.walk.grids) - self.outside[chosen]
+        return (apart.square() * self.importance).mean()
+
+    def _error(self, layers: Layers, chosen: torch.Tensor) -> float:
+        with torch.no_grad():
+            parts = chosen.split(self.batch)
+            return sum(float(self._loss(layers, part)) * len(part) for part in parts) / len(chosen)
+
+    def _pull(self, step: int) -> torch.Tensor | float:
+        """Least where every fraction is 0 or 1; the steeper near these the later (AdaRound, equation 24)."""
+        share = (step / STEPS - _WARM) / (1 - _WARM)
+        if share <= 0 or not self.roundings:
+            return 0.0
+        parts = torch.cat([rounding.part().reshape(-1) for rounding in self.roundings.values()])
+        return _PULL * (1 - (2 * parts - 1).abs().pow(20 - 18 * share)).mean()
+
+
+def _importance(
+    simulation: Simulation, real: Layers, parts: list[Block], images: NDArray[np.uint8], random: torch.Generator
+) -> dict[Block, torch.Tensor]:
+    """Of each channel of each block's output, broadcast to it: mean square of the gradient of a random sum of logits."""
+    totals: dict[Block, torch.Tensor] = {}
+    for batch in simulation.batches(images):
+        outputs = []
+        x = simulation.value_at(parts[0].start, batch, real).requires_grad_(True)
         for block in parts:
-            x = _run(block, x, float_layers, None)
-            kept.append((block.end, x))
-            x.retain_grad()
-        v = torch.randn(x.shape, generator=generator)
-        (x * v).sum().backward()
-        for end, y in kept:
-            g = y.grad.square().mean([d for d in range(y.ndim) if d != 1])
-            found[end] = found.get(end, 0) + g
-    return {end: g / g.mean().clamp_min(1e-30) for end, g in found.items()}
+            x = block.output(x, real, {})
+            x.retain_grad()  # type: ignore[no-untyped-call]
+            outputs.append((block, x))
+        (x * torch.randn(x.shape, generator=random)).sum().backward()  # type: ignore[no-untyped-call]
+        for block, y in outputs:
+            assert y.grad is not None
+            squares = y.grad.square().sum([d for d in range(y.ndim) if d != 1], keepdim=True)
+            totals[block] = totals[block] + squares if block in totals else squares
+    return {block: total / total.mean().clamp_min(1e-30) for block, total in totals.items()}
 
 
-def _before(simulation, node, end):
-    order = list(simulation.graph.graph.nodes)
-    return order.index(node) <= order.index(end) and node.op != "get_attr" and not _is_of_weight(node)
+def _images_at_once(block: Block) -> int:
+    return max(1, min(_IMAGES, _POSITIONS // block.positions))
 
 
-def _run(block, x, layers, grids, placeholder=False):
-    """The block's output, before it is quantized."""
-    values = {block.start: x}
-    result = x
-    for node in block.nodes:
-        if node.op == "placeholder":
-            values[node] = x
-        elif node.target in WEIGHTED:
-            weight, bias = layers[module_path(node)]
-            values[node] = node.target(values[node.args[0]], weight, bias, *node.args[3:])
-        elif node.op == "call_module":
-            if not node.args or node.args[0] not in values:
-                continue
-            values[node] = values[node.args[0]] if grids is None or node not in grids else grids[node].trained(values[node.args[0]])
-        else:
-            if not any(isinstance(a, Node) for a in node.args): continue
-            values[node] = node.target(*[values[a] if isinstance(a, Node) else a for a in node.args], **node.kwargs)
-        result = values.get(node, result)
-    return result
+def _work(node: Node) -> int:
+    """Multiply-adds for one image."""
+    weight = node.args[1]
+    while "val" not in weight.meta:  # type: ignore[union-attr]
+        weight = weight.args[0]  # type: ignore[union-attr]
+    return int(node.meta["val"][0].numel() * weight.meta["val"][0].numel())  # type: ignore[union-attr]
+
+
+def _is_of_weight(node: Node) -> bool:
+    return ranges.is_observer(node) and node.args[0].op == "get_attr"  # type: ignore[union-attr]

@@ -19,8 +19,10 @@ Correction", 2019; Meller et al., "Same, Same But Different", 2019). Three thing
   al., "Outlier Suppression+", 2023).
 
 ReLU6 is not homogeneous: its bound would move with the factor, and no runtime has a bound per channel. So a channel
-behind ReLU6 is rescaled only if it can never reach 6, for any image there is: its upper bound by interval arithmetic
-from the bytes 0..255 on stays at or below 6 before and after. All others keep the factor 1.
+behind ReLU6 is rescaled only if it does not reach 6, before and after. With `Bounds` "proven" that holds for any image
+there is, by interval arithmetic from the bytes 0..255 on, and the function stays the same. With "measured" it holds for
+the calibration images, by a margin; other images may move the function, and how much has to be measured on them. All
+other channels keep the factor 1.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,7 +44,12 @@ from ..program import ACTIVATIONS, CLAMP, PAD, WEIGHTED, attribute, module_path
 
 aten = torch.ops.aten
 _SAME = (aten.mean.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.alias.default, PAD)
+_ELEMENTS_AT_ONCE = 2**23
 _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+Bounds = Literal["proven", "measured"]
+
+MARGIN = 1.25
+"""Of what calibration images reach: a channel counts as reaching as much more."""
 WORTH_DB = 0.5
 """A group whose noise would fall by less is even enough, and stays as it is."""
 
@@ -112,24 +119,29 @@ class _Statistics:
     square: NDArray[np.float64]
 
 
-def equalize(folded: nn.Module, calibration: NDArray[np.uint8]) -> Equalized:
+def equalize(folded: nn.Module, calibration: NDArray[np.uint8], bounds: Bounds = "proven") -> Equalized:
     """A copy of `folded` with even ranges.
 
     Args:
         folded: module on ``(N, H, W, 4)`` uint8 whose convolutions and linear layers have biases.
         calibration: ``(N, H, W, 4)`` uint8 RGBA images that show the ranges of activations.
+        bounds: how it is known that a channel does not reach the bound of its ReLU6.
     """
     graph = export(folded, calibration[:1])
     layers, groups = _analyse(graph)
     free = [g for g in groups if not g.is_pinned and g.producers and g.readers]
-    found = _measure(graph, {point for group in free for point in group.points}, calibration)
-    bounds = _upper_bounds(graph, layers)
+    clamped = {clamp.args[0] for group in free for clamp in group.clamps} if bounds == "measured" else set()
+    found = _measure(graph, {point for group in free for point in group.points} | clamped, calibration)
+    largest = _upper_bounds(graph, layers)
+    for group in free if bounds == "measured" else ():
+        for clamp in group.clamps:
+            largest[clamp] = np.minimum(largest[clamp], MARGIN * found[clamp.args[0]].high)
     readers_of = {layer: group.readers for group in groups for layer in group.producers}
     gains = {}
     for group in free:
         before = _noise(group, found, readers_of, 1.0, {})
         gain, factors, shifts = max(
-            ((before / _noise(group, found, readers_of, s, c), s, c) for s, c in _candidates(group, found, bounds)),
+            ((before / _noise(group, found, readers_of, s, c), s, c) for s, c in _candidates(group, found, largest)),
             key=lambda candidate: candidate[0],
             default=(1.0, None, {}),
         )
@@ -224,19 +236,24 @@ def _measure(graph: GraphModule, points: set[Node], images: NDArray[np.uint8]) -
 
     class Watched(Interpreter):
         def run_node(self, n: Node) -> Any:
+            if n.op == "call_module":  # a guard on the number of images
+                return None
             value = super().run_node(n)
             if n in parts:
-                flat = value[0].reshape(value.shape[1], -1).double()
-                parts[n].append(torch.stack([flat.amin(1), flat.amax(1), flat.mean(1), flat.square().mean(1)]).numpy())
+                flat = value.reshape(*value.shape[:2], -1)
+                rows = [flat.amin(2), flat.amax(2), flat.mean(2), flat.square().mean(2)]
+                parts[n].append(torch.stack(rows).double().numpy())
             return value
 
     watched = Watched(graph)
+    largest = max([n.meta["val"].numel() for n in graph.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)])
+    batch = max(1, min(32, _ELEMENTS_AT_ONCE // largest))
     with torch.no_grad():
-        for image in images:
-            watched.run(torch.from_numpy(image[None]))
+        for start in range(0, len(images), batch):
+            watched.run(torch.from_numpy(images[start : start + batch]))
     found = {}
     for point, rows in parts.items():
-        low, high, mean, square = np.stack(rows, axis=1)
+        low, high, mean, square = np.concatenate(rows, axis=1)
         found[point] = _Statistics(low.min(0), high.max(0), mean.mean(0), square.mean(0))
     return found
 

@@ -12,7 +12,6 @@ give, corrected already, and is changed so that its output comes near to that of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -21,151 +20,137 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import Node
 
 from ..program import WEIGHTED, module_path
-from .equalize import export
+from .simulation import Layers, Ranges, Simulation, Statistics, Walk, channel_means, parameters
+from . import quantize
 
 DAMPING = 0.02
 """Of the mean square of the inputs: how strongly weights are held where they were."""
 
 _SAMPLES = 4096
-_ELEMENTS = 2**26
-"""Of the largest tensor with all images: 256 MB in float32."""
-
-Change = Callable[[Node, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstructed:
-    """The new module, and the scale of each output channel that its weights lie on, by module path."""
+class Rounded:
+    """Layers with weights on their grid, and the scale of each output channel of these, by module path."""
 
-    module: nn.Module
+    layers: Layers
     weight_scales: dict[str, NDArray[np.float64]]
 
 
 def correct_biases(
-    tuned: nn.Module, floating: nn.Module, quantized: GraphModule, calibration: NDArray[np.uint8]
-) -> nn.Module:
-    """A copy of `tuned` with corrected biases.
+    simulation: Simulation, layers: Layers, wanted: Statistics, found: Ranges, images: NDArray[np.uint8]
+) -> Layers:
+    """The layers with corrected biases.
+
+    One pass is enough: a layer is corrected when all layers before it are, and the ranges stay. Where something before
+    it changes afterwards, it is corrected anew.
 
     Args:
-        tuned: the float module that `quantized` was made from.
-        floating: the module whose means are wanted, layer by layer.
-        calibration: ``(N, H, W, 4)`` uint8 RGBA.
+        layers: as they are quantized.
+        wanted: of the float module, on these images.
+        images: ``(N, H, W, 4)`` uint8 RGBA.
     """
-    images = _within_memory(quantized, calibration)
-    wanted = _outputs(floating, images, _channel_means)
-    corrected: dict[str, torch.Tensor] = {}
+    walk = Walk(simulation, layers, found, images)
+    for node in walk.stops():
+        if node.target in WEIGHTED:
+            path = module_path(node)
+            weight, bias = walk.layers[path]
+            shift = wanted.means[path] - _mean_output(walk, node, weight, bias)
+            walk.layers[path] = weight, bias + shift.float()
+        else:
+            walk.go(node)
+    return walk.layers
 
-    def correct(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-        path = module_path(node)
-        corrected[path] = bias + wanted[path] - _channel_means(_apply(node, x, weight, bias))
-        return weight, corrected[path]
 
-    _walk(quantized, images, correct)
-    return _with(tuned, {}, corrected)
+def _mean_output(walk: Walk, node: Node, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Of each output channel ``(out,)`` float64, over all images."""
+    is_pointwise = weight.ndim == 2 or (weight.shape[2:] == (1, 1) and _geometry(node)[3] == 1 and not _pads(node))
+    is_pointwise = is_pointwise and (weight.ndim == 2 or _geometry(node)[0] == [1, 1])
+    total = torch.zeros(weight.shape[1] if is_pointwise else len(weight), dtype=torch.float64)
+    for number, batch in enumerate(walk.images):
+        total += channel_means(walk.value(node.args[0] if is_pointwise else node, number)) * len(batch)
+    mean = total / sum(map(len, walk.images))
+    # the mean of a product with one weight per channel is the product with the mean
+    return weight.reshape(len(weight), -1).double() @ mean + bias.double() if is_pointwise else mean
+
+
+def _pads(node: Node) -> bool:
+    return any(_geometry(node)[1])
 
 
 def reconstruct(
-    tuned: nn.Module, floating: nn.Module, quantized: GraphModule, calibration: NDArray[np.uint8]
-) -> Reconstructed:
-    """A copy of `tuned` with weights on their grid, and biases, that give outputs near those of `floating`.
+    simulation: Simulation,
+    tuned: nn.Module,
+    floating: nn.Module,
+    settings: quantize.Settings,
+    found: Ranges,
+    images: NDArray[np.uint8],
+) -> Rounded:
+    """Layers with weights on their grid, and biases, that give outputs near those of `floating`.
 
     Args:
-        tuned: the float module that `quantized` was made from.
+        tuned: the float module whose weights are rounded.
         floating: the module whose outputs are wanted, layer by layer.
-        calibration: ``(N, H, W, 4)`` uint8 RGBA.
+        images: ``(N, H, W, 4)`` uint8 RGBA.
     """
-    images = _within_memory(quantized, calibration)
-    wanted = _outputs(floating, images, _sampled)
-    weights: dict[str, torch.Tensor] = {}
-    biases: dict[str, torch.Tensor] = {}
+    batches = -(-len(images) // simulation.batch)
+    count = -(-_SAMPLES // batches)
+    wanted: dict[str, list[torch.Tensor]] = {}
+    simulation.watch(floating, images, lambda node, y: wanted.setdefault(module_path(node), []).append(_sampled(y, count)))
+    walk = Walk(simulation, simulation.rounded(tuned, settings, found), found, images)
     scales: dict[str, NDArray[np.float64]] = {}
-
-    def solve(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
+    for node in walk.stops():
+        if node.target not in WEIGHTED:
+            walk.go(node)
+            continue
         path = module_path(node)
-        original = tuned.get_parameter(f"{path}.weight").detach()
-        inputs = _inputs(node, x, weight)
-        target = wanted.pop(path).double()
-        if "dequantize" not in str(node.args[1].target):  # type: ignore[union-attr]
-            return weight, bias  # a layer in float keeps its weights
-        solved, scale, weights_mean = _solve(inputs, target, original.double().reshape(len(original), -1))
-        weights[path] = solved.reshape(weight.shape).float()
-        biases[path] = (target.mean(0) - weights_mean).float()
+        target = torch.cat(wanted.pop(path)).double()
+        if not simulation.is_quantized[path]:
+            continue  # a layer in float keeps its weights
+        original, _ = parameters(tuned, path)
+        parts = [_inputs(node, walk.value(node.args[0], number), original, count) for number in range(len(walk.images))]
+        solved, scale, mean = _solve(torch.cat(parts, 1), target, original.double().reshape(len(original), -1))
+        walk.layers[path] = solved.reshape(original.shape).float(), (target.mean(0) - mean).float()
         scales[path] = scale.numpy()
-        return weights[path], biases[path]
-
-    _walk(quantized, images, solve)
-    return Reconstructed(module=_with(tuned, weights, biases), weight_scales=scales)
+    return Rounded(layers=walk.layers, weight_scales=scales)
 
 
-def _outputs(
-    floating: nn.Module, images: NDArray[np.uint8], keep: Callable[[torch.Tensor], torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """What is kept of each layer's output, by module path."""
-    found: dict[str, torch.Tensor] = {}
-
-    def note(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-        found[module_path(node)] = keep(_apply(node, x, weight, bias))
-        return weight, bias
-
-    _walk(export(floating, images[:1]), images, note)
-    return found
-
-
-def _walk(graph: GraphModule, images: NDArray[np.uint8], change: Change) -> None:
-    """Run all images at once; `change` gives each layer the weight and bias that it then has."""
-
-    class Walked(Interpreter):
-        def run_node(self, n: Node) -> Any:
-            if n.op == "call_module":  # a guard on the number of images
-                return None
-            if n.target not in WEIGHTED:
-                return super().run_node(n)
-            (x, weight, bias, *_), _ = self.fetch_args_kwargs_from_env(n)
-            return _apply(n, x, *change(n, x, weight, bias))  # type: ignore[arg-type]
-
+def with_layers(module: nn.Module, layers: Layers) -> nn.Module:
+    """A copy of a module with these weights and biases."""
+    changed = deepcopy(module)
     with torch.no_grad():
-        Walked(graph).run(torch.from_numpy(images))
+        for path, (weight, bias) in layers.items():
+            changed.get_parameter(f"{path}.weight").copy_(weight)
+            changed.get_parameter(f"{path}.bias").copy_(bias)
+    return changed
 
 
-def _apply(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = node.target(x, weight, bias, *node.args[3:])  # type: ignore[operator]
-    return result
-
-
-def _within_memory(graph: GraphModule, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    sizes = [n.meta["val"].numel() for n in graph.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)]
-    count = max(1, min(len(images), _ELEMENTS // max(sizes)))
-    chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, count).astype(int)]
-    return chosen
-
-
-def _channel_means(x: torch.Tensor) -> torch.Tensor:
-    return x.double().mean([d for d in range(x.ndim) if d != 1]).float()
-
-
-def _sampled(x: torch.Tensor) -> torch.Tensor:
+def _sampled(x: torch.Tensor, count: int) -> torch.Tensor:
     """``(samples, channels)`` of ``(N, channels, ...)``: the same places for each tensor of the same shape."""
-    rows = x.flatten(2).permute(0, 2, 1).reshape(-1, x.shape[1]) if x.ndim > 2 else x
-    return rows[_places(len(rows))]
+    rows = x if x.ndim == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return rows[_places(len(rows), count)]
 
 
-def _places(count: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(0).permutation(count)[:_SAMPLES])
+def _places(total: int, count: int) -> torch.Tensor:
+    """Drawn at random, for an even distance would meet the same columns of every row."""
+    if total <= count:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count]
 
 
-def _inputs(node: Node, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _inputs(node: Node, x: torch.Tensor, weight: torch.Tensor, count: int) -> torch.Tensor:
     """What each output value is computed from: ``(groups, samples, taps)``."""
     if x.ndim == 2:
-        return _sampled(x)[None].double()
+        return _sampled(x, count)[None].double()
     stride, padding, dilation, groups = _geometry(node)
     if weight.shape[2:] == (1, 1) and stride == [1, 1] and padding == [0, 0] and groups == 1:
-        return _sampled(x)[None].double()
+        return _sampled(x, count)[None].double()
     height = (x.shape[2] + 2 * padding[0] - dilation[0] * (weight.shape[2] - 1) - 1) // stride[0] + 1
     width = (x.shape[3] + 2 * padding[1] - dilation[1] * (weight.shape[3] - 1) - 1) // stride[1] + 1
-    places = _places(len(x) * height * width)
+    places = _places(len(x) * height * width, count)
     padded = nn.functional.pad(x, [padding[1], padding[1], padding[0], padding[0]])
     image, rest = places // (height * width), places % (height * width)
     rows, columns = rest // width * stride[0], rest % width * stride[1]
@@ -219,12 +204,3 @@ def _round_in_turn(weight: torch.Tensor, scale: torch.Tensor, power: torch.Tenso
         error = (weight[..., column] - rounded[..., column]) / inverse[:, column, column, None]
         weight[..., column + 1 :] -= error[..., None] * inverse[:, None, column, column + 1 :]
     return rounded
-
-
-def _with(module: nn.Module, weights: dict[str, torch.Tensor], biases: dict[str, torch.Tensor]) -> nn.Module:
-    changed = deepcopy(module)
-    with torch.no_grad():
-        for key, values in (("weight", weights), ("bias", biases)):
-            for path, value in values.items():
-                getattr(changed.get_submodule(path), key).copy_(value)
-    return changed

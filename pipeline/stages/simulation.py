@@ -35,11 +35,13 @@ class Statistics:
 
     Attributes:
         seen: the values of each quantized activation, in order of the graph.
-        means: of each layer's output channels ``(out,)``, by path.
+        means: of each layer's output channels ``(out,)`` float64, by path.
+        spreads: their standard deviations.
     """
 
     seen: tuple[ranges.Seen, ...]
     means: dict[str, torch.Tensor]
+    spreads: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Simulation:
         """Of a float module of the graph's form, in one pass."""
         seen = tuple(ranges.Seen() for _ in set(self.activations.values()))
         sums: dict[str, torch.Tensor] = {}
+        squares: dict[str, torch.Tensor] = {}
 
         def observe(node: Node, x: torch.Tensor) -> torch.Tensor:
             if node in self.activations:
@@ -123,14 +126,43 @@ class Simulation:
             return x
 
         def watch(node: Node, y: torch.Tensor) -> None:
-            path, found = module_path(node), channel_means(y) * len(y)
-            sums[path] = sums[path] + found if path in sums else found
+            for total, values in ((sums, y), (squares, y.square())):
+                total[module_path(node)] = total.get(module_path(node), 0) + channel_means(values) * len(y)
 
-        float_layers = {path: _parameters(module, path) for path in self.is_quantized}
-        run = _Run(self.graph, float_layers, observe, watch)
+        self.watch(module, images, watch, observe)
+        means = {path: total / len(images) for path, total in sums.items()}
+        spreads = {
+            path: (total / len(images) - means[path].square()).clamp_min(0).sqrt() for path, total in squares.items()
+        }
+        return Statistics(seen, means, spreads)
+
+    def watch(
+        self,
+        module: nn.Module,
+        images: NDArray[np.uint8],
+        watch: Callable[[Node, torch.Tensor], None],
+        observe: Callable[[Node, torch.Tensor], torch.Tensor] = lambda _, x: x,
+    ) -> None:
+        """Run a float module of the graph's form; `watch` is given each layer and its output, batch by batch."""
+        run = _Run(self.graph, self.floats(module), observe, watch)
         for batch in self.batches(images):
             run(batch)
-        return Statistics(seen, {path: total / len(images) for path, total in sums.items()})
+
+    def value_at(self, node: Node, batch: torch.Tensor, layers: Layers) -> torch.Tensor:
+        """What a node near the input gives for a batch of images, nothing being rounded."""
+        found: list[torch.Tensor] = []
+
+        def keep(observed: Node, x: torch.Tensor) -> torch.Tensor:
+            if observed is node:
+                found.append(x)
+            return x
+
+        _Run(self.graph, layers, keep, None)(batch)
+        return found[0]
+
+    def floats(self, module: nn.Module) -> Layers:
+        """The layers of a float module as they are."""
+        return {path: parameters(module, path) for path in self.is_quantized}
 
     def ranges(self, statistics: Statistics, estimator: ranges.Estimator) -> Ranges:
         """One for each quantized activation, in order of the graph; the input's follows from the contract."""
@@ -144,7 +176,7 @@ class Simulation:
         layers = {}
         for node in self.layers:
             path = module_path(node)
-            weight, bias = _parameters(module, path)
+            weight, bias = parameters(module, path)
             if self.is_quantized[path]:
                 scale = weight_scale(weight, settings.weights, settings.weight_scales.get(path))
                 weight = (weight / scale).round_().clamp_(-127, 127).mul_(scale)
@@ -169,15 +201,15 @@ class Simulation:
         self, module: nn.Module, settings: quantize.Settings, found: Ranges, *, is_whole: bool = True
     ) -> quantize.Quantized:
         """The PT2E graphs of a module of the graph's form."""
-        own = dict(self.graph.named_parameters())
+        own = dict(self.graph.namedparameters())
         with torch.no_grad():
-            for name, parameter in module.named_parameters():
+            for name, parameter in module.namedparameters():
                 own[name].copy_(parameter)
         for node in self.layers:
             if node.args[1].op == "call_module":  # type: ignore[union-attr]
                 observer = self.graph.get_submodule(str(node.args[1].target))  # type: ignore[union-attr]
                 observer.reset_min_max_vals()
-                observer(_parameters(module, module_path(node))[0])
+                observer(parameters(module, module_path(node))[0])
         ranges.set_all(self.graph, found)
         return quantize.convert(self.graph, self.contract, settings)
 
@@ -191,32 +223,36 @@ class Walk:
 
     def __init__(self, simulation: Simulation, layers: Layers, found: Ranges, images: NDArray[np.uint8]) -> None:
         self.simulation = simulation
-        self.layers = layers
+        self.layers = dict(layers)
         self.images = list(simulation.batches(images))
-        self._grids = {node: Grid.of(*found[number]) for node, number in simulation.activations.items()}
-        self._kept: dict[Node, list[torch.Tensor]] = {}
+        self.grids = {node: Grid.of(*found[number]) for node, number in simulation.activations.items()}
+        self.kept: dict[Node, list[torch.Tensor]] = {}
         self._order = {node: number for number, node in enumerate(simulation.graph.graph.nodes)}
+
+    def stops(self) -> list[Node]:
+        """Layers and quantizers of activations, in order of the data."""
+        return [n for n in self._order if n.target in WEIGHTED or n in self.grids]
 
     def go(self, node: Node) -> None:
         """Keep what this quantizer gives, and drop what nothing behind it reads."""
-        grid = self._grids[node]
-        self._kept[node] = [grid.packed(self.value(node.args[0], number)) for number in range(len(self.images))]
+        grid = self.grids[node]
+        self.kept[node] = [grid.packed(self.value(node.args[0], number)) for number in range(len(self.images))]
         here = self._order[node]
-        for other in [n for n in self._kept if n is not node]:
+        for other in [n for n in self.kept if n is not node]:
             if self._last_use(other) <= here:
-                del self._kept[other]
+                del self.kept[other]
 
     def value(self, node: Any, number: int) -> Any:
         """Of a node, for a batch."""
-        if node in self._kept:
-            return self._grids[node].unpacked(self._kept[node][number])
+        if node in self.kept:
+            return self.grids[node].unpacked(self.kept[node][number])
         if node.op == "placeholder":
             return self.images[number]
         if node.target in WEIGHTED:
             weight, bias = self.layers[module_path(node)]
             return node.target(self.value(node.args[0], number), weight, bias, *node.args[3:])
-        if node in self._grids:
-            return self._grids[node].rounded(self.value(node.args[0], number))
+        if node in self.grids:
+            return self.grids[node].rounded(self.value(node.args[0], number))
         if node.op == "call_function":
             args = [self.value(a, number) if isinstance(a, Node) else a for a in node.args]
             return node.target(*args, **node.kwargs)
@@ -226,7 +262,7 @@ class Walk:
         """The last quantizer that reads a node, directly or through what is computed on demand."""
         last = -1
         for user in node.users:
-            is_kept = user in self._grids
+            is_kept = user in self.grids
             last = max(last, self._order[user] if is_kept or not user.users else self._last_use(user))
         return last
 
@@ -283,8 +319,8 @@ def weight_scale(
 
 
 def channel_means(x: torch.Tensor) -> torch.Tensor:
-    return x.mean([d for d in range(x.ndim) if d != 1], dtype=torch.float64 if x.ndim == 2 else None).double()
+    return x.mean([d for d in range(x.ndim) if d != 1]).double()
 
 
-def _parameters(module: nn.Module, path: str) -> tuple[torch.Tensor, torch.Tensor]:
+def parameters(module: nn.Module, path: str) -> tuple[torch.Tensor, torch.Tensor]:
     return module.get_parameter(f"{path}.weight").detach(), module.get_parameter(f"{path}.bias").detach()
