@@ -172,17 +172,25 @@ When = Literal["always", "auto", "never"]
 
 
 class Quantize(Section):
-    """The rungs of the ladder: ``always`` from the start, ``auto`` when the gate is missed, or ``never``."""
+    """The rungs of the ladder: ``always`` whatever it is worth, ``auto`` where it is best, or ``never``."""
 
-    equalize: When = Field("always", description="make channel ranges even; changes nothing where they are")
+    minutes: float = Field(
+        5.0, ge=0, le=100_000, description="for methods that cost nothing at run time; the best is taken"
+    )
+    equalize: When = Field("auto", description="make channel ranges even")
     bias_correction: When = Field("auto", description="mean errors of channels into the biases")
     range_estimator: Literal["auto", "minmax", "percentile", "mse"] = Field(
-        "auto", description="ranges of activations; auto: minmax, the others when the gate is missed"
+        "auto", description="ranges of activations; auto: minmax, or another where it is better"
     )
+    learned_rounding: When = Field("auto", description="weights rounded up or down by what blocks make of it")
     reconstruction: When = Field("auto", description="weights solved and rounded layer by layer")
-    float_layers: When = Field("auto", description="keep the most sensitive layers in float")
+    float_layers: When = Field(
+        "auto", description="keep the most sensitive layers in float; auto: where the gate is missed"
+    )
     max_float_layers: int = Field(6, ge=2, le=1000, description="at most so many")
-    qat: When = Field("auto", description="quantization-aware training, on the training images")
+    qat: When = Field(
+        "auto", description="quantization-aware training, on training images; auto: gate missed, and time for it"
+    )
     qat_epochs: int = Field(5, ge=1, le=10_000, description="passes over the training set, at least 1000 steps in all")
     qat_learning_rate: float = Field(
         0.003, gt=0, le=1, description="of Adam, as a share of each weight tensor's size; falls to 0 along a cosine"
@@ -263,7 +271,7 @@ class Config(Section):
     data: Data = Field(Data(), description="images for training, calibration and parity")
     weights: Weights = Field(Weights(), description="given weights; without them the model is trained")
     train: Train = Field(Train(), description="training recipe")
-    quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (when the gate is missed) or 'never'")
+    quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (where it helps) or 'never'")
     android: Android = Field(Android(), description="Kotlin library; sdk = 'none' leaves it out")
     ios: Ios = Field(Ios(), description="iOS packages and the Swift package; sdk = 'none' leaves it out")
     parity: Parity = Field(Parity(), description="how certain a verdict must be")

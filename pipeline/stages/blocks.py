@@ -34,7 +34,7 @@ STEPS = 120
 """Of Adam, for each block."""
 
 _RATE = 0.04
-_BIAS_RATE = 0.002
+_BIAS_RATE = 0.0005
 """Of a channel's standard deviation."""
 _PULL = 1.0
 """Of the term that drives fractions to whole steps, beside an error that begins at 1."""
@@ -216,6 +216,7 @@ class _Task:
         logits = [rounding.logit for rounding in self.roundings.values()]
         groups = [{"params": logits, "lr": _RATE}, {"params": list(moved.values()), "lr": _BIAS_RATE}]
         optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         size = min(_images_at_once(self.block), len(known))
         passes = -(-STEPS * size // len(known))
         order = torch.cat([known[torch.randperm(len(known), generator=random)] for _ in range(passes)])
@@ -225,6 +226,7 @@ class _Task:
             optimizer.zero_grad()
             (loss + self._pull(step)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            schedule.step()
         with torch.no_grad():
             learnt = self._layers(moved, is_whole=True)
         after = self._error(learnt, aside)

@@ -1,17 +1,28 @@
-"""The ladder: quantize, measure, and where the gate is missed climb to the next method of `rungs/`, cheapest first.
+"""The ladder: quantize, measure, and try one method of `rungs/` after the other, the best so far being kept.
 
-Each rung starts from the best one before it. All look at calibration images only, and quantization-aware training at
-training images; held-out images are measured on, never learnt from. What a rung is worth is told in one line, and what
-it costs to stay on it too.
+What costs nothing where the network runs (even ranges, other ranges, corrected biases, rounding that knows the inputs) is
+tried as long as there is time, `quantize.minutes`, whether or not the gate is met already. What costs something, layers in
+float, or takes long, training, is tried where the gate is missed.
+
+Each rung starts from the best one before it. Methods see a share of the calibration images, and are judged on the others:
+a method that fits its own images and no others is dropped. Held-out images are measured on, never learnt from, nor
+chosen by. In the end ranges and biases are taken from all calibration images.
+
+What a rung is worth is told in one line, before it how long it may take, and after the last which were left out for want
+of time: these depend on the machine, and what is built with them.
 """
 
 from __future__ import annotations
 
 import importlib
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +32,11 @@ from .. import parity
 from ..config import Config, Quantize
 from ..errors import ParityError
 from ..parity import sensitivity
-from ..program import WEIGHTED, InputContract, evaluate, evaluate_batched, module_path
+from ..program import WEIGHTED, InputContract, evaluate, module_path
 from ..saying import Say
 from ..store import peak_memory
 from ..tasks import Task
-from . import equalize, quantize, rungs
+from . import blocks, equalize, layerwise, quantize, rungs, simulation
 from .history import Rung
 
 if TYPE_CHECKING:
@@ -34,10 +45,23 @@ if TYPE_CHECKING:
 
 MEASURED_AT_MOST = 1000
 """Held-out images that a rung is measured on; the leg itself takes them all."""
+PIXELS_AT_MOST = 2**24
+"""Of these, where they are large; 200 images are taken in any case."""
+
+WORTH_DB = 0.05
+"""On the images that judge: a rung that gains less is dropped."""
+JUDGES = 4
+"""Every so many calibration images, one that judges; with fewer than twice as many all judge, and are fitted to."""
+HARMLESS_DB = 40.0
+"""SNR of a float module that is no longer quite the original, at least."""
 
 _BATCH = 32
 _SENSITIVITY_PIXELS = 64 * 32 * 32
 _BLAMED = 5
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody wants no more rungs: the first Ctrl-C while they are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,34 +71,50 @@ class Climbed:
     Attributes:
         tuned: the float module that was quantized.
         quantized: the calibration that all artifacts come from.
-        rungs: one for each method that was tried.
+        rungs: one for each method that was tried, and the last for what was chosen.
         all_int8: the same without layers in float, to measure what they cost; None where there are none.
+        is_stopped: by hand, before all was tried that would have been.
     """
 
     tuned: nn.Module
     quantized: quantize.Quantized
     rungs: tuple[Rung, ...]
     all_int8: quantize.Quantized | None
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """`floating` computes what the original does, with even ranges; `tuned` is what is quantized."""
+    """What is quantized.
+
+    Attributes:
+        floating: computes what the original does, with even ranges.
+        tuned: what is quantized.
+        settings: without ranges of activations these follow from `floating`.
+        is_corrected: its biases make the mean errors good.
+        is_learnt: its weights are rounded by more than the nearest step; a change of the ranges would undo that.
+    """
 
     floating: nn.Module
     tuned: nn.Module
     settings: quantize.Settings
     note: str = ""
+    is_corrected: bool = False
+    is_learnt: bool = False
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A state that was quantized, and what it is worth."""
+    """A state, and what it is worth."""
 
     state: State
-    quantized: quantize.Quantized
     rung: Rung
     checks: Sequence[parity.Check]
+    convert: Callable[[], quantize.Quantized] = field(repr=False)
+
+    @cached_property
+    def quantized(self) -> quantize.Quantized:
+        return self.convert()
 
 
 Method = Callable[["Ladder", Measured], Sequence[State]]
@@ -90,27 +130,37 @@ def climb(
     *,
     is_gated: bool = True,
 ) -> Climbed:
-    """Quantize `folded`, a module on ``(N, H, W, 4)`` uint8, by the first method that passes the gate.
+    """Quantize `folded`, a module on ``(N, H, W, 4)`` uint8, as well as `quantize.minutes` allow.
+
+    The first Ctrl-C ends the search, and the best so far is taken; the next one ends all.
 
     Args:
         is_gated: False stops at what the configuration asks for in any case, whatever it is worth.
 
     Raises:
-        ParityError: none does; with every rung, and the layers that lose most.
+        ParityError: none passes the gate; with every rung, and the layers that lose most.
     """
     ladder = Ladder(folded, data, contract, config, task, say)
     wanted = config.quantize
-    first = "equalization" if wanted.equalize == "always" else "plain"
-    best = ladder.measure(first, [ladder.start()], None)
+    best = ladder.measure("equalization" if wanted.equalize == "always" else "plain", [ladder.start()], None)
     known = methods(wanted)
-    for name, when, method in known:
-        if when == "always":
-            best = ladder.measure(name, method(ladder, best) or [best.state], None)
-    for name, when, method in known:
-        if best.rung.is_met or not is_gated:
-            break
-        if when == "auto" and (states := method(ladder, best)):
-            best = ladder.measure(name, states, best)
+    is_stopped = False
+    try:
+        with _stopping():
+            for name, when, method in known:
+                if when == "always":
+                    best = ladder.measure(name, method(ladder, best) or [best.state], None)
+            for is_costly in (False, True) if is_gated else ():
+                for name, when, method in known:
+                    if when != "auto" or is_costly != _is_costly(method) or (is_costly and best.rung.is_met):
+                        continue
+                    if ladder.has_time(name, method, best) and (states := method(ladder, best)):
+                        best = ladder.measure(name, states, best)
+    except Stopped:
+        is_stopped = True
+        ladder.left_out.append("whatever else, for it was stopped by hand")
+        say("quantize: stopped; the best so far is built. Ctrl-C once more ends the build")
+    best = ladder.finished(best)
     if not best.rung.is_met and is_gated:
         raise ParityError(ladder.report(best))
     return Climbed(
@@ -118,7 +168,26 @@ def climb(
         quantized=best.quantized,
         rungs=tuple(ladder.rungs),
         all_int8=ladder.all_int8(best.state) if best.state.settings.float_layers else None,
+        is_stopped=is_stopped,
     )
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Ctrl-C raises `Stopped` once; signals are the main thread's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        raise Stopped
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def settings(config: Config) -> quantize.Settings:
@@ -131,20 +200,32 @@ def settings(config: Config) -> quantize.Settings:
 class _Module(Protocol):
     """What a module below `rungs/` has: a method of quantization, to be tried from the best state so far."""
 
-    COST: float  # about how long it takes, as a share of the longest: the cheapest come first
+    COST: float  # its place: the more it gains in a second, the earlier it comes
+    IS_COSTLY: bool  # where the network runs, or in hours: tried where the gate is missed; True where it is left out
 
     def rungs(self, wanted: Quantize) -> list[tuple[str, str, Method]]:
-        """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first."""
+        """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first. A method may
+        have an attribute ``passes``: how many images' way through the network it takes, to be said before it begins."""
 
 
 def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
-    """Of every module below `rungs/`, cheapest first."""
+    """Of every module below `rungs/`, in the order of `COST`."""
     found = [cast("_Module", importlib.import_module(name)) for name in rungs.names()]
     return [rung for module in sorted(found, key=lambda module: module.COST) for rung in module.rungs(wanted)]
 
 
+def _is_costly(method: Method) -> bool:
+    return bool(getattr(importlib.import_module(method.__module__), "IS_COSTLY", False))
+
+
 class Ladder:
-    """What the rungs share: images, the float model's outputs on them, and the lines so far."""
+    """What the rungs share: images, the float model's outputs on them, and the lines so far.
+
+    Attributes:
+        fitted: the calibration images that methods see.
+        judging: those that a rung is chosen by.
+        left_out: rungs that there was no time for, in words.
+    """
 
     def __init__(
         self,
@@ -159,38 +240,129 @@ class Ladder:
             folded, data, contract, config, task, say,
         )  # fmt: skip
         self.rungs: list[Rung] = []
+        self.left_out: list[str] = []
         self.calibration = data_module.rgba(data.calibration.images)
-        count = len(data.held_out.images)
-        chosen = np.linspace(0, count - 1, min(count, MEASURED_AT_MOST)).astype(int)
+        is_judge = np.arange(len(self.calibration)) % JUDGES == JUDGES - 1
+        if len(self.calibration) < 2 * JUDGES:
+            self.fitted = self.judging = self.calibration
+        else:
+            self.fitted, self.judging = self.calibration[~is_judge], self.calibration[is_judge]
+        count, pixels = len(data.held_out.images), self.calibration[0, ..., 0].size
+        most = min(MEASURED_AT_MOST, max(200, PIXELS_AT_MOST // pixels))
+        chosen = np.linspace(0, count - 1, min(count, most)).astype(int)
         self.held_out, self.truth = data_module.rgba(data.held_out.images[chosen]), data.held_out.truth[chosen]
-        self.expected = [evaluate(folded, images, _BATCH) for images in (self.calibration, self.held_out)]
+        self.expected = [evaluate(folded, images, _BATCH) for images in (self.judging, self.held_out)]
         self.limits = parity.limits_for(task.meaning(config), "quantize", "int8", config.limit)
-        self.started = time.perf_counter()
+        self.started = self.began = time.perf_counter()
+        self._simulations: dict[frozenset[str], simulation.Simulation] = {}
+        self._statistics: dict[tuple[int, frozenset[str], int], tuple[nn.Module, simulation.Statistics]] = {}
+        self._seconds = 0.0
 
     def start(self) -> State:
         plain = State(floating=self.folded, tuned=self.folded, settings=settings(self.config))
         return self.equalized(plain) if self.config.quantize.equalize == "always" else plain
 
-    def equalized(self, state: State) -> State:
-        found = equalize.equalize(self.folded, self.calibration)
+    def equalized(self, state: State, bounds: equalize.Bounds = "proven") -> State:
+        """From the original on, with the biases corrected anew where they were."""
+        found = equalize.equalize(self.folded, self.fitted, bounds)
         note = f"{len(found.gains_db)} of {found.groups} groups of channels"
-        return replace(state, floating=found.module, tuned=found.module, note=note)
+        if bounds == "measured":
+            moved = parity.snr_db(self.expected[0], evaluate(found.module, self.judging, _BATCH))
+            if moved < HARMLESS_DB:
+                self.say(f"quantize: equalization by measured bounds moves the float model: {moved:.1f} dB; dropped")
+                return state
+            note += f", bounds measured: the float model moves by {moved:.1f} dB"
+        elif any(found.gains_db):
+            note += ", bounds proven"
+        changed = replace(state, floating=found.module, tuned=found.module, note=note)
+        return self.corrected(changed) if state.is_corrected else changed
+
+    def corrected(self, state: State, images: NDArray[np.uint8] | None = None) -> State:
+        """With the mean errors of all channels put into the biases."""
+        images = self.fitted if images is None else images
+        simulated, wanted = self.simulation(state), self.statistics(state, images)
+        found = self.ranges(state, images)
+        layers = simulated.rounded(state.tuned, state.settings, found)
+        biases = layerwise.correct_biases(simulated, layers, wanted, found, images)
+        kept = {path: (simulation.parameters(state.tuned, path)[0], bias) for path, (_, bias) in biases.items()}
+        return replace(state, tuned=layerwise.with_layers(state.tuned, kept), is_corrected=True)
+
+    def reconstructed(self, state: State) -> State:
+        found = layerwise.reconstruct(
+            self.simulation(state), state.tuned, state.floating, state.settings, self.ranges(state), self.fitted
+        )
+        return self._with_rounding(state, found)
+
+    def learnt(self, state: State) -> State:
+        found = blocks.learn(
+            self.simulation(state),
+            state.tuned,
+            state.floating,
+            state.settings,
+            self.ranges(state),
+            self.statistics(state, self.fitted),
+            self.fitted,
+            self.say,
+        )
+        return self._with_rounding(state, found)
+
+    def _with_rounding(self, state: State, found: layerwise.Rounded) -> State:
+        changed = replace(state.settings, weight_scales=found.weight_scales, activation_ranges=self.ranges(state))
+        tuned = layerwise.with_layers(state.tuned, found.layers)
+        return replace(state, tuned=tuned, settings=changed, is_learnt=True, is_corrected=True)
+
+    def simulation(self, state: State) -> simulation.Simulation:
+        key = state.settings.float_layers
+        if key not in self._simulations:
+            self._simulations[key] = simulation.Simulation(
+                self.folded, self.calibration[:1], self.contract, state.settings
+            )
+        return self._simulations[key]
+
+    def statistics(self, state: State, images: NDArray[np.uint8]) -> simulation.Statistics:
+        key = id(state.floating), state.settings.float_layers, len(images)
+        if key not in self._statistics:
+            if len(self._statistics) > 2:  # a megabyte for each activation
+                del self._statistics[next(iter(self._statistics))]
+            found = self.simulation(state).statistics(state.floating, images)
+            self._statistics[key] = state.floating, found  # the module too: its id is its own as long as it lives
+        return self._statistics[key][1]
+
+    def ranges(self, state: State, images: NDArray[np.uint8] | None = None) -> simulation.Ranges:
+        if state.settings.activation_ranges is not None:
+            return state.settings.activation_ranges
+        wanted = self.statistics(state, self.fitted if images is None else images)
+        return self.simulation(state).ranges(wanted, state.settings.estimator)
+
+    def has_time(self, name: str, method: Method, best: Measured) -> bool:
+        """Says what comes next and how long it may take; False where that is longer than what is left."""
+        left = 60 * self.config.quantize.minutes - (time.perf_counter() - self.began)
+        passes = getattr(method, "passes", None)
+        seconds = 0.0 if passes is None else passes(self, best) * self._seconds
+        # layers in float cost little to try, and without them there may be no build
+        is_bound = seconds > left and (passes is not None)
+        told = f"about {_duration(seconds)}" if seconds else "at once"
+        if is_bound:
+            self.left_out.append(f"{name} ({told}, {_duration(max(left, 0.0))} left)")
+            self.say(f"quantize: no time for {name}: {told}, and {_duration(max(left, 0.0))} of the budget are left")
+            return False
+        self.say(f"quantize: next {name}, {told}; {_duration(max(left, 0.0))} of the budget are left")
+        return True
 
     def measure(self, name: str, states: Sequence[State], before: Measured | None) -> Measured:
-        """The first of the states that passes, else the best of them and of `before`; adds a line.
+        """The best of the states and of `before`; adds a line.
 
         Args:
-            states: at least one.
+            states: at least one. Where they cost something, from the cheapest on: the first that passes is taken.
             before: best rung so far; None keeps the new one whatever it is worth.
         """
         tried: list[Measured] = []
         for state in states:
-            made = quantize.quantize(state.tuned, self.calibration, self.contract, state.settings)
-            tried.append(self._judged(name, state, made))
-            if tried[-1].rung.is_met:
+            tried.append(self._judged(name, state, self.fitted))
+            if tried[-1].rung.is_met and tried[-1].rung.cost != "none":
                 break
-        best = max(tried, key=lambda one: (one.rung.is_met, one.rung.calibration_db))
-        is_kept = before is None or best.rung.is_met or best.rung.calibration_db > before.rung.calibration_db
+        best = max(tried, key=lambda one: self._rank(one, states))
+        is_kept = before is None or self._rank(best, states) > self._rank(before, states, WORTH_DB)
         rung = replace(best.rung, is_kept=is_kept, seconds=time.perf_counter() - self.started)
         best = replace(best, rung=rung)
         self.started = time.perf_counter()
@@ -198,9 +370,38 @@ class Ladder:
         self.say(f"quantize: {best.rung}")
         return best if is_kept or before is None else before
 
-    def _judged(self, name: str, state: State, made: quantize.Quantized) -> Measured:
+    def _rank(self, one: Measured, states: Sequence[State], more: float = 0.0) -> tuple[bool, float]:
+        """By the images that judge; where bytes and speed are paid for the gate, by the gate first."""
+        is_paid = any(state.settings.float_layers for state in states)
+        return is_paid and one.rung.is_met, one.rung.calibration_db + more
+
+    def finished(self, best: Measured) -> Measured:
+        """The best, with ranges and biases from all calibration images where its weights leave them free, measured on as
+        many held-out images as there may be."""
+        state = best.state
+        if not state.is_learnt and state.settings.activation_ranges is None and self.fitted is not self.calibration:
+            if state.is_corrected:
+                state = self.corrected(state, self.calibration)
+            images = self.calibration
+        else:
+            images = self.fitted
+        found = self.ranges(state, images)
+        state = replace(state, settings=replace(state.settings, activation_ranges=found))
+        notes = [f"{best.rung.name}, fitted to {len(images)} images"]
+        notes += [f"left out: {'; '.join(self.left_out)}"] if self.left_out else []
+        measured = self._judged("chosen", replace(state, note="; ".join(notes)), images)
+        measured = replace(measured, rung=replace(measured.rung, seconds=time.perf_counter() - self.started))
+        self.rungs.append(measured.rung)
+        self.say(f"quantize: {measured.rung}")
+        return measured
+
+    def _judged(self, name: str, state: State, images: NDArray[np.uint8]) -> Measured:
         """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate."""
-        calibration, held_out = (evaluate_batched(made.module, x, _BATCH) for x in (self.calibration, self.held_out))
+        simulated, found = self.simulation(state), self.ranges(state, images)
+        layers = simulated.rounded(state.tuned, state.settings, found)
+        begun = time.perf_counter()
+        judged, held_out = (simulated.logits(layers, found, x) for x in (self.judging, self.held_out))
+        self._seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
         meaning, floating = self.task.meaning(self.config), self.expected[1]
         metrics = parity.quantize_metrics(meaning, floating, held_out, self.truth)
         worth = meaning.worth(floating, floating, held_out, self.truth)
@@ -209,7 +410,7 @@ class Ladder:
         rung = Rung(
             name=name,
             note=state.note,
-            calibration_db=parity.snr_db(self.expected[0], calibration),
+            calibration_db=parity.snr_db(self.expected[0], judged),
             snr_db=measured["snr_db"],
             shares=self.task.shares(worth),
             cost=self._cost(state),
@@ -219,7 +420,7 @@ class Ladder:
             is_open=parity.worst(checks) == "open",
             is_kept=True,
         )
-        return Measured(state, made, rung, checks)
+        return Measured(state, rung, checks, lambda: simulated.converted(state.tuned, state.settings, found))
 
     def _cost(self, state: State) -> str:
         chosen = state.settings.float_layers
@@ -231,7 +432,7 @@ class Ladder:
         return f"{3 * weights / 1000:+.1f} kB, {100 * share:.1f} % of the multiply-adds in float"
 
     def all_int8(self, state: State) -> quantize.Quantized:
-        # trained ranges are those of a graph with fewer quantizers
+        # ranges are those of a graph with fewer quantizers
         plain = replace(state.settings, float_layers=frozenset(), activation_ranges=None)
         return quantize.quantize(state.tuned, self.calibration, self.contract, plain)
 
@@ -249,6 +450,7 @@ class Ladder:
         missed = [str(check) for check in best.checks if not check.is_met]
         found = self.sensitivities(best)
         blamed = sorted(found.layers, key=lambda layer: layer.alone_db)[:_BLAMED]
+        left_out = [f"There was no time for: {'; '.join(self.left_out)} (--minutes)."] if self.left_out else []
         forbidden = [name for name, when, _ in methods(self.config.quantize) if when == "never"]
         return "\n".join(
             [
@@ -258,10 +460,21 @@ class Ladder:
                 f"layers that lose most, SNR with each of them alone quantized (all: {found.all_db:.1f} dB):",
                 *(f"  {layer.name} ({layer.kind}): {layer.alone_db:.1f} dB" for layer in blamed),
                 *([f"The configuration forbids {', '.join(forbidden)}."] if forbidden else []),
+                *left_out,
                 "Allow more rungs or epochs under [quantize], give more calibration images, or write a [[limit]] for "
                 "the leg 'quantize' with a reason.",
             ]
         )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.0f} h"
+    )
 
 
 def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, int]:

@@ -23,8 +23,8 @@ from torch import nn
 from torch.fx import Node
 
 from ..program import WEIGHTED, module_path
-from .simulation import Layers, Ranges, Simulation, Statistics, Walk, channel_means, parameters
 from . import quantize
+from .simulation import Layers, Ranges, Simulation, Statistics, Walk, channel_means, parameters
 
 DAMPING = 0.02
 """Of the mean square of the inputs: how strongly weights are held where they were."""
@@ -99,7 +99,9 @@ def reconstruct(
     batches = -(-len(images) // simulation.batch)
     count = -(-_SAMPLES // batches)
     wanted: dict[str, list[torch.Tensor]] = {}
-    simulation.watch(floating, images, lambda node, y: wanted.setdefault(module_path(node), []).append(_sampled(y, count)))
+    simulation.watch(
+        floating, images, lambda node, y: wanted.setdefault(module_path(node), []).append(_sampled(y, count))
+    )
     walk = Walk(simulation, simulation.rounded(tuned, settings, found), found, images)
     scales: dict[str, NDArray[np.float64]] = {}
     for node in walk.stops():

@@ -48,9 +48,7 @@ def train_quantized(
     from torchao.quantization.pt2e import move_exported_model_to_eval
 
     images = torch.from_numpy(split.images)
-    size, epochs = min(config.train.batch_size, len(images)), config.quantize.qat_epochs
-    steps = len(batches(len(images), size, torch.arange(len(images))))
-    epochs = max(epochs, -(-STEPS_AT_LEAST // steps))
+    size, steps, epochs = _plan(config, len(images))
     prepared = _prepared(tuned, split.images[:2], settings)
     sizes = {p: _size(p.detach()) for p in prepared.parameters() if p.requires_grad}
     optimizer = torch.optim.Adam(list(sizes), config.quantize.qat_learning_rate)
@@ -71,6 +69,19 @@ def train_quantized(
         progress(number + 1, epochs, total / len(images))
     move_exported_model_to_eval(prepared)
     return _copied(prepared, tuned), ranges.trained(prepared)
+
+
+def _plan(config: Config, count: int) -> tuple[int, int, int]:
+    """Images of a step, steps of an epoch, and epochs, of so many images."""
+    size = min(config.train.batch_size, count)
+    steps = len(batches(count, size, torch.arange(count)))
+    return size, steps, max(config.quantize.qat_epochs, -(-STEPS_AT_LEAST // steps))
+
+
+def images(config: Config, count: int) -> int:
+    """How many images the training sees of a set of so many, each as often as it comes."""
+    size, steps, epochs = _plan(config, count)
+    return size * steps * epochs
 
 
 def _size(parameter: torch.Tensor) -> torch.Tensor:

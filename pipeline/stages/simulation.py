@@ -8,7 +8,7 @@ operations in place. What is chosen is converted in the end, by `quantize.conver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,9 +201,9 @@ class Simulation:
         self, module: nn.Module, settings: quantize.Settings, found: Ranges, *, is_whole: bool = True
     ) -> quantize.Quantized:
         """The PT2E graphs of a module of the graph's form."""
-        own = dict(self.graph.namedparameters())
+        own = dict(self.graph.named_parameters())
         with torch.no_grad():
-            for name, parameter in module.namedparameters():
+            for name, parameter in module.named_parameters():
                 own[name].copy_(parameter)
         for node in self.layers:
             if node.args[1].op == "call_module":  # type: ignore[union-attr]
@@ -304,9 +304,7 @@ class _Run(Interpreter):
         return y
 
 
-def weight_scale(
-    weight: torch.Tensor, granularity: str, given: NDArray[np.float64] | None = None
-) -> torch.Tensor:
+def weight_scale(weight: torch.Tensor, granularity: str, given: NDArray[np.float64] | None = None) -> torch.Tensor:
     """Of each output channel, or one for all, of the shape that broadcasts to the weight."""
     if given is None:
         bound = weight.abs().reshape(len(weight), -1).amax(1)

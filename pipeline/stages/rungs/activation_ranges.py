@@ -9,6 +9,7 @@ from ...config import Quantize
 from ..ladder import Ladder, Measured, Method, State
 
 COST = 0.02
+IS_COSTLY = False
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
@@ -17,7 +18,12 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
 
 
 def _ranged(estimator: Any) -> Method:
-    def ranged(_: Ladder, best: Measured) -> list[State]:
-        return [replace(best.state, settings=replace(best.state.settings, estimator=estimator), note="")]
+    def ranged(ladder: Ladder, best: Measured) -> list[State]:
+        if best.state.is_learnt:
+            return []
+        changed = replace(best.state.settings, estimator=estimator, activation_ranges=None)
+        state = replace(best.state, settings=changed, note="")
+        return [ladder.corrected(state) if state.is_corrected else state]
 
+    ranged.passes = lambda ladder, _: 3 * len(ladder.fitted)  # type: ignore[attr-defined]
     return ranged

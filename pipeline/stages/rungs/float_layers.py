@@ -9,6 +9,7 @@ from .. import quantize
 from ..ladder import Ladder, Measured, Method, State
 
 COST = 0.3
+IS_COSTLY = True
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
@@ -33,8 +34,10 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
             chosen += added
             sizes.append(len(chosen))
     states = []
+    # ranges are those of a graph with other quantizers
+    free = replace(best.state.settings, activation_ranges=None)
     for count in sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]}) if sizes else ():
         kept = frozenset(chosen[:count])
         note = ", ".join(p.removeprefix("model.") for p in order if p in kept)
-        states.append(replace(best.state, settings=replace(best.state.settings, float_layers=kept), note=note))
+        states.append(replace(best.state, settings=replace(free, float_layers=kept), note=note))
     return states

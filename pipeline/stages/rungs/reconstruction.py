@@ -1,22 +1,31 @@
-"""Weights solved for and rounded, layer by layer."""
+"""Weights rounded by what their inputs are: learnt block by block, or solved for layer by layer."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ...config import Quantize
-from .. import layerwise
+from .. import blocks
 from ..ladder import Ladder, Measured, Method, State
 
 COST = 0.1
+IS_COSTLY = False
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
-    return [("layer-wise reconstruction", wanted.reconstruction, _reconstructed)]
+    return [
+        ("learned rounding", wanted.learned_rounding, _learnt),
+        ("layer-wise reconstruction", wanted.reconstruction, _reconstructed),
+    ]
+
+
+def _learnt(ladder: Ladder, best: Measured) -> list[State]:
+    return [] if best.state.is_learnt else [replace(ladder.learnt(best.state), note="")]
 
 
 def _reconstructed(ladder: Ladder, best: Measured) -> list[State]:
-    state = best.state
-    found = layerwise.reconstruct(state.tuned, state.floating, best.quantized.module, ladder.calibration)
-    changed = replace(state.settings, weight_scales=found.weight_scales)
-    return [replace(state, tuned=found.module, settings=changed, note="")]
+    return [replace(ladder.reconstructed(best.state), note="")]
+
+
+_learnt.passes = lambda ladder, best: blocks.passes(ladder.simulation(best.state))  # type: ignore[attr-defined]
+_reconstructed.passes = lambda ladder, _: 20 * len(ladder.fitted)  # type: ignore[attr-defined]

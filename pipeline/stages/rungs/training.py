@@ -8,6 +8,7 @@ from ...config import Quantize
 from ..ladder import Ladder, Measured, Method, State
 
 COST = 1
+IS_COSTLY = True
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
@@ -19,7 +20,7 @@ def _trained(ladder: Ladder, best: Measured) -> list[State]:
 
     state = best.state
     # weights move, so their scales follow them again
-    changed = replace(state.settings, weight_scales={})
+    changed = replace(state.settings, weight_scales={}, activation_ranges=None)
     tuned, found = qat.train_quantized(
         state.tuned,
         ladder.folded,
@@ -34,3 +35,13 @@ def _trained(ladder: Ladder, best: Measured) -> list[State]:
     after = replace(state, floating=tuned, tuned=tuned, settings=changed, note="")
     learnt = replace(changed, activation_ranges=found)
     return [replace(after, settings=learnt, note="ranges as trained"), replace(after, note="ranges calibrated anew")]
+
+
+def _passes(ladder: Ladder, _: Measured) -> float:
+    """Forward and back with quantizers, and forward without, of every image of every step."""
+    from .. import qat
+
+    return 5 * qat.images(ladder.config, len(ladder.data.train.images))
+
+
+_trained.passes = _passes  # type: ignore[attr-defined]
