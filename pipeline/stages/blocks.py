@@ -33,14 +33,10 @@ from .simulation import Grid, Layers, Ranges, Simulation, Statistics, Walk, para
 STEPS = 120
 """Of Adam, for each block."""
 
-_RATE = 0.04
+_RATE = 0.02
+"""Of a step between whole weights."""
 _BIAS_RATE = 0.0005
 """Of a channel's standard deviation."""
-_PULL = 1.0
-"""Of the term that drives fractions to whole steps, beside an error that begins at 1."""
-_WARM = 0.2
-"""Share of the steps that goes without it."""
-_STRETCH = 1.2
 _POSITIONS, _IMAGES = 4096, 32
 """Of the largest map in a block, at most, for one step; what is less is the number of images."""
 _ASIDE = 5
@@ -175,22 +171,19 @@ def _go(walk: Walk, start: Node, end: Node) -> None:
 
 
 class _Rounding(nn.Module):
-    """Of one weight: the step below, and how much of one more each is above it; 0 or 1 in the end."""
+    """Of one weight: its place between steps, which is learnt; what is computed with is the whole step nearest to it."""
 
     def __init__(self, weight: torch.Tensor, scale: torch.Tensor) -> None:
         super().__init__()
+        self.scale = scale
         steps = (weight / scale).clamp(-127, 127)
-        self.scale, self.below = scale, steps.floor()
-        part = (steps - self.below).clamp(0.01, 0.99)
-        self.logit = nn.Parameter(torch.logit((part + (_STRETCH - 1) / 2) / _STRETCH))
+        self.lowest, self.highest = steps.floor(), steps.ceil()
+        self.steps = nn.Parameter(steps)
 
-    def part(self) -> torch.Tensor:
-        """A sigmoid that is stretched and cut, as in the paper, so that it reaches both ends."""
-        return (torch.sigmoid(self.logit) * _STRETCH - (_STRETCH - 1) / 2).clamp(0, 1)
-
-    def weight(self, *, is_whole: bool) -> torch.Tensor:
-        part = self.part()
-        return (self.below + ((part >= 0.5).float() if is_whole else part)).clamp(-127, 127) * self.scale
+    def weight(self) -> torch.Tensor:
+        place = self.steps.clamp(self.lowest, self.highest)
+        # the gradient passes through the rounding
+        return (place + (place.detach().round() - place.detach())) * self.scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,22 +206,22 @@ class _Task:
         known = torch.tensor(sorted(set(range(count)) - set(aside.tolist()))) if len(aside) < count else aside
         before = self._error(self.walk.layers, aside)
         moved = {module_path(n): nn.Parameter(torch.zeros(len(self._old(n)[1]))) for n in self.block.layers}
-        logits = [rounding.logit for rounding in self.roundings.values()]
-        groups = [{"params": logits, "lr": _RATE}, {"params": list(moved.values()), "lr": _BIAS_RATE}]
+        places = [rounding.steps for rounding in self.roundings.values()]
+        groups = [{"params": places, "lr": _RATE}, {"params": list(moved.values()), "lr": _BIAS_RATE}]
         optimizer = torch.optim.Adam([group for group in groups if group["params"]])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         size = min(_images_at_once(self.block), len(known))
         passes = -(-STEPS * size // len(known))
         order = torch.cat([known[torch.randperm(len(known), generator=random)] for _ in range(passes)])
         for step in range(STEPS):
-            layers = self._layers(moved, is_whole=False)
+            layers = self._layers(moved)
             loss = self._loss(layers, order[step * size : (step + 1) * size]) / max(before, 1e-30)
             optimizer.zero_grad()
-            (loss + self._pull(step)).backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            learnt = self._layers(moved, is_whole=True)
+            learnt = self._layers(moved)
         after = self._error(learnt, aside)
         if not after < before:
             return 0.0
@@ -238,13 +231,13 @@ class _Task:
     def _old(self, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
         return self.walk.layers[module_path(node)]
 
-    def _layers(self, moved: Mapping[str, torch.Tensor], *, is_whole: bool) -> Layers:
+    def _layers(self, moved: Mapping[str, torch.Tensor]) -> Layers:
         found = {}
         for node in self.block.layers:
             path = module_path(node)
             weight, bias = self._old(node)
             if path in self.roundings:
-                weight = self.roundings[path].weight(is_whole=is_whole)
+                weight = self.roundings[path].weight()
             found[path] = weight, bias + moved[path] * self.spreads[path].float()
         return found
 
@@ -257,14 +250,6 @@ class _Task:
         with torch.no_grad():
             parts = chosen.split(self.batch)
             return sum(float(self._loss(layers, part)) * len(part) for part in parts) / len(chosen)
-
-    def _pull(self, step: int) -> torch.Tensor | float:
-        """Least where every fraction is 0 or 1; the steeper near these the later (AdaRound, equation 24)."""
-        share = (step / STEPS - _WARM) / (1 - _WARM)
-        if share <= 0 or not self.roundings:
-            return 0.0
-        parts = torch.cat([rounding.part().reshape(-1) for rounding in self.roundings.values()])
-        return _PULL * (1 - (2 * parts - 1).abs().pow(20 - 18 * share)).mean()
 
 
 def _importance(

@@ -150,9 +150,9 @@ def climb(
             for name, when, method in known:
                 if when == "always":
                     best = ladder.measure(name, method(ladder, best) or [best.state], None)
-            for is_costly in (False, True) if is_gated else ():
+            for is_paid in (False, True) if is_gated else ():
                 for name, when, method in known:
-                    if when != "auto" or is_costly != _is_costly(method) or (is_costly and best.rung.is_met):
+                    if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
                     if ladder.has_time(name, method, best) and (states := method(ladder, best)):
                         best = ladder.measure(name, states, best)
@@ -214,7 +214,8 @@ def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
     return [rung for module in sorted(found, key=lambda module: module.COST) for rung in module.rungs(wanted)]
 
 
-def _is_costly(method: Method) -> bool:
+def is_costly(method: Method) -> bool:
+    """Whether a rung costs something where the network runs, or takes hours."""
     return bool(getattr(importlib.import_module(method.__module__), "IS_COSTLY", False))
 
 

@@ -13,7 +13,7 @@ known of the tensor before, a few outliers cost no resolution, and zeros, of pad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,8 +34,12 @@ _DROPPED = 32 - _BITS
 _SPREAD = 2
 """Points that stand for a bin where errors are summed."""
 _SMALL = 2.0**-10
-_COARSE = np.geomspace(1.0, 2.0**-12, 49)
+_COARSE = np.geomspace(1.0, 2.0**-12, 37)
 _FINE = np.linspace(0.86, 1.14, 29)
+_FINEST = np.linspace(0.99, 1.01, 17)
+_FEW = 4000
+"""Points that allow every pair of ends to be tried."""
+_KEPT = 2**14
 _ELEMENTS_AT_ONCE = 2**25
 
 
@@ -47,12 +51,19 @@ class Seen:
 
     def __init__(self) -> None:
         self.low, self.high = 0.0, 0.0
+        self._least, self._most = np.inf, -np.inf
         self._counts: torch.Tensor | None = None
+        self._values: list[torch.Tensor] | None = []
 
     def add(self, values: torch.Tensor) -> None:
         """Count values of any shape, float32."""
-        low, high = values.aminmax()
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        low, high = (float(end) for end in values.aminmax())
+        self._least, self._most = min(self._least, low), max(self._most, high)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if self._values is not None:  # so few are known one by one
+            self._values.append(values.detach().reshape(-1).clone())
+            if sum(map(len, self._values)) > _KEPT:
+                self._values = None
         bins = (values.detach().contiguous().view(torch.int32).reshape(-1) >> _DROPPED) + 2 ** (_BITS - 1)
         counts = torch.bincount(bins, minlength=2**_BITS)
         self._counts = counts if self._counts is None else self._counts.add_(counts)
@@ -68,6 +79,8 @@ class Seen:
 
     def quantile(self, share: float) -> float:
         """The value below which this share of all lies: between two values linear, and a bin's spread evenly over it."""
+        if self._values is not None:
+            return float(np.quantile(torch.cat(self._values).double().numpy(), share))
         starts, ends, counts = self._bins()
         above = np.cumsum(counts)
         position = share * (above[-1] - 1)
@@ -88,17 +101,22 @@ class Seen:
         far = np.where(is_zero.numpy(), near, far)  # with what is too small to be told from it
         starts, ends = np.minimum(near, far), np.maximum(near, far)
         order = np.argsort(starts)
-        starts, ends = starts.clip(self.low, self.high), ends.clip(self.low, self.high)
+        starts, ends = starts.clip(self._least, self._most), ends.clip(self._least, self._most)
         return starts[order], ends[order], self._counts[found].numpy()[order]
 
     def _points(self, each: int, together: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Values and their shares: `each` bin by so many, or neighbours `together`; small values by one in an octave."""
+        if self._values is not None and sum(map(len, self._values)) <= _FEW:
+            values = torch.cat(self._values).double().numpy()
+            return values, np.full(len(values), 1 / len(values))
         starts, ends, counts = self._bins()
         middles = (starts + ends) / 2
         # whatever the step, the error of values below half of it is their square
         small = np.abs(middles) < _SMALL * max(-self.low, self.high)
         octave = np.where(small, np.sign(middles) * (np.frexp(middles)[1] + 1024), 0)
-        key = np.where(small, octave - 4096, np.arange(len(middles)) // together)
+        # neighbours by their bits: bins without values lie between those that have some
+        bits = middles.astype(np.float32).view(np.int32) >> _DROPPED
+        key = np.where(small, octave - 2.0**30, bits // together)
         _, group = np.unique(key, return_inverse=True)
         total = np.bincount(group, counts)
         merged = np.bincount(group, counts * middles) / total
@@ -113,24 +131,29 @@ class Seen:
         return values, weights / weights.sum()
 
     def _least_error(self) -> tuple[float, float]:
-        """Each end over all sizes, in turn, on few points; then near the best of these on many."""
-        low, high = self.low, self.high
-        for shares, turns, points in ((_COARSE, 2, self._points(1, 8)), (_FINE, 2, self._points(_SPREAD, 1))):
-            found: dict[tuple[float, float], float] = {}
-
-            def tried(ends: Iterator[tuple[float, float]], found: Any = found, points: Any = points) -> Any:
-                for end in ends:
-                    pair = max(end[0], self.low), min(end[1], self.high)
-                    if pair not in found:
-                        found[pair] = _error(*points, *pair)
-                return min(found, key=found.__getitem__)
-
-            for _ in range(turns):
-                wide = (self.low, self.high) if shares is _COARSE else (low, high)
-                low, high = tried((low, wide[1] * share) for share in shares)
-                low, high = tried((wide[0] * share, high) for share in shares)
-                low, high = tried((low * share, high * share) for share in _FINE)
+        """Both ends over all sizes, on few points; then near the best of these on many, in turn where they are too many."""
+        low, high = self._best(self._points(1, 8), (self.low, self.high), _COARSE, _COARSE)
+        points = self._points(_SPREAD, 1)
+        if len(points[0]) <= _FEW:
+            low, high = self._best(points, (low, high), _FINE, _FINE)
+            return self._best(points, (low, high), _FINEST, _FINEST)
+        for shares in (_FINE, _FINE, _FINEST):
+            low, high = self._best(points, (low, high), np.ones(1), shares)
+            low, high = self._best(points, (low, high), shares, np.ones(1))
+            low, high = self._best(points, (low, high), shares, None)
         return low, high
+
+    def _best(
+        self,
+        points: tuple[NDArray[np.float64], NDArray[np.float64]],
+        near: tuple[float, float],
+        below: NDArray[np.float64],
+        above: NDArray[np.float64] | None,
+    ) -> tuple[float, float]:
+        """Of all pairs of shares of the ends `near`; without `above`, both ends by the same share."""
+        pairs = [(a, b) for a in below for b in (above if above is not None else [a])]
+        ends = {(max(near[0] * a, self.low), min(near[1] * b, self.high)) for a, b in pairs}
+        return min(sorted(ends), key=lambda pair: _error(*points, *pair))
 
 
 def observe(prepared: GraphModule, images: NDArray[Any], estimator: Estimator) -> None:

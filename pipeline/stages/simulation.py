@@ -179,7 +179,7 @@ class Simulation:
             weight, bias = parameters(module, path)
             if self.is_quantized[path]:
                 scale = weight_scale(weight, settings.weights, settings.weight_scales.get(path))
-                weight = (weight / scale).round_().clamp_(-127, 127).mul_(scale)
+                weight = (weight * (1 / scale)).round_().clamp_(-127, 127).mul_(scale)  # as PT2E rounds
                 if (source := unpadded(node)) in self.activations:
                     grid = Grid.of(*found[self.activations[source]]).scale * scale.reshape(-1).double()
                     bias = ((bias / grid).round_() * grid).float()

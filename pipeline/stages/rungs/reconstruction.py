@@ -20,11 +20,16 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
 
 
 def _learnt(ladder: Ladder, best: Measured) -> list[State]:
-    return [] if best.state.is_learnt else [replace(ladder.learnt(best.state), note="")]
+    return [] if best.state.is_learnt else _with_means(ladder, ladder.learnt(best.state))
 
 
 def _reconstructed(ladder: Ladder, best: Measured) -> list[State]:
-    return [replace(ladder.reconstructed(best.state), note="")]
+    return _with_means(ladder, ladder.reconstructed(best.state))
+
+
+def _with_means(ladder: Ladder, state: State) -> list[State]:
+    """With the biases that the method gave, and with biases corrected once more."""
+    return [replace(state, note=""), replace(ladder.corrected(state), note="biases corrected anew")]
 
 
 _learnt.passes = lambda ladder, best: blocks.passes(ladder.simulation(best.state))  # type: ignore[attr-defined]
