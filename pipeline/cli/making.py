@@ -55,6 +55,11 @@ def train(path: Path | None, out: Path, store_url: str | None) -> None:
 @common.config_option
 @common.out_option
 @common.store_option
+@click.option(
+    "--minutes",
+    type=common.FiniteRange(0),
+    help="For methods of quantization that cost nothing at run time; [quantize] minutes without it.",
+)
 @click.option("--jobs", type=click.IntRange(1), help="Worker processes; by cores and memory without it.")
 @click.option("--explain", is_flag=True, help="Say what would run and why, and do nothing.")
 @click.option("--json", "is_json", is_flag=True, help="The result as JSON on standard output, progress elsewhere.")
@@ -64,6 +69,7 @@ def build(
     path: Path | None,
     out: Path,
     store_url: str | None,
+    minutes: float | None,
     jobs: int | None,
     explain: bool,
     is_json: bool,
@@ -79,6 +85,8 @@ def build(
         raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
     workers.quieten()
     config = common.read_config(path)
+    if minutes is not None:
+        config = config.model_copy(update={"quantize": config.quantize.model_copy(update={"minutes": minutes})})
     console = report.console(is_error=is_json, is_quiet=quiet)
     platforms = common.PLATFORMS if platform == "all" else (platform,)
     store = common.store_of(config, store_url)

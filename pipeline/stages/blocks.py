@@ -248,7 +248,7 @@ class _Task:
 
     def _error(self, layers: Layers, chosen: torch.Tensor) -> float:
         with torch.no_grad():
-            parts = chosen.split(self.batch)
+            parts = torch.split(chosen, self.batch)
             return sum(float(self._loss(layers, part)) * len(part) for part in parts) / len(chosen)
 
 

@@ -22,7 +22,7 @@ class Rung:
     Attributes:
         name: the method.
         note: what it did.
-        calibration_db: SNR of the outputs against the float model on the calibration images.
+        calibration_db: SNR of the outputs against the float model on the calibration images that judge.
         snr_db: the same on the held-out images.
         shares: what the task counts of them, by name, 0..1.
         cost: what it costs to stay: bytes and speed of the artifacts.
@@ -31,6 +31,7 @@ class Rung:
         is_met: the gate of the quantize leg: nothing is missed.
         is_open: it is met, and these images cannot tell whether all of it holds.
         is_kept: the next rung starts from here, or it is the last.
+        is_stopped: it is the last because somebody wanted no more of them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Rung:
     is_met: bool
     is_open: bool
     is_kept: bool
+    is_stopped: bool = False
 
     def __str__(self) -> str:
         passes = "passes, some of it open" if self.is_open else "passes"

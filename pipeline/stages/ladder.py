@@ -36,8 +36,9 @@ from ..program import WEIGHTED, InputContract, evaluate, module_path
 from ..saying import Say
 from ..store import peak_memory
 from ..tasks import Task
-from . import blocks, equalize, layerwise, quantize, rungs, simulation
+from . import blocks, equalize, layerwise, quantize, rungs
 from .history import Rung
+from .simulation import Ranges, Simulation, Statistics, parameters
 
 if TYPE_CHECKING:
     import torch
@@ -73,14 +74,12 @@ class Climbed:
         quantized: the calibration that all artifacts come from.
         rungs: one for each method that was tried, and the last for what was chosen.
         all_int8: the same without layers in float, to measure what they cost; None where there are none.
-        is_stopped: by hand, before all was tried that would have been.
     """
 
     tuned: nn.Module
     quantized: quantize.Quantized
     rungs: tuple[Rung, ...]
     all_int8: quantize.Quantized | None
-    is_stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +157,8 @@ def climb(
                         best = ladder.measure(name, states, best)
     except Stopped:
         is_stopped = True
-        ladder.left_out.append("whatever else, for it was stopped by hand")
         say("quantize: stopped; the best so far is built. Ctrl-C once more ends the build")
-    best = ladder.finished(best)
+    best = ladder.finished(best, is_stopped=is_stopped)
     if not best.rung.is_met and is_gated:
         raise ParityError(ladder.report(best))
     return Climbed(
@@ -168,7 +166,6 @@ def climb(
         quantized=best.quantized,
         rungs=tuple(ladder.rungs),
         all_int8=ladder.all_int8(best.state) if best.state.settings.float_layers else None,
-        is_stopped=is_stopped,
     )
 
 
@@ -255,8 +252,8 @@ class Ladder:
         self.expected = [evaluate(folded, images, _BATCH) for images in (self.judging, self.held_out)]
         self.limits = parity.limits_for(task.meaning(config), "quantize", "int8", config.limit)
         self.started = self.began = time.perf_counter()
-        self._simulations: dict[frozenset[str], simulation.Simulation] = {}
-        self._statistics: dict[tuple[int, frozenset[str], int], tuple[nn.Module, simulation.Statistics]] = {}
+        self._simulations: dict[frozenset[str], Simulation] = {}
+        self._statistics: dict[tuple[int, frozenset[str], int], tuple[nn.Module, Statistics]] = {}
         self._seconds = 0.0
 
     def start(self) -> State:
@@ -285,7 +282,7 @@ class Ladder:
         found = self.ranges(state, images)
         layers = simulated.rounded(state.tuned, state.settings, found)
         biases = layerwise.correct_biases(simulated, layers, wanted, found, images)
-        kept = {path: (simulation.parameters(state.tuned, path)[0], bias) for path, (_, bias) in biases.items()}
+        kept = {path: (parameters(state.tuned, path)[0], bias) for path, (_, bias) in biases.items()}
         return replace(state, tuned=layerwise.with_layers(state.tuned, kept), is_corrected=True)
 
     def reconstructed(self, state: State) -> State:
@@ -312,15 +309,13 @@ class Ladder:
         tuned = layerwise.with_layers(state.tuned, found.layers)
         return replace(state, tuned=tuned, settings=changed, is_learnt=True, is_corrected=True)
 
-    def simulation(self, state: State) -> simulation.Simulation:
+    def simulation(self, state: State) -> Simulation:
         key = state.settings.float_layers
         if key not in self._simulations:
-            self._simulations[key] = simulation.Simulation(
-                self.folded, self.calibration[:1], self.contract, state.settings
-            )
+            self._simulations[key] = Simulation(self.folded, self.calibration[:1], self.contract, state.settings)
         return self._simulations[key]
 
-    def statistics(self, state: State, images: NDArray[np.uint8]) -> simulation.Statistics:
+    def statistics(self, state: State, images: NDArray[np.uint8]) -> Statistics:
         key = id(state.floating), state.settings.float_layers, len(images)
         if key not in self._statistics:
             if len(self._statistics) > 2:  # a megabyte for each activation
@@ -329,7 +324,7 @@ class Ladder:
             self._statistics[key] = state.floating, found  # the module too: its id is its own as long as it lives
         return self._statistics[key][1]
 
-    def ranges(self, state: State, images: NDArray[np.uint8] | None = None) -> simulation.Ranges:
+    def ranges(self, state: State, images: NDArray[np.uint8] | None = None) -> Ranges:
         if state.settings.activation_ranges is not None:
             return state.settings.activation_ranges
         wanted = self.statistics(state, self.fitted if images is None else images)
@@ -339,12 +334,11 @@ class Ladder:
         """Says what comes next and how long it may take; False where that is longer than what is left."""
         left = 60 * self.config.quantize.minutes - (time.perf_counter() - self.began)
         passes = getattr(method, "passes", None)
+        # what does not say how long it takes is short, or there may be no build without it
         seconds = 0.0 if passes is None else passes(self, best) * self._seconds
-        # layers in float cost little to try, and without them there may be no build
-        is_bound = seconds > left and (passes is not None)
         told = f"about {_duration(seconds)}" if seconds else "at once"
-        if is_bound:
-            self.left_out.append(f"{name} ({told}, {_duration(max(left, 0.0))} left)")
+        if seconds > max(left, 0.0):
+            self.left_out.append(name)
             self.say(f"quantize: no time for {name}: {told}, and {_duration(max(left, 0.0))} of the budget are left")
             return False
         self.say(f"quantize: next {name}, {told}; {_duration(max(left, 0.0))} of the budget are left")
@@ -376,7 +370,7 @@ class Ladder:
         is_paid = any(state.settings.float_layers for state in states)
         return is_paid and one.rung.is_met, one.rung.calibration_db + more
 
-    def finished(self, best: Measured) -> Measured:
+    def finished(self, best: Measured, *, is_stopped: bool) -> Measured:
         """The best, with ranges and biases from all calibration images where its weights leave them free, measured on as
         many held-out images as there may be."""
         state = best.state
@@ -389,9 +383,12 @@ class Ladder:
         found = self.ranges(state, images)
         state = replace(state, settings=replace(state.settings, activation_ranges=found))
         notes = [f"{best.rung.name}, fitted to {len(images)} images"]
-        notes += [f"left out: {'; '.join(self.left_out)}"] if self.left_out else []
+        # names alone: seconds differ from run to run, and equal builds shall give equal files
+        notes += [f"no time for {', '.join(self.left_out)}"] if self.left_out else []
+        notes += ["stopped by hand"] if is_stopped else []
         measured = self._judged("chosen", replace(state, note="; ".join(notes)), images)
-        measured = replace(measured, rung=replace(measured.rung, seconds=time.perf_counter() - self.started))
+        seconds = time.perf_counter() - self.started
+        measured = replace(measured, rung=replace(measured.rung, seconds=seconds, is_stopped=is_stopped))
         self.rungs.append(measured.rung)
         self.say(f"quantize: {measured.rung}")
         return measured

@@ -197,9 +197,7 @@ class Simulation:
         logits: NDArray[np.float32] = np.concatenate([run(batch).numpy() for batch in self.batches(images)])
         return logits
 
-    def converted(
-        self, module: nn.Module, settings: quantize.Settings, found: Ranges, *, is_whole: bool = True
-    ) -> quantize.Quantized:
+    def converted(self, module: nn.Module, settings: quantize.Settings, found: Ranges) -> quantize.Quantized:
         """The PT2E graphs of a module of the graph's form."""
         own = dict(self.graph.named_parameters())
         with torch.no_grad():
@@ -207,7 +205,7 @@ class Simulation:
                 own[name].copy_(parameter)
         for node in self.layers:
             if node.args[1].op == "call_module":  # type: ignore[union-attr]
-                observer = self.graph.get_submodule(str(node.args[1].target))  # type: ignore[union-attr]
+                observer: Any = self.graph.get_submodule(str(node.args[1].target))  # type: ignore[union-attr]
                 observer.reset_min_max_vals()
                 observer(parameters(module, module_path(node))[0])
         ranges.set_all(self.graph, found)

@@ -23,8 +23,8 @@ _FORMAT = 1
 """Of keys and results; another number makes every result anew."""
 _PACKAGE = __name__.split(".", 1)[0]
 
-Make = Callable[[Path], None]
-"""Writes the result of a job into an empty folder."""
+Make = Callable[[Path], bool | None]
+"""Writes the result of a job into an empty folder. False where it is for this build alone: another might give more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +133,12 @@ class Workshop:
         if found is not None:
             return found
         with tempfile.TemporaryDirectory(prefix="job-", dir=self.scratch.url) as name:
-            make(Path(name))
-            return self.keep(job, Path(name))
+            is_for_all = make(Path(name)) is not False
+            return self.keep(job, Path(name), is_for_all=is_for_all)
 
-    def keep(self, job: Job, folder: Path) -> Entry:
-        """Put a folder away as the result of a job."""
-        if self.store is not None:
+    def keep(self, job: Job, folder: Path, *, is_for_all: bool = True) -> Entry:
+        """Put a folder away as the result of a job; for this build alone where it is not for all."""
+        if self.store is not None and is_for_all:
             try:
                 return self.store.put(job.key, job.name, job.ingredients, folder)
             except Exception as error:

@@ -1,4 +1,4 @@
-"""The program: folded, equalized, quantized, and up the ladder where that is not enough."""
+"""The program: folded, and quantized as well as the ladder can in its time."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, shop, is_gated = site.config, work.shop, work.order.has_int8
 
-    def write(folder: Path) -> None:
+    def write(folder: Path) -> bool:
         model = load_model(shop, site.weights, config, site.create, len(site.names))
-        make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
+        return make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
 
     return {NAME: shop.make(missing[NAME], write)}
 
@@ -76,7 +76,8 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
 
 def make_program(
     config: Config, data: data_module.Dataset, model: nn.Module, say: Say, folder: Path, *, is_gated: bool
-) -> None:
+) -> bool:
+    """Write the program into a folder; False where somebody stopped the ladder: the next build is to go on with it."""
     from ...stages import saved
 
     program, climbed, all_int8 = quantized_program(config, data, model, say, is_gated=is_gated)
@@ -93,12 +94,13 @@ def make_program(
     for rung in described_rungs:  # equal work, equal file
         del rung["seconds"], rung["peak_bytes"]
     (folder / "ladder.json").write_text(json.dumps(described_rungs))
+    return not any(rung.is_stopped for rung in climbed)
 
 
 def quantized_program(
     config: Config, data: data_module.Dataset, model: nn.Module, say: Say, *, is_gated: bool
 ) -> tuple[Program, tuple[Any, ...], Program | None]:
-    """fold -> equalize -> quantize, and up the ladder where that is not enough.
+    """fold -> quantize, as well as the ladder can in its time.
 
     Args:
         model: with its weights, in evaluation mode.
