@@ -34,8 +34,8 @@ _DROPPED = 32 - _BITS
 _SPREAD = 2
 """Points that stand for a bin where errors are summed."""
 _SMALL = 2.0**-10
-_COARSE = np.geomspace(1.0, 2.0**-12, 37)
-_FINE = np.linspace(0.86, 1.14, 29)
+_COARSE = np.geomspace(1.0, 2.0**-12, 25)
+_FINE = np.linspace(0.8, 1.25, 29)
 _FINEST = np.linspace(0.99, 1.01, 17)
 _FEW = 4000
 """Points that allow every pair of ends to be tried."""
@@ -54,6 +54,7 @@ class Seen:
         self._least, self._most = np.inf, -np.inf
         self._counts: torch.Tensor | None = None
         self._values: list[torch.Tensor] | None = []
+        self._packed: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]] | None = None
 
     def add(self, values: torch.Tensor) -> None:
         """Count values of any shape, float32."""
@@ -66,7 +67,7 @@ class Seen:
                 self._values = None
         bins = (values.detach().contiguous().view(torch.int32).reshape(-1) >> _DROPPED) + 2 ** (_BITS - 1)
         counts = torch.bincount(bins, minlength=2**_BITS)
-        self._counts = counts if self._counts is None else self._counts.add_(counts)
+        self._counts, self._packed = counts if self._counts is None else self._counts.add_(counts), None
 
     def range(self, estimator: Estimator) -> tuple[float, float]:
         """Least and largest value of the range; min <= 0 <= max."""
@@ -75,7 +76,8 @@ class Seen:
         if estimator == "percentile":
             low, high = self.quantile(OUTSIDE / 2), self.quantile(1 - OUTSIDE / 2)
             return max(min(low, 0.0), self.low), min(max(high, 0.0), self.high)
-        return self._least_error()
+        low, high = self._least_error()
+        return float(low), float(high)
 
     def quantile(self, share: float) -> float:
         """The value below which this share of all lies: between two values linear, and a bin's spread evenly over it."""
@@ -92,6 +94,8 @@ class Seen:
 
     def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Ends of each bin that has values, the lower first and both within the values' own range, and its count."""
+        if self._packed is not None:
+            return self._packed
         assert self._counts is not None, "nothing was seen"
         found = torch.nonzero(self._counts).reshape(-1)
         bits = (found - 2 ** (_BITS - 1)).to(torch.int32) << _DROPPED
@@ -102,7 +106,13 @@ class Seen:
         starts, ends = np.minimum(near, far), np.maximum(near, far)
         order = np.argsort(starts)
         starts, ends = starts.clip(self._least, self._most), ends.clip(self._least, self._most)
-        return starts[order], ends[order], self._counts[found].numpy()[order]
+        self._packed = starts[order], ends[order], self._counts[found].numpy()[order]
+        return self._packed
+
+    def pack(self) -> None:
+        """When all was added: two megabytes less."""
+        self._bins()
+        self._counts = None
 
     def _points(self, each: int, together: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Values and their shares: `each` bin by so many, or neighbours `together`; small values by one in an octave."""
@@ -132,7 +142,7 @@ class Seen:
 
     def _least_error(self) -> tuple[float, float]:
         """Both ends over all sizes, on few points; then near the best of these on many, in turn where they are too many."""
-        low, high = self._best(self._points(1, 8), (self.low, self.high), _COARSE, _COARSE)
+        low, high = self._best(self._points(1, 16), (self.low, self.high), _COARSE, _COARSE)
         points = self._points(_SPREAD, 1)
         if len(points[0]) <= _FEW:
             low, high = self._best(points, (low, high), _FINE, _FINE)
@@ -250,5 +260,8 @@ def _activation_observers(prepared: GraphModule) -> list[Any]:
 def _error(values: NDArray[np.float64], weights: NDArray[np.float64], low: float, high: float) -> float:
     step = max((high - low) / 255, 1e-12)
     zero = round(-low / step)
-    steps = np.clip(np.rint(values / step) + zero, 0, 255)
-    return float(np.square((steps - zero) * step - values) @ weights)
+    scaled = values / step
+    apart = np.rint(scaled)
+    np.clip(apart, -zero, 255 - zero, out=apart)
+    apart -= scaled
+    return float(np.square(apart, out=apart) @ weights) * step**2

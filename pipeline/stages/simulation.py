@@ -130,6 +130,8 @@ class Simulation:
                 total[module_path(node)] = total.get(module_path(node), 0) + channel_means(values) * len(y)
 
         self.watch(module, images, watch, observe)
+        for one in seen:
+            one.pack()
         means = {path: total / len(images) for path, total in sums.items()}
         spreads = {
             path: (total / len(images) - means[path].square()).clamp_min(0).sqrt() for path, total in squares.items()
