@@ -9,6 +9,8 @@ from .artifact import Runtime as Runtime
 from .artifact import Target as Target
 from .artifact import Trace as Trace
 from .artifact import seal as seal
+from . import compress as compress
+from .compress import Compressed as Compressed
 from .compress import PackedWeight as PackedWeight
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_batched as evaluate_batched

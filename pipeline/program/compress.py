@@ -1,11 +1,10 @@
 """Compress: copies of the folded module with exactly the weights that a Core ML package can store.
 
-Three kinds: rounded to float16; int8 with one scale per output channel; 4-bit indices into palettes of 16 values.
-The copy's weights are the decompressed ones, bit by bit, so a package is judged against torch with the same weights.
+Weights are float16, or steps of 8 or 4 bits with one float16 scale for each output channel or for each block of its
+inputs, or 4-bit indices into palettes of 16 float16 values. The copy's weights are the decompressed ones, bit by bit, so a
+package is judged against torch with the same weights.
 
-Palettes were chosen over int4 with one scale per block by measurement, both with float16 side values, on the
-default model: 21.6 dB at 5.34 bits a weight against 21.0 dB at 5.32 (blocks of 16); on width 1.0 at 224 with random
-weights: 18.7 dB against 17.9 at the same 2.0 MB (blocks of 32).
+`compress` rounds the weights as they stand. What a build ships knows the inputs as well: `stages/weight_only.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +31,12 @@ PALETTE = 16
 WEIGHTS_PER_PALETTE = 192
 """Output channels share a palette until it serves at least as many weights: its own 32 bytes are then 1.3 bits each."""
 
+STEPS = {8: (-127, 127), 4: (-8, 7)}
+"""Least and largest step, by bits."""
+
+_SHARES_OF_LARGEST = tuple(np.linspace(1, 0.5, 11))
+"""Of the largest weight, what may become the largest step."""
+
 SCALE_FLOOR = 2.0**-24
 """The smallest float16 above 0; an all-zero channel needs some scale."""
 
@@ -42,23 +47,59 @@ class PackedWeight:
 
     Attributes:
         dense: float16, the shape of the layer's weight; what a device computes with.
-        stored: int8 steps, or uint8 palette indices 0..15, of the same shape.
-        scale: float16 ``(out,)``; None with palettes.
+        stored: int8 steps (-8..7 with 4 bits), or uint8 palette indices 0..15, of the same shape.
+        scale: float16 ``(out,)``, or ``(out, blocks)`` for blocks of successive input channels; None with palettes.
         palettes: float16 ``(groups, 16)``, one for each group of successive output channels; None with a scale.
+        bits: of a stored value, 8 or 4.
     """
 
     dense: NDArray[np.float16]
     stored: NDArray[np.int8] | NDArray[np.uint8]
     scale: NDArray[np.float16] | None = None
     palettes: NDArray[np.float16] | None = None
+    bits: int = 8
+
+    @property
+    def stored_bits(self) -> int:
+        """Of all its values and what belongs to them."""
+        beside = self.scale if self.palettes is None else self.palettes
+        return self.bits * self.stored.size + (0 if beside is None else 8 * beside.nbytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compressed:
-    """A copy of the folded module with decompressed weights and float16 biases, and its weights by layer name."""
+    """A copy of the folded module with decompressed weights and float16 biases, and its weights by layer name; layers that
+    are not named have weights of float16."""
 
     module: nn.Module
     weights: Mapping[str, PackedWeight]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all weights, with the scales and palettes that belong to them, without biases."""
+        stored = count = 0
+        for name, layer in weighted(self.module):
+            packed, number = self.weights.get(name), layer.weight.numel()
+            stored += 16 * number if packed is None else packed.stored_bits
+            count += number
+        return stored / max(count, 1)
+
+
+def weighted(module: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:
+    """The convolutions and linear layers by name, in the order of the module."""
+    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+def with_weights(
+    folded: nn.Module, weights: Mapping[str, NDArray[np.float16]], biases: Mapping[str, NDArray[np.float16]]
+) -> nn.Module:
+    """A copy of `folded` with float16 weights and biases by layer name, kept as float32."""
+    changed = deepcopy(folded)
+    with torch.no_grad():
+        for key, values in (("weight", weights), ("bias", biases)):
+            for name, value in values.items():
+                getattr(changed.get_submodule(name), key).copy_(torch.from_numpy(value.astype(np.float32)))
+    return changed
 
 
 def compress(folded: nn.Module, bits: int) -> Compressed:
@@ -69,18 +110,13 @@ def compress(folded: nn.Module, bits: int) -> Compressed:
     """
     if bits not in (4, 8):
         raise ValueError(f"bits must be 4 or 8, not {bits}")
-    module = half(folded, biases=True)
     packed = {}
-    for name, layer in folded.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            continue
+    for name, layer in weighted(folded):
         weight = layer.weight.detach().numpy()
         is_small = isinstance(layer, nn.Conv2d) and (layer.groups > 1 or layer.in_channels <= 4)
         packed[name] = per_channel(weight) if bits == 8 or is_small else with_palettes(weight)
-        module.get_submodule(name).weight = nn.Parameter(  # type: ignore[assignment]
-            torch.from_numpy(packed[name].dense.astype(np.float32)), requires_grad=False
-        )
-    return Compressed(module=module, weights=packed)
+    dense = {name: weight.dense for name, weight in packed.items()}
+    return Compressed(module=with_weights(half(folded, biases=True), dense, {}), weights=packed)
 
 
 def half(module: nn.Module, *, biases: bool) -> nn.Module:
@@ -126,26 +162,75 @@ def per_channel(weight: NDArray[np.float32]) -> PackedWeight:
     flat = weight.reshape(len(weight), -1).astype(np.float64)
     scale = np.maximum(np.abs(flat).max(1) / 127, SCALE_FLOOR).astype(np.float16)
     steps = np.clip(np.rint(flat / scale.astype(np.float64)[:, None]), -127, 127)
-    dense = (steps.astype(np.float32) * scale.astype(np.float32)[:, None]).astype(np.float16)
-    return PackedWeight(
-        dense=dense.reshape(weight.shape), stored=steps.astype(np.int8).reshape(weight.shape), scale=scale
-    )
+    return unpacked(steps.astype(np.int8).reshape(weight.shape), scale=scale)
 
 
-def with_palettes(weight: NDArray[np.float32]) -> PackedWeight:
-    """4-bit indices; the palettes by Lloyd's algorithm, a k-means in one dimension, without random choices."""
+def in_steps(
+    weight: NDArray[np.float32], bits: int, block: int = 0, importance: NDArray[np.float64] | None = None
+) -> PackedWeight:
+    """Symmetric steps, each scale the one of a few that makes the squared error small: a large weight may be clipped.
+
+    Args:
+        weight: ``(out, in, ...)``.
+        bits: 8 or 4.
+        block: input channels that have a scale in common, a divisor of their number; 0 for all of them.
+        importance: of the error of each weight, ``(out or 1, in * ...)``; the mean square of its input is usual.
+    """
+    out = len(weight)
+    blocks = weight.shape[1] // block if block else 1
+    low, high = STEPS[bits]
+    values = weight.reshape(out, blocks, -1).astype(np.float64)
+    weights = np.ones((1, 1, 1)) if importance is None else importance.reshape(len(importance), blocks, -1)
+    largest = np.abs(values).max(2)
+    least = np.full(largest.shape, np.inf)
+    scale = np.zeros(largest.shape, np.float16)
+    for share in _SHARES_OF_LARGEST:
+        tried = np.maximum(largest * share / high, SCALE_FLOOR).astype(np.float16)
+        step = tried.astype(np.float64)[..., None]
+        error = (np.square(np.clip(np.rint(values / step), low, high) * step - values) * weights).sum(2)
+        scale, least = np.where(error < least, tried, scale), np.minimum(error, least)
+    steps = np.clip(np.rint(values / scale.astype(np.float64)[..., None]), low, high).astype(np.int8)
+    return unpacked(steps.reshape(weight.shape), scale=scale if block else scale[:, 0], bits=bits)
+
+
+def with_palettes(
+    weight: NDArray[np.float32], at_least: int = WEIGHTS_PER_PALETTE, importance: NDArray[np.float64] | None = None
+) -> PackedWeight:
+    """4-bit indices; the palettes by Lloyd's algorithm, a k-means in one dimension, without random choices.
+
+    Args:
+        at_least: weights that a palette serves, where there are so many.
+        importance: as of `in_steps`.
+    """
     channels, row = len(weight), weight[0].size
-    together = next(n for n in range(1, channels + 1) if channels % n == 0 and (n * row >= WEIGHTS_PER_PALETTE or n == channels))  # fmt: skip
+    together = next(n for n in range(1, channels + 1) if channels % n == 0 and (n * row >= at_least or n == channels))
     groups = weight.reshape(channels // together, -1).astype(np.float64)
-    palettes = _lloyd(groups).astype(np.float16)
+    weights = np.ones((1, row)) if importance is None else importance
+    palettes = _lloyd(groups, np.broadcast_to(weights, (channels, row)).reshape(groups.shape)).astype(np.float16)
     palettes.sort(axis=1)
     indices = _nearest(groups, palettes.astype(np.float64)).astype(np.uint8)
-    dense = np.take_along_axis(palettes, indices.astype(np.int64), 1)
-    return PackedWeight(dense=dense.reshape(weight.shape), stored=indices.reshape(weight.shape), palettes=palettes)
+    return unpacked(indices.reshape(weight.shape), palettes=palettes, bits=4)
 
 
-def _lloyd(groups: NDArray[np.float64], rounds: int = 40) -> NDArray[np.float64]:
-    """``(G, N)`` values -> ``(G, 16)`` centres that make the squared error small.
+def unpacked(
+    stored: NDArray[Any],
+    scale: NDArray[np.float16] | None = None,
+    palettes: NDArray[np.float16] | None = None,
+    bits: int = 8,
+) -> PackedWeight:
+    """With the dense weight that a device makes of what is stored."""
+    if palettes is not None:
+        indices = stored.reshape(len(palettes), -1).astype(np.int64)
+        dense = np.take_along_axis(palettes, indices, 1)
+    else:
+        assert scale is not None
+        steps = stored.reshape(len(stored), scale[0].size, -1).astype(np.float32)
+        dense = (steps * scale.reshape(len(stored), -1, 1).astype(np.float32)).astype(np.float16)
+    return PackedWeight(dense=dense.reshape(stored.shape), stored=stored, scale=scale, palettes=palettes, bits=bits)
+
+
+def _lloyd(groups: NDArray[np.float64], weights: NDArray[np.float64], rounds: int = 40) -> NDArray[np.float64]:
+    """``(G, N)`` values and their weights -> ``(G, 16)`` centres that make the squared error small.
 
     It starts between the quantiles, which follow the density, and an even grid, which covers the range.
     """
@@ -155,9 +240,9 @@ def _lloyd(groups: NDArray[np.float64], rounds: int = 40) -> NDArray[np.float64]
     count = len(groups)
     for _ in range(rounds):
         slot = (_nearest(groups, centres) + PALETTE * np.arange(count)[:, None]).ravel()
-        sums = np.bincount(slot, groups.ravel(), count * PALETTE).reshape(count, PALETTE)
-        members = np.bincount(slot, minlength=count * PALETTE).reshape(count, PALETTE)
-        centres = np.sort(np.where(members > 0, sums / np.maximum(members, 1), centres), axis=1)
+        sums = np.bincount(slot, (groups * weights).ravel(), count * PALETTE).reshape(count, PALETTE)
+        members = np.bincount(slot, weights.ravel(), count * PALETTE).reshape(count, PALETTE)
+        centres = np.sort(np.where(members > 0, sums / np.where(members > 0, members, 1), centres), axis=1)
     return centres
 
 
