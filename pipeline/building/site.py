@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import ConversionError
-from ..program import About, InputContract, Target
+from ..program import COMPRESSED, About, InputContract, Target
 from ..store import Entry, Job, Store, Workshop, imported_by
 from ..tasks import Task, named
 
@@ -181,11 +181,19 @@ def load_model(workshop: Workshop, weights: Entry, config: Config, create: Creat
     return model.eval().requires_grad_(False)
 
 
-def load_program(site: Site, *, is_quantized: bool, reads: Iterable[str] = (), variant: str = "") -> SavedProgram:
+def compress_name(key: str) -> str:
+    """Of the job that compresses the weights of a reference."""
+    return f"compress {key}"
+
+
+def load_program(
+    site: Site, *, is_quantized: bool, reads: Iterable[str] = (), variant: str = "", keys: Collection[str] = ()
+) -> SavedProgram:
     """The program as far as a job's key speaks of it.
 
     Args:
         is_quantized: whether the quantized graphs may be read.
+        keys: the references that may be read; compressed weights belong to those that have them.
         reads: of `saved.DESCRIPTIVE`.
     """
     from ..stages import SavedProgram
@@ -193,6 +201,13 @@ def load_program(site: Site, *, is_quantized: bool, reads: Iterable[str] = (), v
     model = load_model(site.workshop, site.weights, site.config, site.create, len(site.names))
 
     def read(name: str) -> bytes:
+        key, _, suffix = name.partition(".")
+        if key in COMPRESSED:
+            if key not in keys:
+                raise ConversionError(
+                    f"the weights of '{key}' belong to {key} alone; REFERENCES names another reference"
+                )
+            return site.workshop.read(site.results[compress_name(key)], f"weights.{suffix}")
         if not is_quantized:
             raise ConversionError("the quantized program belongs to int8 alone; REFERENCES names a float reference")
         return site.workshop.read(site.program, variant + name)
@@ -210,8 +225,9 @@ def descriptive(site: Site) -> dict[str, Any]:
     }
 
 
-def numbers_of(site: Site, *, is_quantized: bool) -> dict[str, Any]:
-    """The program's modules as ingredients: weights, input contract, and quantized graphs where they are read."""
+def numbers_of(site: Site, key: str, *, is_quantized: bool) -> dict[str, Any]:
+    """The program's modules as ingredients: weights, input contract, and where they are read the quantized graphs and the
+    compressed weights of the reference `key`."""
     found: dict[str, Any] = {
         "weights": site.weights.digest("weights.safetensors"),
         "model": site.config.model.model_dump(),
@@ -220,6 +236,8 @@ def numbers_of(site: Site, *, is_quantized: bool) -> dict[str, Any]:
     }
     if is_quantized:
         found["quantization"] = graphs(site)
+    if key in COMPRESSED:
+        found["compressed weights"] = site.results[compress_name(key)].digest("weights.safetensors")
     return found
 
 

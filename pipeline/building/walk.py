@@ -7,12 +7,24 @@ from collections.abc import Sequence
 from ..delivery import outputs
 from ..report import Built
 from ..store import Entry, Job
-from .jobs import artifact, cost, data, folder, latency, original, program, reference, report, weights
+from .jobs import artifact, compress, cost, data, folder, latency, original, program, reference, report, weights
 from .site import Site
 from .telling import comparison, is_there, result_of
 from .work import Failure, Step, Work
 
-STEPS: tuple[Step, ...] = (data, weights, original, program, reference, artifact, folder, latency, cost, report)
+STEPS: tuple[Step, ...] = (
+    data,
+    weights,
+    original,
+    program,
+    compress,
+    reference,
+    artifact,
+    folder,
+    latency,
+    cost,
+    report,
+)
 """What a build does, in order; building, explaining and the commands that need a part of it walk it alike."""
 
 

@@ -23,6 +23,7 @@ from .graph import module_path as module_path
 from .graph import unpadded as unpadded
 from .layers import Layer as Layer
 from .layers import Recording as Recording
+from .program import COMPRESSED as COMPRESSED
 from .program import REFERENCES as REFERENCES
 from .program import UNROUNDED as UNROUNDED
 from .program import About as About

@@ -26,10 +26,13 @@ REFERENCES = {
     "int8-xnnpack": "quantized, in XNNPACK's integer arithmetic",
     "int8-onnxruntime": "quantized, in onnxruntime's integer arithmetic",
     "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
-    "w8": "float with int8 weights per output channel",
-    "w4": "float with weights from 4-bit palettes",
+    "w8": "float with weights in 8 bits, sensitive layers in 16",
+    "w4": "float with weights in 4 bits, sensitive layers in 8 or 16",
 }
 """What an artifact can be compared with, by key."""
+
+COMPRESSED = {"w8": 8, "w4": 4}
+"""Bits of the weights, by the key of the references whose weights alone are compressed."""
 
 UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
@@ -127,14 +130,14 @@ class Program:
 
     @cached_property
     def w8(self) -> Compressed:
-        """Weights in int8 per output channel."""
+        """Weights in int8 per output channel, rounded as they stand where no calibration was asked; see `SavedProgram`."""
         from . import compress
 
         return compress.compress(self.folded, 8)
 
     @cached_property
     def w4(self) -> Compressed:
-        """Weights in 4-bit palettes, small layers in int8."""
+        """Weights in 4-bit palettes, small layers in int8; the same."""
         from . import compress
 
         return compress.compress(self.folded, 4)

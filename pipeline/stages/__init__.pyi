@@ -5,6 +5,7 @@ from . import ladder as ladder
 from . import rungs as rungs
 from . import saved as saved
 from . import train as train
+from . import weight_only as weight_only
 from . import weights as weights
 from .history import Epoch as Epoch
 from .history import Rung as Rung

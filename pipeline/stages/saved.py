@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConversionError
-from ..program import InputContract, Program
+from ..program import Compressed, InputContract, Program
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,53 @@ def read_graph(content: bytes) -> GraphModule:
 
     graph: GraphModule = torch.export.load(io.BytesIO(content)).module()  # type: ignore[assignment]
     return graph
+
+
+def write_compressed(found: Compressed) -> bytes:
+    """Safetensors, the same bytes from the same weights: what is stored of each weight, and biases."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    from ..program import compress
+
+    content, bits = {}, {}
+    for name, layer in compress.weighted(found.module):
+        packed = found.weights.get(name)
+        content[f"{name}.bias"] = layer.bias.numpy().astype(np.float16)
+        if packed is None:
+            content[f"{name}.dense"] = layer.weight.numpy().astype(np.float16)
+            continue
+        bits[name] = packed.bits
+        content[f"{name}.stored"] = np.ascontiguousarray(packed.stored)
+        if packed.palettes is not None:
+            content[f"{name}.palettes"] = np.ascontiguousarray(packed.palettes)
+        elif packed.scale is not None:
+            content[f"{name}.scale"] = np.ascontiguousarray(packed.scale)
+    return bytes(save(content, metadata={"bits": json.dumps(bits, sort_keys=True)}))
+
+
+def read_compressed(content: bytes, folded: nn.Module) -> Compressed:
+    """What `write_compressed` wrote.
+
+    Args:
+        folded: the module whose weights were compressed.
+    """
+    from safetensors.numpy import load
+
+    from ..program import compress
+
+    stored = load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    weights = {
+        name: compress.unpacked(
+            stored[f"{name}.stored"], stored.get(f"{name}.scale"), stored.get(f"{name}.palettes"), number
+        )
+        for name, number in json.loads(header["__metadata__"]["bits"]).items()
+    }
+    names = [name for name, _ in compress.weighted(folded)]
+    dense = {name: weights[name].dense if name in weights else stored[f"{name}.dense"] for name in names}
+    biases = {name: stored[f"{name}.bias"] for name in names}
+    return Compressed(module=compress.with_weights(folded, dense, biases), weights=weights)
 
 
 def _bare(graph: GraphModule) -> GraphModule:
@@ -96,6 +143,14 @@ class SavedProgram(Program):
         from . import fold
 
         return fold.fold(self._model, self.contract)
+
+    @cached_property
+    def w8(self) -> Compressed:
+        return read_compressed(self._read("w8.safetensors"), self.folded)
+
+    @cached_property
+    def w4(self) -> Compressed:
+        return read_compressed(self._read("w4.safetensors"), self.folded)
 
     @cached_property
     def quantized(self) -> GraphModule:  # type: ignore[override]

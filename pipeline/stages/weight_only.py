@@ -23,7 +23,6 @@ Weights are equalized before where that promises less noise; with a scale for ea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -341,7 +340,9 @@ def _covariances(
     power = cross = mean = other = shift = None
     seen = places = 0
     for start in range(0, images, chunk):
-        parts = [_inputs(node, x[start : start + chunk], weight, (each, draw.get_state())) for x in (floating, compressed)]
+        parts = [
+            _inputs(node, x[start : start + chunk], weight, (each, draw.get_state())) for x in (floating, compressed)
+        ]
         torch.randperm(2, generator=draw)  # other places for the next
         if shift is None:  # near the mean: the squares of what is left lose no digits
             shift = [part.mean(1, keepdim=True) for part in parts]
@@ -448,45 +449,3 @@ def _nearest(grid: PackedWeight) -> Callable[[torch.Tensor, int], tuple[torch.Te
         return steps.long(), (steps * step).half().double()
 
     return of_steps
-
-
-def write(found: Compressed) -> bytes:
-    """What a store keeps of it: safetensors, the same bytes from the same weights."""
-    from safetensors.numpy import save
-
-    content: dict[str, NDArray[Any]] = {}
-    bits = {}
-    for name, layer in packing.weighted(found.module):
-        packed = found.weights.get(name)
-        content[f"{name}.bias"] = layer.bias.numpy().astype(np.float16)  # type: ignore[union-attr]
-        if packed is None:
-            content[f"{name}.dense"] = layer.weight.numpy().astype(np.float16)
-            continue
-        bits[name] = packed.bits
-        content[f"{name}.stored"] = np.ascontiguousarray(packed.stored)
-        beside = ("scale", packed.scale) if packed.palettes is None else ("palettes", packed.palettes)
-        content[f"{name}.{beside[0]}"] = np.ascontiguousarray(beside[1])
-    return save(content, metadata={"bits": json.dumps(bits, sort_keys=True)})
-
-
-def read(content: bytes, folded: nn.Module) -> Compressed:
-    """What `write` wrote.
-
-    Args:
-        folded: the module that was compressed.
-    """
-    from safetensors.numpy import load
-
-    stored = load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    bits = json.loads(header["__metadata__"]["bits"])
-    weights = {
-        name: packing.unpacked(
-            stored[f"{name}.stored"], stored.get(f"{name}.scale"), stored.get(f"{name}.palettes"), number
-        )
-        for name, number in bits.items()
-    }
-    names = [name for name, _ in packing.weighted(folded)]
-    dense = {name: weights[name].dense if name in weights else stored[f"{name}.dense"] for name in names}
-    biases = {name: stored[f"{name}.bias"] for name in names}
-    return Compressed(module=packing.with_weights(folded, dense, biases), weights=weights)

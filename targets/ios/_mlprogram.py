@@ -320,9 +320,11 @@ def _stored(weight: PackedWeight, op: Any, minimum_ios: int) -> Any:
         lut = weight.palettes.reshape(len(weight.palettes), *ones, weight.palettes.shape[1], 1)
         return Builder.constexpr_lut_to_dense(indices=indices, lut=lut, **place)
     assert weight.scale is not None
-    if minimum_ios >= 18:  # the form that took the other's place
-        scale = weight.scale.reshape(-1, *ones)
-        return Builder.constexpr_blockwise_shift_scale(data=weight.stored, scale=scale, **place)
+    if minimum_ios >= 18 or weight.bits == 4 or weight.scale.ndim > 1:  # the form that took the other's place
+        kind = types.int4 if weight.bits == 4 else types.int8
+        data = weight.stored.astype(types.nptype_from_builtin(kind))
+        scale = weight.scale.reshape(len(weight.scale), -1, *ones[1:])
+        return Builder.constexpr_blockwise_shift_scale(data=data, scale=scale, **place)
     return Builder.constexpr_affine_dequantize(
         quantized_data=weight.stored, scale=weight.scale, zero_point=np.int8(0), axis=np.int32(0), **place
     )

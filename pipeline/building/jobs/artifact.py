@@ -10,10 +10,10 @@ from concurrent.futures import Future, as_completed
 from typing import cast
 
 from ...parity import described
-from ...program import Target, references
+from ...program import COMPRESSED, Target, references
 from ...store import Damaged, Entry, Job, Workshop, is_no_room
 from ..order import Order
-from ..site import Made, Site
+from ..site import Made, Site, compress_name
 from ..work import TRUNK, Failure, Found, Work, awaited
 from . import lower, measure
 
@@ -22,11 +22,12 @@ _NO_ROOM = 1_000_000
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    wait, is_whole = awaited(site, *TRUNK), len(site.references) == len(references.keys(order.wanted))
+    is_whole = len(site.references) == len(references.keys(order.wanted))
     found: dict[str, Job | str] = {}
     for target, precision in order.wanted:
         made = lower.name_of(target.NAME, precision), measure.name_of(target.NAME, precision)
-        if wait:
+        key = target.REFERENCES[precision]
+        if wait := awaited(site, *TRUNK, *([compress_name(key)] if key in COMPRESSED else ())):
             found |= dict.fromkeys(made, wait)
             continue
         found[made[0]] = lowering = lower.lower_job(site, target, precision)

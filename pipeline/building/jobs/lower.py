@@ -17,7 +17,7 @@ def name_of(target: str, precision: str) -> str:
 
 def lower_job(site: Site, target: Target, precision: str) -> Job:
     """Targets that share their ``build``, as XNNPACK's on both platforms do, share its results."""
-    inputs = numbers_of(site, is_quantized=is_quantized(target.REFERENCES[precision]))
+    inputs = numbers_of(site, target.REFERENCES[precision], is_quantized=is_quantized(target.REFERENCES[precision]))
     inputs["precision"] = precision
     known = descriptive(site)
     known["about"] = asdict(known["about"])
@@ -30,8 +30,8 @@ def lowered(site: Site, target: Target, precision: str) -> Entry:
     """In a worker: the artifact, from the store or made."""
 
     def make(folder: Path) -> None:
-        has_int8 = is_quantized(target.REFERENCES[precision])
-        program = load_program(site, is_quantized=has_int8, reads=reads(target))
+        key = target.REFERENCES[precision]
+        program = load_program(site, is_quantized=is_quantized(key), reads=reads(target), keys=(key,))
         path = target.build(program, precision, folder / f"artifact{target.SUFFIX}")
         if precision in getattr(target, "TWINS", ()):
             target.build_twin(program, precision, folder / f"twin{target.SUFFIX}")  # type: ignore[attr-defined]

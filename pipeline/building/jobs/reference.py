@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ...program import UNROUNDED, is_quantized, references
+from ...program import COMPRESSED, UNROUNDED, is_quantized, references
 from ...program import layers as layers_module
 from ...store import Entry, Job, Workshop
 from ..order import Order
-from ..site import CODE, Site, job, load_program, module_of, numbers_of
+from ..site import CODE, Site, compress_name, job, load_program, module_of, numbers_of
 from ..work import TRUNK, Found, Work, awaited, entries
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    wait = awaited(site, *TRUNK)
-    return {_name(key): wait or reference_job(site, key) for key in references.keys(order.wanted)}
+    found: dict[str, Job | str] = {}
+    for key in references.keys(order.wanted):
+        wait = awaited(site, *TRUNK, *([compress_name(key)] if key in COMPRESSED else ()))
+        found[_name(key)] = wait or reference_job(site, key)
+    return found
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
@@ -44,7 +47,7 @@ def _name(key: str) -> str:
 
 
 def reference_job(site: Site, key: str) -> Job:
-    inputs: dict[str, Any] = numbers_of(site, is_quantized=is_quantized(key) or key.endswith(UNROUNDED))
+    inputs: dict[str, Any] = numbers_of(site, key, is_quantized=is_quantized(key) or key.endswith(UNROUNDED))
     inputs |= {"reference": key, "images": site.data.digest("held-out-images.npy")}
     code = (module_of(site.create), f"{CODE}.program.references", f"{CODE}.stages.saved")
     return job("reference", _name(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
@@ -56,7 +59,7 @@ def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
 
     shop = site.workshop
     images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
-    program = load_program(site, is_quantized=True)
+    program = load_program(site, is_quantized=True, keys=keys)
 
     def make(key: str, folder: Path) -> None:
         outputs, recording = references.run(program, key, images, golden)

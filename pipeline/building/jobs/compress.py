@@ -1,0 +1,74 @@
+"""The compressed weights: of each reference whose weights alone are in fewer bits, once for all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from ...data import rgba
+from ...program import COMPRESSED
+from ...store import Entry, Job, Workshop
+from ..order import Order
+from ..site import CODE, Site, compress_name, contract_of, job, load_program, module_of
+from ..work import Found, Work, awaited, entries
+
+
+def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
+    wait = awaited(site, "data", "weights", "original")
+    return {compress_name(key): wait or compress_job(site, key) for key in _keys(order)}
+
+
+def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
+    wanted = [key for key in _keys(work.order) if compress_name(key) in missing]
+    work.say(f"compress: {', '.join(wanted)}")
+    found: dict[str, Entry] = {}
+    for key, future in [(key, work.submit(compressed, site, key)) for key in wanted]:
+        entry, line = future.result()
+        found[compress_name(key)] = entry
+        work.say(line)
+    return found
+
+
+def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
+    return site.knowing(entries(found))
+
+
+def _keys(order: Order) -> list[str]:
+    return sorted({key for t, precision in order.wanted if (key := t.REFERENCES[precision]) in COMPRESSED})
+
+
+def compress_job(site: Site, key: str) -> Job:
+    inputs = {
+        "weights": site.weights.digest("weights.safetensors"),
+        "model": site.config.model.model_dump(),
+        "outputs": len(site.names),
+        "input contract": asdict(contract_of(site.config)),
+        "calibration images": site.data.digest("calibration-images.npy"),
+        "bits": COMPRESSED[key],
+    }
+    code = (
+        module_of(site.create),
+        *(f"{CODE}.stages.{name}" for name in ("weight_only", "equalize", "saved", "fold")),
+        f"{CODE}.program.compress",
+    )
+    return job("compress", compress_name(key), inputs, code, ("torch", "numpy", "safetensors"), by=__name__)
+
+
+def compressed(site: Site, key: str) -> tuple[Entry, str]:
+    """In a worker: the weights, from the store or made, and what was said of them."""
+    from ...stages import saved, weight_only
+    from ...store import one_thread
+
+    shop = site.workshop
+    said: list[str] = []
+
+    def write(folder: Path) -> None:
+        program = load_program(site, is_quantized=False)
+        images = rgba(shop.array(site.data, "calibration-images.npy"))
+        with one_thread():
+            found = weight_only.compressed(program.folded, images, COMPRESSED[key], lambda line, *_: said.append(line))
+        (folder / "weights.safetensors").write_bytes(saved.write_compressed(found))
+
+    entry = shop.make(compress_job(site, key), write)
+    return entry, said[-1] if said else f"{compress_name(key)}: it was there"
