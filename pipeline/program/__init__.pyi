@@ -1,3 +1,4 @@
+from . import compress as compress
 from . import layers as layers
 from . import references as references
 from .artifact import Artifact as Artifact
@@ -9,7 +10,6 @@ from .artifact import Runtime as Runtime
 from .artifact import Target as Target
 from .artifact import Trace as Trace
 from .artifact import seal as seal
-from . import compress as compress
 from .compress import Compressed as Compressed
 from .compress import PackedWeight as PackedWeight
 from .evaluation import evaluate as evaluate

@@ -62,7 +62,7 @@ def write_compressed(found: Compressed) -> bytes:
     content, bits = {}, {}
     for name, layer in compress.weighted(found.module):
         packed = found.weights.get(name)
-        content[f"{name}.bias"] = layer.bias.numpy().astype(np.float16)
+        content[f"{name}.bias"] = layer.get_parameter("bias").numpy().astype(np.float16)
         if packed is None:
             content[f"{name}.dense"] = layer.weight.numpy().astype(np.float16)
             continue
