@@ -333,12 +333,12 @@ def _covariances(
 
     It reads up to `_PLACES` of them, drawn at random: any regular choice would fall in step with some width.
     """
-    images, groups = len(floating), node.args[6] if len(node.args) > 6 else 1
+    images, groups = len(floating), 1 if floating.ndim == 2 else _geometry(node)[3]
     taps = weight[0].numel()
     chunk = max(1, 2**23 // (floating[0].numel() * weight[0, 0].numel()))
     draw = torch.Generator().manual_seed(0)
-    power, cross = (torch.zeros(groups, taps, taps, dtype=torch.float64) for _ in range(2))  # type: ignore[call-overload]
-    mean, other = (torch.zeros(groups, taps, dtype=torch.float64) for _ in range(2))  # type: ignore[call-overload]
+    power, cross = (torch.zeros(groups, taps, taps, dtype=torch.float64) for _ in range(2))
+    mean, other = (torch.zeros(groups, taps, dtype=torch.float64) for _ in range(2))
     shift: list[torch.Tensor] = []
     seen = 0
     for start in range(0, images, chunk):
