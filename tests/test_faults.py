@@ -20,7 +20,8 @@ IMAGES = slice(None, None, 2)
 """Golden images that a fault must show on: every other one, digits and some that are none, coloured noise among them."""
 
 # name of the type in MIL.proto: numpy type; 4-bit values are packed, two in a byte
-_DTYPES = {"FLOAT16": "<f2", "FLOAT32": "<f4", "INT8": "i1", "UINT8": "u1", "INT32": "<i4", "UINT4": "u1"}
+_HALF_BYTES = ("UINT4", "INT4")
+_DTYPES = {"FLOAT16": "<f2", "FLOAT32": "<f4", "INT8": "i1", "UINT8": "u1", "INT32": "<i4", "INT4": "i1", "UINT4": "u1"}
 
 
 class Package:
@@ -58,14 +59,16 @@ class Package:
 
     def read(self, value):
         raw, dtype, shape = self._raw(value)
-        if self._kind(value) == "UINT4":
+        if self._kind(value) in _HALF_BYTES:
             both = np.frombuffer(raw, "u1")
-            return np.stack([both & 15, both >> 4], 1).reshape(-1)[: int(np.prod(shape))].reshape(shape)
+            values = np.stack([both & 15, both >> 4], 1).reshape(-1)[: int(np.prod(shape))].reshape(shape)
+            # the highest bit of a signed one is its sign
+            return values if self._kind(value) == "UINT4" else (values.astype("i1") ^ 8) - 8
         return np.frombuffer(raw, dtype).reshape(shape).copy()
 
     def write(self, value, array):
-        if self._kind(value) == "UINT4":
-            flat = array.astype("u1").reshape(-1)
+        if self._kind(value) in _HALF_BYTES:
+            flat = array.astype("u1").reshape(-1) & 15
             flat = np.append(flat, np.zeros(flat.size % 2, "u1"))
             raw = (flat[::2] | flat[1::2] << 4).tobytes()
         else:
@@ -100,7 +103,7 @@ class Package:
         shape = [d.constant.size for d in value.type.tensorType.dimensions]
         if value.HasField("blobFileValue"):
             count = int(np.prod(shape))
-            size = (count + 1) // 2 if self._kind(value) == "UINT4" else count * np.dtype(dtype).itemsize
+            size = (count + 1) // 2 if self._kind(value) in _HALF_BYTES else count * np.dtype(dtype).itemsize
             start = self._start(value)
             return bytes(self.blob[start : start + size]), dtype, shape
         tensor = value.immediateValue.tensor
@@ -139,12 +142,18 @@ def _weight(change, layer=_middle):
 
 
 def _stored(key, change, layer=_middle):
-    """Change what the compressed weight of a layer is made of."""
+    """Change what the compressed weight of a layer is made of; of the nearest to it that has such a thing, for a build
+    chooses how each layer is stored."""
 
     def fault(package):
-        maker = package.maker(layer(package).inputs["weight"].arguments[0].name)
-        keys = [name for name in key.split("|") if name in maker.inputs or name in maker.attributes]
-        package.change(maker, keys[0], change)
+        chosen, layers = layer(package), [*package.ops("conv"), *package.ops("linear")]
+        place = next(n for n, op in enumerate(layers) if op.outputs[0].name == chosen.outputs[0].name)
+        for other in sorted(range(len(layers)), key=lambda n: abs(n - place)):
+            maker = package.maker(layers[other].inputs["weight"].arguments[0].name)
+            keys = [name for name in key.split("|") if name in maker.inputs or name in maker.attributes]
+            if keys:
+                return package.change(maker, keys[0], change)
+        raise AssertionError(f"no layer has {key}")
 
     return fault
 
@@ -406,11 +415,11 @@ W8_FAULTS = {
     "blob-truncated": _truncated,
 }  # fmt: skip
 W4_FAULTS = {
-    "palette-entry-one-percent": _stored("lut", lambda p: _largest(p, _percent)),
-    "palettes-swapped": _stored("lut", _swap),
-    "index-one-step": _stored("indices", lambda i: _largest(i, lambda v: v - 1)),
-    "classifier-index-one-step": _stored("indices", lambda i: _largest(i, lambda v: v - 1), _last),
-    "channels-swapped": _stored("indices", _swap),
+    "palette-entry-or-scale-one-percent": _stored("lut|scale", lambda p: _largest(p, _percent)),
+    "palettes-or-scales-swapped": _stored("lut|scale", _swap),
+    "index-one-step": _stored("indices|data", lambda i: _largest(i, lambda v: v - np.sign(v))),
+    "classifier-index-one-step": _stored("indices|data", lambda i: _largest(i, lambda v: v - np.sign(v)), _last),
+    "channels-swapped": _stored("indices|data", _swap),
     "depthwise-weight-one-step": _stored("data|quantized_data", lambda w: _largest(w, lambda v: v - np.sign(v)), _depthwise),
     "depthwise-scale": _stored("scale", lambda s: _largest(s, _percent), _depthwise),
     "bias-sign": _bias_sign(_middle),
