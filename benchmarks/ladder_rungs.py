@@ -24,9 +24,9 @@ import real_weights
 from numpy.typing import NDArray
 from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.data import sets
 from twinkeel.pipeline.parity import verdict
 from twinkeel.pipeline.stages import fold, ladder
+from twinkeel.pipeline.tasks import classification
 
 LOOSE = {"leg": "quantize", "precision": "int8", "reason": "what each rung is worth is what is asked"}
 
@@ -35,9 +35,9 @@ def dataset(network: real_weights.Network, parts: Sequence[NDArray[np.uint8]], c
     """Unlabelled: every label is 0, and nothing that is told here reads them. `calibration` of the first part are taken."""
     chosen = np.linspace(0, len(parts[0]) - 1, calibration).astype(int)
     images = parts[0][chosen, ..., :3], parts[1][..., :3]
-    splits = [sets.Split(images=part, labels=np.zeros(len(part), np.int64)) for part in images]
+    splits = [data.Split(images=part, truth=np.zeros(len(part), np.int64)) for part in images]
     names = tuple(f"class {number}" for number in range(network.classes))
-    return data.Dataset(train=splits[0], calibration=splits[0], held_out=splits[1], labels=names)
+    return data.Dataset(train=splits[0], calibration=splits[0], held_out=splits[1], names=names)
 
 
 def config_of(network: real_weights.Network, minutes: float) -> Config:
@@ -51,7 +51,7 @@ def config_of(network: real_weights.Network, minutes: float) -> Config:
 
 
 def described(rung: Any, images: int) -> dict[str, Any]:
-    low, high = verdict.share_interval(images, round(rung.agreement * images))
+    low, high = verdict.share_interval(images, round(rung.shares["agreement"] * images))
     return asdict(rung) | {"agreement_interval": [low, high]}
 
 
@@ -67,7 +67,9 @@ def measured(
     for count in counts:
         images = dataset(network, parts, count)
         begun = time.perf_counter()
-        climbed = ladder.climb(folded, images, contract, config, lambda line, *_: print(line, flush=True))
+        climbed = ladder.climb(
+            folded, images, contract, config, classification, lambda line, *_: print(line, flush=True)
+        )
         seconds = time.perf_counter() - begun
         row = {
             "calibration": count,
@@ -83,7 +85,7 @@ def measured(
 
 
 def _alone(folded: Any, images: data.Dataset, contract: Any, config: Config, others: int) -> list[dict[str, Any]]:
-    tried = ladder.Ladder(folded, images, contract, config, lambda line, *_: print(line, flush=True))
+    tried = ladder.Ladder(folded, images, contract, config, classification, lambda line, *_: print(line, flush=True))
     plain = tried.measure("plain", [tried.start()], None)
     for name, when, method in ladder.methods(config.quantize):
         if when == "auto" and not ladder.is_costly(method) and (states := method(tried, plain)):

@@ -4,8 +4,8 @@ A weight may go to the whole step below or above it, and the better one is not a
 that it is in (Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", 2020). The layers of a block
 are learnt together, with the block's own output as the target, because errors of layers in a row make up for each other
 (Li et al., "BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction", 2021). As there, an error
-counts by what the network makes of it: here each channel by the mean square of the logits' gradient, which is the
-diagonal of the Gauss-Newton matrix for the loss that is measured in the end, squared errors of logits.
+counts by what the network makes of it: here each channel by the mean square of the outputs' gradient, which is the
+diagonal of the Gauss-Newton matrix for the loss that is measured in the end, squared errors of outputs.
 
 Each block reads what the quantized blocks before it give, so that it makes their errors good as well. All of it is
 regularized: a weight moves by less than one step, and the fraction that is still between two steps is driven to one of
@@ -48,7 +48,7 @@ _ELEMENTS = 2**28
 
 @dataclass(frozen=True)
 class Block:
-    """What lies between two quantizers of activations, or the last one and the logits, where nothing else passes by."""
+    """What lies between two quantizers of activations, or the last one and the outputs, where nothing else passes by."""
 
     start: Node
     end: Node
@@ -255,7 +255,7 @@ class _Task:
 def _importance(
     simulation: Simulation, real: Layers, parts: list[Block], images: NDArray[np.uint8], random: torch.Generator
 ) -> dict[Block, torch.Tensor]:
-    """Of each channel of each block's output, broadcast to it: mean square of the gradient of a random sum of logits."""
+    """Of each channel of each block's output, broadcast to it: mean square of the gradient of a random sum of outputs."""
     totals: dict[Block, torch.Tensor] = {}
     for batch in simulation.batches(images):
         outputs = []

@@ -26,7 +26,7 @@ TABLE, PICTURE = "calibration.csv", "calibration.png"
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """SNR in dB of the logits on held-out images, for several random subsets of `images` calibration images."""
+    """SNR in dB of the outputs on held-out images, for several random subsets of `images` calibration images."""
 
     images: int
     snr_db: tuple[float, ...]
@@ -43,7 +43,7 @@ def curve(
 
     Args:
         tuned: module on ``(N, H, W, 4)`` uint8 that is quantized.
-        floating: module whose logits are the signal.
+        floating: module whose outputs are the signal.
     """
     from . import quantize, ranges
 

@@ -398,7 +398,7 @@ class Ladder:
         simulated, found = self.simulation(state), self.ranges(state, images)
         layers = simulated.rounded(state.tuned, state.settings, found)
         begun = time.perf_counter()
-        judged, held_out = (simulated.logits(layers, found, x) for x in (self.judging, self.held_out))
+        judged, held_out = (simulated.outputs(layers, found, x) for x in (self.judging, self.held_out))
         self._seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
         meaning, floating = self.task.meaning(self.config), self.expected[1]
         metrics = parity.quantize_metrics(meaning, floating, held_out, self.truth)

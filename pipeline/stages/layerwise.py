@@ -1,4 +1,4 @@
-"""Layer by layer: move what the quantization shifted back, with calibration images and no labels.
+"""Layer by layer: move what the quantization shifted back, with calibration images alone.
 
 Both methods walk through the quantized graph once. Each layer sees the inputs that the quantized layers before it
 give, corrected already, and is changed so that its output comes near to that of the float layer.

@@ -2,8 +2,8 @@
 
 torchao's PT2E puts a fake quantizer where the int8 reference will have a quantizer; gradients pass through as if it
 were not there (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference", 2018). The target is the float model's own logits (Hinton et al., "Distilling the Knowledge in a Neural
-Network", 2015): what is shipped shall compute what was trained, and the labels are not needed again.
+Inference", 2018). The target is the float model's own outputs (Hinton et al., "Distilling the Knowledge in a Neural
+Network", 2015): what is shipped shall compute what was trained, and what is right of the images is not needed again.
 
 BatchNorm is folded before, so there are no statistics to freeze. What comes out is a float module and the ranges of its
 activations; the ordinary quantization takes both, so that all runtimes still get one and the same.
@@ -41,8 +41,8 @@ def train_quantized(
 
     Args:
         tuned: module on ``(N, H, W, 4)`` uint8 to start from.
-        floating: its logits are the target.
-        split: training images; labels are not read.
+        floating: its outputs are the target.
+        split: training images; what is right of them is not read.
         progress: called after each epoch with its number, the number of epochs, and the loss.
     """
     from torchao.quantization.pt2e import move_exported_model_to_eval

@@ -64,7 +64,7 @@ class Quantized:
     Attributes:
         module: reference with int8 weights.
         unfolded: the same with float weights behind quantizers.
-        output_scale: step of the logits.
+        output_scale: step of the outputs.
     """
 
     module: GraphModule
@@ -288,7 +288,7 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
     """Replace each float weight behind a quantizer by its dequantized value.
 
     litert-torch quantizes these weights itself, and rounds a value in the middle of two steps to the other one: 2 of
-    3.5 million weights at width 1.0, and with them 1 of 8000 logits. A value on the grid leaves no choice.
+    3.5 million weights at width 1.0, and with them 1 of 8000 outputs. A value on the grid leaves no choice.
     """
     for node in unfolded.graph.nodes:
         if ".quantize_per_" not in str(node.target) or node.args[0].op != "get_attr":
@@ -302,7 +302,7 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
 def _round_biases(module: GraphModule) -> None:
     """Put each bias on the grid ``input scale * weight scale``, where every runtime rounds it to anyway.
 
-    Without this the reference keeps a bias that no runtime has: 42 % of logits equal instead of 82 %.
+    Without this the reference keeps a bias that no runtime has: 42 % of outputs equal instead of 82 %.
     """
     for node in module.graph.nodes:
         if node.target not in WEIGHTED or len(node.args) < 3:

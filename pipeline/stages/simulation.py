@@ -188,7 +188,7 @@ class Simulation:
             layers[path] = weight, bias
         return layers
 
-    def logits(self, layers: Layers, found: Ranges, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def outputs(self, layers: Layers, found: Ranges, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(N, classes)`` of images ``(N, H, W, 4)`` uint8, quantized."""
         grids = [Grid.of(*one) for one in found]
 
@@ -196,8 +196,8 @@ class Simulation:
             return grids[self.activations[node]].rounded(x) if node in self.activations else x
 
         run = _Run(self.graph, layers, quantized, None)
-        logits: NDArray[np.float32] = np.concatenate([run(batch).numpy() for batch in self.batches(images)])
-        return logits
+        outputs: NDArray[np.float32] = np.concatenate([run(batch).numpy() for batch in self.batches(images)])
+        return outputs
 
     def converted(self, module: nn.Module, settings: quantize.Settings, found: Ranges) -> quantize.Quantized:
         """The PT2E graphs of a module of the graph's form."""
@@ -283,8 +283,8 @@ class _Run(Interpreter):
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             result = self.run(batch)
-        logits: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
-        return logits
+        outputs: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
+        return outputs
 
     def run_node(self, n: Node) -> Any:
         if n.op == "get_attr" and all(u.target in WEIGHTED or ranges.is_observer(u) for u in n.users):

@@ -1,9 +1,9 @@
 """Weights alone in 8 or 4 bits, with activations in float: as few of the network's answers lost as the size allows.
 
 - *Where bits are spent.* What a form of a layer's weights (4 bits in blocks or palettes, 8 bits, float16) does to the
-  logits is measured for each layer alone, to first order: with ``g`` the gradient of a random combination of the logits
+  outputs is measured for each layer alone, to first order: with ``g`` the gradient of a random combination of the outputs
   (signs, drawn as in Hutchinson, "A Stochastic Estimator of the Trace of the Influence Matrix", 1990) at the layer's output
-  and ``d`` the error there, the mean of ``(g . d)^2`` is the noise power that reaches the logits. One pass back serves all
+  and ``d`` the error there, the mean of ``(g . d)^2`` is the noise power that reaches the outputs. One pass back serves all
   layers and forms. The forms with the least noise within the size are then chosen by one price for a bit, which is
   optimal on the convex hull of each layer's choices (Everett, "Generalized Lagrange Multiplier Method", 1963; Shoham and
   Gersho, 1988).
@@ -188,8 +188,8 @@ class _Graph(Interpreter):
 
     def on(self, images: NDArray[np.uint8]) -> torch.Tensor:
         result = self.run(torch.from_numpy(images))
-        logits: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
-        return logits
+        outputs: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
+        return outputs
 
     def run_node(self, n: Node) -> Any:
         if n.op == "call_module":  # a guard on the number of images
@@ -218,7 +218,7 @@ def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 def _noises(
     module: nn.Module, images: NDArray[np.uint8], forms: Sequence[Form]
 ) -> tuple[dict[str, dict[Form, float]], dict[str, dict[Form, float]]]:
-    """By layer and form: the noise power that reaches the logits, and bits."""
+    """By layer and form: the noise power that reaches the outputs, and bits."""
     graph = _Graph(module, images)
     noise: dict[str, dict[Form, float]] = {}
     cost: dict[str, dict[Form, float]] = {}
@@ -238,12 +238,12 @@ def _noises(
     signs = torch.Generator().manual_seed(0)
     for start in range(0, len(images), _AT_ONCE):
         seen.clear()
-        logits = graph.on(images[start : start + _AT_ONCE])
+        said = graph.on(images[start : start + _AT_ONCE])
         outputs = [output for _, _, output in seen]
         probes = []
         for _ in range(_PROBES):
-            sign = torch.randint(0, 2, logits.shape, generator=signs) * 2.0 - 1
-            probes.append(torch.autograd.grad((logits * sign).sum(), outputs, retain_graph=True))
+            sign = torch.randint(0, 2, said.shape, generator=signs) * 2.0 - 1
+            probes.append(torch.autograd.grad((said * sign).sum(), outputs, retain_graph=True))
         with torch.no_grad():
             for number, (node, x, _) in enumerate(seen):
                 for form, error in errors[module_path(node)].items():

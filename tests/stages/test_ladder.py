@@ -105,7 +105,7 @@ def _disturbed(module):
 
 
 def test_methods_do_not_see_the_images_that_judge_them(hard, few):
-    found = ladder.Ladder(hard[0], few, CONTRACT, config(), lambda *_: None)
+    found = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
     fitted, judging = ({image.tobytes() for image in images} for images in (found.fitted, found.judging))
     assert len(found.fitted) == 36 and len(found.judging) == 12 and not fitted & judging
     state = found.corrected(found.start())
@@ -226,7 +226,7 @@ def test_the_simulation_is_the_conversion_but_for_roundings_that_fall_apart(hard
             assert is_apart.float().mean() < 1e-3, "but for a weight in the middle of two steps"
             np.testing.assert_allclose(attribute(converted.module, node.args[2].target), bias, rtol=1e-5, atol=1e-7)
     expected = evaluate(folded, images, 32)
-    apart = metrics.snr_db(again, found.logits(layers, limits, images))
+    apart = metrics.snr_db(again, found.outputs(layers, limits, images))
     worth = metrics.snr_db(expected, again)
     assert apart > worth + 3, f"simulation against conversion {apart:.1f} dB, conversion against float {worth:.1f}"
 
@@ -237,7 +237,7 @@ def test_bias_correction_takes_the_mean_error_out(hard):
     layers = found.rounded(folded, quantize.Settings(), limits)
     corrected = layerwise.correct_biases(found, layers, statistics, limits, images)
     expected = evaluate(folded, images, 32)
-    shifts = [np.abs((found.logits(one, limits, images) - expected).mean(0)).max() for one in (layers, corrected)]
+    shifts = [np.abs((found.outputs(one, limits, images) - expected).mean(0)).max() for one in (layers, corrected)]
     assert shifts[1] < 0.1 * shifts[0], f"mean error {shifts[0]:.2e}, corrected {shifts[1]:.2e}"
     assert all(torch.equal(layers[path][0], corrected[path][0]) for path in layers)
 
@@ -257,7 +257,7 @@ def test_rounding_gains_and_its_weights_are_those_of_the_artifact(hard, method):
     again = found.converted(tuned, settings, limits)
     expected = evaluate(folded, images, 32)
     before, after = (
-        metrics.snr_db(expected, found.logits(plain, limits, images)),
+        metrics.snr_db(expected, found.outputs(plain, limits, images)),
         metrics.snr_db(expected, evaluate_batched(again.module, images)),
     )
     assert after >= before + (3 if method == "solved" else 1), f"{before:.1f} dB before, {after:.1f} after"
@@ -419,7 +419,7 @@ def test_one_scale_for_all_channels_is_refused_where_it_misses_the_gate(hard, fe
 
 
 def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
-    found = ladder.Ladder(hard[0], few, CONTRACT, config(), lambda *_: None)
+    found = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
     kept = frozenset({"model.features.1.conv.0.0", "model.features.1.conv.1"})
     settings = quantize.Settings(float_layers=kept, activation_ranges=((-1.0, 1.0),) * 3)
     state = ladder.State(floating=hard[0], tuned=hard[0], settings=settings)

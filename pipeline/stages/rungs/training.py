@@ -1,4 +1,4 @@
-"""Quantization-aware training on the training images, whose labels are not read."""
+"""Quantization-aware training on the training images, and what is right of them is not read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _trained(ladder: Ladder, best: Measured) -> list[State]:
         ladder.config,
         changed,
         lambda number, count, loss: ladder.say(
-            f"quantization-aware training: epoch {number}/{count}  loss {loss:.4f} of the logits' variance",
+            f"quantization-aware training: epoch {number}/{count}  loss {loss:.4f} of the outputs' variance",
             (number, count),
         ),
     )
