@@ -18,6 +18,7 @@ import torch
 from disturbed import TWINKEEL, ended, folders, start
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.building.explaining import explain
+from twinkeel.pipeline.building.jobs import compress as compress_step
 from twinkeel.pipeline.building.jobs import data as data_step
 from twinkeel.pipeline.building.jobs import lower, reference
 from twinkeel.pipeline.building.jobs import program as program_step
@@ -105,7 +106,7 @@ def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(fixed_build, 
     assert quantize.why == "quantization settings changed" and not quantize.is_open
     assert {line.why for line in found.values()} == {"as far as 'quantize' comes out different"}
     everything = {line.name for line in explain_all(fixed_build.config, fixed_build, tmp_path)}
-    assert set(found) == everything - {"data", "weights", "original", "quantize"}
+    assert set(found) == everything - {"data", "weights", "original", "quantize", "compress w4", "compress w8"}
 
 
 def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
@@ -125,6 +126,8 @@ def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     site = Site.of(config, create, shop).knowing(
         {"data": data, "weights": weights, "quantize": program}, labels=tuple(shop.json(data, "labels.json"))
     )
+    site = site.knowing({f"compress {key}": shop.find(compress_step.compress_job(site, key)) for key in ("w4", "w8")})
+    assert None not in site.results.values()
     assert shop.find(reference.reference_job(site, "int8")) is not None
     missing = {
         f"{target.NAME} {precision}"

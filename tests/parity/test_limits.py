@@ -87,3 +87,23 @@ def test_one_percent_of_noise_is_40_db_and_a_failure_names_leg_number_and_limit(
 def test_steps_count_the_int8_grid():
     apart = metrics.steps(np.float32([[0.5, 1.0]]), np.float32([[0.5, 1.5]]), 0.25)
     assert apart.tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize(("precision", "agreement", "drop"), [("w8", 0.95, 0.005), ("w4", 0.8, 0.03)])
+def test_weights_in_few_bits_that_lose_answers_are_missed_and_few_images_leave_it_open(precision, agreement, drop):
+    rows = parity.limits_for(classification.MEANING, "lower", precision, [], "reference executor", "coreml")
+    known = {row.metric: row for row in rows}
+    assert (known["agreement"].value, known["accuracy_drop"].value) == (agreement, drop)
+    assert all(known[metric].is_counted and known[metric].reason for metric in ("agreement", "accuracy_drop"))
+
+    def verdict(kept, images):
+        candidate = np.zeros((images, 2), np.float32)
+        candidate[:kept, 0], candidate[kept:, 1] = 1, 1
+        reference = np.tile(np.float32([1, 0]), (images, 1))
+        counted = classification.MEANING.count(reference, reference, candidate, np.zeros(images, np.int64))
+        (check,) = parity.judge("lower", [known["agreement"]], counted)
+        return check.verdict
+
+    assert verdict(200, 1000) == "missed"
+    assert verdict(round(1000 * (agreement + 0.045)), 1000) == "holds"
+    assert verdict(round(40 * agreement), 40) == "open"

@@ -11,6 +11,7 @@ from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import data, parity
 from twinkeel.pipeline.parity import measuring as measure
 from twinkeel.pipeline.parity import metrics
+from twinkeel.pipeline.program import compress
 from twinkeel.pipeline.program.artifact import seal
 from twinkeel.pipeline.tasks import classification
 from twinkeel.targets.ios import coreml, mil_executor
@@ -29,6 +30,39 @@ def test_each_precision_at_each_version_that_it_needs(version, shallow_program, 
         found = np.concatenate([loaded.exact(image[None]) for image in IMAGES])
         error = metrics.max_error(program.outputs(coreml.REFERENCES[precision], IMAGES), found)
         assert error <= 1e-5, f"iOS {version} {precision}: {error:.2e}"
+
+
+def test_each_way_to_store_a_weight_is_computed_with_exactly_and_takes_the_bytes_that_it_says(
+    shallow_program, tmp_path
+):
+    """Blocks, palettes, 8 bits and float16 beside each other."""
+    program = dataclasses.replace(shallow_program)
+    folded, weights = program.folded, {}
+    for number, (name, layer) in enumerate(compress.weighted(folded)):
+        weight = layer.weight.numpy()
+        ways = (
+            lambda w: compress.in_steps(w, 4, 8) if w.shape[1] % 8 == 0 and w.shape[1] > 8 else compress.in_steps(w, 4),
+            compress.with_palettes,
+            lambda w: compress.in_steps(w, 8),
+            lambda w: None,
+        )
+        if (packed := ways[number % len(ways)](weight)) is not None:
+            weights[name] = packed
+    assert any(w.scale is not None and w.scale.ndim == 2 for w in weights.values())
+    dense = {name: packed.dense for name, packed in weights.items()}
+    module = compress.with_weights(compress.half(folded, biases=True), dense, {})
+    vars(program)["w4"] = compress.Compressed(module=module, weights=weights)
+    package = coreml.build(program, "w4", tmp_path / "x")
+    found = np.concatenate([coreml.load(package).exact(image[None]) for image in IMAGES])
+    error = metrics.max_error(program.outputs("w4", IMAGES), found)
+    assert error <= 1e-5, f"{error:.2e}"
+    stored = (package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").stat().st_size
+    layers = compress.weighted(module)
+    said = program.w4.bits_per_weight * sum(layer.weight.numel() for _, layer in layers) / 8
+    beside = sum(
+        2 * layer.bias.numel() + 4 * 128 for _, layer in layers
+    )  # headers, and each tensor at a multiple of 64
+    assert said * 0.9 <= stored <= said + beside, f"{stored} bytes for {said:.0f} of weights"
 
 
 def test_a_package_says_what_it_is(shallow_program, tmp_path):
