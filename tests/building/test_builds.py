@@ -119,12 +119,12 @@ def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     assert shop.find(job) is None
     shop.store = None  # the fixed build's stays as it is
     data = shop.make(job, lambda folder: data_step.make_data(config, job, folder))
-    assert shop.json(data, "labels.json")[0] == "digit 0"
+    assert shop.json(data, "names.json")[0] == "digit 0"
     shop.store = fixed_build.store
     weights = shop.find(weights_step.weights_job(config, create, data, 10))
     program = shop.find(program_step.program_job(config, create, data, weights, is_gated=True))
     site = Site.of(config, create, shop).knowing(
-        {"data": data, "weights": weights, "quantize": program}, labels=tuple(shop.json(data, "labels.json"))
+        {"data": data, "weights": weights, "quantize": program}, names=tuple(shop.json(data, "names.json"))
     )
     site = site.knowing({f"compress {key}": shop.find(compress_step.compress_job(site, key)) for key in ("w4", "w8")})
     assert None not in site.results.values()
