@@ -37,11 +37,14 @@ _RATE = 0.02
 """Of a step between whole weights."""
 _BIAS_RATE = 0.0005
 """Of a channel's standard deviation."""
-_POSITIONS, _IMAGES = 4096, 32
+_POSITIONS, _IMAGES = 4096, 16
 """Of the largest map in a block, at most, for one step; what is less is the number of images."""
 _ASIDE = 5
 """Every so many images, one that a block does not learn from."""
+_OVERHEAD = 0.01
+"""Seconds of a step beside what its images take."""
 _LAYERS = 4
+_AT_ONCE = 2
 _ELEMENTS = 2**28
 """Of the largest tensor with all images, a byte each."""
 
@@ -104,11 +107,16 @@ def blocks(simulation: Simulation) -> list[Block]:
     return found
 
 
-def passes(simulation: Simulation) -> float:
-    """About how many images' way through the network the learning takes, back again included."""
+def seconds(simulation: Simulation, image: float) -> float:
+    """About how long the learning takes where one image takes so long through the quantized network.
+
+    A step goes forward and back, and products of large matrices take less time than quantizers do.
+    """
     work = {node: _work(node) for node in simulation.layers}
-    share = {block: sum(work[node] for node in block.layers) / sum(work.values()) for block in blocks(simulation)}
-    return 4 * STEPS * sum(share[block] * _images_at_once(block) for block in share)
+    parts = blocks(simulation)
+    share = [sum(work[node] for node in block.layers) / sum(work.values()) for block in parts]
+    images = sum(part * _images_at_once(block) for part, block in zip(share, parts, strict=True))
+    return STEPS * (2 * image * images + _OVERHEAD * len(parts))
 
 
 def learn(
@@ -257,7 +265,7 @@ def _importance(
 ) -> dict[Block, torch.Tensor]:
     """Of each channel of each block's output, broadcast to it: mean square of the gradient of a random sum of outputs."""
     totals: dict[Block, torch.Tensor] = {}
-    for batch in simulation.batches(images):
+    for batch in torch.from_numpy(images).split(_AT_ONCE):  # what a way back needs is kept, of all layers
         outputs = []
         x = simulation.value_at(parts[0].start, batch, real).requires_grad_(True)
         for block in parts:

@@ -202,7 +202,7 @@ class _Module(Protocol):
 
     def rungs(self, wanted: Quantize) -> list[tuple[str, str, Method]]:
         """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first. A method may
-        have an attribute ``passes``: how many images' way through the network it takes, to be said before it begins."""
+        have an attribute ``seconds``, which gives about how long it takes from the same two."""
 
 
 def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
@@ -222,7 +222,8 @@ class Ladder:
     Attributes:
         fitted: the calibration images that methods see.
         judging: those that a rung is chosen by.
-        left_out: rungs that there was no time for, in words.
+        left_out: names of rungs that there was no time for.
+        image_seconds: that an image takes through the quantized network.
     """
 
     def __init__(
@@ -254,7 +255,7 @@ class Ladder:
         self.started = self.began = time.perf_counter()
         self._simulations: dict[frozenset[str], Simulation] = {}
         self._statistics: dict[tuple[int, frozenset[str], int], tuple[nn.Module, Statistics]] = {}
-        self._seconds = 0.0
+        self.image_seconds = 0.0
 
     def start(self) -> State:
         plain = State(floating=self.folded, tuned=self.folded, settings=settings(self.config))
@@ -333,9 +334,9 @@ class Ladder:
     def has_time(self, name: str, method: Method, best: Measured) -> bool:
         """Says what comes next and how long it may take; False where that is longer than what is left."""
         left = 60 * self.config.quantize.minutes - (time.perf_counter() - self.began)
-        passes = getattr(method, "passes", None)
+        estimate = getattr(method, "seconds", None)
         # what does not say how long it takes is short, or there may be no build without it
-        seconds = 0.0 if passes is None else passes(self, best) * self._seconds
+        seconds = 0.0 if estimate is None else estimate(self, best)
         told = f"about {_duration(seconds)}" if seconds else "at once"
         if seconds > max(left, 0.0):
             self.left_out.append(name)
@@ -399,7 +400,7 @@ class Ladder:
         layers = simulated.rounded(state.tuned, state.settings, found)
         begun = time.perf_counter()
         judged, held_out = (simulated.outputs(layers, found, x) for x in (self.judging, self.held_out))
-        self._seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
+        self.image_seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
         meaning, floating = self.task.meaning(self.config), self.expected[1]
         metrics = parity.quantize_metrics(meaning, floating, held_out, self.truth)
         worth = meaning.worth(floating, floating, held_out, self.truth)

@@ -26,10 +26,13 @@ from ..program import WEIGHTED, module_path
 from . import quantize
 from .simulation import Layers, Ranges, Simulation, Statistics, Walk, channel_means, parameters
 
+aten = torch.ops.aten
 DAMPING = 0.02
 """Of the mean square of the inputs: how strongly weights are held where they were."""
 
 _SAMPLES = 4096
+_GROUPED = 4
+"""By which there are fewer samples of a layer in groups: each has few weights, and there are many of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +102,11 @@ def reconstruct(
     batches = -(-len(images) // simulation.batch)
     count = -(-_SAMPLES // batches)
     wanted: dict[str, list[torch.Tensor]] = {}
-    simulation.watch(
-        floating, images, lambda node, y: wanted.setdefault(module_path(node), []).append(_sampled(y, count))
-    )
+
+    def watch(node: Node, y: torch.Tensor) -> None:
+        wanted.setdefault(module_path(node), []).append(_sampled(y, _count(node, count)))
+
+    simulation.watch(floating, images, watch)
     walk = Walk(simulation, simulation.rounded(tuned, settings, found), found, images)
     scales: dict[str, NDArray[np.float64]] = {}
     for node in walk.stops():
@@ -113,11 +118,18 @@ def reconstruct(
         if not simulation.is_quantized[path]:
             continue  # a layer in float keeps its weights
         original, _ = parameters(tuned, path)
-        parts = [_inputs(node, walk.value(node.args[0], number), original, count) for number in range(len(walk.images))]
+        parts = [
+            _inputs(node, walk.value(node.args[0], number), original, _count(node, count))
+            for number in range(len(walk.images))
+        ]
         solved, scale, mean = _solve(torch.cat(parts, 1), target, original.double().reshape(len(original), -1))
         walk.layers[path] = solved.reshape(original.shape).float(), (target.mean(0) - mean).float()
         scales[path] = scale.numpy()
     return Rounded(layers=walk.layers, weight_scales=scales)
+
+
+def _count(node: Node, count: int) -> int:
+    return count if node.target != aten.conv2d.default or _geometry(node)[3] == 1 else -(-count // _GROUPED)
 
 
 def with_layers(module: nn.Module, layers: Layers) -> nn.Module:

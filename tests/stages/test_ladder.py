@@ -164,7 +164,7 @@ def test_a_second_ctrl_c_ends_the_build(hard, few, monkeypatch):
 
     monkeypatch.setattr(ladder, "methods", lambda _: [("endless", "auto", twice)])
     finish = ladder.Ladder.finished
-    monkeypatch.setattr(ladder.Ladder, "finished", lambda *args: (twice(), finish(*args)))
+    monkeypatch.setattr(ladder.Ladder, "finished", lambda *args, **more: (twice(), finish(*args, **more)))
     with pytest.raises(KeyboardInterrupt) as error:
         climb(hard[0], few, config(snr_db=-50.0))
     assert not isinstance(error.value, ladder.Stopped)

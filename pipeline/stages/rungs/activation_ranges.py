@@ -25,5 +25,5 @@ def _ranged(estimator: Any) -> Method:
         state = replace(best.state, settings=changed, note="")
         return [ladder.corrected(state) if state.is_corrected else state]
 
-    ranged.passes = lambda ladder, _: 3 * len(ladder.fitted)  # type: ignore[attr-defined]
+    ranged.seconds = lambda ladder, _: 4 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]
     return ranged

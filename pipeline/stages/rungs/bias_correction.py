@@ -19,4 +19,4 @@ def _bias_corrected(ladder: Ladder, best: Measured) -> list[State]:
     return [] if best.state.is_corrected else [replace(ladder.corrected(best.state), note="")]
 
 
-_bias_corrected.passes = lambda ladder, _: 3 * len(ladder.fitted)  # type: ignore[attr-defined]
+_bias_corrected.seconds = lambda ladder, _: 4 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]

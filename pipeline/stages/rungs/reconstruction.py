@@ -32,5 +32,5 @@ def _with_means(ladder: Ladder, state: State) -> list[State]:
     return [replace(state, note=""), replace(ladder.corrected(state), note="biases corrected anew")]
 
 
-_learnt.passes = lambda ladder, best: blocks.passes(ladder.simulation(best.state))  # type: ignore[attr-defined]
-_reconstructed.passes = lambda ladder, _: 20 * len(ladder.fitted)  # type: ignore[attr-defined]
+_learnt.seconds = lambda ladder, best: blocks.seconds(ladder.simulation(best.state), ladder.image_seconds)  # type: ignore[attr-defined]
+_reconstructed.seconds = lambda ladder, _: 20 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]

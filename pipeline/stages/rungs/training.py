@@ -37,11 +37,11 @@ def _trained(ladder: Ladder, best: Measured) -> list[State]:
     return [replace(after, settings=learnt, note="ranges as trained"), replace(after, note="ranges calibrated anew")]
 
 
-def _passes(ladder: Ladder, _: Measured) -> float:
+def _seconds(ladder: Ladder, _: Measured) -> float:
     """Forward and back with quantizers, and forward without, of every image of every step."""
     from .. import qat
 
-    return 5 * qat.images(ladder.config, len(ladder.data.train.images))
+    return 5 * qat.images(ladder.config, len(ladder.data.train.images)) * ladder.image_seconds
 
 
-_trained.passes = _passes  # type: ignore[attr-defined]
+_trained.seconds = _seconds  # type: ignore[attr-defined]
