@@ -36,7 +36,9 @@ from twinkeel.pipeline.tasks.classification import counting
 
 LARGEST = 64.0
 TARGETS = ("android/litert", "android/executorch", "ios/coreml")
-PLAIN = dict.fromkeys(("equalize", "bias_correction", "reconstruction", "float_layers", "qat"), "never")
+PLAIN = dict.fromkeys(
+    ("equalize", "bias_correction", "learned_rounding", "reconstruction", "float_layers", "qat"), "never"
+)
 
 
 def factors(random: np.random.Generator, count: int) -> torch.Tensor:

@@ -265,7 +265,7 @@ def _importance(
 ) -> dict[Block, torch.Tensor]:
     """Of each channel of each block's output, broadcast to it: mean square of the gradient of a random sum of outputs."""
     totals: dict[Block, torch.Tensor] = {}
-    for batch in torch.from_numpy(images).split(_AT_ONCE):  # what a way back needs is kept, of all layers
+    for batch in torch.split(torch.from_numpy(images), _AT_ONCE):  # what a way back needs is kept, of all layers
         outputs = []
         x = simulation.value_at(parts[0].start, batch, real).requires_grad_(True)
         for block in parts:
