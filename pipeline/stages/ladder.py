@@ -372,22 +372,22 @@ class Ladder:
         return is_paid and one.rung.is_met, one.rung.calibration_db + more
 
     def finished(self, best: Measured, *, is_stopped: bool) -> Measured:
-        """The best, with ranges and biases from all calibration images where its weights leave them free, measured on as
-        many held-out images as there may be."""
+        """The best, with ranges and biases from all calibration images where its weights leave them free and where that is
+        not worse on those that judged, though they are among them now: a wider range for one image costs all others."""
         state = best.state
+        tries = [(state, self.fitted)]
         if not state.is_learnt and state.settings.activation_ranges is None and self.fitted is not self.calibration:
-            if state.is_corrected:
-                state = self.corrected(state, self.calibration)
-            images = self.calibration
-        else:
-            images = self.fitted
-        found = self.ranges(state, images)
-        state = replace(state, settings=replace(state.settings, activation_ranges=found))
-        notes = [f"{best.rung.name}, fitted to {len(images)} images"]
+            wider = self.corrected(state, self.calibration) if state.is_corrected else state
+            tries.append((wider, self.calibration))
         # names alone: seconds differ from run to run, and equal builds shall give equal files
-        notes += [f"no time for {', '.join(self.left_out)}"] if self.left_out else []
-        notes += ["stopped by hand"] if is_stopped else []
-        measured = self._judged("chosen", replace(state, note="; ".join(notes)), images)
+        more = [f"no time for {', '.join(self.left_out)}"] if self.left_out else []
+        more += ["stopped by hand"] if is_stopped else []
+        found = []
+        for one, images in tries:
+            fixed = replace(one.settings, activation_ranges=self.ranges(one, images))
+            note = "; ".join([f"{best.rung.name}, fitted to {len(images)} images", *more])
+            found.append(self._judged("chosen", replace(one, settings=fixed, note=note), images))
+        measured = max(reversed(found), key=lambda one: one.rung.calibration_db)
         seconds = time.perf_counter() - self.started
         measured = replace(measured, rung=replace(measured.rung, seconds=seconds, is_stopped=is_stopped))
         self.rungs.append(measured.rung)

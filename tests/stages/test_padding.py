@@ -13,7 +13,7 @@ from twinkeel.pipeline.parity import metrics, sensitivity
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_quantized
 from twinkeel.pipeline.program.graph import PAD, WEIGHTED, module_path, unpadded
 from twinkeel.pipeline.program.layers import owners, watch
-from twinkeel.pipeline.stages import equalize, layerwise, quantize
+from twinkeel.pipeline.stages import blocks, equalize, layerwise, quantize, simulation
 
 PADDED = ("features.0.0", "features.2.conv.1.0", "features.4.conv.1.0")
 """Of the fixture: a stem, a depthwise convolution of three taps, one of five."""
@@ -107,33 +107,47 @@ def test_each_layer_is_recorded_once(padded_program, images):
 
 def test_least_squares_see_the_inputs_with_their_zeros(padded_program, images):
     """Inputs times weights, as reconstruction has them, are what the convolution gives."""
-    seen = {}
-
-    def note(node, x, weight, bias):
-        path = module_path(node).removeprefix("model.")
-        if path in PADDED:
-            inputs = layerwise._inputs(node, x, weight)
+    seen, settings = {}, quantize.Settings()
+    made = simulation.Simulation(padded_program.folded, images[:1], padded_program.contract, settings)
+    found = made.ranges(made.statistics(padded_program.folded, images), "minmax")
+    walk = simulation.Walk(made, made.floats(padded_program.folded), found, images)
+    for node in walk.stops():
+        path = module_path(node) if node.target in WEIGHTED else ""
+        if node.target not in WEIGHTED:
+            walk.go(node)
+        elif (name := path.removeprefix("model.")) in PADDED:
+            weight, bias = walk.layers[path]
+            inputs = layerwise._inputs(node, walk.value(node.args[0], 0), weight, 500)
             rows = weight.double().reshape(len(inputs), -1, inputs.shape[2])
             product = (inputs @ rows.transpose(1, 2)).permute(1, 0, 2).reshape(inputs.shape[1], -1)
-            wanted = layerwise._sampled(layerwise._apply(node, x, weight, bias)) - bias
-            seen[path] = float((product - wanted).abs().max() / wanted.abs().max())
-        return weight, bias
-
-    layerwise._walk(equalize.export(padded_program.folded, images[:1]), images, note)
+            wanted = layerwise._sampled(walk.value(node, 0), 500) - bias
+            seen[name] = float((product - wanted).abs().max() / wanted.abs().max())
     assert seen.keys() == set(PADDED)
     assert max(seen.values()) < 1e-4, seen
 
 
-def test_reconstruction_behind_zeros_loses_nothing(padded_program):
-    calibration, other = noise(8), noise(16, seed=2)
-    program = padded_program
-    wanted = evaluate(program.folded, other)
-    plain = metrics.snr_db(wanted, evaluate_quantized(program.quantized, other))
-    made = layerwise.reconstruct(program.folded, program.folded, program.quantized, calibration)
-    settings = quantize.Settings(weight_scales=made.weight_scales)
-    again = quantize.quantize(made.module, calibration, program.contract, settings)
+@pytest.mark.parametrize("method", ["corrected", "solved", "learnt"])
+def test_methods_of_the_ladder_behind_zeros_lose_nothing(padded_program, method):
+    calibration, other, settings = noise(16), noise(16, seed=2), quantize.Settings()
+    folded = padded_program.folded
+    wanted = evaluate(folded, other)
+    made = simulation.Simulation(folded, calibration[:1], padded_program.contract, settings)
+    statistics = made.statistics(folded, calibration)
+    found = made.ranges(statistics, "minmax")
+    layers = made.rounded(folded, settings, found)
+    plain = metrics.snr_db(wanted, evaluate_quantized(made.converted(folded, settings, found).module, other))
+    if method == "corrected":
+        layers = layerwise.correct_biases(made, layers, statistics, found, calibration)
+    else:
+        given = made, folded, folded, settings, found
+        if method == "solved":
+            rounded = layerwise.reconstruct(*given, calibration)
+        else:
+            rounded = blocks.learn(*given, statistics, calibration, lambda *_: None)
+        layers, settings = rounded.layers, quantize.Settings(weight_scales=rounded.weight_scales)
+    again = made.converted(layerwise.with_layers(folded, layers), settings, found)
     better = metrics.snr_db(wanted, evaluate_quantized(again.module, other))
-    assert better > plain - 1, f"{plain:.1f} dB, reconstructed {better:.1f} dB"
+    assert better > plain - 1, f"{plain:.1f} dB, {method} {better:.1f} dB"
 
 
 def test_sensitivity_knows_layers_behind_zeros(padded_program, images):
