@@ -175,6 +175,7 @@ def test_a_task(dropped, tmp_path):
         {
             "model": {"name": "tiny", "task": "halves"},
             "train": {"epochs": 20},
+            "quantize": {"minutes": 0},
             "targets": {"android/litert": ["fp32", "int8"], "android/onnx": ["fp32"], "ios/coreml": ["fp32", "w8"]},
             "limit": [
                 {"leg": "lower", "precision": "fp32", "metric": "hits_lost", "value": 0.01},

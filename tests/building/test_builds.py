@@ -41,6 +41,7 @@ path = "w.safetensors"
 calibration = 8
 held_out = 0.05
 [quantize]
+minutes = 0
 equalize = "never"
 [targets]
 "android/onnx" = ["fp32"]

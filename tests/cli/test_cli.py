@@ -263,7 +263,7 @@ def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_c
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "snr_loss_db"\nvalue = 60.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
         # that each converter gives the same bytes is asked in test_targets.py
-        '[targets]\n"android/litert" = ["int8"]\n"android/onnx" = ["fp32"]\n"ios/coreml" = ["int8"]\n'
+        '[quantize]\nminutes = 0\n[targets]\n"android/litert" = ["int8"]\n"android/onnx" = ["fp32"]\n"ios/coreml" = ["int8"]\n'
     )
     for name in ("one", "two"):
         store = tmp_path / f"store-{name}"

@@ -110,7 +110,7 @@ def test_a_build(fixed_weights, run_cli, tmp_path):
     photos(tmp_path / "in", 40)
     (tmp_path / "twinkeel.toml").write_text(
         f'[model]\nwidth = 0.2\n[data]\nsource = "images"\npath = "in"\n[weights]\npath = "{fixed_weights}"\n'
-        '[targets]\n"android/onnx" = ["fp32", "int8"]\n'
+        '[quantize]\nminutes = 0\n[targets]\n"android/onnx" = ["fp32", "int8"]\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 0\nreason = "noise is no digit"\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "agreement"\nvalue = 0.3\nreason = "the same"\n'
     )
