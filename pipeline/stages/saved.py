@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConversionError
-from ..program import Compressed, InputContract, Program
+from ..program import InputContract, Program
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.fx import GraphModule
+
+    from ..program import Compressed
 
 GRAPHS = ("quantized", "unfolded")
 DESCRIPTIVE = ("labels", "about", "minimum_ios")
@@ -96,7 +98,7 @@ def read_compressed(content: bytes, folded: nn.Module) -> Compressed:
     names = [name for name, _ in compress.weighted(folded)]
     dense = {name: weights[name].dense if name in weights else stored[f"{name}.dense"] for name in names}
     biases = {name: stored[f"{name}.bias"] for name in names}
-    return Compressed(module=compress.with_weights(folded, dense, biases), weights=weights)
+    return compress.Compressed(module=compress.with_weights(folded, dense, biases), weights=weights)
 
 
 def _bare(graph: GraphModule) -> GraphModule:

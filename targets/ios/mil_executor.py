@@ -219,10 +219,6 @@ class Model:
             raise PackageError(f"the outputs {undefined} are computed by no operation")
         return self._prediction(values, also)
 
-    @property
-    def is_classifier(self) -> bool:
-        return bool(self.spec.description.predictedFeatureName)
-
     def classify(
         self, image: NDArray[np.uint8], arithmetic: Arithmetic = "declared", also: Iterable[str] = ()
     ) -> Prediction:

@@ -508,7 +508,7 @@ def test_layers_of_a_file_that_computes_something_else_when_opened_are_refused()
 
     logits = np.zeros((1, 10), np.float32)
     trace = _layers.checked(lambda _: (logits + 1, []), lambda _: logits, Path("model.onnx"))
-    with pytest.raises(ConversionError, match=r"model.onnx' gives other logits"):
+    with pytest.raises(ConversionError, match=r"model.onnx' gives other outputs"):
         trace(np.zeros((1, 2, 2, 4), np.uint8))
 
 

@@ -119,7 +119,7 @@ def test_few_calibration_images_are_fitted_to_and_judge(hard, few):
     tiny = dataclasses.replace(
         few, calibration=data.Split(images=few.calibration.images[:3], truth=few.calibration.truth[:3])
     )
-    found = ladder.Ladder(hard[0], tiny, CONTRACT, config(), lambda *_: None)
+    found = ladder.Ladder(hard[0], tiny, CONTRACT, config(), classification, lambda *_: None)
     assert len(found.fitted) == len(found.judging) == 3
 
 
