@@ -336,7 +336,7 @@ def of_device(**changes):
         (change(runs=[{"units": "CPU", "logits": {}}]), "are not the golden ones"),
         (lambda c: {**c, "runs": c["runs"] * 2}, "two runs of CPU"),
         (lambda c: {**c, "runs": [{"units": "CPU", "logits": {k: v[:-1] for k, v in c["runs"][0]["logits"].items()}}]},
-         "has 9 logits, the model 10"),
+         "has 9 outputs, the model 10"),
         (lambda c: {**c, "runs": [{"units": "CPU", "logits": {k: ["1"] * 10 for k in c["runs"][0]["logits"]}}]},
          "valid number"),
     ],
