@@ -163,7 +163,7 @@ def test_a_rung_of_the_ladder(dropped):
     dropped("twinkeel.pipeline.stages.rungs", "new", RUNG)
     assert f"{rungs.__name__}.new" in rungs.names()
     after = [name for name, _, _ in ladder.methods(Config().quantize)]
-    at = before.index("layer-wise reconstruction")
+    at = before.index("learned rounding")
     assert after == [*before[:at], "a new method", *before[at:]]
 
 

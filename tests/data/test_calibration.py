@@ -97,4 +97,6 @@ def test_warnings_are_printed_and_stand_in_the_manifest(fixed_build):
     assert manifest["warnings"] == []
     assert not any(line.startswith("WARNING") for line in fixed_build.messages)
     first, *_, rung = manifest["quantization"]
-    assert first["name"] == "equalization" and rung["name"] == "chosen" and rung["is_met"] and rung["snr_db"] >= 25, rung
+    assert first["name"] == "equalization" and rung["name"] == "chosen" and rung["is_met"] and rung["snr_db"] >= 25, (
+        rung
+    )

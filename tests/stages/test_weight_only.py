@@ -150,7 +150,8 @@ def test_steps_have_a_scale_for_each_block_and_clip_only_where_that_helps(bits, 
     blocks = weight.reshape(24, packed.scale[0].size, -1)
     low, high = compress.STEPS[bits]
     scale = (np.abs(blocks).max(2) / high).astype(np.float16).astype(np.float32)[..., None]
-    unclipped = (np.clip(np.rint(blocks / scale), low, high) * scale).reshape(weight.shape)
+    unclipped = np.clip(np.rint(blocks / scale), low, high) * scale
+    unclipped = unclipped.astype(np.float16).astype(np.float32).reshape(weight.shape)  # as packages multiply
     assert np.square(packed.dense - weight).sum() <= np.square(unclipped - weight).sum() * 1.001
 
 

@@ -67,5 +67,7 @@ def files(names: Sequence[str]) -> dict[str, bytes]:
 
 
 def fault(manifest: Mapping[str, Any], width: int) -> str:
-    count = len(manifest.get("labels", ()))
-    return "" if count == width else f"{count} labels and logits of {width}"
+    found = manifest.get("labels", [])
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        return "labels that are no list of names"
+    return "" if len(found) == width else f"{len(found)} labels and logits of {width}"
