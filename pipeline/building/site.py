@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import ConversionError
-from ..program import COMPRESSED, About, InputContract, Target
+from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, is_quantized
 from ..store import Entry, Job, Store, Workshop, imported_by
 from ..tasks import Task, named
 
@@ -225,16 +225,16 @@ def descriptive(site: Site) -> dict[str, Any]:
     }
 
 
-def numbers_of(site: Site, key: str, *, is_quantized: bool) -> dict[str, Any]:
-    """The program's modules as ingredients: weights, input contract, and where they are read the quantized graphs and the
-    compressed weights of the reference `key`."""
+def numbers_of(site: Site, key: str) -> dict[str, Any]:
+    """The program's modules as ingredients, as far as the reference `key` reads them: weights, input contract, and perhaps the
+    quantized graphs or the compressed weights."""
     found: dict[str, Any] = {
         "weights": site.weights.digest("weights.safetensors"),
         "model": site.config.model.model_dump(),
         "outputs": len(site.names),
         "input contract": asdict(contract_of(site.config)),
     }
-    if is_quantized:
+    if is_quantized(key.removesuffix(UNROUNDED)):
         found["quantization"] = graphs(site)
     if key in COMPRESSED:
         found["compressed weights"] = site.results[compress_name(key)].digest("weights.safetensors")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..program import COMPRESSED
 from ..saying import Say
 from ..store import Entry, Job, Workshop
 from .order import Order
-from .site import Site
+from .site import Site, compress_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,11 @@ TRUNK = ("data", "weights", "original", "quantize")
 def awaited(site: Site, *names: str) -> str:
     """The first of these jobs whose result is not known, in words; empty where all are."""
     return next((f"'{name}' comes" for name in names if name not in site.results), "")
+
+
+def reference_awaited(site: Site, key: str) -> str:
+    """What a reference, or an artifact that is compared with it, waits for; empty where all is known."""
+    return awaited(site, *TRUNK, *([compress_name(key)] if key in COMPRESSED else ()))
 
 
 def artifacts_awaited(order: Order, site: Site) -> str:

@@ -126,9 +126,9 @@ class Judge:
         folded = {"snr_db": metrics.snr_db(references[ORIGINAL], references["fp32"])}
         found = self._judged("fold", self._limits("fold", "float"), folded)
         if has_int8:
-            quantized = quantize_metrics(
-                self.meaning, self.outputs.of("fp32"), self.outputs.of("int8"), self.outputs.truth
-            )
+            floating, int8 = self.outputs.of("fp32"), self.outputs.of("int8")
+            worth = self.meaning.worth(floating, floating, int8, self.outputs.truth)
+            quantized = quantize_metrics(floating, int8, worth)
             found += self._judged("quantize", self._limits("quantize", "int8"), quantized)
         return found
 
@@ -189,6 +189,10 @@ class Judge:
         return limits.judge(leg, allowed, measured, must_show=self.config.parity.require == "shown")
 
 
-def quantize_metrics(meaning: Meaning, floating: Values, quantized: Values, truth: Truth) -> dict[str, limits.Measured]:
-    """What the quantize leg is judged by."""
-    return {"snr_db": metrics.snr_db(floating, quantized), **meaning.count(floating, floating, quantized, truth)}
+def quantize_metrics(floating: Values, quantized: Values, worth: Worth) -> dict[str, limits.Measured]:
+    """What the quantize leg is judged by.
+
+    Args:
+        worth: of the quantized outputs.
+    """
+    return {"snr_db": metrics.snr_db(floating, quantized), **worth.counted}

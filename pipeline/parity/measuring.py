@@ -78,7 +78,6 @@ def measure(
         found["unrounded_error"] = metrics.max_error(
             expected.unrounded[chosen], run_all(loaded.unrounded, images[chosen])
         )
-    decodes = loaded.decode is not None and meaning.decode_errors is not None
     if loaded.decode is not None and meaning.decode_errors is not None:
         errors = meaning.decode_errors(loaded.decode, images[chosen], outputs[chosen], list(expected.names))
         found[meaning.decoding] = float(errors)
@@ -86,7 +85,7 @@ def measure(
         run = target.load(twin).exact
         if run is not None:
             found["twin_error"] = metrics.max_error(expected.quantized[chosen], run_all(run, images[chosen]))
-    return Measurement(outputs=outputs, metrics=found, decodes=decodes, run=loaded.run)
+    return Measurement(outputs=outputs, metrics=found, decodes=meaning.decoding in found, run=loaded.run)
 
 
 def described(error: Exception) -> str:

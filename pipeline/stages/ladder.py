@@ -402,8 +402,8 @@ class Ladder:
         judged, held_out = (simulated.outputs(layers, found, x) for x in (self.judging, self.held_out))
         self.image_seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
         meaning, floating = self.task.meaning(self.config), self.expected[1]
-        metrics = parity.quantize_metrics(meaning, floating, held_out, self.truth)
         worth = meaning.worth(floating, floating, held_out, self.truth)
+        metrics = parity.quantize_metrics(floating, held_out, worth)
         checks = parity.judge("quantize", self.limits, metrics)
         measured = {check.metric: check.measured for check in checks}
         rung = Rung(

@@ -10,11 +10,11 @@ from concurrent.futures import Future, as_completed
 from typing import cast
 
 from ...parity import described
-from ...program import COMPRESSED, Target, references
+from ...program import Target, references
 from ...store import Damaged, Entry, Job, Workshop, is_no_room
 from ..order import Order
-from ..site import Made, Site, compress_name
-from ..work import TRUNK, Failure, Found, Work, awaited
+from ..site import Made, Site
+from ..work import Failure, Found, Work, reference_awaited
 from . import lower, measure
 
 _NO_ROOM = 1_000_000
@@ -26,8 +26,7 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     found: dict[str, Job | str] = {}
     for target, precision in order.wanted:
         made = lower.name_of(target.NAME, precision), measure.name_of(target.NAME, precision)
-        key = target.REFERENCES[precision]
-        if wait := awaited(site, *TRUNK, *([compress_name(key)] if key in COMPRESSED else ())):
+        if wait := reference_awaited(site, target.REFERENCES[precision]):
             found |= dict.fromkeys(made, wait)
             continue
         found[made[0]] = lowering = lower.lower_job(site, target, precision)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from ...data import rgba
 from ...program import COMPRESSED
 from ...store import Entry, Job, Workshop
 from ..order import Order
-from ..site import CODE, Site, compress_name, contract_of, job, load_program, module_of
+from ..site import CODE, Site, compress_name, job, load_program, module_of, numbers_of
 from ..work import Found, Work, awaited, entries
 
 
@@ -40,10 +39,7 @@ def _keys(order: Order) -> list[str]:
 
 def compress_job(site: Site, key: str) -> Job:
     inputs = {
-        "weights": site.weights.digest("weights.safetensors"),
-        "model": site.config.model.model_dump(),
-        "outputs": len(site.names),
-        "input contract": asdict(contract_of(site.config)),
+        **numbers_of(site, "fp32"),
         "calibration images": site.data.digest("calibration-images.npy"),
         "bits": COMPRESSED[key],
     }

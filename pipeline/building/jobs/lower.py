@@ -17,7 +17,7 @@ def name_of(target: str, precision: str) -> str:
 
 def lower_job(site: Site, target: Target, precision: str) -> Job:
     """Targets that share their ``build``, as XNNPACK's on both platforms do, share its results."""
-    inputs = numbers_of(site, target.REFERENCES[precision], is_quantized=is_quantized(target.REFERENCES[precision]))
+    inputs = numbers_of(site, target.REFERENCES[precision])
     inputs["precision"] = precision
     known = descriptive(site)
     known["about"] = asdict(known["about"])

@@ -10,20 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ...program import COMPRESSED, UNROUNDED, is_quantized, references
+from ...program import is_quantized, references
 from ...program import layers as layers_module
 from ...store import Entry, Job, Workshop
 from ..order import Order
-from ..site import CODE, Site, compress_name, job, load_program, module_of, numbers_of
-from ..work import TRUNK, Found, Work, awaited, entries
+from ..site import CODE, Site, job, load_program, module_of, numbers_of
+from ..work import Found, Work, entries, reference_awaited
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
-    found: dict[str, Job | str] = {}
-    for key in references.keys(order.wanted):
-        wait = awaited(site, *TRUNK, *([compress_name(key)] if key in COMPRESSED else ()))
-        found[_name(key)] = wait or reference_job(site, key)
-    return found
+    return {
+        _name(key): reference_awaited(site, key) or reference_job(site, key) for key in references.keys(order.wanted)
+    }
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
@@ -47,7 +45,7 @@ def _name(key: str) -> str:
 
 
 def reference_job(site: Site, key: str) -> Job:
-    inputs: dict[str, Any] = numbers_of(site, key, is_quantized=is_quantized(key) or key.endswith(UNROUNDED))
+    inputs: dict[str, Any] = numbers_of(site, key)
     inputs |= {"reference": key, "images": site.data.digest("held-out-images.npy")}
     code = (module_of(site.create), f"{CODE}.program.references", f"{CODE}.stages.saved")
     return job("reference", _name(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
