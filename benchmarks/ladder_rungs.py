@@ -19,35 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import real_weights
-from numpy.typing import NDArray
 from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.parity import verdict
 from twinkeel.pipeline.stages import fold, ladder
 from twinkeel.pipeline.tasks import classification
-
-LOOSE = {"leg": "quantize", "precision": "int8", "reason": "what each rung is worth is what is asked"}
-
-
-def dataset(network: real_weights.Network, parts: Sequence[NDArray[np.uint8]], calibration: int) -> data.Dataset:
-    """Unlabelled: every label is 0, and nothing that is told here reads them. `calibration` of the first part are taken."""
-    chosen = np.linspace(0, len(parts[0]) - 1, calibration).astype(int)
-    images = parts[0][chosen, ..., :3], parts[1][..., :3]
-    splits = [data.Split(images=part, truth=np.zeros(len(part), np.int64)) for part in images]
-    names = tuple(f"class {number}" for number in range(network.classes))
-    return data.Dataset(train=splits[0], calibration=splits[0], held_out=splits[1], names=names)
-
-
-def config_of(network: real_weights.Network, minutes: float) -> Config:
-    """With a gate that everything passes: only what costs nothing where the network runs is tried."""
-    limits = [("snr_db", -100.0), ("agreement", 0.0), ("accuracy_drop", 1.0)]
-    asked = {
-        "quantize": {"minutes": minutes},
-        "limit": [{**LOOSE, "metric": metric, "value": value} for metric, value in limits],
-    }
-    return Config.model_validate(network.config.model_dump(exclude_unset=True) | asked)
 
 
 def described(rung: Any, images: int) -> dict[str, Any]:
@@ -60,12 +37,12 @@ def measured(
 ) -> list[dict[str, Any]]:
     """A row for each number of calibration images; rungs by themselves are measured with the last of them."""
     model = real_weights.load(network, weights)
-    contract, config = real_weights.contract_of(network), config_of(network, minutes)
+    contract, config = real_weights.contract_of(network), real_weights.config_of(network, minutes)
     folded = fold.fold(model, contract)
     parts = real_weights.images(root, network, max(counts), others)
     rows = []
     for count in counts:
-        images = dataset(network, parts, count)
+        images = real_weights.dataset(network, parts, count)
         begun = time.perf_counter()
         climbed = ladder.climb(
             folded, images, contract, config, classification, lambda line, *_: print(line, flush=True)

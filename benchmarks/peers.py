@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -70,33 +70,49 @@ MATRIX = 1024
 
 
 class Subject:
-    """The model at one resolution, and its images in the forms that artifacts take."""
+    """A model on square images, and its images in the forms that artifacts take.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        model: on normalized RGB ``(N, 3, size, size)``.
+        pixels: ``(N, size, size, 4)`` uint8 RGBA; the first `calibrating` are for calibration.
+    """
+
+    def __init__(
+        self, model: nn.Module, pixels: NDArray[np.uint8], calibrating: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        self.model, self.pixels, self.calibrating = model, pixels, calibrating
+        self.size = pixels.shape[1]
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.example = (self.floats(0),)
+
+    @classmethod
+    def random(cls, size: int) -> Subject:
+        """MobileNetV2 with random weights, on noise."""
         torch.manual_seed(0)
-        self.size = size
-        self.model: nn.Module = mobilenet_v2.create(1000, 1.0)
+        model: nn.Module = mobilenet_v2.create(1000, 1.0)
         with torch.no_grad():
             for _ in range(10):  # BatchNorm statistics that are not 0 and 1
-                self.model(torch.randn(8, 3, 96, 96))
-        self.model.eval().requires_grad_(False)
+                model(torch.randn(8, 3, 96, 96))
+        model.eval().requires_grad_(False)
         coarse = np.random.default_rng(0).integers(0, 256, (CALIBRATION + HELD_OUT, size // 8, size // 8, 3), np.uint8)
-        self.pixels = data.rgba(coarse.repeat(8, 1).repeat(8, 2))
-        colour = torch.from_numpy(self.pixels[..., :3]).float() / 255
-        self.floats = ((colour - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2).contiguous()
-        self.example = (self.floats[:1],)
+        return cls(model, data.rgba(coarse.repeat(8, 1).repeat(8, 2)), CALIBRATION, MEAN, STD)
+
+    def floats(self, number: int) -> torch.Tensor:
+        """An image, normalized, ``(1, 3, size, size)``."""
+        colour = torch.from_numpy(self.pixels[number : number + 1, ..., :3]).float() / 255
+        return ((colour - torch.tensor(self.mean)) / torch.tensor(self.std)).permute(0, 3, 1, 2).contiguous()
 
     @cached_property
     def program(self) -> Program:
         """What our targets build from."""
-        contract = InputContract.of(self.size, MEAN, STD)
+        contract = InputContract.of(self.size, self.mean, self.std)
         folded = fold.fold(self.model, contract)
-        made = quantize.quantize(folded, self.pixels[:CALIBRATION], contract)
+        made = quantize.quantize(folded, self.pixels[: self.calibrating], contract)
         return Program(
             name="peers",
             contract=contract,
             labels=tuple(f"class {n}" for n in range(1000)),
-            original=fold.Normalized(self.model, MEAN, STD),
+            original=fold.Normalized(self.model, self.mean, self.std),
             folded=folded,
             tuned=folded,
             quantized=made.module,
@@ -108,14 +124,14 @@ class Subject:
 
     @cached_property
     def expected(self) -> NDArray[np.float32]:
-        """Float logits of the held-out images ``(HELD_OUT, 1000)``."""
-        return evaluate(fold.Normalized(self.model, MEAN, STD).eval(), self.pixels[CALIBRATION:])
+        """Float logits of the held-out images ``(N, classes)``."""
+        return evaluate(fold.Normalized(self.model, self.mean, self.std).eval(), self.pixels[self.calibrating :])
 
     def given(self, number: int, dtype: Any, shape: tuple[int, ...], quantization: tuple[float, int]) -> NDArray[Any]:
         """Image `number` as an artifact's input wants it: bytes, or normalized, NCHW or NHWC."""
         if dtype == np.uint8:
             return self.pixels[number : number + 1]
-        values = self.floats[number : number + 1].numpy()
+        values = self.floats(number).numpy()
         values = np.ascontiguousarray(values if shape[1] == 3 else values.transpose(0, 2, 3, 1))
         if dtype == np.int8:
             scale, zero_point = quantization
@@ -124,8 +140,9 @@ class Subject:
 
     def calibration(self, *, channels_last: bool = False) -> Iterator[torch.Tensor]:
         """Normalized images, one at a time."""
-        for image in self.floats[:CALIBRATION]:
-            yield image[None].permute(0, 2, 3, 1).contiguous() if channels_last else image[None]
+        for number in range(self.calibrating):
+            image = self.floats(number)
+            yield image.permute(0, 2, 3, 1).contiguous() if channels_last else image
 
 
 # ---- peers: what the converters' own documentation does
@@ -461,7 +478,7 @@ def _matrices(precision: str) -> Callable[[], object]:
 def measure(folder: Path) -> dict[str, Any]:
     """All figures, as they are written to peers.json."""
     use_one_core()
-    subjects = {size: Subject(size) for size in SIZES}
+    subjects = {size: Subject.random(size) for size in SIZES}
     opened = {size: _opened(subject, folder) for size, subject in subjects.items()}
     chains = products(folder)
     parameters = count.count(subjects[SIZES[0]].model, SIZES[0]).parameters
@@ -527,7 +544,7 @@ def _row(
     peers = [e for e in artifacts if e.runtime == entry.runtime and e.precision == entry.precision and not e.is_ours]
     fastest = min(peers, key=lambda e: float(np.median(times[e.key])))
     size = _path(entry, subject.size, folder).stat().st_size
-    logits = np.concatenate([one.logits(CALIBRATION + n) for n in range(HELD_OUT)])
+    logits = np.concatenate([one.logits(n) for n in range(subject.calibrating, len(subject.pixels))])
     return {
         "runtime": entry.runtime,
         "precision": entry.precision,

@@ -171,8 +171,10 @@ def climb(
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Ctrl-C raises `Stopped` once; signals are the main thread's."""
-    if threading.current_thread() is not threading.main_thread():
+    """Ctrl-C raises `Stopped` once. Signals are the main thread's, and one that the caller ignores, as `nohup` and a shell's
+    `&` do, stays ignored."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
 

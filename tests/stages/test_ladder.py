@@ -139,6 +139,15 @@ def test_what_is_asked_for_is_done_whatever_the_time(small_program, few):
     ]
 
 
+@pytest.fixture
+def interruptible():
+    """As a program that a terminal started; a shell's `&` leaves SIGINT ignored, and so would pytest."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_the_middle_of_a_rung_keeps_the_best_so_far_and_says_so(hard, few, monkeypatch):
     reached = []
 
@@ -158,6 +167,21 @@ def test_ctrl_c_in_the_middle_of_a_rung_keeps_the_best_so_far_and_says_so(hard, 
     assert found.rungs[-1].snr_db > found.rungs[0].snr_db
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_a_ctrl_c_that_the_caller_ignores_stays_ignored(hard, few, monkeypatch):
+    seen = []
+
+    def interrupt(*_):
+        signal.raise_signal(signal.SIGINT)
+        seen.append(signal.getsignal(signal.SIGINT))
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(ladder, "methods", lambda _: [("interrupted", "auto", interrupt)])
+    found, _ = climb(hard[0], few, config(snr_db=-50.0))
+    assert seen == [signal.SIG_IGN] and not found.rungs[-1].is_stopped
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_ctrl_c_ends_the_build(hard, few, monkeypatch):
     def twice(*_):
         signal.raise_signal(signal.SIGINT)
