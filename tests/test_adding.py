@@ -79,6 +79,9 @@ def meaning(config): return MEANING
 def ingredients(config):
     return {"digits": config.data.seed}
 
+def asks_weights(config):
+    return False
+
 def load(config, outputs):
     '''How dark the left, the right and the lower half of a digit are, 0..1.'''
     grey = load_digits().images[:200] / 16

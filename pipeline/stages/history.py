@@ -22,8 +22,8 @@ class Rung:
     Attributes:
         name: the method.
         note: what it did.
-        calibration_db: SNR of the outputs against the float model on the calibration images that judge.
-        snr_db: the same on the held-out images.
+        calibration_db: mean SNR of an image's outputs against the float model, on the calibration images that judge.
+        snr_db: SNR of all outputs on the held-out images.
         shares: what the task counts of them, by name, 0..1.
         cost: what it costs to stay: bytes and speed of the artifacts.
         seconds: for the method, the calibration and the measurement.

@@ -5,8 +5,9 @@ tried as long as there is time, `quantize.minutes`, whether or not the gate is m
 float, or takes long, training, is tried where the gate is missed.
 
 Each rung starts from the best one before it. Methods see a share of the calibration images, and are judged on the others:
-a method that fits its own images and no others is dropped. Held-out images are measured on, never learnt from, nor
-chosen by. In the end ranges and biases are taken from all calibration images.
+a method that fits its own images and no others is dropped. There each image counts the same, for among few images one
+with large errors would decide. Held-out images are measured on, never learnt from, nor chosen by. In the end ranges and
+biases are taken from all calibration images.
 
 What a rung is worth is told in one line, before it how long it may take, and after the last which were left out for want
 of time: these depend on the machine, and what is built with them.
@@ -411,7 +412,7 @@ class Ladder:
         rung = Rung(
             name=name,
             note=state.note,
-            calibration_db=parity.snr_db(self.expected[0], judged),
+            calibration_db=parity.image_snr_db(self.expected[0], judged),
             snr_db=measured["snr_db"],
             shares=self.task.shares(worth),
             cost=self._cost(state),

@@ -6,6 +6,7 @@ from .original import doubt as doubt
 from .original import look as look
 from .original import trouble as trouble
 from .ranking import answers as answers
+from .reading import asks_weights as asks_weights
 from .reading import doubts as doubts
 from .reading import ingredients as ingredients
 from .reading import load as load

@@ -61,6 +61,11 @@ def ingredients(config: Config) -> dict[str, Any]:
     return found
 
 
+def asks_weights(config: Config) -> bool:
+    """Unlabelled images do not tell how many classes there are, a file of names does."""
+    return config.data.source == "images" and not config.data.labels
+
+
 def doubts(data: Dataset) -> list[str]:
     """What is wrong with the calibration set as far as labels tell, one line each."""
     missing = sorted(set(range(len(data.names))) - set(data.calibration.truth.tolist()))
