@@ -1,4 +1,4 @@
-"""Fold: BatchNorm into the convolution before it, and the input's normalization into the stem.
+"""Fold: the network in its canonical form, and the input's normalization in its stem.
 
 The app hands over bytes. Normalizing them in the graph costs half the latency of a small int8 network, so the
 stem does it. With ``p`` the pixel and ``g`` one grey level for all channels::
@@ -9,6 +9,9 @@ The first term is a scale on the weights. The second is a constant, carried by t
 every opaque bitmap and so ``255 - g`` after the subtraction: a plain bias would be wrong at the borders, where
 the convolution pads with zeros and the normalized image is padded too. A zero is the grey level for colour and
 alpha alike, so the padding stays exact, however many zeros are on each side.
+
+Where the network does not begin with one convolution that pads with zeros, a 1x1 convolution from 4 channels to 3 does the
+same before it, in the graph.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.fx import Node
 
-from ..errors import ConversionError
-from ..program import InputContract
+from ..program import PAD, InputContract
+from .canonical import canonical
+from .canonical.network import convolution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .canonical.network import Network
 
 
 class Normalized(nn.Module):
@@ -46,87 +53,68 @@ class Normalized(nn.Module):
 
 
 class Shipped(nn.Module):
-    """A folded model on the bytes that the app hands over."""
+    """A folded model on the bytes that the app hands over.
 
-    def __init__(self, model: nn.Module, grey: int) -> None:
+    Attributes:
+        normalize: from bytes less grey to normalized RGB, where the model's first layer does not do that itself.
+    """
+
+    def __init__(self, model: nn.Module, grey: int, normalize: nn.Conv2d | None = None) -> None:
         super().__init__()
         self.model = model
+        self.normalize = normalize
         self.grey = float(grey)  # an integer would reach Core ML as a constant of its own, with a cast outside
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``(N, H, W, 4)`` uint8 RGBA -> outputs."""
-        outputs: torch.Tensor = self.model((pixels.to(torch.float32) - self.grey).permute(0, 3, 1, 2))
+        given = (pixels.to(torch.float32) - self.grey).permute(0, 3, 1, 2)
+        outputs: torch.Tensor = self.model(given if self.normalize is None else self.normalize(given))
         return outputs
 
 
 def fold(model: nn.Module, contract: InputContract) -> Shipped:
-    """A folded copy in evaluation mode, without BatchNorm and Dropout.
-
-    Dropout must go before quantization: left in, litert-torch 0.10 drops one of the quantizers around it and
-    keeps the next bias at the other's scale, a silently wrong artifact.
+    """A folded copy in evaluation mode, in canonical form.
 
     Raises:
-        ConversionError: a BatchNorm does not directly follow a convolution.
+        ConversionError: a part of the network is written in a way that no rewrite knows.
     """
-    folded = fold_batch_norm(model)
-    _fold_input(folded, contract)
-    return Shipped(folded, contract.grey).eval().requires_grad_(False)
+    network = canonical(deepcopy(model).eval() if model.training else model, torch.zeros(1, 3, *contract.shape[1:3]))
+    stem, normalize = _stem(network), None
+    if stem is not None:
+        path = str(stem.args[1].target)  # type: ignore[union-attr]
+        network.values[path] = _on_bytes(network.values[path], contract).float()
+    else:
+        normalize = nn.Conv2d(4, 3, 1)
+        normalize.weight = nn.Parameter(_on_bytes(torch.eye(3).view(3, 3, 1, 1), contract).float())
+        nn.init.zeros_(normalize.bias)  # type: ignore[arg-type]
+    return Shipped(network.built(), contract.grey, normalize).eval().requires_grad_(False)
 
 
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode without BatchNorm and Dropout, still on normalized RGB.
-
-    Raises:
-        ConversionError: a BatchNorm does not directly follow a convolution.
-    """
-    folded = deepcopy(model).eval()
-    for container in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
-        _fold_sequence(container)
-    left = [name for name, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    if left:
-        raise ConversionError(f"BatchNorm '{left[0]}' follows no convolution of its own nn.Sequential; fold it by hand")
-    return folded
-
-
-def _fold_sequence(container: nn.Sequential) -> None:
-    """conv -> bn  ==>  conv with the scale in its weights and the shift in its bias; Dropout goes."""
-    previous: tuple[str, nn.Module] | None = None
-    for name, module in list(container.named_children()):
-        if isinstance(module, nn.Dropout):
-            container[int(name)] = nn.Identity()
-            continue
-        if isinstance(module, nn.BatchNorm2d) and previous and isinstance(previous[1], nn.Conv2d):
-            container[int(previous[0])] = _with_batch_norm(previous[1], module)
-            container[int(name)] = nn.Identity()
-        previous = name, module
+def _stem(network: Network) -> Node | None:
+    """The one convolution that reads the image, perhaps behind zeros around it; None where there is no such."""
+    node = network.input
+    while len(node.users) == 1:
+        (user,) = node.users
+        if user.target == torch.ops.aten.conv2d.default and user.args[0] is node:
+            is_alone = len(user.args[1].users) == 1  # type: ignore[union-attr]
+            return user if is_alone and convolution(user)[3] == 1 else None
+        if not _is_zeros(user):
+            return None
+        node = user
+    return None
 
 
-def _with_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    if norm.running_mean is None or norm.running_var is None:
-        raise ConversionError("a BatchNorm without running statistics cannot be folded")
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = torch.zeros_like(scale) if conv.bias is None else conv.bias.double()
-    weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
-    return _convolution(conv, weight, (bias - norm.running_mean.double()) * scale + norm.bias.double())
+def _is_zeros(node: Node) -> bool:
+    """Whether a node puts zeros around a map."""
+    mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
+    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value", None)
+    return node.target == PAD and mode == "constant" and not value
 
 
-def _fold_input(model: nn.Module, contract: InputContract) -> None:
-    """Replace the first convolution, on 3 normalized channels, by one on 4 channels of bytes less grey."""
-    name, stem = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    if stem.in_channels != 3 or stem.bias is None:
-        raise ConversionError(f"the first convolution '{name}' must take 3 channels and end in a BatchNorm")
+def _on_bytes(weight: torch.Tensor, contract: InputContract) -> torch.Tensor:
+    """A weight ``(out, 3, ...)`` that reads normalized RGB -> ``(out, 4, ...)`` float64, which reads bytes less grey."""
     mean = torch.tensor(contract.mean, dtype=torch.float64).view(1, 3, 1, 1)
     std = torch.tensor(contract.std, dtype=torch.float64).view(1, 3, 1, 1)
-    weight = stem.weight.double()
+    weight = weight.double()
     shift = (weight * (contract.grey - 255 * mean) / (255 * std)).sum(1, keepdim=True) / (255 - contract.grey)
-    wide = _convolution(stem, torch.cat([weight / (255 * std), shift], 1), stem.bias.double())
-    model.set_submodule(name, wide)
-
-
-def _convolution(like: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
-    """A copy with other values, which pads as the original does: that may be a class of its own."""
-    made = deepcopy(like)
-    made.in_channels = weight.shape[1] * like.groups
-    made.weight = nn.Parameter(weight.detach().float())
-    made.bias = nn.Parameter(bias.detach().float())
-    return made
+    return torch.cat([weight / (255 * std), shift], 1)

@@ -1,0 +1,31 @@
+"""What does not depend on the image is computed once.
+
+before   conv(x, weight * mask, bias)
+after    conv(x, c, bias)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from .network import Network
+
+
+def rewrite(network: Network) -> None:
+    for node in list(network.graph.nodes):
+        if node.op != "call_function" or not node.all_input_nodes:
+            continue
+        if any(network.value(source) is None for source in node.all_input_nodes):
+            continue
+        args, kwargs = (map_arg(part, lambda n: network.values[str(n.target)]) for part in (node.args, node.kwargs))
+        with torch.no_grad():
+            value = node.target(*args, **kwargs)  # type: ignore[operator]
+        if isinstance(value, torch.Tensor):
+            network.put(node, network.constant(node, _path(node), value.detach().clone()))
+
+
+def _path(node: Node) -> str:
+    """Beside the first value that it is computed from."""
+    return str(node.all_input_nodes[0].target)

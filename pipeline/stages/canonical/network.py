@@ -1,0 +1,186 @@
+"""A network as its exported graph and the values of its parameters: what rewrites change, and what is built of it in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import Graph, GraphModule, Node
+
+from ...errors import ConversionError
+from ...program import WEIGHTED
+
+aten = torch.ops.aten
+
+
+class Network:
+    """Of one image ``(1, C, H, W)`` float32, with one tensor as its output.
+
+    Attributes:
+        graph: of aten operations. A rewrite may change it, and gives ``meta["val"]`` to what it adds.
+        values: of the ``get_attr`` nodes, by path in the user's model.
+        input: the placeholder of the image.
+    """
+
+    def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
+        """
+        Args:
+            model: in evaluation mode.
+
+        Raises:
+            ConversionError: torch.export cannot follow the model, or it gives something else than one tensor.
+        """
+        try:
+            exported = torch.export.export(model, (example,), strict=False)
+        except Exception as error:  # of many types: whatever the user's code or the tracing of it raises
+            first = next(iter(str(error).strip().splitlines()), "")
+            raise ConversionError(
+                f"torch.export cannot follow the model on an input of shape {tuple(example.shape)}: "
+                f"{type(error).__name__}: {first[:500]}. Usual causes are another input size than the model takes, and "
+                "branches on what a tensor holds."
+            ) from error
+        signature = exported.graph_signature
+        paths = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        stored = {**exported.state_dict, **exported.constants}
+        self.values: dict[str, torch.Tensor] = {}
+        self.graph = Graph()
+        copies: dict[Node, Node] = {}
+        for node in exported.graph.nodes:
+            if node.op == "placeholder" and node.name in paths:
+                path = paths[node.name]
+                self.values[path] = stored[path].detach()
+                copies[node] = self.graph.get_attr(path)
+            elif node.op == "placeholder":
+                copies[node] = self.input = self.graph.placeholder("image")
+            elif node.op == "output":
+                outputs = node.args[0]
+                if len(outputs) != 1 or not isinstance(outputs[0], Node):
+                    raise ConversionError(f"the model gives {len(outputs)} outputs; one tensor is known")
+                self.graph.output(copies[outputs[0]])
+            else:
+                copies[node] = self.graph.node_copy(node, copies.__getitem__)
+            copies.get(node, node).meta = dict(node.meta)
+
+    def calls(self, *targets: Any) -> list[Node]:
+        """The nodes that call one of these operations, in order."""
+        return [node for node in self.graph.nodes if node.op == "call_function" and node.target in targets]
+
+    def skip(self, node: Node) -> None:
+        """Take an operation out: what read it reads its first argument."""
+        self.put(node, node.args[0])  # type: ignore[arg-type]
+
+    def put(self, node: Node, other: Node) -> None:
+        """Take an operation out: what read it reads another one."""
+        node.replace_all_uses_with(other)
+        self.graph.erase_node(node)
+
+    def insert(self, before: Node, target: Any, *args: Any) -> Node:
+        """A new operation, with its shape, and with the place in the user's code of the one that it stands before."""
+        with self.graph.inserting_before(before):
+            node = self.graph.call_function(target, args)
+        node.meta = {**before.meta, "val": target(*(a.meta["val"] if isinstance(a, Node) else a for a in args))}
+        return node
+
+    def constant(self, before: Node, path: str, value: torch.Tensor) -> Node:
+        """A new value, at a path that is free, or this path with a number."""
+        free = next(
+            p for n in range(len(self.values) + 1) if (p := path if n == 0 else f"{path}_{n}") not in self.values
+        )
+        self.values[free] = value
+        with self.graph.inserting_before(before):
+            node = self.graph.get_attr(free)
+        node.meta = {"val": value.to("meta")}
+        return node
+
+    def value(self, node: Any) -> torch.Tensor | None:
+        """Of a parameter or buffer; None of what is no such."""
+        return self.values[str(node.target)] if isinstance(node, Node) and node.op == "get_attr" else None
+
+    def described(self, node: Node) -> str:
+        """An operation and where it stands in the user's code, for people."""
+        name = str(node.target).removeprefix("aten.").split(".")[0]
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        return f"'{name}' in '{stack[-1][0]}'" if stack and stack[-1][0] else f"'{name}'"
+
+    def built(self) -> GraphModule:
+        """A module of what the graph is now. Each convolution and linear layer is a module at the path of its weight."""
+        self.graph.eliminate_dead_code()
+        root = nn.Module()
+        graph = Graph()
+        taken: set[str] = set()
+        copies: dict[Node, Node] = {}
+        layers = set(self.calls(*WEIGHTED))
+        for node in self.graph.nodes:
+            if node in layers:
+                weight = node.args[1]
+                path = _free(str(weight.target).removesuffix(".weight"), taken)  # type: ignore[union-attr]
+                _place(root, path, self._layer(node))
+                copies[node] = graph.call_module(path, (copies[node.args[0]],))  # type: ignore[index]
+            elif node.op != "get_attr":
+                copies[node] = graph.node_copy(node, lambda n: copies[n])
+            elif any(user not in layers for user in node.users):
+                path = _free(str(node.target), taken)
+                _place(root, path, self.values[str(node.target)])
+                copies[node] = graph.get_attr(path)
+        return GraphModule(root, graph, "Canonical").eval()
+
+    def _layer(self, node: Node) -> nn.Module:
+        weight, bias = self.value(node.args[1]), self.value(node.args[2])
+        assert weight is not None and bias is not None
+        layer: nn.Module
+        if node.target == aten.linear.default:
+            layer = nn.Linear(weight.shape[1], weight.shape[0])
+        else:
+            stride, padding, dilation, groups = convolution(node)
+            layer = nn.Conv2d(
+                weight.shape[1] * groups,
+                len(weight),
+                tuple(weight.shape[2:]),
+                stride,
+                padding,
+                dilation,
+                groups,  # type: ignore[arg-type]
+            )
+        layer.weight = nn.Parameter(weight.float(), requires_grad=False)
+        layer.bias = nn.Parameter(bias.float(), requires_grad=False)
+        return layer
+
+
+def convolution(node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
+    """Stride, padding and dilation ``(vertical, horizontal)`` and groups of a conv2d."""
+
+    def pair(place: int, default: int) -> tuple[int, int]:
+        given: Any = node.args[place] if len(node.args) > place else default
+        first, *rest = given if isinstance(given, (list, tuple)) else [given]
+        return first, rest[0] if rest else first
+
+    groups: Any = node.args[6] if len(node.args) > 6 else 1
+    return pair(3, 1), pair(4, 0), pair(5, 1), groups
+
+
+def _free(path: str, taken: set[str]) -> str:
+    """This path, or with a number: several operations may read one weight, and a layer's path may lie below another's."""
+    number = 0
+    found = path
+    while found in taken or any(t.startswith(f"{found}.") or found.startswith(f"{t}.") for t in taken):
+        number += 1
+        found = f"{path}_{number}"
+    taken.add(found)
+    return found
+
+
+def _place(root: nn.Module, path: str, what: nn.Module | torch.Tensor) -> None:
+    *owners, name = path.split(".")
+    for owner in owners:
+        if not hasattr(root, owner):
+            root.add_module(owner, nn.Module())
+        root = getattr(root, owner)
+    if isinstance(what, nn.Module):
+        root.add_module(name, what)
+    else:
+        root.register_buffer(name, what)

@@ -1,0 +1,54 @@
+"""What changes nothing in evaluation goes: Dropout, copies, aliases, slices of all, a change to the type that it is.
+
+before   x -> dropout -> y
+after    x -> y
+
+A Dropout that is left in makes litert-torch 0.10 drop one of the quantizers around it and keep the next bias at the other's
+scale, a silently wrong artifact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Node
+
+from .network import Network, aten
+
+_ALWAYS = (
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+)
+_WHERE_EQUAL = (
+    aten.to.dtype,
+    aten.to.dtype_layout,
+    aten.to.device,
+    aten.slice.Tensor,
+    aten.expand.default,
+    aten.view.default,
+    aten.reshape.default,
+    aten.flatten.using_ints,
+    aten._to_copy.default,
+)
+
+
+def rewrite(network: Network) -> None:
+    for node in network.calls(*_ALWAYS):
+        network.skip(node)
+    for node in network.calls(*_WHERE_EQUAL):
+        if _is_equal(node):
+            network.skip(node)
+
+
+def _is_equal(node: Node) -> bool:
+    """Whether it gives what it was given; none of these operations moves values without changing the shape."""
+    before, after = (n.meta.get("val") for n in (node.args[0], node))  # type: ignore[union-attr]
+    if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
+        return False
+    return before.shape == after.shape and before.dtype == after.dtype

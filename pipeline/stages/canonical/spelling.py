@@ -1,0 +1,49 @@
+"""One spelling for what users and torch write in several ways.
+
+before   relu6(x), clamp(x, 0, 6), x.clamp_min(0)
+after    hardtanh(x, 0, 6), relu(x)
+
+before   conv2d(x, w, b, padding="same")
+after    conv2d(x, w, b, padding=1), behind zeros where one side needs more of them
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.fx import Node
+
+from .network import Network, aten
+
+
+def rewrite(network: Network) -> None:
+    for node in network.calls(aten.relu6.default):
+        node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
+    for node in network.calls(aten.clamp.default, aten.clamp_min.default, aten.hardtanh.default):
+        low, high = _bounds(node)
+        if low == 0 and high is None:
+            node.target, node.args, node.kwargs = aten.relu.default, (node.args[0],), {}
+        elif low is not None and high is not None:
+            node.target, node.args, node.kwargs = aten.hardtanh.default, (node.args[0], float(low), float(high)), {}
+    for node in network.calls(aten.conv2d.padding):
+        network.put(node, _with_numbers(network, node))
+
+
+def _bounds(node: Node) -> tuple[Any, Any]:
+    default = (-1.0, 1.0) if node.target == aten.hardtanh.default else (None, None)
+    names = ("min_val", "max_val") if node.target == aten.hardtanh.default else ("min", "max")
+    given = [node.args[n + 1] if len(node.args) > n + 1 else node.kwargs.get(names[n], default[n]) for n in range(2)]
+    return given[0], given[1]
+
+
+def _with_numbers(network: Network, node: Node) -> Node:
+    source, weight, *more = node.args
+    bias, stride, padding, dilation, groups = (*more, *[None, [1, 1], "valid", [1, 1], 1][len(more) :])
+    if padding == "valid":
+        return network.insert(node, aten.conv2d.default, source, weight, bias, stride, [0, 0], dilation, groups)
+    kernel = weight.meta["val"].shape[2:]  # type: ignore[union-attr]
+    steps = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]  # type: ignore[call-overload]
+    even = [total // 2 for total in steps]
+    if odd := [total % 2 for total in steps]:
+        source = network.insert(node, aten.pad.default, source, [0, odd[1], 0, odd[0]]) if any(odd) else source
+    return network.insert(node, aten.conv2d.default, source, weight, bias, stride, even, dilation, groups)

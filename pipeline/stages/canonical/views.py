@@ -1,0 +1,23 @@
+"""A change of shape leaves the number of images open; one that flattens a map is a flatten.
+
+before   view(x, [1, 24])        as torch.export writes x.view(x.size(0), -1)
+after    flatten(x, 1)
+
+before   view(x, [1, 4, 6, 8, 8])
+after    view(x, [-1, 4, 6, 8, 8])
+"""
+
+from __future__ import annotations
+
+from .network import Network, aten
+
+
+def rewrite(network: Network) -> None:
+    for node in network.calls(aten.view.default, aten.reshape.default, aten.squeeze.dims, aten.flatten.using_ints):
+        before, after = node.args[0].meta["val"].shape, node.meta["val"].shape  # type: ignore[union-attr]
+        if before[0] != 1 or after[0] != 1 or len(after) < 2:
+            continue
+        if len(after) == 2 and len(before) > 2:
+            network.put(node, network.insert(node, aten.flatten.using_ints, node.args[0], 1))
+        elif node.target in (aten.view.default, aten.reshape.default):
+            node.args = (node.args[0], [-1, *after[1:]])
