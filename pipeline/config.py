@@ -286,6 +286,11 @@ class Config(Section):
     def _has_what_it_learns_from(self) -> Config:
         if self.data.source == "images" and not self.weights.is_given:
             raise ValueError("data.source = 'images' has no labels to train on: give [weights] path, or class folders")
+        if self.data.source == "images" and self.quantize.qat == "always":
+            raise ValueError(
+                "quantize.qat = 'always' takes training images, and data.source = 'images' has none: set it to 'auto', or "
+                "give class folders"
+            )
         return self
 
     @field_validator("limit")
@@ -315,9 +320,10 @@ def load(path: Path | None) -> Config:
     if path is None:
         return Config()
     try:
-        text = read_bytes(path, MAX_BYTES).decode()
+        text = read_bytes(path, MAX_BYTES).decode("utf-8-sig")  # the mark is an editor's
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration '{path}': {error}. `twinkeel init` writes one.") from error
+        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "`twinkeel init` writes one."
+        raise ConfigError(f"cannot read the configuration '{path}': {error}. {hint}") from error
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # the first also for whole numbers of thousands of digits
@@ -433,11 +439,11 @@ def _describe(path: Path, text: str, error: Any) -> str:
     elif error["type"] == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         message = f"unknown value {error['input']!r}. {nearest(str(error['input']), choices)}"
-    elif not isinstance(error["input"], dict):
+    elif error["type"] != "value_error" and not isinstance(error["input"], dict):  # our own say what was given
         given = repr(error["input"])
         message = f"{message}, not {given if len(given) < 80 else given[:77] + '...'}"
     line = _line_of(text, location)
-    return f"{path}{f':{line}' if line else ''}: {shown(where)}: {shown(message, 1000)}"
+    return f"{path}{f':{line}' if line else ''}: {f'{shown(where)}: ' if where else ''}{shown(message, 1000)}"
 
 
 def _keys(location: list[str]) -> list[str]:
@@ -451,7 +457,8 @@ def _keys(location: list[str]) -> list[str]:
 
 
 def _line_of(text: str, location: list[str]) -> int | None:
-    """The line of a key: the first `key =` after its table's header."""
+    """The line of a key: the first `key =` after its table's header; of a list's item, the list's."""
+    location = [part for part in location if not part.isdigit()]
     section, current = (location[0] if len(location) > 1 else ""), ""
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)

@@ -18,6 +18,7 @@ from ..store import Damaged, Here, Store, Workers, Workshop, count
 from .jobs import data as data_step
 from .jobs import original as original_step
 from .jobs import program as program_step
+from .jobs import report as report_step
 from .jobs import weights as weights_step
 from .order import Order
 from .site import Create, load_model
@@ -45,6 +46,7 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
     damaged: set[str] = set()
+    outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE], report_step.CURVES)
     with ExitStack() as stack:
         work = stack.enter_context(outputs.claimed(wanted.out, say))
         if executor is None:

@@ -76,5 +76,4 @@ def _place(work: Work, site: Site) -> None:
     for name, content in files.items():
         if not (out / name).is_file() or (out / name).read_bytes() != content:
             outputs.save(content, out / name)
-    known = outputs.read_index(out)["files"] if (out / outputs.INDEX).is_file() else {}
-    outputs.write_index(out, {*known, *files})
+    outputs.write_index(out, {*outputs.files_in(out), *files})

@@ -114,9 +114,14 @@ def read_config(path: Path | None) -> Config:
     from .. import config, tasks
 
     default = Path("twinkeel.toml")
-    read = architectures.checked(config.load(path if path is not None else default if default.is_file() else None))
-    tasks.named(read.model.task)
-    config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
+    chosen = path if path is not None else default if default.is_file() else None
+    loaded = config.load(chosen)
+    try:
+        read = architectures.checked(loaded)
+        tasks.named(read.model.task)
+        config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
+    except ConfigError as error:
+        raise ConfigError(f"{chosen}: {error}") from error
     return read
 
 

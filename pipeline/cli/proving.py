@@ -53,11 +53,14 @@ def replay(out: Path, command: str | None, timeout: float) -> None:
     OUT holds a build's folders, or is one of them. With --python the runtimes of another Python run them: on another
     machine, or behind an emulator. It needs numpy and a runtime, and nothing of twinkeel.
     """
-    from ..delivery import manifest
+    from ..delivery import manifest, outputs
     from ..delivery import replay as stage
     from ..report import terminal as report
 
     folders = [out] if (out / manifest.MANIFEST).is_file() else common.platform_folders(out)
+    for parent in {folder.resolve().parent for folder in folders}:
+        if (parent / outputs.INDEX).exists():  # it is written anew in the end: what is wrong with it is said before
+            outputs.read_index(parent)
     with report.progress(report.console(is_error=True)) as say:
         found = stage.replay(folders, common.targets(), say, command, timeout)
     common.print_checks(folders, found)

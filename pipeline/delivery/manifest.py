@@ -252,7 +252,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             for name in filter(None, (entry.path, entry.twin)):
                 check_inside(name)
     except OSError as error:
-        raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
+        raise VerifyError(f"'{folder}' is no finished build: {error}. {_where_one_is(folder)}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = shown(".".join(map(str, first["loc"])))
@@ -297,8 +297,19 @@ def verify(folder: Path) -> int:
         problems.append(f"changed: {MANIFEST}")
     if problems:
         rest = f"\nand {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        raise VerifyError(f"'{folder}' does not hold what its manifest says:\n" + "\n".join(problems[:_NAMED]) + rest)
+        raise VerifyError(
+            f"'{folder}' does not hold what its manifest says:\n"
+            + "\n".join(problems[:_NAMED])
+            + rest
+            + "\nBuild again, or copy the folder anew from where it is whole."
+        )
     return len(files)
+
+
+def _where_one_is(folder: Path) -> str:
+    """What to type where a folder is none of a platform's."""
+    below = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    return f"Give '{below[0]}'." if below else "`twinkeel build android` makes one."
 
 
 def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:

@@ -24,6 +24,44 @@ _SELF = "build_sha256"
 _LOCK = "lock"
 
 
+_MARKS = (manifest.MANIFEST, manifest.PARITY, "sbom.cdx.json", "golden")
+"""Two of these are in a folder that a build wrote, even where one was damaged."""
+_OTHER = "Choose another folder with --out, or move it away."
+
+
+def check_place(out: Path, folders: Iterable[str], files: Iterable[str], written_alone: Iterable[str] = ()) -> None:
+    """See that a build replaces nothing but what a build wrote.
+
+    Args:
+        folders: names of the platforms' folders in `out`.
+        files: names of the files beside them.
+        written_alone: of files that other commands write there too.
+
+    Raises:
+        TwinkeelError: something else lies where one of them would be.
+    """
+    is_known = (out / INDEX).exists()
+    for name in folders:
+        place = out / name
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise TwinkeelError(f"'{place}' is no folder, and the build would put one there. {_OTHER}")
+        held = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
+        is_ours = sum(mark in held for mark in _MARKS) >= 2
+        if held and not is_ours:
+            some = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+            raise TwinkeelError(
+                f"'{place}' holds what no build wrote ({some}), and the build would replace it. {_OTHER}"
+            )
+        is_known = is_known or is_ours
+    alone = tuple(written_alone)
+    for name in (*files, *alone, INDEX):
+        place = out / name
+        if place.is_symlink() or (place.exists() and not place.is_file()):
+            raise TwinkeelError(f"'{place}' is no file, and the build would put one there. {_OTHER}")
+        if place.exists() and not is_known and name not in alone:
+            raise TwinkeelError(f"'{place}' is of no build, and the build would replace it. {_OTHER}")
+
+
 @contextlib.contextmanager
 def claimed(out: Path, say: Say) -> Iterator[Path]:
     """Hold the folder `out` against other builds, and give a folder for what is not finished.
@@ -118,7 +156,7 @@ def save(content: str | bytes, path: Path) -> Path:
         partial.chmod(0o644)
         partial.replace(path)
     except OSError as error:
-        raise TwinkeelError(f"cannot write '{path}': {error}. Choose another folder with --out.") from error
+        raise TwinkeelError(f"cannot write '{path}': {error}. Make room there, or choose another folder.") from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
@@ -168,6 +206,13 @@ def read_index(out: Path) -> dict[str, Any]:
     return content
 
 
+def files_in(out: Path) -> set[str]:
+    """The files that the index lists; none where it is damaged or missing."""
+    with contextlib.suppress(VerifyError):
+        return set(read_index(out)["files"])
+    return set()
+
+
 def verify(out: Path) -> int:
     """Check every file below `out`, the platforms' folders with it, and return the number of files.
 
@@ -199,5 +244,9 @@ def verify(out: Path) -> int:
         else:
             count += 1
     if problems:
-        raise VerifyError(f"'{out}' does not hold what its build wrote:\n" + "\n".join(problems))
+        raise VerifyError(
+            f"'{out}' does not hold what its build wrote:\n"
+            + "\n".join(problems)
+            + "\nBuild again, or copy the folder anew from where it is whole."
+        )
     return count

@@ -25,7 +25,7 @@ onnxruntime, below `onnxruntime/core`; convolution and linear layer as above (`p
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,10 +87,12 @@ class Sums:
 
 @dataclass(frozen=True)
 class Addition:
-    """Two operands that wait to be put on the output's grid."""
+    """Two operands that wait to be put on the output's grid, and bounds of their real sum."""
 
     one: Steps
     other: Steps
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class _Evaluator(Interpreter):
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(target)
-        first = args[0] if args else None
+        first: Any = args[0] if args else None
         if "dequantize_per_channel" in name:
             return Weight(args[0].double(), args[1].float())
         if "dequantize_per_tensor" in name:
@@ -157,12 +159,17 @@ class _Evaluator(Interpreter):
             return _quantize(self._kernels, *args[:5])
         if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], Weight):
             return _convolve(target, *args)
-        if target in ACTIVATIONS and isinstance(first, Sums):
-            return Sums(first.values, first.scale, *(args[1:3] if target in CLAMP else (0.0, None)))
+        if target in ACTIVATIONS and isinstance(first, (Sums, Addition)):
+            low, high = args[1:3] if target in CLAMP else (0.0, None)
+            return replace(first, low=low, high=high)
         if target == aten.add.Tensor and isinstance(first, Steps) and isinstance(args[1], Steps):
             return Addition(first, args[1])
         if target == aten.mean.dim and isinstance(first, Steps):
             return self._kernels.mean(first, *args[1:], **kwargs)
+        if target == aten.max_pool2d.default and isinstance(first, Steps):
+            return replace(first, values=super().call_function(target, (first.values, *args[1:]), kwargs))
+        if target == aten.cat.default and all(isinstance(part, Steps) for part in first):
+            return _joined(first, super().call_function(target, ([part.values for part in first], *args[1:]), kwargs))
         if target in _MOVES and isinstance(first, Steps):
             moved = super().call_function(target, (first.values, *args[1:]), kwargs)
             return Steps(moved, first.scale, first.zero_point)
@@ -180,14 +187,15 @@ class _Evaluator(Interpreter):
 
 def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int, high: int) -> Steps:
     step = torch.tensor(scale, dtype=torch.float32)
-    if isinstance(x, Addition):
-        values = kernels.add(x, scale, zero_point)
-    elif isinstance(x, Sums):
-        # the float32 product first, then the bounds of the output, as the kernels do
+    if isinstance(x, (Addition, Sums)):
+        # the kernels put the result on the grid first, and then within the bounds
         low, high = (
             bound if real is None else min(max(round(real / scale) + zero_point, low), high)
             for bound, real in ((low, x.low), (high, x.high))
         )
+    if isinstance(x, Addition):
+        values = kernels.add(x, scale, zero_point)
+    elif isinstance(x, Sums):
         values = torch.round(x.values.float() * (x.scale / step)).double() + zero_point
     elif isinstance(x, Steps):
         if (x.scale, x.zero_point) != (scale, zero_point):
@@ -196,6 +204,14 @@ def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int,
     else:
         values = kernels.quantize(x, scale).double() + zero_point
     return Steps(values.clamp(low, high), scale, zero_point)
+
+
+def _joined(parts: list[Steps], values: torch.Tensor) -> Steps:
+    """A concatenation moves steps, where all have one grid."""
+    (first, *others) = parts
+    if any((other.scale, other.zero_point) != (first.scale, first.zero_point) for other in others):
+        raise ConversionError("a concatenation of tensors with several scales has no integer arithmetic here")
+    return replace(first, values=values)
 
 
 def _convolve(target: Any, x: Steps, weight: Weight, bias: torch.Tensor | None = None, *rest: Any) -> Sums:

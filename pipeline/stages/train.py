@@ -128,7 +128,12 @@ def _score(model: nn.Module, split: Split, task: Task, config: Config, device: t
 
 
 def _device(name: str) -> torch.device:
+    known = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name != "auto":
+        if not known[name]:
+            raise ConfigError(
+                f"train.device: this torch ({torch.__version__}) sees no '{name}' here. Set 'auto' or 'cpu'."
+            )
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

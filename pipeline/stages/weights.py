@@ -20,6 +20,9 @@ from . import keras_h5, layouts
 
 T = TypeVar("T")
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What such a file begins with."""
+
 
 def load_into(model: nn.Module, path: Path) -> None:
     """Load a checkpoint strictly into `model`.
@@ -112,7 +115,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     except WeightsError:
         raise
     except Exception as error:  # each format has errors of its own; the file's name is what helps
-        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(error, 500)}") from error
+        raise WeightsError(_unreadable(path, error)) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -146,8 +149,18 @@ def _normalize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _of_keras(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    _check_signature(path)
     _check_padding(model, "tensorflow", path)
     return _guarded(path, lambda: keras_h5.read(path, model))
+
+
+def _check_signature(path: Path) -> None:
+    """Raise a WeightsError where a file is not HDF5 at all."""
+    _check_size(path)
+    with path.open("rb") as stream:
+        found = stream.read(len(_HDF5))
+    if path.suffix != ".keras" and found != _HDF5:  # that is a zip, which the reader says what to do with
+        raise WeightsError(f"cannot read the checkpoint '{path}': it is no HDF5 file. Was it copied whole?")
 
 
 def _guarded(path: Path, read: Callable[[], T]) -> T:
@@ -157,7 +170,17 @@ def _guarded(path: Path, read: Callable[[], T]) -> T:
     except WeightsError:
         raise
     except Exception as error:  # HDF5 has errors of many types
-        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(error, 500)}") from error
+        raise WeightsError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """What there is to say of a file that is no checkpoint."""
+    if not path.stat().st_size:
+        return f"cannot read the checkpoint '{path}': it is empty. Was it copied whole? Save the weights again."
+    return (
+        f"cannot read the checkpoint '{path}': {type(error).__name__}: {shown(error, 500)}. It is damaged, or no checkpoint of "
+        f"the kind that '{path.suffix}' stands for; save `model.state_dict()`, best as safetensors."
+    )
 
 
 def _check_padding(model: nn.Module, padding: str | None, path: Path) -> None:
@@ -171,7 +194,10 @@ def _check_padding(model: nn.Module, padding: str | None, path: Path) -> None:
 
 def _likely_cause(key: str, shape: tuple[int, ...]) -> str:
     if key.startswith("classifier."):
-        return f"The checkpoint has {shape[0]} classes: use data with as many, or train the classifier anew."
+        return (
+            f"The checkpoint has {shape[0]} classes: use data with as many, or as many lines in the file that data.labels "
+            "names, or train the classifier anew."
+        )
     return (
         "The checkpoint has another width, or is of another variant: set model.width and model.name to those that it was "
         "trained with."

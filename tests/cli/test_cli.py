@@ -327,3 +327,60 @@ def test_cli_is_a_group():
         "models",
         "targets",
     } <= set(cli.commands)
+
+
+def test_a_build_replaces_nothing_that_no_build_wrote(run_cli, tmp_path):
+    app = tmp_path / "android" / "app" / "build.gradle"
+    app.parent.mkdir(parents=True)
+    app.write_text("code")
+    result = run_cli("build", "android", "-o", tmp_path, "--minutes", 0)
+    assert isinstance(result.exception, TwinkeelError) and "holds what no build wrote (app)" in str(result.exception)
+    assert app.read_text() == "code" and [p.name for p in tmp_path.iterdir()] == ["android"]
+
+
+@pytest.mark.parametrize("name", ["android", "report.html"])
+def test_a_file_of_the_users_own_is_not_replaced(run_cli, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    result = run_cli("build", "android", "-o", tmp_path, "--minutes", 0)
+    assert isinstance(result.exception, TwinkeelError) and "--out" in str(result.exception)
+    assert (tmp_path / name).read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["build.json", "report.html", "curves.csv"])
+def test_a_folder_where_a_file_would_be_is_found_before_anything_is_made(run_cli, tmp_path, name):
+    (tmp_path / name).mkdir()
+    result = run_cli("build", "android", "-o", tmp_path, "--minutes", 0)
+    assert isinstance(result.exception, TwinkeelError) and "is no file" in str(result.exception)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[model]\ntask = "segmentation"\n', "twinkeel.toml: model.task: unknown task"),
+        ("[data]\nmean = [nan, 0.0, 0.0]\n", "twinkeel.toml:2: data.mean"),
+        ('[data]\nsource = "images"\npath = "x"\n', "twinkeel.toml: data.source = 'images' has no labels"),
+        (
+            '[data]\nsource = "images"\npath = "x"\n[weights]\npath = "w"\n[quantize]\nqat = "always"\n',
+            "takes training",
+        ),
+        ('[ios]\nmodule = "Foundation"\n', "that the package uses itself"),
+    ],
+    ids=["task", "nan", "no weights", "qat", "word"],
+)
+def test_an_error_of_the_file_names_it_once_and_says_the_value_once(run_cli, tmp_path, text, words):
+    (tmp_path / "twinkeel.toml").write_text("\ufeff" + text)  # as some editors begin a file
+    result = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "--explain")
+    assert isinstance(result.exception, ConfigError) and words in str(result.exception)
+    assert "not 'Foundation'" not in str(result.exception) and ": :" not in str(result.exception)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_torch_does_not_see_is_an_error(run_cli, tmp_path, device, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    (tmp_path / "twinkeel.toml").write_text(f'[train]\ndevice = "{device}"\n')
+    result = run_cli("train", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--store", "none")
+    assert isinstance(result.exception, ConfigError) and f"sees no '{device}'" in str(result.exception)

@@ -52,3 +52,21 @@ def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(DataError, match=r"broken\.png"):
         data.read_image(tmp_path / "broken.png")
+
+
+def test_a_file_of_names_may_begin_with_a_mark_and_have_spaces_at_its_ends(tmp_path):
+    from twinkeel.pipeline.tasks.classification import reading
+
+    path = tmp_path / "labels.txt"
+    path.write_bytes("\ufeffcat \r\n dog\r\nsea lion\r\n".encode())
+    assert reading.read_labels(path) == ("cat", "dog", "sea lion")
+
+
+@pytest.mark.parametrize("other", ["cat", "cat ", "ca\u200bt", "\ufeffcat"])
+def test_names_that_people_cannot_tell_apart_are_one(tmp_path, other):
+    from twinkeel.pipeline.tasks.classification import reading
+
+    path = tmp_path / "labels.txt"
+    path.write_text(f"cat\n{other}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 2 repeats"):
+        reading.read_labels(path)

@@ -291,18 +291,21 @@ def test_a_nested_network_without_its_order_is_refused(lite, tmp_path):
         load_into(lite(), path)
 
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
 def test_keras_files_want_h5py_and_hdf5(lite, tmp_path, monkeypatch):
     (tmp_path / "w.keras").write_bytes(b"PK")
     with pytest.raises(WeightsError, match=r"model\.save\('weights\.h5'\)"):
         load_into(lite(), tmp_path / "w.keras")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    (tmp_path / "w.h5").write_bytes(b"x")
+    (tmp_path / "w.h5").write_bytes(HDF5)
     with pytest.raises(WeightsError, match=r"pip install 'twinkeel\[keras\]'"):
         load_into(lite(), tmp_path / "w.h5")
 
 
 def test_keras_weights_into_torch_padding_are_refused(tmp_path):
-    (tmp_path / "w.h5").write_bytes(b"x")
+    (tmp_path / "w.h5").write_bytes(HDF5)
     with pytest.raises(WeightsError, match=r'model\.padding = "tensorflow"'):
         load_into(model(), tmp_path / "w.h5")
 
@@ -376,3 +379,19 @@ def test_a_process_that_dies_or_does_not_end_is_an_error(lite, tmp_path, monkeyp
     monkeypatch.setattr(keras_h5, "_SECONDS", 0.01)
     with pytest.raises(WeightsError, match="takes longer than"):
         load_into(lite(), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("e.pth", b"", "is empty"),
+        ("e.safetensors", b"", "is empty"),
+        ("h.pth", b"hello", "or no checkpoint"),
+        ("h.h5", b"hello", "it is no HDF5 file"),
+        ("h.safetensors", b"hello", "or no checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=words):
+        load_into(mobilenet_v2.create(10, 0.1), tmp_path / name)

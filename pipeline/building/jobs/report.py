@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ...parity import RuntimeDrift
 
 NAME = "report"
+PAGE = "report.html"
+CURVES = ("curves.csv", "curves.png")
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -76,7 +78,7 @@ def make_report(work: Work, site: Site, result: Path) -> None:
     )
     for name, content in order.render(order.config.project.name, said, order.out).items():
         (result / name).write_bytes(content)
-    for name in ("curves.csv", "curves.png"):
+    for name in CURVES:
         if site.weights.has(name):
             (result / name).write_bytes(shop.read(site.weights, name))
 

@@ -137,15 +137,9 @@ class Network:
             layer = nn.Linear(weight.shape[1], weight.shape[0])
         else:
             stride, padding, dilation, groups = convolution(node)
-            layer = nn.Conv2d(
-                weight.shape[1] * groups,
-                len(weight),
-                tuple(weight.shape[2:]),
-                stride,
-                padding,
-                dilation,
-                groups,  # type: ignore[arg-type]
-            )
+            height, width = weight.shape[2:]
+            inputs, outputs = weight.shape[1] * groups, len(weight)
+            layer = nn.Conv2d(inputs, outputs, (height, width), stride, padding, dilation, groups)
         layer.weight = nn.Parameter(weight.float(), requires_grad=False)
         layer.bias = nn.Parameter(bias.float(), requires_grad=False)
         return layer

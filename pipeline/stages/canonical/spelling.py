@@ -15,6 +15,9 @@ from torch.fx import Node
 
 from .network import Network, aten
 
+_DEFAULTS: tuple[Any, ...] = (None, None, None, [1, 1], "valid", [1, 1], 1)
+"""Of conv2d's arguments."""
+
 
 def rewrite(network: Network) -> None:
     for node in network.calls(aten.relu6.default):
@@ -37,13 +40,13 @@ def _bounds(node: Node) -> tuple[Any, Any]:
 
 
 def _with_numbers(network: Network, node: Node) -> Node:
-    source, weight, *more = node.args
-    bias, stride, padding, dilation, groups = (*more, *[None, [1, 1], "valid", [1, 1], 1][len(more) :])
+    given: tuple[Any, ...] = (*node.args, *_DEFAULTS[len(node.args) :])
+    source, weight, bias, stride, padding, dilation, groups = given
     if padding == "valid":
         return network.insert(node, aten.conv2d.default, source, weight, bias, stride, [0, 0], dilation, groups)
-    kernel = weight.meta["val"].shape[2:]  # type: ignore[union-attr]
-    steps = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]  # type: ignore[call-overload]
-    even = [total // 2 for total in steps]
-    if odd := [total % 2 for total in steps]:
-        source = network.insert(node, aten.pad.default, source, [0, odd[1], 0, odd[0]]) if any(odd) else source
+    kernel = weight.meta["val"].shape[2:]
+    vertical, horizontal = (step * (size - 1) for step, size in zip(dilation, kernel, strict=True))
+    if vertical % 2 or horizontal % 2:
+        source = network.insert(node, aten.pad.default, source, [0, horizontal % 2, 0, vertical % 2])
+    even = [vertical // 2, horizontal // 2]
     return network.insert(node, aten.conv2d.default, source, weight, bias, stride, even, dilation, groups)

@@ -91,18 +91,24 @@ def read_labels(path: Path) -> tuple[str, ...]:
         DataError: it cannot be read, is far larger than names are, or a name is empty or there twice.
     """
     try:
-        names = tuple(read_bytes(path, MAX_LABELS).decode().splitlines())
+        # a byte order mark, and spaces around a name, are an editor's
+        names = tuple(line.strip() for line in read_bytes(path, MAX_LABELS).decode("utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read data.labels '{path}': {error}. Give a text file, one name a line.") from error
     seen: set[str] = set()
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise DataError(f"data.labels '{path}': line {number} is empty; every class needs a name")
-        if name in seen:
+        if _visible(name) in seen:
             raise DataError(f"data.labels '{path}': line {number} repeats '{shown(name)}'; every class needs its own")
         _check_label(name, f"line {number} of data.labels")
-        seen.add(name)
+        seen.add(_visible(name))
     return names
+
+
+def _visible(name: str) -> str:
+    """What people see of a name: without what has no width, in one form of composed letters."""
+    return unicodedata.normalize("NFC", "".join(c for c in name if unicodedata.category(c) != "Cf"))
 
 
 def _renamed(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
@@ -131,7 +137,10 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
         raise DataError(f"data.path '{root}' is no folder. It must hold one folder of images per class.")
     classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(classes) < 2:
-        raise DataError(f"'{root}' holds {len(classes)} class folders; at least 2 are needed.")
+        raise DataError(
+            f"'{root}' holds {len(classes)} class folder{'s' if len(classes) != 1 else ''}; at least 2 are needed. "
+            "Images without classes, for given weights: data.source = 'images'."
+        )
     images, labels = [], []
     for label, folder in enumerate(classes):
         _check_label(folder.name, "the class folder")
