@@ -49,6 +49,15 @@ class Project(Section):
 
 class Model(Section):
     name: str = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
+    factory: str | None = Field(
+        None,
+        description="your own in its place: 'file.py:function' or 'package.module:function' that gives an nn.Module on "
+        "normalized RGB; it is run",
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what the function is called with; num_classes by itself, where it takes that",
+    )
     task: str = Field("classification", description="what its outputs mean: a module of pipeline/tasks")
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha); 1.0 of an EfficientNet-Lite")
     resolution: int = Field(
@@ -63,6 +72,27 @@ class Model(Section):
         description="zeros around maps, and with them the epsilon of BatchNorm: 'torch' (as many on each side, 1e-5) "
         "or 'tensorflow' (its 'same', 1e-3) for weights that were trained there; 'tensorflow' of an EfficientNet-Lite",
     )
+
+    @field_validator("factory")
+    @classmethod
+    def _is_a_function(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        source, _, function = value.rpartition(":")
+        is_module = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", source)
+        if not function.isidentifier() or not (source.endswith(".py") or is_module):
+            raise ValueError(f"'{value}' is not 'file.py:function' or 'package.module:function'")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Model:
+        if self.factory is None and self.arguments:
+            raise ValueError("arguments are the factory's: give factory = 'file.py:function', or leave them out")
+        if self.factory is not None:
+            given = self.model_fields_set & {"name", "width", "activation", "padding"}
+            if given:
+                raise ValueError(f"{sorted(given)[0]} does not apply to a factory; give it under [model.arguments]")
+        return self
 
     @field_validator("resolution")
     @classmethod
@@ -137,9 +167,12 @@ class Weights(Section):
     path: str | None = Field(None, description="checkpoint: .safetensors, .pth or .pt, or Keras's .h5")
     url: str | None = Field(None, description="https address of a checkpoint, fetched only if given")
     sha256: str | None = Field(None, description="SHA-256 of the checkpoint; required with url")
+    from_factory: bool = Field(False, description="those that the model of model.factory has, instead of training it")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Weights:
+        if self.from_factory and (self.path is not None or self.url is not None):
+            raise ValueError("give path or url, or from_factory = true, not both")
         if self.path is not None and self.url is not None:
             raise ValueError("give path or url, not both")
         if self.url is not None and self.sha256 is None:
@@ -152,7 +185,7 @@ class Weights(Section):
 
     @property
     def is_given(self) -> bool:
-        return self.path is not None or self.url is not None
+        return self.path is not None or self.url is not None or self.from_factory
 
 
 class Train(Section):
@@ -284,6 +317,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _has_what_it_learns_from(self) -> Config:
+        if self.weights.from_factory and self.model.factory is None:
+            raise ValueError("weights.from_factory takes the weights of model.factory, which is not given")
         if self.data.source == "images" and not self.weights.is_given:
             raise ValueError("data.source = 'images' has no labels to train on: give [weights] path, or class folders")
         if self.data.source == "images" and self.quantize.qat == "always":
@@ -384,7 +419,7 @@ def template() -> str:
             continue
         lines += ["", f"# {field.description}", f"[{name}]"]
         for key, setting in field.annotation.model_fields.items():
-            default = setting.get_default()
+            default = setting.get_default(call_default_factory=True)
             value = "" if default is None else _toml(default)
             lines.append(
                 f"{'# ' if default is None else ''}{key} = {value}  # {setting.description}".replace("=  #", '= ""  #')
@@ -406,6 +441,8 @@ def template() -> str:
 def _toml(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
     return repr(value)
@@ -425,8 +462,21 @@ def _resolve_paths(config: Config, base: Path) -> Config:
                 }
             ),
             "weights": config.weights.model_copy(update={"path": absolute(config.weights.path)}),
+            "model": config.model.model_copy(update={"factory": _absolute_factory(config.model.factory, base)}),
         }
     )
+
+
+def _absolute_factory(value: str | None, base: Path) -> str | None:
+    """A file, or a module beside the configuration, by its path; other modules by their names."""
+    if value is None:
+        return None
+    source, _, function = value.rpartition(":")
+    if source.endswith(".py"):
+        return f"{(base / Path(source).expanduser()).resolve()}:{function}"
+    inner = base.joinpath(*source.split("."))
+    beside = next((p for p in (inner.with_suffix(".py"), inner / "__init__.py") if p.is_file()), None)
+    return value if beside is None else f"{beside.resolve()}:{function}"
 
 
 def _describe(path: Path, text: str, error: Any) -> str:

@@ -13,6 +13,7 @@ from ..errors import ConversionError
 from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, is_quantized
 from ..store import Entry, Job, Store, Workshop, imported_by
 from ..tasks import Task, named
+from .factories import Factory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,8 +148,16 @@ def job(
     return Job(kind=kind, name=name, inputs=inputs, code=tuple(code), glue=glue, packages=tuple(packages))
 
 
+def model_of(config: Config, create: Create) -> dict[str, Any]:
+    """What a model is made of, as ingredients: settings, and the sources of the user's own."""
+    found = config.model.model_dump()
+    return found | {"sources": create.digest()} if isinstance(create, Factory) else found
+
+
 def module_of(create: Create) -> str:
     """The module of a model's code."""
+    if isinstance(create, Factory):
+        return Factory.__module__  # its own code is in `model_of`
     if isinstance(create, Architecture):
         return create.module
     name: str = getattr(create, "func", create).__module__  # behind bound arguments
@@ -160,10 +169,10 @@ def contract_of(config: Config) -> InputContract:
 
 
 def about(config: Config, names: Sequence[str]) -> About:
-    made = (
-        f"{config.model.name}, width {config.model.width}, {named(config.model.task).size(names)}, "
-        f"{config.model.resolution} x {config.model.resolution} pixels"
-    )
+    size, pixels = named(config.model.task).size(names), f"{config.model.resolution} x {config.model.resolution} pixels"
+    made = f"{config.model.name}, width {config.model.width}, {size}, {pixels}"
+    if config.model.factory is not None:
+        made = f"{config.model.name}, {size}, {pixels}"
     return About(
         author=config.project.author,
         license=config.project.license,
@@ -230,7 +239,7 @@ def numbers_of(site: Site, key: str) -> dict[str, Any]:
     quantized graphs or the compressed weights."""
     found: dict[str, Any] = {
         "weights": site.weights.digest("weights.safetensors"),
-        "model": site.config.model.model_dump(),
+        "model": model_of(site.config, site.create),
         "outputs": len(site.names),
         "input contract": asdict(contract_of(site.config)),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..building import Architecture
+    from ..building import Architecture, Factory
     from ..config import Config
 
 _SETTINGS = ("activation", "padding")
@@ -72,14 +72,25 @@ def checked(config: Config) -> Config:
     """
     from .. import config as settings
 
+    if config.model.factory is not None:
+        function = config.model.factory.rpartition(":")[2]
+        name = function.strip("_")[:64] or "model"
+        return settings.with_defaults(config, {"project": {"name": name}, "model": {"name": name}})
     known = sources()
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
     return settings.with_defaults(config, known[config.model.name].defaults)
 
 
-def architecture(config: Config) -> Architecture:
-    from ..building import Architecture
+def architecture(config: Config) -> Architecture | Factory:
+    """What makes the model.
 
+    Raises:
+        ConfigError: there is no such file or module as `model.factory` names.
+    """
+    from ..building import Architecture, Factory
+
+    if config.model.factory is not None:
+        return Factory.of(config.model.factory, config.model.arguments)
     source = sources()[config.model.name]
     given = {name: getattr(config.model, name) for name in source.settings}
     return Architecture(module=source.module, options={**given, **source.options})

@@ -38,7 +38,7 @@ def load_into(model: nn.Module, path: Path) -> None:
         state = _of_keras(model, path)
     else:
         state = _normalize(_read(path))
-        if (layout := layouts.layout_of(state)) is not None:
+        if not wanted.keys() <= state.keys() and (layout := layouts.layout_of(state)) is not None:
             _check_padding(model, layout.padding, path)
             state = layouts.renamed(state, layout)
     for key in sorted(state.keys() - wanted.keys()):

@@ -28,7 +28,7 @@ from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import manifest, outputs
-from twinkeel.pipeline.errors import TwinkeelError, VerifyError
+from twinkeel.pipeline.errors import ConfigError, TwinkeelError, VerifyError
 from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.store.entries import Store
 from twinkeel.pipeline.store.job import Workshop
@@ -360,3 +360,86 @@ def test_the_lock_goes_with_the_process(tmp_path):
     with outputs.claimed(tmp_path / "out", said.append):
         assert time.monotonic() - started < 60
     other.wait()
+
+
+OWN = """
+import torch
+from torch import nn
+
+from wide import WIDTH
+
+
+class Own(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, WIDTH, 3, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(WIDTH)
+        self.fc = nn.Linear(WIDTH, num_classes)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.norm(self.stem(x))).mean((2, 3)))
+
+
+def create(num_classes):
+    return Own(num_classes).eval()
+
+
+number = 3
+
+
+def fails():
+    raise RuntimeError("no weights here")
+
+
+def other():
+    return 7
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "wide.py").write_text("WIDTH = 8\n")
+
+    def write(factory, more=""):
+        path = tmp_path / "twinkeel.toml"
+        path.write_text(
+            f'[model]\nfactory = "{factory}"\n[quantize]\nminutes = 0\n[targets]\n"android/onnx" = ["fp32"]\n{more}'
+        )
+        return path
+
+    return write
+
+
+def test_a_model_of_the_users_own_is_built_and_known_by_its_sources(run_cli, own, tmp_path):
+    path = own("own.py:create", '[weights]\nfrom_factory = true\n[data]\naccept_accuracy = "untrained"\n')
+    arguments = ("build", "android", "-c", path, "-o", tmp_path / "out", "--store", tmp_path / "store")
+    result = run_cli(*arguments)
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((tmp_path / "out" / "android" / "manifest.json").read_text())
+    assert manifest["model"]["name"] == "create" and manifest["model"]["weights"] == "of the factory"
+    assert "would run: 0" in (again := run_cli(*arguments, "--explain").output) or "nothing" in again, again
+    (tmp_path / "wide.py").write_text("WIDTH = 12\n")  # what the model's file imports from beside it
+    assert "model" in run_cli(*arguments, "--explain").output
+
+
+@pytest.mark.parametrize(
+    ("factory", "more", "words"),
+    [
+        ("none.py:create", "", "is no file"),
+        ("not.there:create", "", "no module 'not.there'"),
+        ("own.py:creat", "", "no function 'creat'"),
+        ("own.py:fails", "", "failed: RuntimeError: no weights here"),
+        ("own.py:other", "", "gave a int"),
+        ("own.py", "", "is not 'file.py:function'"),
+        ("own.py:create", "[model.arguments]\nnum_classes = 3\n", "the data has 10 classes"),
+        ("own.py:create", "[model.arguments]\nwidth = 3\n", "unexpected keyword argument 'width'"),
+    ],
+    ids=["file", "module", "function", "fails", "no module", "form", "outputs", "argument"],
+)
+def test_a_factory_that_gives_no_model_is_one_clear_error(run_cli, own, tmp_path, factory, more, words):
+    path = own(factory, more + "[weights]\nfrom_factory = true\n")
+    result = run_cli("build", "android", "-c", path, "-o", tmp_path / "out", "--store", "none")
+    assert isinstance(result.exception, ConfigError) and words in str(result.exception), result.exception
+    assert not (tmp_path / "out").exists()

@@ -194,7 +194,6 @@ def test_layers_that_share_weights_become_two():
     snr, folded = moved(networks.settled(Twice()))
     assert snr >= LEAST_DB, f"{snr:.1f} dB"
     assert {n for n, m in folded.named_modules() if isinstance(m, nn.Conv2d)} == {
-        "normalize",
         "model.conv",
         "model.conv_1",
     }

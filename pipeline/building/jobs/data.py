@@ -13,6 +13,7 @@ import numpy as np
 from ... import data as data_module
 from ...config import Config
 from ...data import doubts
+from ...errors import ConfigError
 from ...stages import checkpoint
 from ...store import Entry, Job, Workshop
 from ...tasks import named
@@ -45,7 +46,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
-    if task.asks_weights(config):
+    if task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
@@ -68,6 +69,8 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
 
 def _outputs(config: Config) -> int:
     """How many the given weights have."""
+    if config.weights.from_factory:
+        raise ConfigError("the images do not tell how many classes there are: name them, one a line, in data.labels")
     from ...stages import weights
 
     with tempfile.TemporaryDirectory() as name:

@@ -15,7 +15,7 @@ from ...errors import OriginalError
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, contract_of, job, load_model, module_of
+from ..site import CODE, Create, Site, contract_of, job, load_model, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 
@@ -57,7 +57,7 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
     """What the float model is worth; needed before anything is built on it."""
     inputs: dict[str, Any] = {
         "weights": weights.digest("weights.safetensors"),
-        "model": config.model.model_dump(),
+        "model": model_of(config, create),
         "outputs": outputs,
         "normalization": [config.data.mean, config.data.std],
         "images": data.digest("held-out-images.npy"),

@@ -16,7 +16,7 @@ from ...stages import rungs
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, about, contract_of, job, load_model, module_of
+from ..site import CODE, Create, Site, about, contract_of, job, load_model, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 
@@ -51,7 +51,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
     names = ["calibration-images", "calibration-truth", "held-out-images", "held-out-truth"]
     inputs: dict[str, Any] = {
         "weights": weights.digest("weights.safetensors"),
-        "model": config.model.model_dump(),
+        "model": model_of(config, create),
         "normalization": [config.data.mean, config.data.std],
         "quantization settings": config.quantize.model_dump(),
         "limits of the quantize leg": [

@@ -8,18 +8,22 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import data as data_module
 from ...config import Config
+from ...errors import ConfigError
 from ...saying import Say
 from ...stages import Epoch, checkpoint
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, job, module_of
+from ..site import CODE, Create, Site, job, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NAME = "weights"
 
@@ -44,9 +48,11 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 
 
 def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Job:
-    inputs: dict[str, Any] = {"model": config.model.model_dump(), "outputs": outputs}
+    inputs: dict[str, Any] = {"model": model_of(config, create), "outputs": outputs}
     code = [module_of(create), f"{CODE}.stages.weights"]
-    if config.weights.is_given:
+    if config.weights.from_factory:
+        inputs["weights of the factory"] = True
+    elif config.weights.is_given:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     else:
         code += [f"{CODE}.stages.train", named(config.model.task).loss.__module__]
@@ -75,7 +81,10 @@ def make_weights(
     torch.manual_seed(config.train.seed)
     model = create(len(data.names), config.model.width)
     curve: list[Epoch] = []
-    if config.weights.is_given:
+    _check_outputs(model, config, len(data.names))
+    if config.weights.from_factory:
+        source = "of the factory"
+    elif config.weights.is_given:
         with tempfile.TemporaryDirectory(dir=folder) as fetched:
             path, found = checkpoint.locate(config.weights, Path(fetched))
             weights.load_into(model, path)
@@ -97,6 +106,31 @@ def make_weights(
         (folder / name).write_bytes(content)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
     (folder / "origin.json").write_text(json.dumps({"source": source, "curve": [asdict(epoch) for epoch in curve]}))
+
+
+def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
+    """Raise a ConfigError where a model of the user's own does not give as many outputs as the data has names."""
+    import torch
+
+    if config.model.factory is None:
+        return
+    side = config.model.resolution
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            found = model.eval()(torch.zeros(1, 3, side, side))
+    except Exception as error:  # the user's own code
+        raise ConfigError(
+            f"model.factory: the model fails on normalized RGB of shape (1, 3, {side}, {side}): {type(error).__name__}: "
+            f"{str(error)[:500]}. Is model.resolution its own?"
+        ) from error
+    model.train(was_training)
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if shape != (1, outputs):
+        raise ConfigError(
+            f"model.factory: the model gives {shape}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
+            "under [model.arguments], or bring data with as many."
+        )
 
 
 def training_state(key: str) -> Path:

@@ -33,8 +33,8 @@ def rewrite(network: Network) -> None:
             network.skip(node)
         elif node.meta["val"].ndim == 4:
             path = _owner(node)
-            one = network.constant(node, f"{path}.weight", factor.view(-1, 1, 1, 1).float())
-            other = network.constant(node, f"{path}.bias", (beta - mean * factor).float())
+            one = network.constant(node, f"{path}.weight", factor.view(-1, 1, 1, 1).float(), node)
+            other = network.constant(node, f"{path}.bias", (beta - mean * factor).float(), node)
             made = network.insert(node, aten.conv2d.default, layer, one, other, [1, 1], [0, 0], [1, 1], len(factor))
             network.put(node, made)
         else:
@@ -42,13 +42,10 @@ def rewrite(network: Network) -> None:
 
 
 def set_values(network: Network, layer: Node, path: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    """Gives a layer a weight of its own, at this path where no other layer reads that, and a bias."""
-    if len(layer.args[1].users) == 1 and str(layer.args[1].target) == path:  # type: ignore[union-attr]
-        network.values[path] = weight.float()
-    else:
-        layer.update_arg(1, network.constant(layer, path, weight.float()))
-    made = network.constant(layer, f"{path.removesuffix('.weight')}.bias", bias.float())
-    layer.args = (layer.args[0], layer.args[1], made, *layer.args[3:])
+    """Gives a layer a weight and a bias of its own, at this path where no other layer reads that."""
+    one = network.constant(layer, path, weight.float(), layer)
+    beside = f"{str(one.target).removesuffix('.weight')}.bias"
+    layer.args = (layer.args[0], one, network.constant(layer, beside, bias.float(), layer), *layer.args[3:])
 
 
 def _affine(network: Network, node: Node) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -86,11 +86,14 @@ class Network:
         node.meta = {**before.meta, "val": target(*(a.meta["val"] if isinstance(a, Node) else a for a in args))}
         return node
 
-    def constant(self, before: Node, path: str, value: torch.Tensor) -> Node:
-        """A new value, at a path that is free, or this path with a number."""
-        free = next(
-            p for n in range(len(self.values) + 1) if (p := path if n == 0 else f"{path}_{n}") not in self.values
+    def constant(self, before: Node, path: str, value: torch.Tensor, instead_of: Node | None = None) -> Node:
+        """A new value at this path, or beside it where another operation than `instead_of` reads that."""
+        owner, _, name = path.rpartition(".")
+        readers = {str(n.target): set(n.users) for n in self.graph.nodes if n.op == "get_attr"}
+        numbered = (
+            path if n == 0 else f"{owner}_{n}.{name}" if owner else f"{name}_{n}" for n in range(len(readers) + 1)
         )
+        free = next(p for p in numbered if not readers.get(p, set()) - {instead_of})
         self.values[free] = value
         with self.graph.inserting_before(before):
             node = self.graph.get_attr(free)
@@ -158,12 +161,11 @@ def convolution(node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int
 
 
 def _free(path: str, taken: set[str]) -> str:
-    """This path, or with a number: several operations may read one weight, and a layer's path may lie below another's."""
-    number = 0
-    found = path
-    while found in taken or any(t.startswith(f"{found}.") or found.startswith(f"{t}.") for t in taken):
-        number += 1
-        found = f"{path}_{number}"
+    """This path, or one like it: several operations may read one weight, and what else a module holds may be read beside its
+    weight, where a layer stands now."""
+    if any(t.startswith(f"{path}.") or path.startswith(f"{t}.") for t in taken):
+        path = path.replace(".", "_")
+    found = next(p for n in range(len(taken) + 1) if (p := path if n == 0 else f"{path}_{n}") not in taken)
     taken.add(found)
     return found
 

@@ -1,0 +1,179 @@
+"""The user's own model: a function that they wrote, in a file of theirs or in a package that is installed.
+
+It is run because the configuration names it. What it gives is known by its sources: all Python files of its package, or of
+its folder where it is a file by itself, so that a change of what it imports from there is a change of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FILES_AT_MOST = 5000
+_OUTPUTS = "num_classes"
+"""An argument of this name gets the number of outputs where the configuration does not give it, as torchvision's and
+timm's functions take it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factory:
+    """A function of a module, which is imported when a model is wanted.
+
+    Attributes:
+        source: a file's path, or a module's dotted name.
+        function: its name.
+        arguments: what it is called with.
+    """
+
+    source: str
+    function: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, text: str, arguments: Mapping[str, Any]) -> Factory:
+        """
+        Args:
+            text: ``file.py:function`` or ``package.module:function``.
+
+        Raises:
+            ConfigError: there is no such file or module; nothing of it is run for that.
+        """
+        source, _, function = text.rpartition(":")
+        factory = cls(source=source, function=function, arguments=arguments)
+        factory.file()
+        return factory
+
+    def file(self) -> Path:
+        """Of the module."""
+        if self.source.endswith(".py"):
+            path = Path(self.source)
+            if not path.is_file():
+                raise ConfigError(
+                    f"model.factory: '{path}' is no file. Give 'file.py:function', or a module that is installed."
+                )
+            return path
+        top, *rest = self.source.split(".")
+        spec = importlib.util.find_spec(top)  # finds without running; of a dotted name it would run the packages before
+        places = list(spec.submodule_search_locations or []) if spec is not None else []
+        if spec is not None and not rest and spec.origin:
+            return Path(spec.origin)
+        for place in places:
+            inner = Path(place, *rest)
+            for path in (inner.with_suffix(".py"), inner / "__init__.py"):
+                if path.is_file():
+                    return path
+        raise ConfigError(
+            f"model.factory: there is no module '{self.source}' here. Install it, or give a file: 'file.py:function'."
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the sources that the model is made of."""
+        file = self.file()
+        root = _root(file)
+        files = sorted(root.rglob("*.py")) if (file.parent / "__init__.py").is_file() else sorted(root.glob("*.py"))
+        if len(files) > _FILES_AT_MOST:
+            raise ConfigError(
+                f"model.factory: '{root}' holds {len(files):,} Python files; put the model into a package of its own"
+            )
+        found = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return hashlib.sha256(repr((self.source.rpartition("/")[2], sorted(found.items()))).encode()).hexdigest()
+
+    def __call__(self, outputs: int, width: float) -> nn.Module:
+        """The model as the function gives it; the width is that of our own networks.
+
+        Raises:
+            ConfigError: the function is not there, fails, or gives no module.
+        """
+        from torch import nn
+
+        make = self._function()
+        given = dict(self.arguments)
+        try:
+            parameters = inspect.signature(make).parameters
+        except (TypeError, ValueError):
+            parameters = {}  # type: ignore[assignment]
+        if _OUTPUTS in parameters:
+            given.setdefault(_OUTPUTS, outputs)
+        try:
+            made = make(**given)
+        except Exception as error:  # the user's own code
+            raise ConfigError(
+                f"model.factory: {self.function}({', '.join(f'{k}={v!r}' for k, v in given.items())}) of '{self.source}' "
+                f"failed: {type(error).__name__}: {str(error)[:500]}"
+            ) from error
+        if not isinstance(made, nn.Module):
+            raise ConfigError(
+                f"model.factory: {self.function} of '{self.source}' gave a {type(made).__name__}, not a torch.nn.Module"
+            )
+        return made
+
+    def _function(self) -> Any:
+        try:
+            module = self._module()
+        except Exception as error:  # the same
+            raise ConfigError(
+                f"model.factory: '{self.source}' cannot be imported: {type(error).__name__}: {str(error)[:500]}"
+            ) from error
+        make = getattr(module, self.function, None)
+        if not callable(make):
+            known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+            raise ConfigError(
+                f"model.factory: '{self.source}' has no function '{self.function}'. {nearest(self.function, known)}"
+            )
+        return make
+
+    def _module(self) -> ModuleType:
+        if not self.source.endswith(".py"):
+            return importlib.import_module(self.source)
+        file = self.file().resolve()
+        root = _root(file)
+        if (file.parent / "__init__.py").is_file():  # a part of a package: by its name, so that its own imports work
+            parts = file.relative_to(root.parent).with_suffix("").parts
+            with _on_path(root.parent):
+                return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+        name = f"twinkeel_factory_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            with _on_path(file.parent):
+                spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+
+
+def _root(file: Path) -> Path:
+    """The outermost package that a file is in, or its folder."""
+    folder = file.parent
+    while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+@contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    """What is beside the user's file can be imported while that is."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
