@@ -68,7 +68,7 @@ def _section(title: str, description: str | None, kind: Any) -> list[str]:
     lines = ["", f"## {title}", "", _sentence(description), "", '<div class="stacked settings" markdown>', ""]
     lines += ["| key | | type and range | default |", "|---|---|---|---|"]
     for key, field in kind.model_fields.items():
-        default = field.get_default()
+        default = field.get_default(call_default_factory=True)
         shown = "required" if field.is_required() else "none" if default is None else f"`{json.dumps(default)}`"
         text = html.escape(str(field.description).replace("|", "/"), quote=False)
         lines.append(f"| `{key}` | {text} | {_kind(field)} | {shown} |")
@@ -88,8 +88,10 @@ def _kind(field: Any) -> str:
         return "one of " + ", ".join(f"`{json.dumps(choice)}`" for choice in kinds)
     if typing.get_origin(field.annotation) is list:
         return "list of numbers"
+    if typing.get_origin(field.annotation) is dict:
+        return "table"
     kind = kinds[0] if kinds else field.annotation
-    words = [{int: "whole number", float: "number", str: "text"}[kind]]
+    words = [{bool: "true or false", int: "whole number", float: "number", str: "text"}[kind]]
     for name, told in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         words += [f"{told} {_number(getattr(m, name))}" for m in field.metadata if getattr(m, name, None) is not None]
     words += [f"at most {m.max_length:,} characters" for m in field.metadata if getattr(m, "max_length", None)]

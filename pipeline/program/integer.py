@@ -18,7 +18,7 @@ onnxruntime, below `onnxruntime/core`; convolution and linear layer as above (`p
   (`mlas/lib/intrinsics/avx2/qladd_avx2.cpp`). That is x86 with AVX2 and later. On arm64 it is fixed-point arithmetic with
   multipliers of 22 bits, halves away from zero (`mlas/lib/qladd.cpp`). Of all pairs of operands under 40 pairs of scales,
   22 of 2,621,440 results differ, by one step; the reference follows x86, `added_on_arm64` is the other.
-- mean: a float32 sum of real values, whose order differs between processors; here it is exact, then rounded.
+- mean: as XNNPACK's, `QLinearGlobalAveragePool` (`mlas/lib/qlgavgpool.cpp`); the ONNX target makes a pool of it.
 - quantize: divided by the scale in float32, halves to even (`MlasQuantizeLinear` in `mlas/lib/quantize.cpp`).
 """
 
@@ -102,12 +102,10 @@ class Kernels:
     Attributes:
         quantize: real values and the scale -> whole numbers, before the zero point.
         add: an addition, the output's scale and zero point -> steps, not clamped.
-        mean: steps, dimensions, and whether these stay -> what waits to be quantized.
     """
 
     quantize: Callable[[torch.Tensor, float], torch.Tensor]
     add: Callable[[Addition, float, int], torch.Tensor]
-    mean: Callable[..., Sums | torch.Tensor]
 
 
 def evaluate_integer(
@@ -165,7 +163,7 @@ class _Evaluator(Interpreter):
         if target == aten.add.Tensor and isinstance(first, Steps) and isinstance(args[1], Steps):
             return Addition(first, args[1])
         if target == aten.mean.dim and isinstance(first, Steps):
-            return self._kernels.mean(first, *args[1:], **kwargs)
+            return _mean(first, *args[1:], **kwargs)
         if target == aten.max_pool2d.default and isinstance(first, Steps):
             return replace(first, values=super().call_function(target, (first.values, *args[1:]), kwargs))
         if target == aten.cat.default and all(isinstance(part, Steps) for part in first):
@@ -229,14 +227,9 @@ def _divided(x: torch.Tensor, scale: float) -> torch.Tensor:
     return torch.round(x / torch.tensor(scale, dtype=torch.float32))
 
 
-def _mean_of_steps(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
+def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
     count = int(np.prod([x.values.shape[dim] for dim in dims]))
     return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count)
-
-
-def _mean_of_reals(x: Steps, dims: list[int], keepdim: bool = False) -> torch.Tensor:
-    count = int(np.prod([x.values.shape[dim] for dim in dims]))
-    return x.real.double().sum(dims, keepdim=keepdim).float() / count
 
 
 def _fixed_point(pair: Addition, scale: float, bits: int) -> tuple[torch.Tensor, float]:
@@ -270,7 +263,7 @@ def _added_on_x86(pair: Addition, scale: float, zero_point: int) -> torch.Tensor
 
 
 KERNELS = {
-    "xnnpack": Kernels(_times_reciprocal, _added_by_xnnpack, _mean_of_steps),
-    "onnxruntime": Kernels(_divided, _added_on_x86, _mean_of_reals),
+    "xnnpack": Kernels(_times_reciprocal, _added_by_xnnpack),
+    "onnxruntime": Kernels(_divided, _added_on_x86),
 }
 """Whose arithmetic is known, by the `KERNELS` of a target."""

@@ -174,7 +174,7 @@ class Onnx:
         self.path = path
         self.model = onnx.load(path)
         self.makers = {name: node for node in self.model.graph.node for name in node.output}
-        behind = ("Conv", "Add", "ReduceMean", "Gemm")
+        behind = ("Conv", "Add", "GlobalAveragePool", "Gemm")
         found = [
             (node, chain)
             for node in self.model.graph.node

@@ -114,6 +114,11 @@ def quantized_program(
     contract, task = contract_of(config), named(config.model.task)
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
+    if folded.normalize is not None:
+        pixels = contract.shape[1] * contract.shape[2]
+        say(
+            f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {12 * pixels:,} multiply-adds"
+        )
     say(f"quantize: {len(data.calibration.images)} calibration images")
     climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
     program = Program(
