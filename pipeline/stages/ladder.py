@@ -154,6 +154,8 @@ def climb(
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
+                    if not applies(method, best):
+                        continue
                     if ladder.has_time(name, method, best) and (states := method(ladder, best)):
                         best = ladder.measure(name, states, best)
     except Stopped:
@@ -205,7 +207,8 @@ class _Module(Protocol):
 
     def rungs(self, wanted: Quantize) -> list[tuple[str, str, Method]]:
         """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first. A method may
-        have an attribute ``seconds``, which gives about how long it takes from the same two."""
+        have attributes: ``seconds``, which gives about how long it takes from the same two, and ``applies``, which says of
+        the best state whether there is anything to do."""
 
 
 def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
@@ -217,6 +220,11 @@ def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
 def is_costly(method: Method) -> bool:
     """Whether a rung costs something where the network runs, or takes hours."""
     return bool(getattr(importlib.import_module(method.__module__), "IS_COSTLY", False))
+
+
+def applies(method: Method, best: Measured) -> bool:
+    """Whether there is anything for a rung to do."""
+    return bool(getattr(method, "applies", lambda _: True)(best))
 
 
 class Ladder:

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import signal
 import time
+from types import SimpleNamespace
 
 import hard_models
 import numpy as np
@@ -450,3 +451,13 @@ def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
     held_out = data.rgba(few.held_out.images[:4])
     plain = evaluate_batched(found.all_int8(state).module, held_out)
     assert np.array_equal(plain, evaluate_batched(hard[1].module, held_out))
+
+
+def test_weights_are_solved_for_where_their_rounding_was_not_learnt_or_it_is_asked_for():
+    def reconstruction(**given):
+        return next(method for name, _, method in ladder.methods(config(**given).quantize) if "reconstruction" in name)
+
+    for is_learnt in (False, True):
+        best = SimpleNamespace(state=SimpleNamespace(is_learnt=is_learnt))
+        assert ladder.applies(reconstruction(), best) is not is_learnt
+        assert ladder.applies(reconstruction(reconstruction="always"), best)
