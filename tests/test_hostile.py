@@ -1021,7 +1021,7 @@ def test_names_of_classes_that_are_strange_and_nothing_else(name, tmp_path):
     images(tmp_path, "one")
     images(tmp_path, name)
     if name.startswith("."):
-        with pytest.raises(DataError, match="holds 1 class folders"):
+        with pytest.raises(DataError, match="holds 1 class folder;"):
             load(tmp_path)
         return
     assert set(load(tmp_path).names) == {"one", name}

@@ -188,6 +188,7 @@ ELSEWHERE = {
     "model/efficientnet_lite.py": "these networks are classifiers, and their last layer is called so in checkpoints",
     "model/mobilenet_v2.py": "the same",
     "pipeline/building/jobs/original.py": "data.accept_accuracy, a setting of before there was a second task",
+    "pipeline/building/jobs/data.py": "data.labels, a setting, in an error",
     "pipeline/building/jobs/measure.py": "Program.labels, which a target may read",
     "pipeline/building/jobs/program.py": "the same",
     "pipeline/building/site.py": "the same",
