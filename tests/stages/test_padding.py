@@ -49,12 +49,12 @@ def test_the_folded_stem_is_exact_at_every_border(padded_program, images):
     def keep(name):
         return lambda _, __, output: values.__setitem__(name, output)
 
-    first = [whole.get_submodule("model.features.0.0") for whole in (program.original, program.folded)]
+    first = program.original.get_submodule("model.features.0.1"), program.folded.get_submodule("model.features.0.0")
     hooks = [module.register_forward_hook(keep(name)) for name, module in zip("ab", first, strict=True)]
     evaluate(program.original, images[:5], 5), evaluate(program.folded, images[:5], 5)
     for hook in hooks:
         hook.remove()
-    apart = (values["a"] - values["b"]).abs()
+    apart = (values["a"].clamp(0, 6) - values["b"].clamp(0, 6)).abs()  # the ReLU6 behind one of them writes into it
     for place in (apart[..., 0], apart[..., -1], apart[..., 0, :], apart[..., -1, :]):
         assert place.max() < 1e-4, place.max()
 
