@@ -16,6 +16,7 @@ from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_batched as evaluate_batched
 from .graph import ACTIVATIONS as ACTIVATIONS
 from .graph import CLAMP as CLAMP
+from .graph import MOVES as MOVES
 from .graph import PAD as PAD
 from .graph import WEIGHTED as WEIGHTED
 from .graph import attribute as attribute

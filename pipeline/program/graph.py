@@ -19,6 +19,27 @@ CLAMP = (aten.hardtanh.default, aten.hardtanh_.default)
 ACTIVATIONS = (*RELU, *CLAMP)
 """What is quantized together with the layer before it."""
 
+MOVES = (
+    aten.permute.default,
+    aten.transpose.int,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.expand.default,
+    aten.contiguous.default,
+    aten.clone.default,
+    aten.max_pool2d.default,
+    aten.upsample_nearest2d.vec,
+    aten.upsample_nearest2d.default,
+    aten.pixel_shuffle.default,
+)
+"""What gives some of the values that it reads, in another place: quantized ones stay on their grid."""
+
 PAD = aten.pad.default
 """Zeros around a map, where the convolution behind cannot put them itself: more of them on one side than on the other."""
 

@@ -8,6 +8,8 @@ and round once. What they do stands in their public sources. XNNPACK, for LiteRT
   it and round halves to even (`src/qs8-qc8w-gemm`, variants ``minmax-fp32``). Biases are int32.
 - addition: both scales over the output's become whole numbers of 21 bits with one common shift, and the shift back
   rounds halves up (`xnn_init_qs8_add_minmax_scalar_params` in `src/microparams-init.c`, `src/qs8-vadd`).
+- multiplication: the product of the centred steps, times ``one scale * other scale / output scale`` in float32, halves to
+  even (`src/subgraph/binary.c`, `src/qs8-vmul`).
 - mean: the sum of the steps, times ``input scale / (count * output scale)`` (`src/operators/reduce-nd.c`).
 - quantize: times the reciprocal of the scale in float32, halves to even (`src/f32-qs8-vcvt`).
 
@@ -18,8 +20,12 @@ onnxruntime, below `onnxruntime/core`; convolution and linear layer as above (`p
   (`mlas/lib/intrinsics/avx2/qladd_avx2.cpp`). That is x86 with AVX2 and later. On arm64 it is fixed-point arithmetic with
   multipliers of 22 bits, halves away from zero (`mlas/lib/qladd.cpp`). Of all pairs of operands under 40 pairs of scales,
   22 of 2,621,440 results differ, by one step; the reference follows x86, `added_on_arm64` is the other.
+- multiplication: as XNNPACK's, with the zero point added in float32 before the rounding (`mlas/lib/qlmul.cpp`).
 - mean: as XNNPACK's, `QLinearGlobalAveragePool` (`mlas/lib/qlgavgpool.cpp`); the ONNX target makes a pool of it.
 - quantize: divided by the scale in float32, halves to even (`MlasQuantizeLinear` in `mlas/lib/quantize.cpp`).
+
+What the runtimes compute in float between integers, as a sigmoid, is computed in float here; `in_float` names what of that is
+sums, whose order is not known, and so not the same to the last bit.
 """
 
 from __future__ import annotations
@@ -32,10 +38,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
+from torch.fx.node import map_aggregate
 
-from ..errors import ConversionError
 from .evaluation import batches
-from .graph import ACTIVATIONS, CLAMP, PAD, WEIGHTED
+from .graph import ACTIVATIONS, CLAMP, MOVES, PAD, WEIGHTED
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -47,7 +53,6 @@ _MULTIPLIER_BITS = 20
 _MULTIPLIER_BITS_ARM64 = 21
 _UNSIGNED = 128
 """How much higher onnxruntime stores int8 steps and their zero points, as uint8."""
-_MOVES = (aten.permute.default, aten.flatten.using_ints, aten.view.default, aten.reshape.default)
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,14 @@ class Steps:
 
 @dataclass(frozen=True)
 class Weight:
-    """int8 steps, and the float32 scale of each output channel, or one of all."""
+    """int8 steps, and the float32 scale of each output channel."""
 
     values: torch.Tensor
     scale: torch.Tensor
+
+    @property
+    def real(self) -> torch.Tensor:
+        return self.values.float() * self.scale.view(-1, *[1] * (self.values.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -96,16 +105,32 @@ class Addition:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Two factors that wait to be put on the output's grid, and bounds of their real product."""
+
+    one: Steps
+    other: Steps
+    low: float | None = None
+    high: float | None = None
+
+
+Waiting = Sums | Addition | Product
+"""What an operation gives before it is rounded."""
+
+
+@dataclass(frozen=True)
 class Kernels:
     """Where the arithmetic of runtimes differs.
 
     Attributes:
         quantize: real values and the scale -> whole numbers, before the zero point.
         add: an addition, the output's scale and zero point -> steps, not clamped.
+        multiply: the same of a product.
     """
 
     quantize: Callable[[torch.Tensor, float], torch.Tensor]
     add: Callable[[Addition, float, int], torch.Tensor]
+    multiply: Callable[[Product, float, int], torch.Tensor]
 
 
 def evaluate_integer(
@@ -116,9 +141,6 @@ def evaluate_integer(
     Args:
         kernels: a key of `KERNELS`.
         see: is given what each quantizer gives, for one image at a time.
-
-    Raises:
-        ConversionError: the graph holds a quantized operation whose arithmetic is not known here.
     """
     evaluator = _Evaluator(module, see, KERNELS[kernels])
     parts = []
@@ -152,40 +174,102 @@ class _Evaluator(Interpreter):
         if "dequantize_per_channel" in name:
             return Weight(args[0].double(), args[1].float())
         if "dequantize_per_tensor" in name:
-            return first if isinstance(first, Steps) else Weight(args[0].double(), torch.tensor([args[1]]).float())
+            return first if isinstance(first, Steps) else Steps(args[0].double(), args[1], args[2])
         if "quantize_per_tensor" in name:
             return _quantize(self._kernels, *args[:5])
-        if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], Weight):
+        if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], (Steps, Weight)):
             return _convolve(target, *args)
-        if target in ACTIVATIONS and isinstance(first, (Sums, Addition)):
+        if target in ACTIVATIONS and isinstance(first, Waiting):
             low, high = args[1:3] if target in CLAMP else (0.0, None)
             return replace(first, low=low, high=high)
-        if target == aten.add.Tensor and isinstance(first, Steps) and isinstance(args[1], Steps):
-            return Addition(first, args[1])
+        if target in ACTIVATIONS and isinstance(first, Steps):
+            low, high = args[1:3] if target in CLAMP else (0.0, None)
+            return replace(first, values=first.values.clamp(*_bounds(first.scale, first.zero_point, low, high)))
+        if target in _PAIRS and all(isinstance(one, Steps) for one in args[:2]):
+            return _PAIRS[target](*args[:2])
         if target == aten.mean.dim and isinstance(first, Steps):
             return _mean(first, *args[1:], **kwargs)
-        if target == aten.max_pool2d.default and isinstance(first, Steps):
+        if target == aten.cat.default and _have_one_grid(first):
+            return replace(first[0], values=super().call_function(target, ([p.values for p in first], *args[1:]), kwargs))
+        if target in MOVES and isinstance(first, Steps):
             return replace(first, values=super().call_function(target, (first.values, *args[1:]), kwargs))
-        if target == aten.cat.default and all(isinstance(part, Steps) for part in first):
-            return _joined(first, super().call_function(target, ([part.values for part in first], *args[1:]), kwargs))
-        if target in _MOVES and isinstance(first, Steps):
-            moved = super().call_function(target, (first.values, *args[1:]), kwargs)
-            return Steps(moved, first.scale, first.zero_point)
         if target == PAD and isinstance(first, Steps):
             zeros = super().call_function(target, (first.centred, *args[1:]), kwargs)
-            return Steps(zeros + first.zero_point, first.scale, first.zero_point)
-        if target in WEIGHTED and isinstance(first, Steps):  # a layer that is kept in float
-            return super().call_function(target, (first.real, *args[1:]), kwargs)
-        if any(isinstance(value, (Steps, Weight, Sums, Addition)) for value in args):
-            raise ConversionError(
-                f"the integer arithmetic of '{name}' is not known; add it to pipeline/program/integer.py"
-            )
+            return replace(first, values=zeros + first.zero_point)
+        # in float: layers that are kept so, and what no kernel has in integers
+        args, kwargs = map_aggregate((args, kwargs), _real)  # type: ignore[assignment]
         return super().call_function(target, args, kwargs)
+
+
+_PAIRS = {aten.add.Tensor: Addition, aten.mul.Tensor: Product}
+_EACH_BY_ITSELF = (
+    aten.sigmoid.default,
+    aten.tanh.default,
+    aten.exp.default,
+    aten.gelu.default,
+    aten.leaky_relu.default,
+    aten.prelu.default,
+    aten.sub.Tensor,
+    aten.div.Tensor,
+    aten.neg.default,
+    aten.clamp_min.default,
+    aten.to.dtype,
+    aten.to.dtype_layout,
+    aten._to_copy.default,
+)
+"""What a runtime computes in float of each value alone: no order of sums, and so no other step but at a boundary."""
+
+
+def in_float(module: GraphModule) -> tuple[str, ...]:
+    """Names of the operations in a PT2E graph that are sums of floats, in an order that is each runtime's own.
+
+    A layer that was chosen to be kept in float is none of them.
+    """
+    waits: dict[Node, bool] = {}
+    found: set[str] = set()
+    for node in module.graph.nodes:
+        if node.op != "call_function" or all(source.op == "get_attr" for source in node.all_input_nodes):
+            continue
+        if "quantize_per_tensor" in str(node.target):
+            waits[node] = False
+            continue
+        read = [source for source in node.all_input_nodes if source in waits]
+        are_steps = bool(read) and not any(waits[source] for source in read)
+        if are_steps and node.target in MOVES:
+            waits[node] = False
+        elif are_steps and node.target in (*_PAIRS, *WEIGHTED, aten.mean.dim):
+            waits[node] = True
+        elif not (are_steps and node.target in (*ACTIVATIONS, PAD, aten.cat.default)):
+            waits[node] = True
+            if node.target not in (*_EACH_BY_ITSELF, *_PAIRS, *MOVES, *WEIGHTED, *ACTIVATIONS, PAD, aten.cat.default):
+                found.add(str(node.target).removeprefix("aten.").split(".")[0])
+        else:
+            waits[node] = False
+    return tuple(sorted(found))
+
+
+def _bounds(scale: float, zero_point: int, low: float | None, high: float | None) -> tuple[int | None, int | None]:
+    """Of real values, as steps."""
+    one, other = (None if real is None else round(real / scale) + zero_point for real in (low, high))
+    return one, other
+
+
+def _real(value: Any) -> Any:
+    """In float32, as a runtime gives it to an operation without integers."""
+    if isinstance(value, (Steps, Weight)):
+        return value.real
+    if isinstance(value, Sums):
+        return (value.values.float() * value.scale).clamp(value.low, value.high)
+    if isinstance(value, Addition):
+        return (value.one.real + value.other.real).clamp(value.low, value.high)
+    if isinstance(value, Product):
+        return (value.one.real * value.other.real).clamp(value.low, value.high)
+    return value
 
 
 def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int, high: int) -> Steps:
     step = torch.tensor(scale, dtype=torch.float32)
-    if isinstance(x, (Addition, Sums)):
+    if isinstance(x, Waiting):
         # the kernels put the result on the grid first, and then within the bounds
         low, high = (
             bound if real is None else min(max(round(real / scale) + zero_point, low), high)
@@ -193,30 +277,28 @@ def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int,
         )
     if isinstance(x, Addition):
         values = kernels.add(x, scale, zero_point)
+    elif isinstance(x, Product):
+        values = kernels.multiply(x, scale, zero_point)
     elif isinstance(x, Sums):
         values = torch.round(x.values.float() * (x.scale / step)).double() + zero_point
-    elif isinstance(x, Steps):
-        if (x.scale, x.zero_point) != (scale, zero_point):
-            raise ConversionError("a change of scale without an operation has no integer arithmetic here")
+    elif isinstance(x, Steps) and (x.scale, x.zero_point) == (scale, zero_point):
         values = x.values
     else:
-        values = kernels.quantize(x, scale).double() + zero_point
+        values = kernels.quantize(_real(x), scale).double() + zero_point
     return Steps(values.clamp(low, high), scale, zero_point)
 
 
-def _joined(parts: list[Steps], values: torch.Tensor) -> Steps:
-    """A concatenation moves steps, where all have one grid."""
-    (first, *others) = parts
-    if any((other.scale, other.zero_point) != (first.scale, first.zero_point) for other in others):
-        raise ConversionError("a concatenation of tensors with several scales has no integer arithmetic here")
-    return replace(first, values=values)
+def _have_one_grid(parts: list[Any]) -> bool:
+    """Whether a concatenation only moves steps."""
+    return all(isinstance(part, Steps) for part in parts) and len({(p.scale, p.zero_point) for p in parts}) == 1
 
 
-def _convolve(target: Any, x: Steps, weight: Weight, bias: torch.Tensor | None = None, *rest: Any) -> Sums:
-    whole = None if bias is None else torch.round(bias.double() / (x.scale * weight.scale.double()))
+def _convolve(target: Any, x: Steps, weight: Weight | Steps, bias: torch.Tensor | None = None, *rest: Any) -> Sums:
+    each = weight.scale if isinstance(weight, Weight) else torch.tensor([weight.scale], dtype=torch.float32)
+    whole = None if bias is None else torch.round(bias.double() / (x.scale * each.double()))
     values = target(x.centred, weight.values, whole, *rest)
-    scale = torch.tensor(x.scale, dtype=torch.float32) * weight.scale
-    return Sums(values, scale.view(1, -1, *[1] * (values.ndim - 2)))
+    scale = torch.tensor(x.scale, dtype=torch.float32) * each
+    return Sums(values, scale if target == aten.linear.default else scale.view(1, -1, *[1] * (values.ndim - 2)))
 
 
 def _times_reciprocal(x: torch.Tensor, scale: float) -> torch.Tensor:
@@ -262,8 +344,23 @@ def _added_on_x86(pair: Addition, scale: float, zero_point: int) -> torch.Tensor
     return torch.round(total).double() - _UNSIGNED
 
 
+def _ratio(pair: Product, scale: float) -> torch.Tensor:
+    one, other, step = (torch.tensor(s, dtype=torch.float32) for s in (pair.one.scale, pair.other.scale, scale))
+    return one * other / step
+
+
+def _multiplied_by_xnnpack(pair: Product, scale: float, zero_point: int) -> torch.Tensor:
+    product = (pair.one.centred * pair.other.centred).float()
+    return torch.round(product * _ratio(pair, scale)).double() + zero_point
+
+
+def _multiplied_by_onnxruntime(pair: Product, scale: float, zero_point: int) -> torch.Tensor:
+    product = (pair.one.centred * pair.other.centred).float()
+    return torch.round(product * _ratio(pair, scale) + (zero_point + _UNSIGNED)).double() - _UNSIGNED
+
+
 KERNELS = {
-    "xnnpack": Kernels(_times_reciprocal, _added_by_xnnpack),
-    "onnxruntime": Kernels(_divided, _added_on_x86),
+    "xnnpack": Kernels(_times_reciprocal, _added_by_xnnpack, _multiplied_by_xnnpack),
+    "onnxruntime": Kernels(_divided, _added_on_x86, _multiplied_by_onnxruntime),
 }
 """Whose arithmetic is known, by the `KERNELS` of a target."""

@@ -25,7 +25,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..errors import ConversionError
-from ..program import ACTIVATIONS, CLAMP, PAD, WEIGHTED, InputContract, attribute, module_path, unpadded
+from ..program import ACTIVATIONS, CLAMP, MOVES, PAD, WEIGHTED, InputContract, attribute, module_path, unpadded
 from . import ranges
 
 if TYPE_CHECKING:
@@ -129,10 +129,11 @@ def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
         """XNNPACK's annotations, with the pixels quantized before the transpose, where it costs a byte each."""
 
         def annotate(self, model: GraphModule) -> GraphModule:
-            for node in model.graph.nodes:
-                if node.target == torch.ops.aten.sub.Tensor:
-                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
+            pixels = next((n for n in model.graph.nodes if n.target == aten.sub.Tensor), None)
+            if pixels is not None:
+                pixels.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
             annotated: GraphModule = super().annotate(model)
+            _share_moved(annotated)
             _quantize_before_padding(annotated, activation)
             left_out = _in_float(annotated, settings.float_layers)
             for node in left_out:
@@ -155,6 +156,20 @@ def _quantize_before_padding(graph: GraphModule, activation: Any) -> None:
             node.args[0].meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
                 input_qspec_map={unpadded(node): activation}, _annotated=True
             )
+
+
+def _share_moved(graph: GraphModule) -> None:
+    """What only moves values keeps their grid; ExecuTorch's annotator knows some such operations, and not slices."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    for node in graph.graph.nodes:
+        source = node.args[0] if node.target in MOVES and node.args else None
+        known = source.meta.get(Q_ANNOTATION_KEY) if isinstance(source, Node) else None
+        if known is None or known.output_qspec is None or Q_ANNOTATION_KEY in node.meta:
+            continue
+        shared = SharedQuantizationSpec(source)
+        node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation({source: shared}, shared, _annotated=True)
 
 
 def _activation_spec(is_qat: bool) -> Any:

@@ -57,9 +57,10 @@ WORTH_DB = 1.0
 _PROBES = 4
 _PROBED_IMAGES = 32
 _JUDGED_IMAGES = 32
-_AT_ONCE = 16
-_ELEMENTS = 2**27
-"""Of the largest tensor with all images, twice: 512 MB in float32."""
+_PROBED_ELEMENTS = 2**27
+"""Of all layers' outputs and their gradients, of the images that are probed at once: 512 MB in float32."""
+_ELEMENTS = 2**26
+"""Of the largest tensor with all images, twice: 256 MB in float32, and some five of them at a time."""
 _PLACES = 2**16
 """That a covariance is taken from, at most."""
 _COLUMNS = 64
@@ -219,10 +220,10 @@ class _Graph(Interpreter):
         (x, weight, bias, *_), _ = self.fetch_args_kwargs_from_env(n)
         return self.layer(n, x, weight.detach(), bias.detach())  # type: ignore[union-attr, arg-type]
 
-    def largest(self) -> int:
-        """Values of the largest tensor of an image."""
+    def sizes(self) -> list[int]:
+        """Values of each tensor of an image."""
         values = (node.meta.get("val") for node in self.module.graph.nodes)  # type: ignore[union-attr]
-        return max(value.numel() for value in values if isinstance(value, torch.Tensor))
+        return [value.numel() for value in values if isinstance(value, torch.Tensor)]
 
 
 def _apply(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -256,9 +257,10 @@ def _noises(
 
     graph.layer = layer
     signs = torch.Generator().manual_seed(0)
-    for start in range(0, len(images), _AT_ONCE):
+    at_once = max(1, _PROBED_ELEMENTS // ((2 + _PROBES) * sum(graph.sizes())))
+    for start in range(0, len(images), at_once):
         seen.clear()
-        said = graph.on(images[start : start + _AT_ONCE])
+        said = graph.on(images[start : start + at_once])
         outputs = [output for _, _, output in seen]
         probes = []
         for _ in range(_PROBES):
@@ -299,7 +301,7 @@ def _rounded(
 ) -> Compressed:
     """One pass with all images, twice: the first half follows the float layers, the second the compressed ones."""
     graph = _Graph(module, calibration)
-    images = _spread(calibration, max(1, _ELEMENTS // (2 * graph.largest())))
+    images = _spread(calibration, max(1, _ELEMENTS // (2 * max(graph.sizes()))))
     weights: dict[str, PackedWeight] = {}
     dense: dict[str, NDArray[np.float16]] = {}
     biases: dict[str, NDArray[np.float16]] = {}

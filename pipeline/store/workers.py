@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import spawn
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -85,7 +86,7 @@ class Workers(Executor):
             raise WorkerError("the build was stopped")
         with tempfile.NamedTemporaryFile(prefix="twinkeel-worker-", suffix=".log") as log:
             process = context.Process(target=_work, args=(sending, log.name, function, args, kwargs), daemon=True)
-            process.start()
+            _start(process)
             self._running.add(process)
             sending.close()
             try:
@@ -102,6 +103,28 @@ class Workers(Executor):
             result: T = value
             return result
         raise value
+
+
+_STARTING = threading.Lock()
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a worker that does not run the user's script again.
+
+    multiprocessing has a new process import the file that was started, for functions that are defined there. A script
+    without ``if __name__ == "__main__"`` would build once more in each worker, and wait for itself.
+    """
+    prepare = spawn.get_preparation_data
+
+    def without_script(name: str) -> dict[str, Any]:
+        return {key: value for key, value in prepare(name).items() if not key.startswith("init_main_from_")}
+
+    with _STARTING:
+        spawn.get_preparation_data = without_script
+        try:
+            process.start()
+        finally:
+            spawn.get_preparation_data = prepare
 
 
 def _death(code: int | None) -> str:

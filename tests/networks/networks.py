@@ -6,6 +6,9 @@ it BatchNorm statistics and biases that are not those of a fresh one.
 
 from __future__ import annotations
 
+import attending
+import branched
+import gated
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -271,4 +274,17 @@ NETWORKS = {
     "regnet": Grouped,
     "preactivated": Preactivated,
     "squeezenet": SqueezeNet,
+    "mobilenet_v3": gated.MobileNetV3,
+    "efficientnet": gated.EfficientNet,
+    "ghostnet": gated.GhostNet,
+    "shufflenet": branched.ShuffleNet,
+    "densenet": branched.DenseNet,
+    "mobileone": branched.MobileOne,
+    "mnasnet": branched.MNASNet,
+    "efficientnet_lite": branched.EfficientNetLite,
+    "convnext": attending.ConvNeXt,
+    "vit": attending.ViT,
+    "mobilevit": attending.MobileViT,
+    "unet": attending.UNet,
+    "embedding": attending.Embedding,
 }

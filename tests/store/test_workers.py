@@ -126,3 +126,17 @@ def _is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().split()[2] not in "ZX"
     except OSError:
         return False
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path):
+    script = tmp_path / "build.py"
+    script.write_text(
+        "import math\n"
+        "from twinkeel.pipeline.store.workers import Workers\n"
+        "print('run')\n"
+        "workers = Workers(1)\n"
+        "print(workers.submit(math.sqrt, 9.0).result())\n"
+        "workers.shutdown()\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["run", "3.0"]), done.stderr

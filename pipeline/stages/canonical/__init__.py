@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from . import batch_norm, biases, constants, functional, means, no_ops, spelling, views
+from . import activations, batch_norm, biases, constants, functional, means, no_ops, parts, scales, spelling, views
 from .network import Network
 
-REWRITES = (functional, constants, no_ops, spelling, batch_norm, biases, means, views)
+REWRITES = (functional, constants, no_ops, parts, spelling, activations, batch_norm, scales, biases, means, views)
 """In this order: a weight may be computed from others, a BatchNorm may stand behind a Dropout, and a mean brings a flatten."""
 
 

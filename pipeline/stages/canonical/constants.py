@@ -1,7 +1,7 @@
 """What does not depend on the image is computed once.
 
-before   conv(x, weight * mask, bias)
-after    conv(x, c, bias)
+before   conv(x, weight * mask, bias), x + arange(8)
+after    conv(x, c, bias), x + c
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .network import Network
 
 def rewrite(network: Network) -> None:
     for node in list(network.graph.nodes):
-        if node.op != "call_function" or not node.all_input_nodes:
+        if node.op != "call_function" or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             continue
         if any(network.value(source) is None for source in node.all_input_nodes):
             continue
@@ -28,4 +28,4 @@ def rewrite(network: Network) -> None:
 
 def _path(node: Node) -> str:
     """Beside the first value that it is computed from."""
-    return str(node.all_input_nodes[0].target)
+    return str(node.all_input_nodes[0].target) if node.all_input_nodes else node.name

@@ -1,4 +1,4 @@
-"""What changes nothing in evaluation goes: Dropout, copies, aliases, slices of all, a change to the type that it is.
+"""What changes nothing in evaluation goes: Dropout, copies, aliases, slices of all, a change to the type that it is, x + 0, x * 1.
 
 before   x -> dropout -> y
 after    x -> y
@@ -38,9 +38,15 @@ _WHERE_EQUAL = (
 )
 
 
+_WITH_NEUTRAL = {aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.Tensor: 1}
+
+
 def rewrite(network: Network) -> None:
     for node in network.calls(*_ALWAYS):
         network.skip(node)
+    for node in network.calls(*_WITH_NEUTRAL):
+        if node.args[1] == _WITH_NEUTRAL[node.target] and not node.kwargs and _is_equal(node):  # type: ignore[index]
+            network.skip(node)
     for node in network.calls(*_WHERE_EQUAL):
         if _is_equal(node):
             network.skip(node)

@@ -5,15 +5,33 @@ after    flatten(x, 1)
 
 before   view(x, [1, 4, 6, 8, 8])
 after    view(x, [-1, 4, 6, 8, 8])
+
+before   view(contiguous(transpose(x, 1, 2)), [1, 24, 8, 8])
+after    reshape(transpose(x, 1, 2), [-1, 24, 8, 8])
 """
 
 from __future__ import annotations
 
 from .network import Network, aten
 
+_SHAPED = (
+    aten.view.default,
+    aten.reshape.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.squeeze.default,
+    aten.flatten.using_ints,
+)
+
+
+_TURNED = (aten.transpose.int, aten.permute.default, aten.slice.Tensor, aten.select.int, aten.expand.default)
+
 
 def rewrite(network: Network) -> None:
-    for node in network.calls(aten.view.default, aten.reshape.default, aten.squeeze.dims, aten.flatten.using_ints):
+    for node in network.calls(aten.view.default):
+        if node.args[0].target in _TURNED:  # type: ignore[union-attr]
+            node.target = aten.reshape.default
+    for node in network.calls(*_SHAPED):
         before, after = node.args[0].meta["val"].shape, node.meta["val"].shape  # type: ignore[union-attr]
         if before[0] != 1 or after[0] != 1 or len(after) < 2:
             continue
