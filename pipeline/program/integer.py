@@ -10,7 +10,8 @@ and round once. What they do stands in their public sources. XNNPACK, for LiteRT
   rounds halves up (`xnn_init_qs8_add_minmax_scalar_params` in `src/microparams-init.c`, `src/qs8-vadd`).
 - multiplication: the product of the centred steps, times ``one scale * other scale / output scale`` in float32, halves to
   even (`src/subgraph/binary.c`, `src/qs8-vmul`).
-- mean: the sum of the steps, times ``input scale / (count * output scale)`` (`src/operators/reduce-nd.c`).
+- mean: the sum of the steps, times ``input scale / (count * output scale)``, and the zero point added before halves go to
+  even (`src/operators/reduce-nd.c`).
 - quantize: times the reciprocal of the scale in float32, halves to even (`src/f32-qs8-vcvt`).
 
 onnxruntime, below `onnxruntime/core`; convolution and linear layer as above (`providers/cpu/quantization/qlinearconv.cc`,
@@ -90,6 +91,7 @@ class Sums:
 
     values: torch.Tensor
     scale: torch.Tensor
+    is_mean: bool = False
     low: float | None = None
     high: float | None = None
 
@@ -126,11 +128,13 @@ class Kernels:
         quantize: real values and the scale -> whole numbers, before the zero point.
         add: an addition, the output's scale and zero point -> steps, not clamped.
         multiply: the same of a product.
+        means_are_even: a mean adds the zero point before it rounds, so that ties go to even steps, and not to even distances.
     """
 
     quantize: Callable[[torch.Tensor, float], torch.Tensor]
     add: Callable[[Addition, float, int], torch.Tensor]
     multiply: Callable[[Product, float, int], torch.Tensor]
+    means_are_even: bool
 
 
 def evaluate_integer(
@@ -280,7 +284,9 @@ def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int,
     elif isinstance(x, Product):
         values = kernels.multiply(x, scale, zero_point)
     elif isinstance(x, Sums):
-        values = torch.round(x.values.float() * (x.scale / step)).double() + zero_point
+        exact = x.values.float() * (x.scale / step)
+        shift = zero_point if x.is_mean and kernels.means_are_even else 0
+        values = torch.round(exact + shift).double() + (zero_point - shift)
     elif isinstance(x, Steps) and (x.scale, x.zero_point) == (scale, zero_point):
         values = x.values
     else:
@@ -311,7 +317,7 @@ def _divided(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
     count = int(np.prod([x.values.shape[dim] for dim in dims]))
-    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count)
+    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count, True)
 
 
 def _fixed_point(pair: Addition, scale: float, bits: int) -> tuple[torch.Tensor, float]:
@@ -360,7 +366,7 @@ def _multiplied_by_onnxruntime(pair: Product, scale: float, zero_point: int) -> 
 
 
 KERNELS = {
-    "xnnpack": Kernels(_times_reciprocal, _added_by_xnnpack, _multiplied_by_xnnpack),
-    "onnxruntime": Kernels(_divided, _added_on_x86, _multiplied_by_onnxruntime),
+    "xnnpack": Kernels(_times_reciprocal, _added_by_xnnpack, _multiplied_by_xnnpack, means_are_even=True),
+    "onnxruntime": Kernels(_divided, _added_on_x86, _multiplied_by_onnxruntime, means_are_even=False),
 }
 """Whose arithmetic is known, by the `KERNELS` of a target."""

@@ -311,7 +311,8 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
         weight, *grid = (attribute(unfolded, str(a.target)) if isinstance(a, Node) else a for a in node.args)
         scale = torch.as_tensor(grid[0]).float()
         with torch.no_grad():
-            weight.copy_(node.target(weight, *grid).float() * scale.view(-1, *[1] * (weight.ndim - 1)))
+            steps = node.target(weight, *grid).float() - (0 if scale.ndim else grid[1])
+            weight.copy_(steps * (scale.view(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale))
 
 
 def _round_biases(module: GraphModule) -> None:

@@ -9,8 +9,11 @@ after    layer with c in its bias
 before   x * c -> layers         c a number, also behind means, changes of shape and products with other maps
 after    x -> layers with weights times c
 
-A product in int8 costs an operation, and a rounding. As a constant without dimensions it is wrong in Core ML: coremltools 9.0
-dequantizes those in int8, where they overflow.
+before   x * 3, x - c, x / c     of what is left
+after    x * c, x + c            c a constant with as many dimensions as x
+
+A product in int8 costs an operation, and a rounding. A constant without dimensions is wrong in Core ML, where coremltools 9.0
+dequantizes it in int8 and it overflows, and litert-torch 0.10 turns each map that it is added to around and back.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from .network import Network, aten
 
 _PRODUCTS = (aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar)
 _SUMS = (aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar)
+_INVERSE = (aten.div.Tensor, aten.div.Scalar, aten.sub.Tensor, aten.sub.Scalar)
 _HOMOGENEOUS = (
     aten.mean.dim,
     aten.flatten.using_ints,
@@ -46,8 +50,9 @@ _HOMOGENEOUS = (
 def rewrite(network: Network) -> None:
     for node in network.calls(*_PRODUCTS, *_SUMS):
         found = _constant(network, node)
-        if found is not None and not _into_layer_before(network, node, *found):
-            _into_layers_behind(network, node, *found)
+        if found is None or _into_layer_before(network, node, *found) or _into_layers_behind(network, node, *found):
+            continue
+        _spell(network, node, *found)
 
 
 def _constant(network: Network, node: Node) -> tuple[Node, torch.Tensor] | None:
@@ -75,9 +80,9 @@ def _into_layer_before(network: Network, node: Node, source: Node, value: torch.
     known: Any = torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.double()
     factor, shift = torch.ones_like(known), torch.zeros_like(known)
     if node.target in _PRODUCTS:
-        factor = 1 / each if node.target in (aten.div.Tensor, aten.div.Scalar) else each
+        factor = 1 / each if node.target in _INVERSE else each
     else:
-        shift = -each if node.target in (aten.sub.Tensor, aten.sub.Scalar) else each
+        shift = -each if node.target in _INVERSE else each
     path = str(source.args[1].target)  # type: ignore[union-attr]
     scaled = weight.double() * factor.view(-1, *[1] * (weight.ndim - 1))
     set_values(network, source, path, scaled, known * factor + shift)
@@ -95,12 +100,24 @@ def _each_output(layer: Node, value: torch.Tensor) -> torch.Tensor | None:
     return spread.reshape(-1).expand(shape[channel])
 
 
-def _into_layers_behind(network: Network, node: Node, source: Node, value: torch.Tensor) -> None:
+def _spell(network: Network, node: Node, source: Node, value: torch.Tensor) -> None:
+    is_product, is_inverse = node.target in _PRODUCTS, node.target in _INVERSE
+    spread = value.view(*[1] * (source.meta["val"].ndim - value.ndim), *value.shape)
+    if is_inverse:
+        spread = 1 / spread if is_product else -spread
+    constant = next((a for a in node.args[:2] if a is not source and isinstance(a, Node)), None)
+    if is_inverse or constant is None or constant.meta["val"].ndim != spread.ndim:
+        constant = network.constant(node, node.name, spread.float())
+    node.target = aten.mul.Tensor if is_product else aten.add.Tensor
+    node.args = (source, constant)
+
+
+def _into_layers_behind(network: Network, node: Node, source: Node, value: torch.Tensor) -> bool:
     if node.target not in _PRODUCTS or value.numel() != 1:
-        return
+        return False
     layers = _layers_behind(network, node)
     if layers is None:
-        return
+        return False
     factor = float(value) if node.target in (aten.mul.Tensor, aten.mul.Scalar) else 1 / float(value)
     network.put(node, source)
     for layer in layers:
@@ -108,6 +125,7 @@ def _into_layers_behind(network: Network, node: Node, source: Node, value: torch
         assert weight is not None
         kept = torch.zeros(len(weight)) if bias is None else bias
         set_values(network, layer, str(layer.args[1].target), weight.double() * factor, kept)  # type: ignore[union-attr]
+    return True
 
 
 def _layers_behind(network: Network, node: Node) -> list[Node] | None:
