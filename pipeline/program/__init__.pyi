@@ -18,6 +18,7 @@ from .graph import ACTIVATIONS as ACTIVATIONS
 from .graph import CLAMP as CLAMP
 from .graph import MOVES as MOVES
 from .graph import PAD as PAD
+from .graph import TRANSPOSED as TRANSPOSED
 from .graph import WEIGHTED as WEIGHTED
 from .graph import attribute as attribute
 from .graph import module_path as module_path

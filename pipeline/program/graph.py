@@ -14,6 +14,9 @@ aten = torch.ops.aten
 WEIGHTED = (aten.conv2d.default, aten.linear.default)
 """Nodes with a weight and a bias."""
 
+TRANSPOSED = (aten.conv_transpose2d.input,)
+"""The same whose weight is ``(in, out, ...)``: no part of what equalizes, corrects and rounds weights."""
+
 RELU = (aten.relu.default, aten.relu_.default)
 CLAMP = (aten.hardtanh.default, aten.hardtanh_.default)
 ACTIVATIONS = (*RELU, *CLAMP)

@@ -42,7 +42,7 @@ from torch.fx import Interpreter, Node
 from torch.fx.node import map_aggregate
 
 from .evaluation import batches
-from .graph import ACTIVATIONS, CLAMP, MOVES, PAD, WEIGHTED
+from .graph import ACTIVATIONS, CLAMP, MOVES, PAD, TRANSPOSED, WEIGHTED
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -181,7 +181,7 @@ class _Evaluator(Interpreter):
             return first if isinstance(first, Steps) else Steps(args[0].double(), args[1], args[2])
         if "quantize_per_tensor" in name:
             return _quantize(self._kernels, *args[:5])
-        if target in WEIGHTED and isinstance(first, Steps) and isinstance(args[1], (Steps, Weight)):
+        if target in (*WEIGHTED, *TRANSPOSED) and isinstance(first, Steps) and isinstance(args[1], (Steps, Weight)):
             return _convolve(target, *args)
         if target in ACTIVATIONS and isinstance(first, Waiting):
             low, high = args[1:3] if target in CLAMP else (0.0, None)
@@ -241,11 +241,11 @@ def in_float(module: GraphModule) -> tuple[str, ...]:
         are_steps = bool(read) and not any(waits[source] for source in read)
         if are_steps and node.target in MOVES:
             waits[node] = False
-        elif are_steps and node.target in (*_PAIRS, *WEIGHTED, aten.mean.dim):
+        elif are_steps and node.target in (*_PAIRS, *WEIGHTED, *TRANSPOSED, aten.mean.dim):
             waits[node] = True
         elif not (are_steps and node.target in (*ACTIVATIONS, PAD, aten.cat.default)):
             waits[node] = True
-            if node.target not in (*_EACH_BY_ITSELF, *_PAIRS, *MOVES, *WEIGHTED, *ACTIVATIONS, PAD, aten.cat.default):
+            if node.target not in (*_EACH_BY_ITSELF, *_PAIRS, *MOVES, *WEIGHTED, *TRANSPOSED, *ACTIVATIONS, PAD, aten.cat.default):
                 found.add(str(node.target).removeprefix("aten.").split(".")[0])
         else:
             waits[node] = False

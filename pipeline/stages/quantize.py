@@ -25,7 +25,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..errors import ConversionError
-from ..program import ACTIVATIONS, CLAMP, MOVES, PAD, WEIGHTED, InputContract, attribute, module_path, unpadded
+from ..program import ACTIVATIONS, CLAMP, MOVES, PAD, TRANSPOSED, WEIGHTED, InputContract, attribute, module_path, unpadded
 from . import ranges
 
 if TYPE_CHECKING:
@@ -311,8 +311,12 @@ def _put_weights_on_grid(unfolded: GraphModule) -> None:
         weight, *grid = (attribute(unfolded, str(a.target)) if isinstance(a, Node) else a for a in node.args)
         scale = torch.as_tensor(grid[0]).float()
         with torch.no_grad():
-            steps = node.target(weight, *grid).float() - (0 if scale.ndim else grid[1])
-            weight.copy_(steps * (scale.view(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale))
+            steps = node.target(weight, *grid).float()
+            if scale.ndim:  # one of each channel, along an axis
+                shape = [-1 if axis == grid[2] else 1 for axis in range(weight.ndim)]
+                weight.copy_(steps * scale.view(shape))
+            else:
+                weight.copy_((steps - grid[1]) * scale)
 
 
 def _round_biases(module: GraphModule) -> None:
@@ -321,7 +325,7 @@ def _round_biases(module: GraphModule) -> None:
     Without this the reference keeps a bias that no runtime has: 42 % of outputs equal instead of 82 %.
     """
     for node in module.graph.nodes:
-        if node.target not in WEIGHTED or len(node.args) < 3:
+        if node.target not in (*WEIGHTED, *TRANSPOSED) or len(node.args) < 3:
             continue
         source: Any = unpadded(node)
         weight, bias = node.args[1:3]

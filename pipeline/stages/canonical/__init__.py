@@ -10,11 +10,40 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from . import activations, batch_norm, biases, constants, functional, means, no_ops, parts, scales, spelling, views
+from . import (
+    activations,
+    batch_norm,
+    biases,
+    constants,
+    functional,
+    means,
+    no_ops,
+    norms,
+    parts,
+    pools,
+    scales,
+    spelling,
+    views,
+)
 from .network import Network
 
-REWRITES = (functional, constants, no_ops, parts, spelling, activations, batch_norm, scales, biases, means, views)
-"""In this order: a weight may be computed from others, a BatchNorm may stand behind a Dropout, and a mean brings a flatten."""
+REWRITES = (
+    functional,
+    constants,
+    no_ops,
+    parts,
+    spelling,
+    activations,
+    means,
+    pools,
+    norms,
+    batch_norm,
+    scales,
+    biases,
+    views,
+)
+"""In this order: a weight may be computed from others, a BatchNorm may stand behind a Dropout, and a mean that is none of all
+pixels is a pool. A mean brings a flatten."""
 
 
 def canonical(model: nn.Module, example: torch.Tensor) -> Network:

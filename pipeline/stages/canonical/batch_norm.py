@@ -15,7 +15,7 @@ import torch
 from torch.fx import Node
 
 from ...errors import ConversionError
-from ...program import WEIGHTED
+from ...program import TRANSPOSED, WEIGHTED
 from .network import Network, aten
 
 
@@ -24,11 +24,15 @@ def rewrite(network: Network) -> None:
         factor, mean, beta = _affine(network, node)
         layer: Any = node.args[0]
         weight = network.value(layer.args[1]) if layer.target in WEIGHTED else None
+        is_transposed = layer.target in TRANSPOSED and (len(layer.args) < 7 or layer.args[6] == 1)
+        if is_transposed:
+            weight = network.value(layer.args[1])
         if weight is not None and len(layer.users) == 1:
             old = network.value(layer.args[2]) if len(layer.args) > 2 else None
             bias = torch.zeros_like(factor) if old is None else old.double()
             path = str(layer.args[1].target)
-            scaled = weight.double() * factor.view(-1, *[1] * (weight.ndim - 1))
+            shape = [-1 if axis == int(is_transposed) else 1 for axis in range(weight.ndim)]
+            scaled = weight.double() * factor.view(shape)
             set_values(network, layer, path, scaled, (bias - mean) * factor + beta)
             network.skip(node)
         elif node.meta["val"].ndim == 4:

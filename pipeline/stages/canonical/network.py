@@ -104,6 +104,14 @@ class Network:
         """Of a parameter or buffer; None of what is no such."""
         return self.values[str(node.target)] if isinstance(node, Node) and node.op == "get_attr" else None
 
+    def owner(self, node: Node) -> str:
+        """The path of the module in the user's code that an operation is, or below the one that calls it."""
+        stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+        if not stack or not stack[-1]:
+            return node.name
+        is_whole = not any(path.startswith(f"{stack[-1]}.") for path in self.values)
+        return str(stack[-1] if is_whole else f"{stack[-1]}.{node.name}")
+
     def described(self, node: Node) -> str:
         """An operation and where it stands in the user's code, for people."""
         name = str(node.target).removeprefix("aten.").split(".")[0]

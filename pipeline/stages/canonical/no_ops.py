@@ -1,13 +1,19 @@
-"""What changes nothing in evaluation goes: Dropout, copies, aliases, slices of all, a change to the type that it is, x + 0, x * 1.
+"""What changes nothing in evaluation goes: Dropout, copies, aliases, slices of all, a change to the type that it is, x + 0, x * 1, a
+concatenation of one.
 
 before   x -> dropout -> y
 after    x -> y
+
+before   x / expand_as(y, x)
+after    x / y
 
 A Dropout that is left in makes litert-torch 0.10 drop one of the quantizers around it and keep the next bias at the other's
 scale, a silently wrong artifact.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -47,9 +53,24 @@ def rewrite(network: Network) -> None:
     for node in network.calls(*_WITH_NEUTRAL):
         if node.args[1] == _WITH_NEUTRAL[node.target] and not node.kwargs and _is_equal(node):  # type: ignore[index]
             network.skip(node)
+    for node in network.calls(aten.cat.default):
+        parts: Any = node.args[0]
+        if len(parts) == 1:
+            network.put(node, parts[0])
+    for node in network.calls(aten.expand.default, aten.expand_as.default):
+        if node.users and all(_spreads(user, node) for user in node.users):
+            network.skip(node)
     for node in network.calls(*_WHERE_EQUAL):
         if _is_equal(node):
             network.skip(node)
+
+
+def _spreads(user: Node, node: Node) -> bool:
+    """Whether an operation on two tensors brings one to the size of the other by itself."""
+    if user.target not in _WITH_NEUTRAL or user.kwargs:
+        return False
+    others = [a for a in user.args[:2] if a is not node and isinstance(a, Node)]
+    return len(others) == 1 and others[0].meta["val"].shape == node.meta["val"].shape
 
 
 def _is_equal(node: Node) -> bool:

@@ -1,7 +1,7 @@
 """A change of shape leaves the number of images open; one that flattens a map is a flatten.
 
 before   view(x, [1, 24])        as torch.export writes x.view(x.size(0), -1)
-after    flatten(x, 1)
+after    flatten(x, 1)           also where it takes several steps
 
 before   view(x, [1, 4, 6, 8, 8])
 after    view(x, [-1, 4, 6, 8, 8])
@@ -36,6 +36,9 @@ def rewrite(network: Network) -> None:
         if before[0] != 1 or after[0] != 1 or len(after) < 2:
             continue
         if len(after) == 2 and len(before) > 2:
-            network.put(node, network.insert(node, aten.flatten.using_ints, node.args[0], 1))
+            source = node.args[0]
+            while source.target in _SHAPED and len(source.users) == 1 and len(source.args[0].meta["val"].shape) > 2:  # type: ignore[union-attr]
+                source = source.args[0]  # type: ignore[union-attr]
+            network.put(node, network.insert(node, aten.flatten.using_ints, source, 1))
         elif node.target in (aten.view.default, aten.reshape.default):
             node.args = (node.args[0], [-1, *after[1:]])

@@ -1,0 +1,34 @@
+"""The length of a vector becomes a product, a sum and a root that every runtime has.
+
+before   y = x / max(norm(x, 2, dim 1), eps)      x a vector (1, C), as normalize writes it
+after    y = x / max(sqrt(bmm(x as (1, 1, C), x as (1, C, 1))), eps)
+
+ExecuTorch 1.4 runs a norm as three operations outside its delegate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.fx import Node
+
+from .network import Network, aten
+
+
+def rewrite(network: Network) -> None:
+    for node in network.calls(aten.linalg_vector_norm.default):
+        if _is_of_vector(node):
+            width = node.args[0].meta["val"].shape[1]  # type: ignore[union-attr]
+            row = network.insert(node, aten.view.default, node.args[0], [-1, 1, width])
+            column = network.insert(node, aten.view.default, node.args[0], [-1, width, 1])
+            total = network.insert(node, aten.bmm.default, row, column)
+            length = network.insert(node, aten.sqrt.default, network.insert(node, aten.view.default, total, [-1, 1]))
+            network.put(node, length)
+
+
+def _is_of_vector(node: Node) -> bool:
+    source, order, dims, keep, *_ = (*node.args, *[None] * 4)
+    shape: Any = source.meta["val"].shape  # type: ignore[union-attr]
+    order = node.kwargs.get("ord", 2) if order is None else order
+    dims = dims if isinstance(dims, (list, tuple)) else [dims]
+    return len(shape) == 2 and order == 2 and [d if d is None else d % 2 for d in dims] == [1] and bool(keep)
