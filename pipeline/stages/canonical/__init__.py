@@ -12,6 +12,7 @@ from torch import nn
 
 from . import (
     activations,
+    attention,
     batch_norm,
     biases,
     constants,
@@ -23,6 +24,7 @@ from . import (
     pools,
     scales,
     spelling,
+    tokens,
     views,
 )
 from .network import Network
@@ -34,9 +36,11 @@ REWRITES = (
     parts,
     spelling,
     activations,
+    attention,
     means,
     pools,
     norms,
+    tokens,
     batch_norm,
     scales,
     biases,

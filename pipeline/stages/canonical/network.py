@@ -97,7 +97,8 @@ class Network:
         self.values[free] = value
         with self.graph.inserting_before(before):
             node = self.graph.get_attr(free)
-        node.meta = {"val": value.to("meta")}
+        mode: Any = self.input.meta["val"].fake_mode
+        node.meta = {"val": mode.from_tensor(value, static_shapes=True)}
         return node
 
     def value(self, node: Any) -> torch.Tensor | None:

@@ -3,8 +3,8 @@
 before   view(x, [1, 24])        as torch.export writes x.view(x.size(0), -1)
 after    flatten(x, 1)           also where it takes several steps
 
-before   view(x, [1, 4, 6, 8, 8])
-after    view(x, [-1, 4, 6, 8, 8])
+before   view(x, [1, 4, 6, 8, 8]), reshape(x, [1 * 32, 2, 4, 2])
+after    view(x, [-1, 4, 6, 8, 8]), reshape(x, [-1, 2, 4, 2])     the number of images is a factor of the first dimension
 
 before   view(contiguous(transpose(x, 1, 2)), [1, 24, 8, 8])
 after    reshape(transpose(x, 1, 2), [-1, 24, 8, 8])
@@ -33,9 +33,9 @@ def rewrite(network: Network) -> None:
             node.target = aten.reshape.default
     for node in network.calls(*_SHAPED):
         before, after = node.args[0].meta["val"].shape, node.meta["val"].shape  # type: ignore[union-attr]
-        if before[0] != 1 or after[0] != 1 or len(after) < 2:
+        if len(after) < 2 or node.args[0].op == "get_attr":  # type: ignore[union-attr]
             continue
-        if len(after) == 2 and len(before) > 2:
+        if before[0] == after[0] == 1 and len(after) == 2 and len(before) > 2:
             source = node.args[0]
             while source.target in _SHAPED and len(source.users) == 1 and len(source.args[0].meta["val"].shape) > 2:  # type: ignore[union-attr]
                 source = source.args[0]  # type: ignore[union-attr]
