@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
 
-from .graph import WEIGHTED, attribute
+from .graph import attribute
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -120,10 +120,11 @@ def compress(folded: nn.Module, bits: int) -> Compressed:
 
 
 def half(module: nn.Module, *, biases: bool) -> nn.Module:
-    """A copy with weights, and if asked biases, rounded to float16 and kept as float32."""
+    """A copy with weights, and if asked biases and constants, rounded to float16 and kept as float32."""
     rounded = deepcopy(module)
     with torch.no_grad():
-        for parameter in rounded.parameters():
+        constants = [buffer for buffer in rounded.buffers() if buffer.is_floating_point()] if biases else []
+        for parameter in (*rounded.parameters(), *constants):
             if biases or parameter.ndim > 1:
                 parameter.copy_(parameter.half().float())
     return rounded
@@ -140,19 +141,23 @@ def half_quantized(quantized: GraphModule) -> GraphModule:
             node.update_arg(1, float(np.float16(node.args[1])))
         elif "dequantize_per_" in name:
             steps = attribute(rounded, node.args[0].target)
-            step = attribute(rounded, str(node.args[1].target)) if isinstance(node.args[1], Node) else node.args[1]
-            scale = torch.as_tensor(step).half().float().view(-1, *[1] * (steps.ndim - 1))
-            dense = (steps.float() * scale).half().float()
+            if isinstance(node.args[1], Node):  # one scale for each channel, along an axis
+                shape = [-1 if axis == node.args[3] else 1 for axis in range(steps.ndim)]
+                dense = steps.float() * attribute(rounded, str(node.args[1].target)).half().float().view(shape)
+            else:
+                dense = (steps.float() - node.args[2]) * float(np.float16(node.args[1]))
+            dense = dense.half().float()
             rounded.register_buffer(f"{node.name}_half", dense)
             with rounded.graph.inserting_before(node):
                 node.replace_all_uses_with(rounded.graph.get_attr(f"{node.name}_half"))
             rounded.graph.erase_node(node)
-        if node.target in WEIGHTED and len(node.args) > 2:
-            # a layer that is kept in float has its weight beside its bias
-            for value in [a for a in node.args[1:3] if a.op == "get_attr"]:
-                stored = attribute(rounded, value.target)
-                with torch.no_grad():
-                    stored.copy_(stored.half().float())
+        if "quantize" not in name:
+            # biases, weights of layers that are kept in float, constants
+            for value in [a for a in node.all_input_nodes if a.op == "get_attr"]:
+                stored = attribute(rounded, str(value.target))
+                if stored.is_floating_point():
+                    with torch.no_grad():
+                        stored.copy_(stored.half().float())
     rounded.recompile()
     return rounded
 

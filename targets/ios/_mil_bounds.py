@@ -91,6 +91,19 @@ def _conv(x: Tensor, weight: Tensor, strides: Tensor | None = None, pad_type: st
     return max(math.prod(padded), places * max(weight.shape[0], window)), places * weight.shape[0] * window
 
 
+def _conv_transpose(x: Tensor, weight: Tensor, strides: Tensor | None = None, dilations: Tensor | None = None,
+                    groups: Tensor | None = None, **_: Any) -> tuple[int, int]:  # fmt: skip
+    rank = x.ndim - 2
+    stride, dilation = _mil_ops.ints(strides, 1, rank), _mil_ops.ints(dilations, 1, rank)
+    sizes = [
+        (size - 1) * s + (k - 1) * d + 1 + s
+        for size, k, d, s in zip(x.shape[2:], weight.shape[2:], dilation, stride, strict=True)
+    ]
+    outputs = weight.shape[1] * (1 if groups is None else int(groups))
+    places, window = x.shape[0] * math.prod(x.shape[2:]), math.prod(weight.shape[1:])
+    return max(x.shape[0] * outputs * math.prod(sizes), places * window), places * weight.shape[0] * window
+
+
 def _pool(x: Tensor, kernel_sizes: Tensor, strides: Tensor | None = None, pad_type: str = "valid",
           pad: Tensor | None = None, ceil_mode: Tensor | None = None, **_: Any) -> tuple[int, int]:  # fmt: skip
     rank = x.ndim - 2
@@ -120,8 +133,10 @@ def _linear(x: Tensor, weight: Tensor, **_: Any) -> tuple[int, int]:
     return values, values * weight.shape[-1]
 
 
-def _upsample(x: Tensor, scale_factor_height: Tensor, scale_factor_width: Tensor) -> tuple[int, int]:
-    values = x.numel() * int(float(scale_factor_height)) * int(float(scale_factor_width))
+def _upsample(x: Tensor, scale_factor_height: Tensor | None = None, scale_factor_width: Tensor | None = None,
+              **_: Any) -> tuple[int, int]:  # fmt: skip
+    height, width = (1.0 if f is None else float(f) for f in (scale_factor_height, scale_factor_width))
+    values = x.numel() * math.ceil(height) * math.ceil(width)
     return values, values
 
 
@@ -154,12 +169,14 @@ def _palette(indices: Tensor, shape: Tensor | None = None, **_: Any) -> tuple[in
 
 _SPECIAL: Mapping[str, Callable[..., tuple[int, int]]] = {
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
     "max_pool": _pool,
     "avg_pool": _pool,
     "pad": _pad,
     "matmul": _matmul,
     "linear": _linear,
     "upsample_nearest_neighbor": _upsample,
+    "upsample_bilinear": _upsample,
     "quantize": _quantize,
     "dequantize": _quantize,
     "constexpr_affine_dequantize": _affine,

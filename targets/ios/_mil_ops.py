@@ -83,6 +83,36 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, strides: Tensor 
 
 
 @_op
+def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, pad: Tensor | None = None,
+                   output_shape: Tensor | None = None, pad_type: str = "valid", strides: Tensor | None = None,
+                   dilations: Tensor | None = None, groups: Tensor | None = None) -> Tensor:  # fmt: skip
+    rank = x.ndim - 2
+    stride, dilation = ints(strides, 1, rank), ints(dilations, 1, rank)
+    pairs = transposed_window(rank, pad_type, pad)
+    run = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[rank]
+    whole: Tensor = run(x, weight, None, stride, 0, 0, 1 if groups is None else int(groups), dilation)  # type: ignore[operator]
+    asked = None if output_shape is None else ints(output_shape, 0, 0)[2:]
+    for axis, (before, after) in enumerate(pairs):
+        size = whole.shape[2 + axis] - before - after if asked is None else asked[axis]
+        if not 1 <= size <= whole.shape[2 + axis] + stride[axis]:
+            raise ValueError(f"an output of {size} along axis {2 + axis}")
+        missing = max(0, before + size - whole.shape[2 + axis])
+        whole = F.pad(whole, [0, 0] * (rank - 1 - axis) + [0, missing]) if missing else whole
+        whole = whole.narrow(2 + axis, before, size)
+    return whole if bias is None else whole + bias.view(-1, *[1] * rank)
+
+
+def transposed_window(rank: int, pad_type: str, pad: Tensor | None) -> list[tuple[int, int]]:
+    """What is cut off (before, after) of each spatial dimension."""
+    if pad_type == "valid":
+        return [(0, 0)] * rank
+    if pad_type != "custom":
+        raise ValueError(f"unknown pad_type '{pad_type}'")
+    flat = ints(pad, 0, 2 * rank)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+@_op
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
@@ -308,6 +338,19 @@ def upsample_nearest_neighbor(x: Tensor, scale_factor_height: Tensor, scale_fact
     if any(f != int(f) for f in factors):
         raise ValueError(f"factors {factors}: only whole ones are known")
     return x.repeat_interleave(int(factors[0]), -2).repeat_interleave(int(factors[1]), -1)
+
+
+@_op
+def upsample_bilinear(x: Tensor, scale_factor_height: Tensor | None = None, scale_factor_width: Tensor | None = None,
+                      align_corners: Tensor | None = None, half_pixel_centers: Tensor | None = None) -> Tensor:  # fmt: skip
+    is_aligned = align_corners is None or bool(align_corners)
+    are_halves = not is_aligned if half_pixel_centers is None else bool(half_pixel_centers)
+    if is_aligned == are_halves:
+        raise ValueError(f"align_corners {is_aligned} with half_pixel_centers {are_halves} is not known")
+    factors = [1.0 if f is None else float(f) for f in (scale_factor_height, scale_factor_width)]
+    if not all(0 < f <= MAX_SIZES for f in factors):
+        raise ValueError(f"factors {factors}")
+    return F.interpolate(x, scale_factor=factors, mode="bilinear", align_corners=is_aligned)
 
 
 def _along(value: Tensor, x: Tensor, axis: Tensor | None) -> Tensor:
