@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest
-from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, RuntimeDrift, Values, run_all, tabulate
+from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, RuntimeDrift, Values, arithmetic, run_all, tabulate
 from ..parity import drift as drifts
 from ..program import Recording, Target, Trace, layers
 from ..reading import shown
@@ -76,7 +76,8 @@ def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> t
     before: tuple[Recording, NDArray[np.uint8]] | None = None
     for folder in folders:
         manifest.verify(folder)
-        entries = [e for e in manifest.read_manifest(folder)["artifacts"] if _has_layers(e, targets)]
+        content = manifest.read_manifest(folder)
+        entries = [e for e in content["artifacts"] if _has_layers(e, targets)]
         if not entries:
             continue
         golden = manifest.read_golden(folder / "golden")
@@ -93,7 +94,9 @@ def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> t
             found[key] = RuntimeDrift(
                 targets=(*others, entry["target"]),
                 reference=entry["reference"],
-                layers=found[key].layers if others else _measured(folder, entry, targets, recording, golden.inputs),
+                layers=found[key].layers
+                if others
+                else _measured(folder, entry, targets, recording, golden.inputs, content.get("in_float", [])),
             )
     if not found:
         raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
@@ -120,6 +123,7 @@ def _measured(
     targets: Mapping[str, Target],
     recording: Recording,
     images: NDArray[np.uint8],
+    in_float: Sequence[str],
 ) -> tuple[LayerDrift, ...]:
     target, name = targets[entry["target"]], f"{entry['target']} int8"
     if entry["reference"] not in recording.steps:
@@ -131,4 +135,4 @@ def _measured(
         raise
     except Exception as error:  # each runtime has errors of its own for what it does not take
         raise VerifyError(f"{name} does not run: {type(error).__name__}: {str(error).strip()[:500]}") from error
-    return drifts.compare(recording, entry["reference"], candidate, target.KERNELS)
+    return drifts.compare(recording, entry["reference"], candidate, arithmetic(target.KERNELS, in_float))

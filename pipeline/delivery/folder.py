@@ -35,6 +35,7 @@ class Contents:
         names: of what the outputs stand for.
         references: outputs ``(N, ...)`` by key.
         recording: what the quantized references computed inside on the golden images.
+        in_float: what int8 artifacts compute in float, in an order that is each runtime's own.
         weights_source: where the weights came from, in words.
         weights_sha256: of their values.
         calibration_sha256: of the images and what is right of them.
@@ -53,6 +54,7 @@ class Contents:
     references: Mapping[str, NDArray[np.float32]]
     recording: layers.Recording
     output_scale: float
+    in_float: Sequence[str]
     weights_source: str
     weights_sha256: str
     calibration_sha256: str
@@ -95,6 +97,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
         "input": asdict(contents.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
         **task.described(contents.names),
         "output_scale": contents.output_scale,
+        "in_float": list(contents.in_float),
         "calibration_sha256": contents.calibration_sha256,
         "calibration_images": contents.calibration_images,
         "warnings": [*contents.warnings, *contents.doubts],

@@ -108,6 +108,7 @@ class _Manifest(_Open):
     is_verified: bool = True
     task: _Word = "classification"
     output_scale: float = Field(1.0, gt=0)
+    in_float: list[_Word] = []
     artifacts: list[_Entry]
 
 

@@ -16,6 +16,7 @@ from .judging import Row as Row
 from .judging import quantize_metrics as quantize_metrics
 from .limits import Check as Check
 from .limits import Limit as Limit
+from .limits import arithmetic as arithmetic
 from .limits import concerns as concerns
 from .limits import judge as judge
 from .limits import worst as worst

@@ -86,11 +86,13 @@ class Outputs:
         references: ``(N, ...)`` by key.
         truth: of the held-out images, ``(held_out, ...)``.
         output_scale: step of the int8 outputs.
+        in_float: what int8 artifacts compute in float, in an order that is each runtime's own; see `integer.in_float`.
     """
 
     references: Mapping[str, Values]
     truth: Truth
     output_scale: float
+    in_float: Sequence[str] = ()
 
     @property
     def held_out(self) -> int:
@@ -150,7 +152,14 @@ class Judge:
         held_out = found[: outputs.held_out]
         worth = self.meaning.worth(outputs.of(ORIGINAL), outputs.of("fp32"), held_out, outputs.truth)
         absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
-        allowed = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
+        in_float = outputs.in_float if artifact.precision == "int8" else ()
+        allowed = self._limits(
+            "lower", artifact.precision, target.EVIDENCE, limits.arithmetic(target.KERNELS, in_float)
+        )
+        if in_float:
+            allowed = tuple(
+                replace(row, reason=f"{row.reason}; in float inside: {', '.join(in_float)}") for row in allowed
+            )
         return Row(
             artifact=artifact,
             checks=self._judged(

@@ -5,7 +5,7 @@ What is counted on images is limited by the tasks; `allowed.py` puts both and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,9 @@ LIMITS: Mapping[tuple[str, str], tuple[Limit, ...]] = {
     ),
     ("lower", "fp16"): (_at_most("max_error", 5e-4, "against the same float16-rounded weights"),),
     ("lower", "int8"): (
+        _at_least(
+            "snr_db", 30, "the same integers but for what sums of floats inside put on the other side of a rounding"
+        ),
         _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
     ),
 }
@@ -161,6 +164,15 @@ A share of equal values alone cannot be the limit where sums are rounded otherwi
 single other rounding in the middle grows to 9 % of the values of the last layers, more than a wrong weight changes
 in the first ones.
 """
+
+
+def arithmetic(kernels: str, in_float: Sequence[str]) -> str:
+    """Whose arithmetic an int8 artifact has to the last bit: its kernels', or nobody's where sums of floats are inside.
+
+    Args:
+        in_float: operations whose order of sums is each runtime's own. Core ML's packages are compared in exact arithmetic.
+    """
+    return "" if in_float and kernels != "coreml" else kernels
 
 
 def layer_limits(kernels: str) -> tuple[Limit, ...]:

@@ -194,7 +194,9 @@ class _Evaluator(Interpreter):
         if target == aten.mean.dim and isinstance(first, Steps):
             return _mean(first, *args[1:], **kwargs)
         if target == aten.cat.default and _have_one_grid(first):
-            return replace(first[0], values=super().call_function(target, ([p.values for p in first], *args[1:]), kwargs))
+            return replace(
+                first[0], values=super().call_function(target, ([p.values for p in first], *args[1:]), kwargs)
+            )
         if target in MOVES and isinstance(first, Steps):
             return replace(first, values=super().call_function(target, (first.values, *args[1:]), kwargs))
         if target == PAD and isinstance(first, Steps):
@@ -245,7 +247,16 @@ def in_float(module: GraphModule) -> tuple[str, ...]:
             waits[node] = True
         elif not (are_steps and node.target in (*ACTIVATIONS, PAD, aten.cat.default)):
             waits[node] = True
-            if node.target not in (*_EACH_BY_ITSELF, *_PAIRS, *MOVES, *WEIGHTED, *TRANSPOSED, *ACTIVATIONS, PAD, aten.cat.default):
+            if node.target not in (
+                *_EACH_BY_ITSELF,
+                *_PAIRS,
+                *MOVES,
+                *WEIGHTED,
+                *TRANSPOSED,
+                *ACTIVATIONS,
+                PAD,
+                aten.cat.default,
+            ):
                 found.add(str(node.target).removeprefix("aten.").split(".")[0])
         else:
             waits[node] = False

@@ -25,7 +25,18 @@ from torch import nn
 from torch.fx import Node
 
 from ..errors import ConversionError
-from ..program import ACTIVATIONS, CLAMP, MOVES, PAD, TRANSPOSED, WEIGHTED, InputContract, attribute, module_path, unpadded
+from ..program import (
+    ACTIVATIONS,
+    CLAMP,
+    MOVES,
+    PAD,
+    TRANSPOSED,
+    WEIGHTED,
+    InputContract,
+    attribute,
+    module_path,
+    unpadded,
+)
 from . import ranges
 
 if TYPE_CHECKING:

@@ -86,7 +86,9 @@ class DenseNet(nn.Module):
         self.norm0 = nn.BatchNorm2d(8)
         self.pool0 = nn.MaxPool2d(3, stride=2, padding=1)
         self.block1 = nn.ModuleList([DenseLayer(8), DenseLayer(16)])
-        self.transition = nn.Sequential(nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 12, 1, bias=False), nn.AvgPool2d(2, 2))
+        self.transition = nn.Sequential(
+            nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 12, 1, bias=False), nn.AvgPool2d(2, 2)
+        )
         self.block2 = nn.ModuleList([DenseLayer(12), DenseLayer(20)])
         self.norm5 = nn.BatchNorm2d(28)
         self.classifier = nn.Linear(28, OUTPUTS)

@@ -12,16 +12,21 @@ import torch.nn.functional as F
 from torch import nn
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.stages.canonical import (
+    REWRITES,
     activations,
+    attention,
     batch_norm,
     biases,
     constants,
     functional,
     means,
     no_ops,
+    norms,
     parts,
+    pools,
     scales,
     spelling,
+    tokens,
     views,
 )
 from twinkeel.pipeline.stages.canonical.network import Network, aten
@@ -140,6 +145,40 @@ CONTAINING = {
         (multiplied_behind, (aten.mul.Tensor,)),
         (lambda net, x, draw: net.last(x * (torch.relu(x) * number(draw))), ()),
     ],
+    attention: [
+        (
+            lambda net, x, draw: F.scaled_dot_product_attention(
+                x, x.sigmoid(), x + 1, scale=one_of(draw, None, lambda: number(draw))
+            ),
+            (aten.scaled_dot_product_attention.default,),
+        )
+    ],
+    pools: [
+        (
+            lambda net, x, draw: F.avg_pool2d(
+                x, one_of(draw, 2, 3, (2, 3)), one_of(draw, None, 2, (1, 2)), one_of(draw, 0, 1)
+            ),
+            (aten.avg_pool2d.default,),
+        ),
+        (
+            lambda net, x, draw: F.adaptive_avg_pool2d(x[:, :, :6, :6], one_of(draw, 2, (3, 2), (1, 3))),
+            (aten.adaptive_avg_pool2d.default,),
+        ),
+    ],
+    norms: [
+        (
+            lambda net, x, draw: F.normalize(x.flatten(1), dim=one_of(draw, 1, -1)),
+            (aten.linalg_vector_norm.default,),
+        ),
+        (
+            lambda net, x, draw: x.mean((2, 3)) * torch.linalg.vector_norm(x.mean((2, 3)), dim=1, keepdim=True),
+            (aten.linalg_vector_norm.default,),
+        ),
+    ],
+    tokens: [
+        (lambda net, x, draw: net.last(torch.cat([x[:, 1:], net.each[:, :1].expand(1, 1, *x.shape[2:])], 1)), (aten.cat.default,)),
+        (lambda net, x, draw: torch.cat([net.norm.bias.view(1, -1, 1), x.flatten(2), net.each.flatten(2)], 2), (aten.cat.default,)),
+    ],
     biases: [(lambda net, x, draw: F.conv2d(x, net.last.weight) + F.conv2d(x, net.last.weight, None, 1), ())],
     means: [
         (lambda net, x, draw: x.mean(one_of(draw, (2, 3), (-1, -2), [3, 2])), ()),
@@ -162,17 +201,26 @@ NEARLY = {
     batch_norm: lambda net, x, draw: net.last(one_of(draw, lambda: F.instance_norm(x), lambda: F.group_norm(x, 2), lambda: F.layer_norm(x, x.shape[1:]))),
     scales: lambda net, x, draw: one_of(
         draw,
-        lambda: net.last(torch.relu(x)).sigmoid() * 2,  # the network's output reads it
-        lambda: x * torch.rand(x.shape[-2:]),  # another factor for each pixel
-        lambda: net.last(torch.sigmoid(x) * 2 + x),  # an addition reads it
         lambda: x * x,
+        lambda: x + x.sigmoid(),
+        lambda: net.last(x * x.mean((2, 3), keepdim=True)),
     ),
     biases: lambda net, x, draw: net.last(x),
     means: lambda net, x, draw: one_of(draw, lambda: x.mean(1), lambda: x.amax((2, 3)), lambda: x.sum((2, 3)), lambda: x.mean((1, 2)), lambda: F.avg_pool2d(x, 2), lambda: F.adaptive_avg_pool2d(x, 2)),
+    attention: lambda net, x, draw: F.scaled_dot_product_attention(x, x, x, one_of(draw, lambda: x[0, 0] @ x[0, 0].mT)),
+    pools: lambda net, x, draw: one_of(
+        draw,
+        lambda: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+        lambda: F.avg_pool2d(x, 3, 2, ceil_mode=True),
+        lambda: F.adaptive_avg_pool2d(x, 5),
+        lambda: F.max_pool2d(x, 2),
+    ),
+    norms: lambda net, x, draw: one_of(
+        draw, lambda: F.normalize(x, dim=1), lambda: F.normalize(x.flatten(1), p=1, dim=1), lambda: x.flatten(1).norm(dim=0)
+    ),
+    tokens: lambda net, x, draw: torch.cat([x, x.sigmoid()], 1),
     views: lambda net, x, draw: x.permute(0, 2, 3, 1),
 }  # fmt: skip
-
-BEFORE = (functional, constants, no_ops, parts, spelling, activations, batch_norm, scales, biases, means, views)
 
 
 def network(inside, draw):
@@ -210,7 +258,7 @@ def test_what_contains_the_pattern_keeps_its_function_and_loses_the_pattern(rewr
         inside, gone = CONTAINING[rewrite][seed % len(CONTAINING[rewrite])]
         made, example, expected = network(inside, draw)
         before = calls(made)
-        for other in BEFORE[: BEFORE.index(rewrite)]:
+        for other in REWRITES[: REWRITES.index(rewrite)]:
             if other in (functional, constants):  # what a rewrite may rely on
                 other.rewrite(made)
         rewrite.rewrite(made)
@@ -230,3 +278,28 @@ def test_what_nearly_contains_it_is_not_touched(rewrite):
         before = str(made.graph)
         rewrite.rewrite(made)
         assert str(made.graph) == before, f"graph {seed}"
+
+
+@pytest.mark.parametrize("seed", range(GRAPHS))
+def test_a_constant_that_no_layer_takes_stays_with_as_many_dimensions_as_the_map(seed):
+    draw = np.random.default_rng(seed)
+
+    def inside(net, x, draw):
+        c = number(draw)
+        return one_of(
+            draw,
+            lambda: net.last(torch.relu(x)).sigmoid() * c,  # the network's output reads it
+            lambda: x.sigmoid() / torch.arange(1.0, x.shape[-1] + 1),  # another one for each pixel
+            lambda: net.last(torch.sigmoid(x) * c + x),  # an addition reads it
+            lambda: net.last(torch.sigmoid(x) - c),
+        )
+
+    made, example, expected = network(inside, draw)
+    for other in REWRITES[: REWRITES.index(scales)]:
+        other.rewrite(made)
+    scales.rewrite(made)
+    biases.rewrite(made)
+    for node in made.calls(aten.mul.Tensor, aten.add.Tensor, aten.div.Tensor, aten.sub.Tensor):
+        assert node.target not in (aten.div.Tensor, aten.sub.Tensor)
+        assert {source.meta["val"].ndim for source in node.args} == {4}
+    assert metrics.snr_db(expected.numpy(), said(made, example).numpy()) >= LEAST_DB

@@ -89,10 +89,11 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     """A finished folder, and beside it what tables and reports tell of it."""
     order, shop, config = work.order, work.shop, site.config
     outputs = {key: shop.array(entry, "outputs.npy") for key, entry in site.references.items()}
-    scale = float(shop.json(site.program, "program.json")["output_scale"])
+    known = shop.json(site.program, "program.json")
+    scale, in_float = float(known["output_scale"]), tuple(known["in_float"])
     truth = shop.array(site.data, "held-out-truth.npy")
     judge = Judge(
-        outputs=Outputs(references=outputs, truth=truth, output_scale=scale),
+        outputs=Outputs(references=outputs, truth=truth, output_scale=scale, in_float=in_float),
         targets=order.targets,
         config=config,
         meaning=site.task.meaning(config),
@@ -115,6 +116,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         references=outputs,
         recording=load_recording(shop, wanted),
         output_scale=scale,
+        in_float=in_float,
         weights_source=shop.json(site.weights, "origin.json")["source"],
         weights_sha256=site.weights.files["weights.safetensors"],
         calibration_sha256=shop.json(site.data, "digests.json")["calibration"],

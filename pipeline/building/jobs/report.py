@@ -85,8 +85,9 @@ def make_report(work: Work, site: Site, result: Path) -> None:
 
 def _drift(order: Order, shop: Workshop, site: Site) -> tuple[tuple[RuntimeDrift, ...], str]:
     """Layer by layer, each artifact that is the same on several platforms once."""
-    from ...parity import RuntimeDrift, compare
+    from ...parity import RuntimeDrift, arithmetic, compare
 
+    in_float = shop.json(site.program, "program.json")["in_float"]
     recording = load_recording(shop, {key: entry for key, entry in site.references.items() if is_quantized(key)})
     found: dict[str, RuntimeDrift] = {}
     errors = []
@@ -104,6 +105,6 @@ def _drift(order: Order, shop: Workshop, site: Site) -> tuple[tuple[RuntimeDrift
             continue
         reference = target.REFERENCES["int8"]
         values = replace(recording, steps={name: shop.array(item.measured, "layers.npy")}).of(name)
-        compared = compare(recording, reference, values, target.KERNELS)
+        compared = compare(recording, reference, values, arithmetic(target.KERNELS, in_float))
         found[key] = RuntimeDrift(targets=(name,), reference=reference, layers=compared)
     return tuple(found.values()), "; ".join(sorted(set(errors)))

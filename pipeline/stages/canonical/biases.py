@@ -22,5 +22,9 @@ def rewrite(network: Network) -> None:
             raise ConversionError(f"{network.described(node)} has weights that the model computes from the image")
         if len(node.args) < 3 or node.args[2] is None:
             path = str(node.args[1].target).removesuffix(".weight")  # type: ignore[union-attr]
-            zeros = network.constant(node, f"{path}.bias", torch.zeros(node.meta["val"].shape[-1 if node.target == aten.linear.default else 1]))
+            zeros = network.constant(
+                node,
+                f"{path}.bias",
+                torch.zeros(node.meta["val"].shape[-1 if node.target == aten.linear.default else 1]),
+            )
             node.args = (*node.args[:2], zeros, *node.args[3:])

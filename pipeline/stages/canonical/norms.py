@@ -27,8 +27,8 @@ def rewrite(network: Network) -> None:
 
 
 def _is_of_vector(node: Node) -> bool:
-    source, order, dims, keep, *_ = (*node.args, *[None] * 4)
-    shape: Any = source.meta["val"].shape  # type: ignore[union-attr]
-    order = node.kwargs.get("ord", 2) if order is None else order
-    dims = dims if isinstance(dims, (list, tuple)) else [dims]
-    return len(shape) == 2 and order == 2 and [d if d is None else d % 2 for d in dims] == [1] and bool(keep)
+    given: list[Any] = [*node.args, *[None] * 4]
+    source, order, dims, keep = given[:4]
+    axes = dims if isinstance(dims, (list, tuple)) else [0]
+    is_length = (node.kwargs.get("ord", 2) if order is None else order) == 2
+    return bool(source.meta["val"].ndim == 2 and is_length and [axis % 2 for axis in axes] == [1] and keep)

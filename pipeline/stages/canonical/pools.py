@@ -28,9 +28,7 @@ def rewrite(network: Network) -> None:
         owner = f"{network.owner(node)}.weight"
         one = network.constant(node, owner, weight)
         other = network.constant(node, f"{str(one.target).removesuffix('.weight')}.bias", torch.zeros(channels))
-        made = network.insert(
-            node, aten.conv2d.default, node.args[0], one, other, stride, padding, [1, 1], channels
-        )
+        made = network.insert(node, aten.conv2d.default, node.args[0], one, other, stride, padding, [1, 1], channels)
         network.put(node, made)
 
 

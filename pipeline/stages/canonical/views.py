@@ -12,6 +12,8 @@ after    reshape(transpose(x, 1, 2), [-1, 24, 8, 8])
 
 from __future__ import annotations
 
+from typing import Any
+
 from .network import Network, aten
 
 _SHAPED = (
@@ -29,16 +31,17 @@ _TURNED = (aten.transpose.int, aten.permute.default, aten.slice.Tensor, aten.sel
 
 def rewrite(network: Network) -> None:
     for node in network.calls(aten.view.default):
-        if node.args[0].target in _TURNED:  # type: ignore[union-attr]
+        turned: Any = node.args[0]
+        if turned.target in _TURNED:
             node.target = aten.reshape.default
     for node in network.calls(*_SHAPED):
-        before, after = node.args[0].meta["val"].shape, node.meta["val"].shape  # type: ignore[union-attr]
-        if len(after) < 2 or node.args[0].op == "get_attr":  # type: ignore[union-attr]
+        source: Any = node.args[0]
+        before, after = source.meta["val"].shape, node.meta["val"].shape
+        if len(after) < 2 or source.op == "get_attr":
             continue
         if before[0] == after[0] == 1 and len(after) == 2 and len(before) > 2:
-            source = node.args[0]
-            while source.target in _SHAPED and len(source.users) == 1 and len(source.args[0].meta["val"].shape) > 2:  # type: ignore[union-attr]
-                source = source.args[0]  # type: ignore[union-attr]
+            while source.target in _SHAPED and len(source.users) == 1 and source.args[0].meta["val"].ndim > 2:
+                source = source.args[0]
             network.put(node, network.insert(node, aten.flatten.using_ints, source, 1))
         elif node.target in (aten.view.default, aten.reshape.default):
-            node.args = (node.args[0], [-1, *after[1:]])
+            node.args = (source, [-1, *after[1:]])
