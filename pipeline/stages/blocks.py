@@ -49,13 +49,14 @@ _ELEMENTS = 2**28
 """Of the largest tensor with all images, a byte each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """What lies between two quantizers of activations, or the last one and the outputs, where nothing else passes by."""
 
     start: Node
     end: Node
     nodes: tuple[Node, ...]
+    constants: Mapping[Node, tuple[torch.Tensor, torch.Tensor]]
 
     @property
     def layers(self) -> list[Node]:
@@ -70,6 +71,7 @@ class Block:
     def output(self, x: torch.Tensor, layers: Layers, grids: Mapping[Node, Grid]) -> torch.Tensor:
         """What its last quantizer is given, from what its first one gives; without `grids` nothing is rounded between."""
         values: dict[Any, Any] = {self.start: x}
+        values |= {node: rounded if grids else real for node, (real, rounded) in self.constants.items()}
         for node in self.nodes:
             if node.target in WEIGHTED:
                 values[node] = node.target(values[node.args[0]], *layers[module_path(node)], *node.args[3:])  # type: ignore[operator]
@@ -102,7 +104,7 @@ def blocks(simulation: Simulation) -> list[Block]:
         is_linear = after is not None and cut.args[0].target not in ACTIVATIONS
         is_full = after is None or count(start, after) > _LAYERS
         if count(start, cut) and (is_full or (is_linear and count(start, cut) > 1)):
-            found.append(Block(start, cut, tuple(nodes[order[start] + 1 : order[cut]])))
+            found.append(Block(start, cut, tuple(nodes[order[start] + 1 : order[cut]]), simulation.constants))
             start = cut
     return found
 

@@ -8,7 +8,7 @@ operations in place. What is chosen is converted in the end, by `quantize.conver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..program import WEIGHTED, InputContract, module_path, unpadded
+from ..program import WEIGHTED, InputContract, attribute, module_path, unpadded
 from . import quantize, ranges
 
 Ranges = tuple[tuple[float, float], ...]
@@ -88,6 +88,7 @@ class Simulation:
         layers: convolutions and linear layers in order of the data.
         is_quantized: whether a layer's weight is, by path.
         activations: the observer nodes of activations, and the number of each one's range.
+        constants: what is read beside layers' weights, by the nodes that give it: as it is, and quantized.
     """
 
     def __init__(
@@ -105,10 +106,21 @@ class Simulation:
         for node in observed:
             observer = id(self.graph.get_submodule(str(node.target)))
             self.activations[node] = numbers.setdefault(observer, len(numbers))
+        self.constants = self._constants(nodes)
         pixels = quantize.grey_subtraction(self.graph)
         self._input = next((number for node, number in self.activations.items() if node.args[0] is pixels), None)
         size = max([n.meta["val"].numel() for n in nodes if isinstance(n.meta.get("val"), torch.Tensor)])
         self.batch = max(1, min(32, _ELEMENTS_AT_ONCE // size))
+
+    def _constants(self, nodes: list[Node]) -> dict[Node, tuple[torch.Tensor, torch.Tensor]]:
+        found: dict[Node, tuple[torch.Tensor, torch.Tensor]] = {}
+        for node in nodes:
+            if node.op == "get_attr" and not all(_is_of_layer(user) for user in node.users):
+                found[node] = (attribute(self.graph, str(node.target)).detach(),) * 2
+            elif ranges.is_observer(node) and node.args[0] in found and node not in self.activations:
+                value, observer = found[node.args[0]][0], self.graph.get_submodule(str(node.target))  # type: ignore[index]
+                found[node] = value, _as_converted(observer, value)
+        return found
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
         for start in range(0, len(images), self.batch):
@@ -146,7 +158,7 @@ class Simulation:
         observe: Callable[[Node, torch.Tensor], torch.Tensor] = lambda _, x: x,
     ) -> None:
         """Run a float module of the graph's form; `watch` is given each layer and its output, batch by batch."""
-        run = _Run(self.graph, self.floats(module), observe, watch)
+        run = _Run(self.graph, self.floats(module), self._real_constants(), observe, watch)
         for batch in self.batches(images):
             run(batch)
 
@@ -159,8 +171,11 @@ class Simulation:
                 found.append(x)
             return x
 
-        _Run(self.graph, layers, keep, None)(batch)
+        _Run(self.graph, layers, self._real_constants(), keep, None)(batch)
         return found[0]
+
+    def _real_constants(self) -> dict[Node, torch.Tensor]:
+        return {node: real for node, (real, _) in self.constants.items()}
 
     def floats(self, module: nn.Module) -> Layers:
         """The layers of a float module as they are."""
@@ -195,7 +210,8 @@ class Simulation:
         def quantized(node: Node, x: torch.Tensor) -> torch.Tensor:
             return grids[self.activations[node]].rounded(x) if node in self.activations else x
 
-        run = _Run(self.graph, layers, quantized, None)
+        constants = {node: rounded for node, (_, rounded) in self.constants.items()}
+        run = _Run(self.graph, layers, constants, quantized, None)
         outputs: NDArray[np.float32] = np.concatenate([run(batch).numpy() for batch in self.batches(images)])
         return outputs
 
@@ -248,6 +264,8 @@ class Walk:
             return self.grids[node].unpacked(self.kept[node][number])
         if node.op == "placeholder":
             return self.images[number]
+        if node in self.simulation.constants:
+            return self.simulation.constants[node][1]
         if node.target in WEIGHTED:
             weight, bias = self.layers[module_path(node)]
             return node.target(self.value(node.args[0], number), weight, bias, *node.args[3:])
@@ -274,11 +292,12 @@ class _Run(Interpreter):
         self,
         graph: GraphModule,
         layers: Layers,
+        constants: Mapping[Node, torch.Tensor],
         observe: Callable[[Node, torch.Tensor], torch.Tensor],
         watch: Callable[[Node, torch.Tensor], None] | None,
     ) -> None:
         super().__init__(graph)
-        self._layers, self._observe, self._watch = layers, observe, watch
+        self._layers, self._constants, self._observe, self._watch = layers, constants, observe, watch
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -287,7 +306,9 @@ class _Run(Interpreter):
         return outputs
 
     def run_node(self, n: Node) -> Any:
-        if n.op == "get_attr" and all(u.target in WEIGHTED or ranges.is_observer(u) for u in n.users):
+        if n in self._constants:
+            return self._constants[n]
+        if n.op == "get_attr":
             return None
         if n.op == "call_module":
             if not ranges.is_observer(n):
@@ -302,6 +323,26 @@ class _Run(Interpreter):
         if self._watch is not None:
             self._watch(n, y)
         return y
+
+
+def _is_of_layer(node: Node) -> bool:
+    """Whether what reads a value is a layer, or the observer of a layer's weight."""
+    if ranges.is_observer(node):
+        return all(user.target in WEIGHTED for user in node.users)
+    return node.target in WEIGHTED
+
+
+def _as_converted(observer: Any, value: torch.Tensor) -> torch.Tensor:
+    """A constant as PT2E will quantize it, in real values."""
+    observer.reset_min_max_vals()
+    observer(value)
+    scale, zero_point = observer.calculate_qparams()
+    if scale.numel() == 1 and observer.qscheme in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        low, high = observer.quant_min, observer.quant_max
+        return torch.fake_quantize_per_tensor_affine(value, float(scale), int(zero_point), low, high)
+    return torch.fake_quantize_per_channel_affine(
+        value, scale.float(), zero_point.int(), observer.ch_axis, observer.quant_min, observer.quant_max
+    )
 
 
 def weight_scale(weight: torch.Tensor, granularity: str, given: NDArray[np.float64] | None = None) -> torch.Tensor:
