@@ -218,6 +218,8 @@ _EACH_BY_ITSELF = (
     aten.sub.Tensor,
     aten.div.Tensor,
     aten.neg.default,
+    aten.sqrt.default,
+    aten.rsqrt.default,
     aten.clamp_min.default,
     aten.to.dtype,
     aten.to.dtype_layout,
@@ -227,14 +229,18 @@ _EACH_BY_ITSELF = (
 
 
 def in_float(module: GraphModule) -> tuple[str, ...]:
-    """Names of the operations in a PT2E graph that are sums of floats, in an order that is each runtime's own.
+    """Names of the operations in a PT2E graph that are sums of floats, in an order that is each runtime's own, and of the one
+    that gives float outputs.
 
     A layer that was chosen to be kept in float is none of them.
     """
     waits: dict[Node, bool] = {}
     found: set[str] = set()
     for node in module.graph.nodes:
-        if node.op != "call_function" or all(source.op == "get_attr" for source in node.all_input_nodes):
+        if node.op == "output":
+            found |= {_short(source) for source in node.all_input_nodes if waits.get(source)}
+        is_read = node.op == "call_function" and bool(node.users)  # an assertion gives nothing
+        if not is_read or all(source.op == "get_attr" for source in node.all_input_nodes):
             continue
         if "quantize_per_tensor" in str(node.target):
             waits[node] = False
@@ -257,10 +263,14 @@ def in_float(module: GraphModule) -> tuple[str, ...]:
                 PAD,
                 aten.cat.default,
             ):
-                found.add(str(node.target).removeprefix("aten.").split(".")[0])
+                found.add(_short(node))
         else:
             waits[node] = False
     return tuple(sorted(found))
+
+
+def _short(node: Node) -> str:
+    return str(node.target).removeprefix("aten.").split(".")[0]
 
 
 def _bounds(scale: float, zero_point: int, low: float | None, high: float | None) -> tuple[int | None, int | None]:
