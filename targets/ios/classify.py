@@ -65,17 +65,27 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
 def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
     wanted = model.image
     if wanted is not None:
-        try:
-            return {wanted.name: fit(image, wanted.height, wanted.width)}
-        except ValueError as error:
-            raise PackageError(f"'{path}' takes another shape of image: {error}") from error
+        return {wanted.name: _fitted(image, wanted.height, wanted.width, path)}
     shapes = list(model.inputs.items())
     shape = shapes[0][1] if len(shapes) == 1 else None
-    if shape is None or len(shape) != 4 or shape[0] != 1 or shape[3] != 4 or max(shape) > MAX_SIDE:
+    if (
+        shape is None
+        or len(shape) != 4
+        or shape[0] != 1
+        or shape[3] != 4
+        or not 1 <= min(shape) <= max(shape) <= MAX_SIDE
+    ):
         raise PackageError(
             f"'{path}' takes {shown(dict(shapes))}; an image, or one array of (1, H, W, 4) pixels, is known"
         )
-    return {shapes[0][0]: rgba(fit(image, shape[1], shape[2]))[None].astype(np.float32)}
+    return {shapes[0][0]: rgba(_fitted(image, shape[1], shape[2], path))[None].astype(np.float32)}
+
+
+def _fitted(image: NDArray[np.uint8], height: int, width: int, path: Path) -> NDArray[np.uint8]:
+    try:
+        return fit(image, height, width)
+    except ValueError as error:
+        raise PackageError(f"'{path}' takes another shape of image: {error}") from error
 
 
 def _names(labels: Path | None, beside: Path, count: int) -> list[str]:

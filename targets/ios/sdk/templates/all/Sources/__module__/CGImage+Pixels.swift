@@ -34,7 +34,8 @@ extension CGImage {
                 bytes: UnsafeRawBufferPointer(start: data, count: context.bytesPerRow * crop.height),
                 width: crop.width, height: crop.height, bytesPerRow: context.bytesPerRow, alpha: .premultiplied
             )
-            try Pixels.fit(rows, orientation: orientation, into: target)
+            let whole = Crop(left: 0, top: 0, width: crop.width, height: crop.height)
+            try Pixels.resize(rows, crop: whole, orientation: orientation, into: target)
         }
     }
 }

@@ -105,6 +105,11 @@ enum Pixels {
             width: source.width, height: source.height, orientation: orientation, inputWidth: target.width,
             inputHeight: target.height
         )
+        try resize(source, crop: crop, orientation: orientation, into: target)
+    }
+
+    /// `fit` without step 3: a crop of whole pixels, cropped again, can be smaller.
+    static func resize(_ source: PixelRows, crop: Crop, orientation: Orientation, into target: PixelTarget) throws {
         let axes = Axes(crop, orientation: orientation, target: target)
         guard axes.areExact else {
             throw ClassifierError.imageTooLarge(width: source.width, height: source.height)
