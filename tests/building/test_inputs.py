@@ -46,12 +46,12 @@ sdk_precision = "fp32"
 
 @pytest.fixture
 def grey(tmp_path):
-    """Path of the configuration of a model on grey images of 34 x 45 pixels, with more in it."""
+    """Write the configuration of a model on grey images of 34 x 45 pixels, with something (before, after) replaced."""
     (tmp_path / "grey.py").write_text(GREY)
 
-    def write(more="", **replaced):
-        text = TOML + more
-        for before, after in replaced.values():
+    def write(*replaced):
+        text = TOML
+        for before, after in replaced:
             assert before in text
             text = text.replace(before, after)
         (tmp_path / "twinkeel.toml").write_text(text)
@@ -78,19 +78,16 @@ def test_a_model_of_grey_oblong_images_is_built(run_cli, grey, tmp_path):
 @pytest.mark.parametrize(
     ("replaced", "words"),
     [
-        (("[weights]", "[model.arguments]\nchannels = 3\n[weights]"), "takes 3 channels, and data.channels = 'grayscale' gives 1: set 'rgb' or 'bgr'"),
-        (("[weights]", "[model.arguments]\nchannels = 4\n[weights]"), "takes 4 channels, and data.channels = 'grayscale' gives 1: give a model of 3"),
-        (('"grayscale"\nmean = [0.1307]\nstd = [0.3081]', '"bgr"\nmean = [0.1, 0.2, 0.3]\nstd = [0.5, 0.5, 0.5]'),
+        ([("[weights]", "[model.arguments]\nchannels = 3\n[weights]")], "takes 3 channels, and data.channels = 'grayscale' gives 1: set 'rgb' or 'bgr'"),
+        ([("[weights]", "[model.arguments]\nchannels = 4\n[weights]")], "takes 4 channels, and data.channels = 'grayscale' gives 1: give a model of 3"),
+        ([('"grayscale"\nmean = [0.1307]\nstd = [0.3081]', '"bgr"\nmean = [0.1, 0.2, 0.3]\nstd = [0.5, 0.5, 0.5]')],
          "takes 1 channel, and data.channels = 'bgr' gives 3: set 'grayscale'"),
-        (('factory = "grey.py:create"', 'width = 0.2'), "model.name: the model fails on an input of shape (1, 1, 45, 34)"),
+        ([('factory = "grey.py:create"', "width = 0.2"), ("from_factory = true\n", "")], "model.name: the model fails on an input of shape (1, 1, 45, 34)"),
     ],
     ids=["three for one", "four for one", "one for three", "own architecture"],
 )  # fmt: skip
 def test_a_first_layer_of_other_channels_is_one_clear_error(run_cli, grey, tmp_path, replaced, words):
-    path = grey(replaced=replaced)
-    if "factory" not in path.read_text():  # trained, then
-        path.write_text(path.read_text().replace("[weights]\nfrom_factory = true\n", ""))
-    result = run_cli("build", "android", "-c", path, "-o", tmp_path / "out", "--store", "none")
+    result = run_cli("build", "android", "-c", grey(*replaced), "-o", tmp_path / "out", "--store", "none")
     assert isinstance(result.exception, ConfigError) and words in str(result.exception), result.exception
     assert not (tmp_path / "out").exists()
 
