@@ -39,23 +39,20 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class Size(click.ParamType):
-    """Pixels of an input: ``N``, or height and width as ``HxW``; given as (height, width)."""
+def size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
+    """Height and width of an input, from ``N`` or ``HxW``."""
+    from ..config import SIDES
 
-    name = "size"
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+    sides = [int(side) for side in found.groups(found[1])] if found else []
+    if not sides or not all(SIDES[0] <= side <= SIDES[1] for side in sides):
+        raise click.BadParameter(f"{text!r} is no size: N, or HxW, each {SIDES[0]} to {SIDES[1]} pixels.")
+    return sides[0], sides[1]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        from ..config import SIDES
 
-        found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value))
-        sides = [int(side) for side in found.groups(found[1])] if found else []
-        if not sides or not all(SIDES[0] <= side <= SIDES[1] for side in sides):
-            self.fail(f"{value!r} is no size: N, or HxW, each {SIDES[0]} to {SIDES[1]} pixels.", param, ctx)
-        return sides[0], sides[1]
-
-    @staticmethod
-    def shown(size: tuple[int, int]) -> str:
-        return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
+def shown_size(size: tuple[int, int]) -> str:
+    """As `size` takes it."""
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
 def config_option(function: Any) -> Any:

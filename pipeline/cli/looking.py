@@ -86,7 +86,7 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 @click.command()
 @click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
 @click.option("--width", type=common.FiniteRange(0, 4, min_open=True), help="Count this width only.")
-@click.option("--resolution", type=common.Size(), default="224", show_default=True, help="With --width: N or HxW.")
+@click.option("--resolution", callback=common.size, default="224", show_default=True, help="With --width: N or HxW.")
 def models(classes: int, width: float | None, resolution: tuple[int, int]) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
     from ..report import terminal as report
@@ -126,7 +126,7 @@ def _counted(
             found = count(create(classes, w), *size)
         row = known.get((w, size)) if classes == 1000 else None
         beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
-        table.add_row(str(w), common.Size.shown(size), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
+        table.add_row(str(w), common.shown_size(size), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
     return table
 
 

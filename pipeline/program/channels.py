@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,5 +32,8 @@ def normalized(colour: torch.Tensor, channels: str, mean: Sequence[float], std: 
     """
     import torch
 
-    mixed = [sum(share * colour[:, place] for place, share in enumerate(row) if share) for row in CHANNELS[channels]]
+    mixed = [
+        reduce(torch.add, [share * colour[:, place] for place, share in enumerate(row) if share])
+        for row in CHANNELS[channels]
+    ]
     return torch.stack([(x - m) / s for x, m, s in zip(mixed, mean, std, strict=True)], 1)
