@@ -20,7 +20,7 @@ from torch import nn
 def create(num_classes, channels=1):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.AvgPool2d(2), nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.MaxPool2d(2), nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(8, num_classes),
     ).eval()
 """
