@@ -92,6 +92,8 @@ def _kind(field: Any) -> str:
         return "table"
     kind = kinds[0] if kinds else field.annotation
     words = [{bool: "true or false", int: "whole number", float: "number", str: "text"}[kind]]
+    if any(typing.get_origin(other) is list for other in kinds):
+        words[0] += " or list of them"
     for name, told in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         words += [f"{told} {_number(getattr(m, name))}" for m in field.metadata if getattr(m, name, None) is not None]
     words += [f"at most {m.max_length:,} characters" for m in field.metadata if getattr(m, "max_length", None)]

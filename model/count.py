@@ -32,8 +32,8 @@ class Published:
     top1: float
 
 
-def count(model: nn.Module, resolution: int) -> Count:
-    """Count `model` on one ``(1, 3, resolution, resolution)`` image; it may live on the meta device."""
+def count(model: nn.Module, height: int, width: int) -> Count:
+    """Count `model` on one ``(1, 3, height, width)`` image; it may live on the meta device."""
     total = 0
 
     def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -46,7 +46,7 @@ def count(model: nn.Module, resolution: int) -> Count:
     hooks = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     device = next(model.parameters()).device
     with torch.no_grad():
-        model.eval()(torch.zeros(1, 3, resolution, resolution, device=device))
+        model.eval()(torch.zeros(1, 3, height, width, device=device))
     for hook in hooks:
         hook.remove()
     return Count(parameters=sum(p.numel() for p in model.parameters()), multiply_adds=total)

@@ -9,7 +9,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ConfigError, nearest
 from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS
@@ -17,6 +26,9 @@ from .reading import read_bytes, shown
 
 MAX_BYTES = 2**20
 """Of the file: a template with every setting has some thousand."""
+
+SIDES = 16, 1024
+"""Pixels that a side of the input has at least and at most."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,7 +64,7 @@ class Model(Section):
     factory: str | None = Field(
         None,
         description="your own in its place: 'file.py:function' or 'package.module:function' that gives an nn.Module on "
-        "normalized RGB; it is run",
+        "normalized images; it is run",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
@@ -60,11 +72,10 @@ class Model(Section):
     )
     task: str = Field("classification", description="what its outputs mean: a module of pipeline/tasks")
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha); 1.0 of an EfficientNet-Lite")
-    resolution: int = Field(
+    resolution: int | list[int] = Field(
         32,
-        ge=32,
-        le=1024,
-        description="input height and width in pixels, a multiple of 4; as published of an EfficientNet-Lite",
+        description="of the input in pixels, a number or [height, width], each 16 to 1024; as published of an "
+        "EfficientNet-Lite",
     )
     activation: Literal["relu6", "relu"] = Field("relu6", description="after each convolution but the linear ones")
     padding: Literal["torch", "tensorflow"] = Field(
@@ -94,12 +105,21 @@ class Model(Section):
                 raise ValueError(f"{sorted(given)[0]} does not apply to a factory; give it under [model.arguments]")
         return self
 
-    @field_validator("resolution")
+    @field_validator("resolution", mode="before")
     @classmethod
-    def _is_multiple(cls, value: int) -> int:
-        if value % 4:
-            raise ValueError(f"must be a multiple of 4; the nearest is {max(32, round(value / 4) * 4)}")
-        return value
+    def _is_size(cls, value: object) -> object:
+        sides: list[Any] = value if isinstance(value, list) else [value, value]
+        if len(sides) != 2 or not all(type(side) is int for side in sides):
+            raise ValueError(f"must be a number of pixels, or [height, width], not {value!r}")
+        if not all(SIDES[0] <= side <= SIDES[1] for side in sides):
+            raise ValueError(f"must be {SIDES[0]} to {SIDES[1]} pixels each way, not {value!r}")
+        return sides if sides[0] != sides[1] else sides[0]  # one size, one key, however it is written
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        height, width = self.resolution if isinstance(self.resolution, list) else (self.resolution, self.resolution)
+        return height, width
 
 
 class Data(Section):
@@ -130,8 +150,15 @@ class Data(Section):
         description="why a float model at chance, or with classes in another order, is to be built all the same",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split")
-    mean: list[float] = Field(list(IMAGENET_MEAN), description="subtracted from RGB in 0..1")
-    std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
+    channels: Literal["rgb", "bgr", "grayscale"] = Field(
+        "rgb",
+        description="what the model's first layer takes: three channels in this order, or one, 0.299 R + 0.587 G + 0.114 B; "
+        "apps hand over the same RGBA always",
+    )
+    mean: list[float] = Field(
+        list(IMAGENET_MEAN), description="subtracted from the channels in 0..1, in their order; one number of grayscale"
+    )
+    std: list[float] = Field(list(IMAGENET_STD), description="the channels are divided by it after the mean")
 
     @property
     def held_out_share(self) -> float:
@@ -143,13 +170,23 @@ class Data(Section):
 
     @field_validator("mean", "std")
     @classmethod
-    def _is_rgb(cls, value: list[float]) -> list[float]:
-        if len(value) != 3:
-            raise ValueError(f"needs 3 numbers, one for each of R, G, B, not {len(value)}")
+    def _is_of_channels(cls, value: list[float], info: ValidationInfo) -> list[float]:
+        channels = info.data.get("channels", "rgb")
+        names = ["luma"] if channels == "grayscale" else list(channels.upper())
+        if len(value) != len(names):
+            of = f"numbers, one for each of {', '.join(names)}" if len(names) > 1 else "number, of the luma"
+            raise ValueError(f"needs {len(names)} {of}, not {len(value)}: channels = '{channels}'")
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Data:
+        missing = [name for name in ("mean", "std") if name not in self.model_fields_set]
+        if self.channels != "rgb" and missing:
+            raise ValueError(
+                f"channels = '{self.channels}' needs {' and '.join(missing)} in the order of these channels, for the "
+                "defaults are ImageNet's of R, G, B: give those that the model was trained with, mean = [0.5] and std = "
+                "[0.5] of grayscale for example"
+            )
         if any(not 0 <= m < 1 for m in self.mean):
             raise ValueError(f"mean must be in 0..1, not {self.mean}: the usual cause is a mean given in 0..255")
         if any(not 0 < s <= 10 for s in self.std):

@@ -165,11 +165,12 @@ def module_of(create: Create) -> str:
 
 
 def contract_of(config: Config) -> InputContract:
-    return InputContract.of(config.model.resolution, config.data.mean, config.data.std)
+    return InputContract.of(config.model.resolution, config.data.mean, config.data.std, config.data.channels)
 
 
 def about(config: Config, names: Sequence[str]) -> About:
-    size, pixels = named(config.model.task).size(names), f"{config.model.resolution} x {config.model.resolution} pixels"
+    height, width = config.model.size
+    size, pixels = named(config.model.task).size(names), f"{width} x {height} pixels"
     made = f"{config.model.name}, width {config.model.width}, {size}, {pixels}"
     if config.model.factory is not None:
         made = f"{config.model.name}, {size}, {pixels}"

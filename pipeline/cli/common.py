@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -36,6 +37,22 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+def size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
+    """Height and width of an input, from ``N`` or ``HxW``."""
+    from ..config import SIDES
+
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+    sides = [int(side) for side in found.groups(found[1])] if found else []
+    if not sides or not all(SIDES[0] <= side <= SIDES[1] for side in sides):
+        raise click.BadParameter(f"{text!r} is no size: N, or HxW, each {SIDES[0]} to {SIDES[1]} pixels.")
+    return sides[0], sides[1]
+
+
+def shown_size(size: tuple[int, int]) -> str:
+    """As `size` takes it."""
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
 def config_option(function: Any) -> Any:

@@ -86,8 +86,8 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 @click.command()
 @click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
 @click.option("--width", type=common.FiniteRange(0, 4, min_open=True), help="Count this width only.")
-@click.option("--resolution", type=click.IntRange(32, 1024), default=224, show_default=True, help="With --width.")
-def models(classes: int, width: float | None, resolution: int) -> None:
+@click.option("--resolution", callback=common.size, default="224", show_default=True, help="With --width: N or HxW.")
+def models(classes: int, width: float | None, resolution: tuple[int, int]) -> None:
     """Parameters and multiply-adds of the models, beside the published ones."""
     from ..report import terminal as report
 
@@ -95,7 +95,9 @@ def models(classes: int, width: float | None, resolution: int) -> None:
         report.console().print(_counted(name, source, classes, width, resolution))
 
 
-def _counted(name: str, source: architectures.Source, classes: int, width: float | None, resolution: int) -> Table:
+def _counted(
+    name: str, source: architectures.Source, classes: int, width: float | None, resolution: tuple[int, int]
+) -> Table:
     """Of an architecture at one width, or at all that are published."""
     import functools
     import importlib
@@ -106,7 +108,7 @@ def _counted(name: str, source: architectures.Source, classes: int, width: float
     from ...model.count import count, published
 
     create = functools.partial(importlib.import_module(source.module).create, **source.options)
-    known = {(row.width, row.resolution): row for row in published(name)}
+    known = {(row.width, (row.resolution, row.resolution)): row for row in published(name)}
     asked = [(width, resolution)] if width is not None else list(known) or [(1.0, resolution)]
     table = Table(title=f"{name}, {classes} classes")
     for heading in (
@@ -119,12 +121,12 @@ def _counted(name: str, source: architectures.Source, classes: int, width: float
         "top-1",
     ):
         table.add_column(heading, justify="right")
-    for w, r in asked:
+    for w, size in asked:
         with torch.device("meta"):
-            found = count(create(classes, w), r)
-        row = known.get((w, r)) if classes == 1000 else None
+            found = count(create(classes, w), *size)
+        row = known.get((w, size)) if classes == 1000 else None
         beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
-        table.add_row(str(w), str(r), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
+        table.add_row(str(w), common.shown_size(size), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
     return table
 
 

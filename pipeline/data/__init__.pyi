@@ -7,7 +7,6 @@ from .images import read_image as read_image
 from .images import rgba as rgba
 from .pixels import fit as fit
 from .pixels import model_input as model_input
-from .pixels import resize as resize
 from .splits import Dataset as Dataset
 from .splits import Split as Split
 from .splits import calibrated_on as calibrated_on

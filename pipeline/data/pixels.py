@@ -2,7 +2,10 @@
 
 1. *Upright*: the EXIF orientation is applied.
 2. *On black*: a pixel of colour ``c`` and alpha ``a`` becomes ``round(c a / 255)``.
-3. *Crop*: the largest centred square of the upright image; of an odd rest the larger half lies right and below.
+3. *Crop*: the largest centred rectangle of the upright image that is as wide for its height as the input, a square for
+   a square one. Of ``H x W`` pixels for an input of ``h x w``: where ``H w >= W h``, all columns and
+   ``max(1, floor(W h / w))`` rows; else all rows and ``max(1, floor(H w / h))`` columns. Of an odd rest the larger half
+   lies right and below.
 4. *Resize*, antialiased bilinear: the output pixel ``i`` of an axis (``n`` in, ``m`` out) is the weighted mean of the
    input pixels ``j`` with the integer weights ``max(0, 2 max(n, m) - |(2 j + 1) m - (2 i + 1) n|)``, a triangle as
    wide as the larger pixel. Both axes are applied exactly and rounded once, half up.
@@ -50,18 +53,23 @@ def on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((2 * colour * alpha + 255) // 510).astype(np.uint8)
 
 
-def center_crop_box(height: int, width: int) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the largest centred square."""
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side, side
+def center_crop_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the largest centred rectangle in `size` with the aspect ratio of `wanted`; both are
+    (height, width)."""
+    (height, width), (rows, columns) = size, wanted
+    if height * columns >= width * rows:
+        inner = max(1, width * rows // columns), width
+    else:
+        inner = height, max(1, height * columns // rows)
+    return (height - inner[0]) // 2, (width - inner[1]) // 2, *inner
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """``(H, W, C)`` uint8 -> ``(height, width, C)`` uint8.
 
     Raises:
-        ValueError: the sums would leave 64 bits, or the tables of weights `LARGEST`. A square of up to 10,000 pixels a
-            side fits any output of 32 to 10,000.
+        ValueError: the sums would leave 64 bits, or the tables of weights `LARGEST`. An image of up to 10,000 pixels a
+            side fits any output of 16 to 10,000.
     """
     if image.shape[:2] == (height, width):
         return image.copy()
@@ -80,16 +88,16 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return rounded
 
 
-def fit(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
-    """The centred square of an ``(H, W, C)`` uint8 image, resized to ``(resolution, resolution, C)``."""
-    top, left, height, width = center_crop_box(*image.shape[:2])
-    return resize(image[top : top + height, left : left + width], resolution, resolution)
+def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The centre of an ``(H, W, C)`` uint8 image, resized to ``(height, width, C)``."""
+    top, left, rows, columns = center_crop_box((image.shape[0], image.shape[1]), (height, width))
+    return resize(image[top : top + rows, left : left + columns], height, width)
 
 
-def model_input(image: NDArray[np.uint8], orientation: int, resolution: int) -> NDArray[np.uint8]:
-    """All four steps: ``(H, W, 4)`` RGBA with straight alpha -> ``(resolution, resolution, 4)`` RGBA, alpha 255."""
-    fitted = fit(on_black(upright(image, orientation)), resolution)
-    return np.concatenate([fitted, np.full((resolution, resolution, 1), 255, np.uint8)], axis=-1)
+def model_input(image: NDArray[np.uint8], orientation: int, height: int, width: int) -> NDArray[np.uint8]:
+    """All four steps: ``(H, W, 4)`` RGBA with straight alpha -> ``(height, width, 4)`` RGBA, alpha 255."""
+    fitted = fit(on_black(upright(image, orientation)), height, width)
+    return np.concatenate([fitted, np.full((height, width, 1), 255, np.uint8)], axis=-1)
 
 
 def _weights(size: int, out: int) -> NDArray[np.int64]:

@@ -116,7 +116,7 @@ def calibrated_on(
     if not files:
         raise DataError(f"data.calibration_path '{root}' is no folder with images.")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), config.data.calibration)).astype(int)]
-    images = np.stack([fit(read_image(file), config.model.resolution) for file in chosen])
+    images = np.stack([fit(read_image(file), *config.model.size) for file in chosen])
     known = {image.tobytes() for image in found.held_out.images}
     for file, image in zip(chosen, images, strict=True):
         if image.tobytes() in known:

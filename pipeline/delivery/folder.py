@@ -94,7 +94,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
             "weights": contents.weights_source,
             "weights_sha256": contents.weights_sha256,
         },
-        "input": asdict(contents.contract) | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"},
+        "input": _input(contents.contract),
         **task.described(contents.names),
         "output_scale": contents.output_scale,
         "in_float": list(contents.in_float),
@@ -127,6 +127,13 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
     sbom.write(content, config.project, folder)
     content["files"] = manifest.hash_files(folder)
     manifest.write(content, folder / manifest.MANIFEST)
+
+
+def _input(contract: InputContract) -> dict[str, Any]:
+    """What is handed over, and what the model takes of it."""
+    values = asdict(contract)
+    values["model_channels"] = values.pop("channels")
+    return values | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"}
 
 
 def _write_kit(

@@ -25,7 +25,10 @@ from ..store import Here
 from ..tasks import Task, named
 from . import evidence
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Versions: 1 had ``input.resolution``, of square inputs of RGB alone; 2 has ``input.height``, ``width`` and
+``model_channels``."""
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
 SIGNATURE = "manifest.json.sig"
@@ -246,9 +249,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = reading.read_json(path)
-        if manifest["schema_version"] != SCHEMA_VERSION:
+        if manifest["schema_version"] not in READABLE:
             version = shown(manifest["schema_version"])
-            raise VerifyError(f"'{path}' has schema version {version}, this is {SCHEMA_VERSION}")
+            raise VerifyError(f"'{path}' has schema version {version}; {', '.join(map(str, READABLE))} can be read")
         for entry in _Manifest.model_validate(manifest).artifacts:
             for name in filter(None, (entry.path, entry.twin)):
                 check_inside(name)

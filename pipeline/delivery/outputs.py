@@ -21,6 +21,7 @@ INDEX = "build.json"
 WORK = ".twinkeel"
 """Hidden folder of what is not finished; a build that was killed leaves it, the next one empties it."""
 _SELF = "build_sha256"
+_VERSION = 1
 _LOCK = "lock"
 
 
@@ -188,7 +189,7 @@ def write_index(out: Path, names: Iterable[str]) -> None:
     """Describe the folders below `out`, and the files named that are there."""
     folders = {p.parent.name: digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
     files = {name: digest(out / name) for name in sorted(names) if (out / name).is_file()}
-    content = {"schema_version": manifest.SCHEMA_VERSION, "folders": folders, "files": files}
+    content = {"schema_version": _VERSION, "folders": folders, "files": files}
     wanted = rendered(manifest.sealed(content, _SELF))
     if not (out / INDEX).is_file() or (out / INDEX).read_bytes() != wanted:
         save(wanted, out / INDEX)

@@ -34,7 +34,7 @@ _SHAPES = (  # (name, width, height, EXIF orientation)
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCase:
-    """An image ``(height, width, 4)`` uint8 RGBA with straight alpha, and the ``(R, R, 4)`` uint8 input made of it."""
+    """An image ``(H, W, 4)`` uint8 RGBA with straight alpha, and the ``(height, width, 4)`` uint8 input made of it."""
 
     name: str
     orientation: int  # EXIF, 1 to 8
@@ -58,7 +58,8 @@ class Contents:
         project: name, author, license, version and description of the model.
         settings: the platform's section of the configuration.
         labels: class names in the order of the logits; any text.
-        resolution: input height and width in pixels.
+        height: of the input in pixels.
+        width: of the input in pixels.
         target: of the artifact, ``android/litert`` for example.
         precision: of the artifact.
         artifact: file or folder to be copied into the kit.
@@ -78,7 +79,8 @@ class Contents:
     project: Project
     settings: Android | Ios
     labels: tuple[str, ...]
-    resolution: int
+    height: int
+    width: int
     target: str
     precision: str
     artifact: Path
@@ -161,7 +163,8 @@ def contents(
         project=config.project,
         settings=config.settings(target.split("/")[0]),
         labels=tuple(manifest["labels"]),
-        resolution=manifest["input"]["resolution"],
+        height=manifest["input"]["height"],
+        width=manifest["input"]["width"],
         target=target,
         precision=precision,
         artifact=folder / entry["path"],
@@ -175,18 +178,18 @@ def contents(
         doubts=tuple(manifest["doubts"]),
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in golden.expected[reference]),
-        pixels=pixel_cases(manifest["input"]["resolution"]),
+        pixels=pixel_cases(manifest["input"]["height"], manifest["input"]["width"]),
     )
 
 
-def pixel_cases(resolution: int) -> tuple[PixelCase, ...]:
+def pixel_cases(height: int, width: int) -> tuple[PixelCase, ...]:
     """Noise of odd shapes in every orientation, some of it transparent; the same on every machine."""
     cases = []
-    for number, (name, width, height, orientation) in enumerate(_SHAPES):
-        source = np.random.default_rng(number).integers(0, 256, (height, width, 4), np.uint8)
+    for number, (name, columns, rows, orientation) in enumerate(_SHAPES):
+        source = np.random.default_rng(number).integers(0, 256, (rows, columns, 4), np.uint8)
         if number % 2:
             source[..., 3] = 255
-        expected = model_input(source, orientation, resolution)
+        expected = model_input(source, orientation, height, width)
         cases.append(PixelCase(name=name, orientation=orientation, source=source, expected=expected))
     return tuple(cases)
 

@@ -10,6 +10,8 @@ from .artifact import Runtime as Runtime
 from .artifact import Target as Target
 from .artifact import Trace as Trace
 from .artifact import seal as seal
+from .channels import CHANNELS as CHANNELS
+from .channels import normalized as normalized
 from .compress import Compressed as Compressed
 from .compress import PackedWeight as PackedWeight
 from .evaluation import evaluate as evaluate

@@ -52,39 +52,50 @@ def describe_reference(key: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class InputContract:
-    """Pixels as a phone's bitmap holds them: ``uint8 (1, resolution, resolution, 4)``, RGBA, alpha always 255.
+    """Pixels as a phone's bitmap holds them: ``uint8 (1, height, width, 4)``, RGBA, alpha always 255.
 
     Attributes:
-        resolution: height and width in pixels.
-        mean: subtracted from RGB in 0..1, inside the artifact.
-        std: divides RGB after the mean, inside the artifact.
+        height: in pixels.
+        width: in pixels.
+        channels: that the model's first layer takes, a key of `CHANNELS`; the artifact mixes them from RGB.
+        mean: subtracted from each of these channels in 0..1, inside the artifact.
+        std: divides each after the mean, inside the artifact.
         grey: level subtracted from all four channels first; see `stages/fold.py`.
     """
 
-    resolution: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    height: int
+    width: int
+    channels: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     grey: int
 
     @classmethod
-    def of(cls, resolution: int, mean: Sequence[float], std: Sequence[float]) -> InputContract:
-        """With the grey level whose remaining shift puts the smallest weights on the alpha channel."""
+    def of(
+        cls, resolution: int | Sequence[int], mean: Sequence[float], std: Sequence[float], channels: str = "rgb"
+    ) -> InputContract:
+        """With the grey level whose remaining shift puts the smallest weights on the alpha channel.
+
+        Args:
+            resolution: pixels of each side, or height and width.
+        """
 
         def alpha_weight(grey: int) -> float:
             return max(abs(grey - 255 * m) / (255 * s) for m, s in zip(mean, std, strict=True)) / (255 - grey)
 
-        red, green, blue = mean
-        red_std, green_std, blue_std = std
+        height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
         return cls(
-            resolution=resolution,
-            mean=(red, green, blue),
-            std=(red_std, green_std, blue_std),
+            height=height,
+            width=width,
+            channels=channels,
+            mean=tuple(mean),
+            std=tuple(std),
             grey=min(range(255), key=alpha_weight),
         )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return (1, self.resolution, self.resolution, 4)
+        return (1, self.height, self.width, 4)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,14 @@ stem does it. With ``p`` the pixel and ``g`` one grey level for all channels::
 
     (p / 255 - mean_c) / std_c  =  (p - g) / (255 std_c)  +  (g - 255 mean_c) / (255 std_c)
 
-The first term is a scale on the weights. The second is a constant, carried by the alpha channel, which is 255 in
+The first term is a scale on the weights; where the model takes B, G, R or grey, so is the mixture of R, G and B that each
+of its channels is. The second is a constant, carried by the alpha channel, which is 255 in
 every opaque bitmap and so ``255 - g`` after the subtraction: a plain bias would be wrong at the borders, where
 the convolution pads with zeros and the normalized image is padded too. A zero is the grey level for colour and
 alpha alike, so the padding stays exact, however many zeros are on each side.
 
-Where the network does not begin with one convolution that pads with zeros, a 1x1 convolution from 4 channels to 3 does the
-same before it, in the graph.
+Where the network does not begin with one convolution that pads with zeros, a 1x1 convolution from 4 channels to those of
+the model does the same before it, in the graph.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from ..program import PAD, InputContract
+from ..program import CHANNELS, PAD, InputContract, normalized
 from .canonical import canonical
 from .canonical.network import convolution
 
@@ -34,21 +35,20 @@ if TYPE_CHECKING:
 
 
 class Normalized(nn.Module):
-    """A model on normalized RGB, behind the explicit arithmetic of the input contract."""
+    """A model on normalized channels, behind the explicit arithmetic of the input contract.
 
-    mean: torch.Tensor
-    std: torch.Tensor
+    Args:
+        channels: a key of `CHANNELS`.
+    """
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], channels: str = "rgb") -> None:
         super().__init__()
-        self.model = model
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.model, self.mean, self.std, self.channels = model, tuple(mean), tuple(std), channels
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``(N, H, W, 4)`` uint8 RGBA -> outputs."""
         colour = pixels[..., :3].permute(0, 3, 1, 2).to(torch.float32) / 255
-        outputs: torch.Tensor = self.model((colour - self.mean) / self.std)
+        outputs: torch.Tensor = self.model(normalized(colour, self.channels, self.mean, self.std))
         return outputs
 
 
@@ -56,7 +56,7 @@ class Shipped(nn.Module):
     """A folded model on the bytes that the app hands over.
 
     Attributes:
-        normalize: from bytes less grey to normalized RGB, where the model's first layer does not do that itself.
+        normalize: from bytes less grey to normalized channels, where the model's first layer does not do that itself.
     """
 
     def __init__(self, model: nn.Module, grey: int, normalize: nn.Conv2d | None = None) -> None:
@@ -78,14 +78,16 @@ def fold(model: nn.Module, contract: InputContract) -> Shipped:
     Raises:
         ConversionError: a part of the network is written in a way that no rewrite knows.
     """
-    network = canonical(deepcopy(model).eval() if model.training else model, torch.zeros(1, 3, *contract.shape[1:3]))
+    count = len(CHANNELS[contract.channels])
+    example = torch.zeros(1, count, contract.height, contract.width)
+    network = canonical(deepcopy(model).eval() if model.training else model, example)
     stem, normalize = _stem(network), None
     if stem is not None:
         path = str(stem.args[1].target)  # type: ignore[union-attr]
         network.values[path] = _on_bytes(network.values[path], contract).float()
     else:
-        normalize = nn.Conv2d(4, 3, 1)
-        normalize.weight = nn.Parameter(_on_bytes(torch.eye(3).view(3, 3, 1, 1), contract).float())
+        normalize = nn.Conv2d(4, count, 1)
+        normalize.weight = nn.Parameter(_on_bytes(torch.eye(count).view(count, count, 1, 1), contract).float())
         nn.init.zeros_(normalize.bias)  # type: ignore[arg-type]
     return Shipped(network.built(), contract.grey, normalize).eval().requires_grad_(False)
 
@@ -112,9 +114,12 @@ def _is_zeros(node: Node) -> bool:
 
 
 def _on_bytes(weight: torch.Tensor, contract: InputContract) -> torch.Tensor:
-    """A weight ``(out, 3, ...)`` that reads normalized RGB -> ``(out, 4, ...)`` float64, which reads bytes less grey."""
-    mean = torch.tensor(contract.mean, dtype=torch.float64).view(1, 3, 1, 1)
-    std = torch.tensor(contract.std, dtype=torch.float64).view(1, 3, 1, 1)
-    weight = weight.double()
-    shift = (weight * (contract.grey - 255 * mean) / (255 * std)).sum(1, keepdim=True) / (255 - contract.grey)
-    return torch.cat([weight / (255 * std), shift], 1)
+    """A weight ``(out, C, h, w)`` that reads normalized channels -> ``(out, 4, h, w)`` float64, which reads bytes less
+    grey."""
+    mean = torch.tensor(contract.mean, dtype=torch.float64).view(1, -1, 1, 1)
+    std = torch.tensor(contract.std, dtype=torch.float64).view(1, -1, 1, 1)
+    scaled = weight.double() / (255 * std)
+    shares = torch.tensor(CHANNELS[contract.channels], dtype=torch.float64)
+    colour = torch.einsum("ochw,ck->okhw", scaled, shares)
+    shift = (scaled * (contract.grey - 255 * mean)).sum(1, keepdim=True) / (255 - contract.grey)
+    return torch.cat([colour, shift], 1)

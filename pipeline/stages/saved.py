@@ -138,7 +138,7 @@ class SavedProgram(Program):
     def original(self) -> nn.Module:  # type: ignore[override]
         from . import fold
 
-        return fold.Normalized(self._model, self.contract.mean, self.contract.std)
+        return fold.Normalized(self._model, self.contract.mean, self.contract.std, self.contract.channels)
 
     @cached_property
     def folded(self) -> nn.Module:  # type: ignore[override]

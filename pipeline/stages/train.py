@@ -21,6 +21,7 @@ from torch import nn
 from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
+from ..program import normalized
 from ..tasks import Task
 from .history import Epoch
 
@@ -98,24 +99,24 @@ def batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
 
 
 def augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
-    """Each image turned, zoomed and moved at random; the edge pixel is repeated outside."""
-    count = len(batch)
+    """Each image ``(N, C, H, W)`` turned, zoomed and moved at random; the edge pixel is repeated outside."""
+    count, aspect = len(batch), batch.shape[2] / batch.shape[3]
     draw = torch.rand(4, count) * 2 - 1  # on the CPU, so that every device sees the same numbers
     angle = draw[0] * math.radians(settings.rotation_degrees)
     zoom = 1 + draw[1] * settings.zoom
     shift_x, shift_y = draw[2:] * 2 * settings.shift  # the grid runs from -1 to 1
+    # both axes of the grid run from -1 to 1, whatever the image's shape: a turn has to know it
     rows = torch.stack(
-        [zoom * angle.cos(), -angle.sin(), shift_x, angle.sin(), zoom * angle.cos(), shift_y], dim=1
+        [zoom * angle.cos(), -angle.sin() * aspect, shift_x, angle.sin() / aspect, zoom * angle.cos(), shift_y], dim=1
     ).view(count, 2, 3)
     grid = nn.functional.affine_grid(rows.to(batch.device), list(batch.shape), align_corners=False)
     return nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
 def _normalized(split: Split, config: Config) -> torch.Tensor:
-    """``(N, 3, H, W)`` float32 normalized."""
-    mean = torch.tensor(config.data.mean).view(1, 3, 1, 1)
-    std = torch.tensor(config.data.std).view(1, 3, 1, 1)
-    return (torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    """``(N, C, H, W)`` float32, the channels that the model takes."""
+    colour = torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255
+    return normalized(colour, config.data.channels, config.data.mean, config.data.std)
 
 
 def _score(model: nn.Module, split: Split, task: Task, config: Config, device: torch.device) -> float:

@@ -36,13 +36,13 @@ class Task(Protocol):
         """`MEANING`, or what of it the data of a configuration allows."""
 
     def ingredients(self, config: Config) -> Mapping[str, Any]:
-        """Settings and hashes of files that `load` reads, for the key of its result; the resolution is known."""
+        """Settings and hashes of files that `load` reads, for the key of its result; the size of the input is known."""
 
     def asks_weights(self, config: Config) -> bool:
         """Whether the data does not tell how many outputs there are, and the given weights have to."""
 
     def load(self, config: Config, outputs: Callable[[], int]) -> Dataset:
-        """Images at the model's resolution, what is right of each, and the names of the outputs.
+        """Images of the model's size, what is right of each, and the names of the outputs.
 
         Args:
             outputs: gives how many the given weights have; to be called where `asks_weights` says so.

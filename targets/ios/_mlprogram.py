@@ -104,9 +104,9 @@ def package(
     import coremltools
     import torch
 
-    side = program.contract.resolution
+    shape = (1, 3, *program.contract.shape[1:3])
     exported = torch.export.export(
-        image_graph(module, program.contract, has_classes=bool(program.labels)), (torch.zeros(1, 3, side, side),)
+        image_graph(module, program.contract, has_classes=bool(program.labels)), (torch.zeros(shape),)
     ).run_decompositions({})
     pipeline = pass_pipeline()
     if weights is not None:
@@ -115,7 +115,7 @@ def package(
         pipeline.set_options(_PACK_PASS, {"weights": weights, "minimum_ios": program.minimum_ios})
     model = coremltools.convert(
         exported,
-        inputs=[coremltools.ImageType(IMAGE, shape=(1, 3, side, side), color_layout=coremltools.colorlayout.RGB)],
+        inputs=[coremltools.ImageType(IMAGE, shape=shape, color_layout=coremltools.colorlayout.RGB)],
         outputs=[
             coremltools.TensorType(name, dtype=np.float32)
             for name in ((LOGITS, _SOFTMAX) if program.labels else (OUTPUTS,))
@@ -218,11 +218,11 @@ def _add_classifier(spec: Any, labels: tuple[str, ...]) -> None:
 
 
 def _describe(spec: Any, program: Program) -> None:
-    about, side, metadata = program.about, program.contract.resolution, spec.description.metadata
+    about, contract, metadata = program.about, program.contract, spec.description.metadata
     metadata.author, metadata.license = about.author, about.license
     metadata.versionString, metadata.shortDescription = about.version, about.description
     texts = {
-        IMAGE: f"Image of {side} x {side} pixels, RGB. The normalization is inside; do not apply it before.",
+        IMAGE: f"Image of {contract.width} x {contract.height} pixels, RGB. The normalization is inside; do not apply it before.",
         OUTPUTS: "What the model computes, in the order of its own.",
         LOGITS: f"Scores of the {len(program.labels)} classes before the softmax, in the order of the labels.",
         CLASS_LABEL: "The most probable class.",

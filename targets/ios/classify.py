@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.data import fit, read_image, resize, rgba
+from twinkeel.pipeline.data import fit, read_image, rgba
 from twinkeel.pipeline.errors import DataError, PackageError
 from twinkeel.pipeline.reading import read_bytes, shown
 from twinkeel.pipeline.tasks import top
@@ -64,13 +64,8 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
 
 def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
     wanted = model.image
-    if wanted is not None and wanted.height == wanted.width:
-        return {wanted.name: fit(image, wanted.width)}
     if wanted is not None:
-        try:
-            return {wanted.name: resize(image, wanted.height, wanted.width)}
-        except ValueError as error:
-            raise PackageError(f"'{path}' takes another shape of image: {error}") from error
+        return {wanted.name: _fitted(image, wanted.height, wanted.width, path)}
     shapes = list(model.inputs.items())
     shape = shapes[0][1] if len(shapes) == 1 else None
     if (
@@ -78,13 +73,19 @@ def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> d
         or len(shape) != 4
         or shape[0] != 1
         or shape[3] != 4
-        or shape[1] != shape[2]
-        or shape[1] > MAX_SIDE
+        or not 1 <= min(shape) <= max(shape) <= MAX_SIDE
     ):
         raise PackageError(
-            f"'{path}' takes {shown(dict(shapes))}; an image, or one array of (1, H, H, 4) pixels, is known"
+            f"'{path}' takes {shown(dict(shapes))}; an image, or one array of (1, H, W, 4) pixels, is known"
         )
-    return {shapes[0][0]: rgba(fit(image, shape[1]))[None].astype(np.float32)}
+    return {shapes[0][0]: rgba(_fitted(image, shape[1], shape[2], path))[None].astype(np.float32)}
+
+
+def _fitted(image: NDArray[np.uint8], height: int, width: int, path: Path) -> NDArray[np.uint8]:
+    try:
+        return fit(image, height, width)
+    except ValueError as error:
+        raise PackageError(f"'{path}' takes another shape of image: {error}") from error
 
 
 def _names(labels: Path | None, beside: Path, count: int) -> list[str]:

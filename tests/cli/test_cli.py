@@ -57,6 +57,16 @@ def test_targets_and_models_are_listed(run_cli):
     assert "3,504,872" in run_cli("models", "--width", "1.0").output
 
 
+def test_models_are_counted_at_any_size(run_cli):
+    square, oblong = (run_cli("models", "--width", "1", "--resolution", size).output for size in ("160", "128x320"))
+    assert "154,083,200" in square
+    # 1.6 times as many pixels for all but the last layer
+    assert "128x320" in oblong and "245,765,120" in oblong
+    for wrong in ("8", "2000", "32x", "x32", "32x32x32", "9" * 5000, "-32", "32.5"):
+        refused = run_cli("models", "--width", "1", "--resolution", wrong)
+        assert refused.exit_code == 2 and "is no size" in refused.output, refused.output[:300]
+
+
 def _image_folder(root, classes=("a", "b"), files=6):
     random = np.random.default_rng(0)
     for name in classes:
@@ -93,14 +103,21 @@ BAD_BUILDS = {
     "unknown-model": ('[model]\nname = "mobilenet_v3"\n', None, "Did you mean 'mobilenet_v2'"),
     "width-zero": ("[model]\nwidth = 0.0\n", None, "greater than 0"),
     "width-nan": ("[model]\nwidth = nan\n", None, "finite"),
-    "resolution-not-a-multiple": ("[model]\nresolution = 102\n", None, "the nearest is 104"),
-    "resolution-huge": ("[model]\nresolution = 65536\n", None, "1024"),
+    "resolution-huge": ("[model]\nresolution = 65536\n", None, "twinkeel.toml:2: model.resolution: must be 16 to 1024"),
+    "resolution-tiny": ("[model]\nresolution = [15, 64]\n", None, "must be 16 to 1024 pixels each way, not [15, 64]"),
+    "resolution-of-three": ("[model]\nresolution = [3, 64, 64]\n", None, "a number of pixels, or [height, width]"),
+    "resolution-of-text": ('[model]\nresolution = "64"\n', None, "a number of pixels, or [height, width], not '64'"),
+    "resolution-true": ("[model]\nresolution = true\n", None, "a number of pixels, or [height, width], not True"),
     "name-with-a-path": ('[project]\nname = "../../etc/x"\n', None, "letters, digits"),
     "unknown-data-source": ('[data]\nsource = "digit"\n', None, "Did you mean 'digits'"),
     "folder-without-path": ('[data]\nsource = "folder"\n', None, "needs path"),
     "path-without-folder": ('[data]\npath = "x"\n', None, "only read with source"),
     "mean-in-255": ("[data]\nmean = [123.0, 116.0, 103.0]\n", None, "0..255"),
     "mean-of-two": ("[data]\nmean = [0.5, 0.5]\n", None, "needs 3 numbers"),
+    "mean-of-three-for-grey": (
+        '[data]\nchannels = "grayscale"\nmean = [0.5, 0.5, 0.5]\nstd = [0.5]\n', None, "data.mean: needs 1 number"),
+    "bgr-without-its-mean": ('[data]\nchannels = "bgr"\nstd = [0.5, 0.5, 0.5]\n', None, "needs mean in the order of"),
+    "channels-in-american": ('[data]\nchannels = "gray"\n', None, "Did you mean 'grayscale'"),
     "std-zero": ("[data]\nstd = [0.0, 0.2, 0.2]\n", None, "not 0"),
     "held-out-all": ("[data]\nheld_out = 1.0\n", None, "less than 0.9"),
     "path-and-url": ('[weights]\npath = "a"\nurl = "https://h/x"\nsha256 = "x"\n', None, "not both"),

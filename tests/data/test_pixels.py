@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from twinkeel.pipeline.data.pixels import ORIENTATIONS, fit, model_input, on_black, resize, upright
+from twinkeel.pipeline.data.pixels import ORIENTATIONS, center_crop_box, fit, model_input, on_black, resize, upright
 
 
 def exact(image, height, width):
@@ -36,7 +36,27 @@ def test_equals_the_rational_definition(size, out):
 
 def test_a_constant_image_stays_constant():
     image = np.full((37, 91, 3), 201, np.uint8)
-    assert (fit(image, 32) == 201).all()
+    assert (fit(image, 32, 32) == 201).all()
+    assert (fit(image, 17, 45) == 201).all()
+
+
+@pytest.mark.parametrize("wanted", [(32, 32), (17, 33), (1024, 16), (16, 1024), (48, 64)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 9), (9, 1), (37, 91), (91, 37), (48, 64), (3000, 4000), (100, 1)], ids=str
+)
+def test_the_crop_is_the_largest_of_its_shape_and_in_the_middle(size, wanted):
+    top, left, height, width = center_crop_box(size, wanted)
+    assert 1 <= height <= size[0] and 1 <= width <= size[1]
+    assert height == size[0] or width == size[1]
+    # of whole numbers the nearest from below
+    assert height == max(1, min(size[0], int(Fraction(size[1] * wanted[0], wanted[1]))))
+    assert width == max(1, min(size[1], int(Fraction(size[0] * wanted[1], wanted[0]))))
+    assert 0 <= size[0] - height - 2 * top <= 1 and 0 <= size[1] - width - 2 * left <= 1
+
+
+def test_the_crop_of_a_square_input_is_a_square():
+    assert center_crop_box((37, 91), (224, 224)) == (0, 27, 37, 37)
+    assert center_crop_box((92, 37), (16, 16)) == (27, 0, 37, 37)
 
 
 def test_extreme_sizes_take_the_integer_path():
@@ -56,8 +76,18 @@ def test_orientations_are_those_that_pillow_knows(orientation):
 def test_turning_may_come_last(orientation):
     """Of a square: a crop's odd rest lies right and below of the upright image."""
     image = np.random.default_rng(0).integers(0, 256, (37, 37, 4), np.uint8)
-    turned_last = upright(model_input(image, 1, 32), orientation)
-    assert np.array_equal(model_input(image, orientation, 32), turned_last)
+    turned_last = upright(model_input(image, 1, 32, 32), orientation)
+    assert np.array_equal(model_input(image, orientation, 32, 32), turned_last)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turning_may_come_last_of_an_oblong_input_too(orientation):
+    """A stored image whose rest is even, to the input as it is stored."""
+    image = np.random.default_rng(0).integers(0, 256, (38, 70, 4), np.uint8)
+    stored = (21, 30) if orientation < 5 else (30, 21)
+    turned_last = upright(model_input(image, 1, *stored), orientation)
+    assert turned_last.shape == (21, 30, 4)
+    assert np.array_equal(model_input(image, orientation, 21, 30), turned_last)
 
 
 def test_transparent_pixels_lie_on_black():

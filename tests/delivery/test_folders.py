@@ -49,7 +49,7 @@ def test_folder_holds_what_the_manifest_says(platform, fixed_build):
     listed = json.loads((folder / "manifest.json").read_text())
     assert manifest.verify(folder) == len(listed["files"])
     assert listed["is_verified"] is True
-    assert listed["input"]["resolution"] == 32
+    assert (listed["input"]["height"], listed["input"]["width"]) == (32, 32)
     assert {a["parity"] for a in listed["artifacts"]} <= {"verified", "open"}
     assert (folder / "labels.txt").read_text().split() == [str(n) for n in range(10)]
     assert len(result.rows) == len(listed["artifacts"])
@@ -125,6 +125,24 @@ def test_an_artifact_that_computes_something_else_fails_parity(references, fixed
         assert failed == {f"{entry['target']} {entry['precision']}" for entry in listed["artifacts"]}
     else:  # of those whose arithmetic the reference has to the last bit
         assert failed >= {"android/litert int8", "android/executorch int8"}
+
+
+@BOTH
+def test_a_folder_of_the_manifest_before_is_read(platform, fixed_build, tmp_path):
+    """Version 1 knew square inputs of RGB alone."""
+    copy = shutil.copytree(fixed_build.folders[platform], tmp_path / platform)
+    listed = json.loads((copy / "manifest.json").read_text())
+    assert listed["schema_version"] == 2
+    side = listed["input"].pop("height")
+    assert listed["input"].pop("width") == side
+    assert listed["input"].pop("model_channels") == "rgb"
+    listed |= {"schema_version": 1, "input": {**listed["input"], "resolution": side}}
+    manifest.write(listed, copy / "manifest.json")
+    assert manifest.verify(copy) == len(listed["files"])
+    assert all(check.is_met for _, checks in manifest.replay(copy, common.targets()) for check in checks)
+    manifest.write(listed | {"schema_version": 3}, copy / "manifest.json")
+    with pytest.raises(VerifyError, match="schema version 3; 1, 2 can be read"):
+        manifest.verify(copy)
 
 
 @BOTH

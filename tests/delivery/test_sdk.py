@@ -76,11 +76,11 @@ def test_names_that_code_cannot_bear_are_refused(section, key, value, message, t
 
 
 def test_vectors_hold_every_orientation_and_what_becomes_of_them():
-    cases = sdk.pixel_cases(64)
+    cases = sdk.pixel_cases(64, 48)
     assert {case.orientation for case in cases} == set(range(1, 9))
     assert any((case.source[..., 3] < 255).any() for case in cases)
     for case in cases:
-        assert np.array_equal(case.expected, model_input(case.source, case.orientation, 64))
+        assert np.array_equal(case.expected, model_input(case.source, case.orientation, 64, 48))
 
 
 def test_categories_are_ordered_by_logit_and_equal_ones_by_class():

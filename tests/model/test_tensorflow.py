@@ -131,7 +131,7 @@ def test_counts_of_efficientnet_lite_are_the_published_ones(name):
         model = efficientnet_lite.create(1000, 1.0, name=name)
         for norm in [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]:
             norm.register_forward_hook(add)
-        found = count(model, efficientnet_lite.RESOLUTIONS[name])
+        found = count(model, *[efficientnet_lite.RESOLUTIONS[name]] * 2)
     assert float(f"{found.parameters:.1e}") == row.parameters
     with_norms = (found.multiply_adds + 3 * values) / 1e6
     assert abs(with_norms / row.mega_multiply_adds - 1) < 0.005, (with_norms, row.mega_multiply_adds)

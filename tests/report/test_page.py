@@ -121,7 +121,16 @@ def made_up(classes=10, images=40, labels=None, curve=True):
     )  # fmt: skip
     content = {
         "model": {"name": "mobilenet_v2", "width": 0.35, "weights": "trained on digits", "weights_sha256": "1" * 64},
-        "input": {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA", "resolution": 32, "mean": [0.5], "std": [1]},
+        "input": {
+            "dtype": "uint8",
+            "layout": "NHWC",
+            "channels": "RGBA",
+            "height": 32,
+            "width": 48,
+            "model_channels": "grayscale",
+            "mean": [0.5],
+            "std": [1],
+        },
         "labels": list(labels or (f"class {n}" for n in range(classes))),
         "calibration_images": 20,
         "calibration_sha256": "2" * 64,

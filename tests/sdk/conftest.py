@@ -6,8 +6,10 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -23,6 +25,21 @@ def kit_contents(fixed_build):
         pair = f"{platform}/{settings.sdk}", settings.sdk_precision
         content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
         return sdk.contents(config, content, golden, folder, pair)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def oblong_contents(kit_contents):
+    """The same of a model whose input is neither square nor even, 45 rows of 31 columns; its golden images are drawn."""
+    from twinkeel.pipeline.delivery import sdk
+
+    def make(platform, **sections):
+        contents = kit_contents(platform, **sections)
+        inputs = np.random.default_rng(0).integers(0, 256, (len(contents.golden.names), 45, 31, 4), np.uint8)
+        inputs[..., 3] = 255
+        golden = replace(contents.golden, inputs=inputs)
+        return replace(contents, height=45, width=31, golden=golden, pixels=sdk.pixel_cases(45, 31))
 
     return make
 

@@ -1,4 +1,4 @@
-"""200 images that every platform makes by itself, and what `pipeline.data.model_input` turns each into.
+"""300 images that every platform makes by itself, and what `pipeline.data.model_input` turns each into.
 
 An image is never stored: its bytes follow from its seed, so a harness in any language makes the same ones. The byte at
 offset ``k`` of an image's RGBA rows (``k = 4 (y width + x) + channel``, row after row, no padding) is, with every
@@ -11,8 +11,8 @@ operation on unsigned 32-bit integers that wrap around::
 
 In an image of an odd seed every alpha (``channel == 3``) is 255 instead.
 
-A harness reads the cases as text, one a line, ``width height orientation resolution seed``, and writes the inputs
-``(resolution, resolution, 4)`` uint8 one after another into one file, which `differences` compares.
+A harness reads the cases as text, one a line, ``width height orientation input_height input_width seed``, and writes the inputs
+``(input_height, input_width, 4)`` uint8 one after another into one file, which `differences` compares.
 """
 
 from __future__ import annotations
@@ -28,40 +28,43 @@ from numpy.typing import NDArray
 from PIL import Image
 from twinkeel.pipeline.data.pixels import center_crop_box, fit, model_input
 
-COUNT = 200
-RESOLUTIONS = (32, 96, 224)
+COUNT = 300
+SQUARE = ((32, 32), (96, 96), (224, 224))
+OBLONG = ((17, 33), (33, 17), (48, 64), (101, 37), (16, 160), (97, 97), (1024, 16))
+INPUTS = (*SQUARE, *OBLONG)
+"""(height, width) of inputs."""
 
 _LARGE = ((4000, 3000, 6), (3000, 4000, 1), (4000, 2250, 8))  # (width, height, orientation)
 _EXTREME = ((1, 1), (1, 2), (2, 1), (1, 3000), (3000, 1), (2, 1999), (1999, 3), (31, 33), (97, 4000), (4000, 95))
 
 
 class Case(NamedTuple):
-    """An image as it is stored, its EXIF orientation, and the side of the input."""
+    """An image as it is stored, its EXIF orientation, and the size of the input."""
 
     width: int
     height: int
     orientation: int
-    resolution: int
+    input_height: int
+    input_width: int
     seed: int
 
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """The `COUNT` cases: photos, extreme ratios, every resolution's own size and its neighbours, and odd ones."""
-    sizes = [(width, height, orientation) for width, height, orientation in _LARGE]
-    sizes += [(width, height, 1 + n % 8) for n, (width, height) in enumerate(_EXTREME)]
-    sizes += [(r + d, r, 1 + n % 8) for n, (r, d) in enumerate((r, d) for r in RESOLUTIONS for d in (-1, 0, 1, 2))]
-    sizes += [(r, r, 1) for r in RESOLUTIONS]  # nothing to do but the compositing
+    """The `COUNT` cases: photos, extreme ratios, every input's own size and its neighbours, and odd ones."""
+    found = [(*large, *SQUARE[n % 3]) for n, large in enumerate(_LARGE)]
+    found += [(w, h, 1 + n % 8, *INPUTS[n % len(INPUTS)]) for n, (w, h) in enumerate(_EXTREME)]
+    found += [(w + d, h, 1 + n % 8, h, w) for n, (h, w, d) in enumerate((*i, d) for i in INPUTS for d in (-1, 0, 1, 2))]
+    for height, width in INPUTS:  # nothing to do but the compositing, or the turning
+        found += [(width, height, 1, height, width), (height, width, 6, height, width)]
+        found += [(3 * width, 3 * height, 3, height, width), (5 * height + 1, 5 * width, 8, height, width)]
     draw = random.Random(0)
-    while len(sizes) < COUNT:
-        longest = 700 if len(sizes) % 10 else 1600
+    while len(found) < COUNT:
+        longest = 700 if len(found) % 10 else 1600
         # the logarithm is uniform: as many tiny images as large ones
-        sizes.append((int(longest ** draw.random()), int(longest ** draw.random()), 1 + len(sizes) % 8))
-    # the images that have a resolution's own size get that resolution; the others take turns
-    return tuple(
-        Case(width, height, orientation, height if height in RESOLUTIONS else RESOLUTIONS[n % 3], n)
-        for n, (width, height, orientation) in enumerate(sizes)
-    )
+        size = int(longest ** draw.random()), int(longest ** draw.random())
+        found.append((*size, 1 + len(found) % 8, *draw.choice(INPUTS)))
+    return tuple(Case(*case, n) for n, case in enumerate(found))
 
 
 def case_list() -> str:
@@ -85,7 +88,9 @@ def image(case: Case) -> NDArray[np.uint8]:
 @cache
 def expected() -> tuple[bytes, ...]:
     """The inputs of all cases, by the reference."""
-    return tuple(model_input(image(case), case.orientation, case.resolution).tobytes() for case in cases())
+    return tuple(
+        model_input(image(case), case.orientation, case.input_height, case.input_width).tobytes() for case in cases()
+    )
 
 
 def differences(file: Path) -> list[str]:
@@ -97,7 +102,7 @@ def differences(file: Path) -> list[str]:
     return list(_different(found))
 
 
-def snr_to_pillow(width: int, height: int, resolution: int, seed: int) -> float:
+def snr_to_pillow(width: int, height: int, wanted: tuple[int, int], seed: int) -> float:
     """How far the definition is from Pillow's bilinear resizing of the same crop: dB of signal over difference.
 
     Pillow rounds after each axis and holds its weights in 22 bits; the definition rounds once. The image is smooth with
@@ -108,10 +113,10 @@ def snr_to_pillow(width: int, height: int, resolution: int, seed: int) -> float:
     waves = [np.sin(random_bits.uniform(3, 40) * x + random_bits.uniform(3, 40) * y) for _ in range(3)]
     noisy = 128 + 80 * np.stack(waves, axis=-1) + random_bits.normal(0, 8, (height, width, 3))
     picture = np.clip(noisy, 0, 255).astype(np.uint8)
-    top, left, rows, columns = center_crop_box(height, width)
-    square = Image.fromarray(picture[top : top + rows, left : left + columns])  # a box would let its neighbours in
-    by_pillow = square.resize((resolution, resolution), Image.Resampling.BILINEAR)
-    ours = fit(picture, resolution).astype(np.float64)
+    top, left, rows, columns = center_crop_box((height, width), wanted)
+    centre = Image.fromarray(picture[top : top + rows, left : left + columns])  # a box would let its neighbours in
+    by_pillow = centre.resize(wanted[::-1], Image.Resampling.BILINEAR)
+    ours = fit(picture, *wanted).astype(np.float64)
     noise = np.square(ours - np.asarray(by_pillow)).sum()
     return float("inf") if noise == 0 else float(10 * np.log10(np.square(ours).sum() / noise))
 

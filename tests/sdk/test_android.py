@@ -22,6 +22,8 @@ BACKENDS = {
     "litert-fp32": {"sdk_precision": "fp32"},
     "executorch-int8": {"sdk": "executorch"},
 }
+OBLONG = "oblong-litert-int8"
+"""The first of these for an input that is neither square nor even."""
 HOSTILE = (
     'double "quotes"',
     "a single ' quote",
@@ -127,14 +129,14 @@ def kotlin(kotlinc, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def build(kotlin, kit_contents, tmp_path_factory):
+def build(kotlin, kit_contents, oblong_contents, tmp_path_factory):
     """A backend's kit with its library, its tests and the harness compiled, made once."""
     made = {}
 
     def make(name):
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            contents = kit_contents("android", android=BACKENDS[name])
+            contents = oblong_contents("android") if name == OBLONG else kit_contents("android", android=BACKENDS[name])
             built = Built(contents, folder / "kit", folder / "library", folder / "tests")
             write(contents, built.kit)
             kotlin.check(kotlin.library(built.kit, built.library))
@@ -177,7 +179,7 @@ def number_run(printed):
     return int(found[1])
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_kit_passes_its_own_tests(name, kotlin, build):
     built = build(name)
     classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "RankingTest")]
@@ -206,10 +208,10 @@ def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
     kotlin.check(kotlin.compile(tmp_path / "out", [source], [kotlin.stubs, built.library]))
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, build, tmp_path):
     built = build(name)
-    output = "int8" if name == "litert-int8" else "float32"
+    output = "int8" if name in ("litert-int8", OBLONG) else "float32"
     printed = kotlin.run(
         built.classpath,
         "fakes.TestRunner",
@@ -221,13 +223,13 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
     print(f"{name}: {number_run(printed)} tests of the classifier run with a runtime that is a stub")
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_path):
     from twinkeel.pipeline.delivery import device
 
     built = build(name)
     contents = built.contents
-    step = [contents.output_scale] if name == "litert-int8" else []
+    step = [contents.output_scale] if name in ("litert-int8", OBLONG) else []
     assert number_run(kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, *step)) == 3
     results = device.read_results(tmp_path / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
@@ -339,7 +341,7 @@ def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
         kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.PixelsTest")
 
 
-def test_200_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):
+def test_300_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):
     (tmp_path / "cases.txt").write_text(resizing.case_list())
     kotlin.run(build("litert-int8").classpath, f"{PACKAGE}.ResizingKt", tmp_path / "cases.txt", tmp_path / "inputs")
     found = resizing.differences(tmp_path / "inputs")
@@ -393,3 +395,11 @@ def test_kit_holds_the_chosen_runtime_alone(name, kit_contents, tmp_path):
     text = b"".join(content for path, content in files(tmp_path / "kit").items() if "/assets/" not in path).lower()
     other = b"litert" if name.startswith("executorch") else b"executorch"
     assert other not in text
+
+
+def test_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
+    write(oblong_contents("android"), tmp_path / "kit")
+    source = (tmp_path / "kit/classifier/src/main/kotlin/com/example/classifier/ModelInfo.kt").read_text()
+    assert "const val HEIGHT: Int = 45" in source and "const val WIDTH: Int = 31" in source
+    readme = (tmp_path / "kit/README.md").read_text()
+    assert "31 x 45" in readme and "`(1, 45, 31, 4)`" in readme and "square" not in readme

@@ -102,6 +102,14 @@ def test_compiles_without_warnings_and_passes_its_own_tests(runtime, precision, 
     assert passed(result.stdout) == VECTOR_TESTS
 
 
+def test_a_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
+    folder = write(kit(oblong_contents), tmp_path / "sdk")
+    source = (folder / "Sources/ImageClassifier/ModelInfo.swift").read_text()
+    assert "static let width = 31" in source and "static let height = 45" in source
+    readme = (folder / "README.md").read_text()
+    assert "resized to 31 x 45" in readme and "square" not in readme
+
+
 def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kit_contents, swift, tmp_path):
     folder = write(kit(kit_contents), tmp_path / "sdk")
     expected = folder / "Tests/ImageClassifierTests/Vectors/pixels/turned-6.expected.rgba"
@@ -144,7 +152,7 @@ def test_25_000_labels_compile(kit_contents, swift, tmp_path):
     print(f"25,000 labels: {elapsed:.1f} s")
 
 
-def test_200_images_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
+def test_300_images_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
     sources = write(kit(kit_contents), tmp_path / "sdk") / "Sources/ImageClassifier"
     package = tmp_path / "harness"
     target = package / "Sources" / "harness"
@@ -210,10 +218,11 @@ def with_stubs(contents, folder):
     return folder
 
 
-@pytest.fixture(scope="module", params=["coreml", "executorch"])
-def stubbed(request, kit_contents, tmp_path_factory):
+@pytest.fixture(scope="module", params=["coreml", "executorch", "coreml oblong"])
+def stubbed(request, kit_contents, oblong_contents, tmp_path_factory):
     """(contents, folder) of a kit with stubs; its tests share what is built."""
-    contents = replace(kit(kit_contents, request.param), limits=EVERY_METRIC)
+    runtime, _, shape = request.param.partition(" ")
+    contents = replace(kit(oblong_contents if shape else kit_contents, runtime), limits=EVERY_METRIC)
     return contents, with_stubs(contents, tmp_path_factory.mktemp("stubbed") / "sdk")
 
 

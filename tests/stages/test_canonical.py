@@ -17,15 +17,15 @@ CONTRACT = InputContract.of(networks.RESOLUTION, (0.485, 0.456, 0.406), (0.229, 
 LEAST_DB = 90.0  # of the fold leg
 
 
-def pixels(count=4, side=networks.RESOLUTION, seed=0):
-    found = np.random.default_rng(seed).integers(0, 256, (count, side, side, 4), np.uint8)
+def pixels(count=4, size=(networks.RESOLUTION, networks.RESOLUTION), seed=0):
+    found = np.random.default_rng(seed).integers(0, 256, (count, *size, 4), np.uint8)
     found[..., 3] = 255
     return found
 
 
 def moved(model, contract=CONTRACT):
     """SNR in dB of a folded model against what it was made from, and the folded one."""
-    images = pixels(side=contract.resolution)
+    images = pixels(size=contract.shape[1:3])
     folded = fold.fold(model, contract)
     before = evaluate(fold.Normalized(model, contract.mean, contract.std).eval(), images)
     return metrics.snr_db(before, evaluate(folded, images)), folded

@@ -106,6 +106,21 @@ def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
     assert len(train.curves(resumed_history, "accuracy")["curves.png"]) > 1000
 
 
+def test_augmentation_turns_an_oblong_image_as_it_is():
+    """Around its middle by a right angle: what lay right of it lies above or below, as far from it as before."""
+    settings = Config.model_validate({"train": {"rotation_degrees": 180.0, "zoom": 0.0, "shift": 0.0}}).train
+    image = torch.zeros(1, 1, 33, 65)
+    image[..., 14:19, 40:45] = 1  # 10 pixels right of the middle
+    for seed in range(200):
+        torch.manual_seed(seed)
+        turn = float(torch.rand(4, 1)[0] * 2 - 1) * 180
+        torch.manual_seed(seed)
+        (found,) = train.augmented(image, settings)
+        rows, columns = (found[0] > 0.5).nonzero().float().mean(0) - torch.tensor([16.0, 32.0])
+        distance = float(torch.hypot(rows, columns))
+        assert abs(distance - 10) < 0.7, f"{turn:.0f} degrees: {distance:.1f} pixels from the middle"
+
+
 def test_a_damaged_state_of_a_training_is_not_gone_on_from(tmp_path):
     model = mobilenet_v2.create(10, 0.35)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

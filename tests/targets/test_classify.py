@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.data import read_image
+from twinkeel.pipeline.data import fit, read_image
 from twinkeel.pipeline.delivery import manifest
-from twinkeel.pipeline.errors import TwinkeelError
+from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.targets.ios import classify, mil_executor
 
 
@@ -62,6 +65,23 @@ def test_labels_come_from_beside_from_the_option_or_are_numbers(fixed_build, tmp
     (tmp_path / "few.txt").write_text("one\n")
     with pytest.raises(TwinkeelError, match="1 labels"):
         classify.classify(payload, image, tmp_path / "few.txt")
+
+
+def test_an_image_is_cropped_to_the_shape_that_a_package_takes():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    wanted = mil_executor.ImageInput(name="x", height=20, width=30, colour_space="RGB")
+    for height, width in ((20, 30), (33, 17)):
+        image = SimpleNamespace(image=replace(wanted, height=height, width=width))
+        array = SimpleNamespace(image=None, inputs={"x": [1, height, width, 4]})
+        found = classify._input(image, Path("a"), picture)["x"]
+        assert np.array_equal(found, fit(picture, height, width))
+        assert np.array_equal(classify._input(array, Path("a"), picture)["x"][0, ..., :3], found)
+    for shape in ([1, 0, 30, 4], [1, 20, 30, 3], [1, 20, 20_000, 4], [2, 20, 30, 4], [20, 30, 4], None):
+        with pytest.raises(PackageError, match=r"one array of \(1, H, W, 4\)"):
+            classify._input(SimpleNamespace(image=None, inputs={"x": shape}), Path("a"), picture)
+    with pytest.raises(PackageError, match="takes too much memory"):
+        row = np.broadcast_to(np.uint8(0), (10, 90_000, 3))
+        classify._input(SimpleNamespace(image=None, inputs={"x": [1, 1, 9000, 4]}), Path("a"), row)
 
 
 @pytest.mark.parametrize(

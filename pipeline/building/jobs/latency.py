@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from ...parity import latencies
 from ...program import Target, references
 from ...store import Entry, Job, Workshop
@@ -82,8 +80,7 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
     from ...store import one_thread
 
     shop = site.workshop
-    image = np.zeros((1, site.config.model.resolution, site.config.model.resolution, 4), np.uint8)
-    image[:] = references.images_of(shop.array(site.data, "held-out-images.npy"))[0][:1]
+    image = references.images_of(shop.array(site.data, "held-out-images.npy"))[0][:1]
     runs: dict[str, dict[str, Any]] = {}
     owners: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(dir=site.scratch) as folder, one_thread():

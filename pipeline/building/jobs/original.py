@@ -59,7 +59,7 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
         "weights": weights.digest("weights.safetensors"),
         "model": model_of(config, create),
         "outputs": outputs,
-        "normalization": [config.data.mean, config.data.std],
+        "normalization": [config.data.channels, config.data.mean, config.data.std],
         "images": data.digest("held-out-images.npy"),
         "truth": data.digest("held-out-truth.npy"),
     }
@@ -79,7 +79,7 @@ def make_original(config: Config, data: data_module.Dataset, model: nn.Module, f
     indices = chosen(len(data.held_out.images))
     contract = contract_of(config)
     images = data_module.rgba(data.held_out.images[indices])
-    outputs = evaluate(fold.Normalized(model, contract.mean, contract.std), images, batch=32)
+    outputs = evaluate(fold.Normalized(model, contract.mean, contract.std, contract.channels), images, batch=32)
     (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, data.held_out.truth[indices])))
 
 

@@ -60,7 +60,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
     inputs: dict[str, Any] = {
         "weights": weights.digest("weights.safetensors"),
         "model": model_of(config, create),
-        "normalization": [config.data.mean, config.data.std],
+        "normalization": [config.data.channels, config.data.mean, config.data.std],
         "quantization settings": config.quantize.model_dump(),
         "limits of the quantize leg": [
             [row.metric, row.value] for row in config.limit if row.leg == "quantize" and is_gated
@@ -125,9 +125,9 @@ def quantized_program(
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract)
     if folded.normalize is not None:
-        pixels = contract.shape[1] * contract.shape[2]
+        cost = folded.normalize.weight.numel() * contract.height * contract.width
         say(
-            f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {12 * pixels:,} multiply-adds"
+            f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {cost:,} multiply-adds"
         )
     say(f"quantize: {len(data.calibration.images)} calibration images")
     climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
@@ -135,7 +135,7 @@ def quantized_program(
         name=config.project.name,
         contract=contract,
         labels=task.labels(data.names),
-        original=fold.Normalized(model, contract.mean, contract.std),
+        original=fold.Normalized(model, contract.mean, contract.std, contract.channels),
         folded=folded,
         tuned=climbed.tuned,
         quantized=climbed.quantized.module,

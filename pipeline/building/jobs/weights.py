@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ... import data as data_module
 from ...config import Config
 from ...errors import ConfigError
+from ...program import CHANNELS
 from ...saying import Say
 from ...stages import Epoch, checkpoint
 from ...store import Entry, Job, Workshop
@@ -49,6 +50,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 
 def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Job:
     inputs: dict[str, Any] = {"model": model_of(config, create), "outputs": outputs}
+    inputs["input channels"] = len(CHANNELS[config.data.channels])  # the model is tried with as many
     code = [module_of(create), f"{CODE}.stages.weights"]
     if config.weights.from_factory:
         inputs["weights of the factory"] = True
@@ -57,7 +59,7 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
     else:
         code += [f"{CODE}.stages.train", named(config.model.task).loss.__module__]
         inputs["training recipe"] = config.train.model_dump()
-        inputs["normalization"] = [config.data.mean, config.data.std]
+        inputs["normalization"] = [config.data.channels, config.data.mean, config.data.std]
         inputs["source of the images"] = config.data.source
         inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("train-images", "train-truth")}
         inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("held-out-images", "held-out-truth")}
@@ -109,28 +111,45 @@ def make_weights(
 
 
 def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
-    """Raise a ConfigError where a model of the user's own does not give as many outputs as the data has names."""
+    """Raise a ConfigError where a model does not take the channels that it is to get, or one of the user's own does not
+    give as many outputs as the data has names."""
     import torch
 
-    if config.model.factory is None:
+    shape = (1, len(CHANNELS[config.data.channels]), *config.model.size)
+    if config.model.factory is None and shape[1] == 3:  # as all of `model/` take
         return
-    side = config.model.resolution
+    setting = "name" if config.model.factory is None else "factory"
     was_training = model.training
     try:
         with torch.no_grad():
-            found = model.eval()(torch.zeros(1, 3, side, side))
+            found = model.eval()(torch.zeros(shape))
     except Exception as error:  # the user's own code
         raise ConfigError(
-            f"model.factory: the model fails on normalized RGB of shape (1, 3, {side}, {side}): {type(error).__name__}: "
-            f"{str(error)[:500]}. Is model.resolution its own?"
+            f"model.{setting}: the model fails on an input of shape {shape}, normalized {config.data.channels}: "
+            f"{type(error).__name__}: {str(error)[:500]}. {_likely_cause(model, config, shape[1])}"
         ) from error
     model.train(was_training)
-    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-    if shape != (1, outputs):
+    given = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if given != (1, outputs):
         raise ConfigError(
-            f"model.factory: the model gives {shape}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
+            f"model.{setting}: the model gives {given}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
             "under [model.arguments], or bring data with as many."
         )
+
+
+def _likely_cause(model: nn.Module, config: Config, channels: int) -> str:
+    """Of a model that fails on an input of so many channels."""
+    from torch import nn
+
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None or first.in_channels == channels:
+        return "Is model.resolution its own?"
+    known = ", ".join(f"'{name}'" for name, rows in CHANNELS.items() if len(rows) == first.in_channels)
+    return (
+        f"Its first convolution takes {first.in_channels} channel{'s' if first.in_channels > 1 else ''}, and data.channels = "
+        f"'{config.data.channels}' gives {channels}: "
+        + (f"set {known.replace(', ', ' or ')}." if known else "give a model of 3 channels or of 1.")
+    )
 
 
 def training_state(key: str) -> Path:

@@ -25,7 +25,7 @@ MAX_LABELS = 10_000_000
 
 
 def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
-    """The data set of a configuration, resized to the model's resolution; labels are int64, -1 where they are not known.
+    """The data set of a configuration, at the size of the model's input; labels are int64, -1 where they are not known.
 
     Args:
         outputs: gives the number of classes of the given weights, for images whose classes nobody names.
@@ -36,9 +36,9 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     if config.data.source == "images":
         return _unlabelled(Path(config.data.path or ""), config, outputs)
     if config.data.source == "digits":
-        images, labels, names = _digits(config.model.resolution)
+        images, labels, names = _digits(*config.model.size)
     else:
-        images, labels, names = _folder(Path(config.data.path or ""), config.model.resolution)
+        images, labels, names = _folder(Path(config.data.path or ""), *config.model.size)
     found = split(images, labels, names, config, groups=labels)
     if config.data.calibration_path:
         found = calibrated_on(Path(config.data.calibration_path), found, config, partial(_labels_of, names))
@@ -121,17 +121,17 @@ def _renamed(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
     return given
 
 
-def _digits(resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+def _digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     """scikit-learn's 1797 handwritten digits, 8 x 8 with 17 grey levels."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
-    images = np.stack([fit(image, resolution) for image in grey])
+    images = np.stack([fit(image, height, width) for image in grey])
     return images, digits.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 
-def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+def _folder(root: Path, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     """Images of ``root/<class>/*``; classes in the order of their names."""
     if not root.is_dir():
         raise DataError(f"data.path '{root}' is no folder. It must hold one folder of images per class.")
@@ -147,7 +147,7 @@ def _folder(root: Path, resolution: int) -> tuple[NDArray[np.uint8], NDArray[np.
         files = image_files(folder)
         if len(files) < 3:
             raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
-        images += [fit(read_image(file), resolution) for file in files]
+        images += [fit(read_image(file), height, width) for file in files]
         labels += [label] * len(files)
     return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
 
@@ -157,7 +157,7 @@ def _unlabelled(root: Path, config: Config, outputs: Callable[[], int]) -> Datas
     files = image_files(root) if root.is_dir() else []
     if not files:
         raise DataError(f"data.path '{root}' is no folder with images.")
-    images = np.stack([fit(read_image(file), config.model.resolution) for file in files])
+    images = np.stack([fit(read_image(file), *config.model.size) for file in files])
     names = (
         read_labels(Path(config.data.labels)) if config.data.labels else tuple(f"class {n}" for n in range(outputs()))
     )

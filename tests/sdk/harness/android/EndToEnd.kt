@@ -22,7 +22,6 @@ class EndToEnd {
     private val context = Activity()
     private val isInt8 = System.getProperty("fakes.output") == "int8"
     private val logits = List(ModelInfo.CLASSES) { (it * 7 % 11) * Fakes.scale }
-    private val size = ModelInfo.RESOLUTION
 
     init {
         Fakes.assets = arrayOf(File(System.getProperty("fakes.assets")))
@@ -47,7 +46,7 @@ class EndToEnd {
     @Test
     fun pixelsOfTheModelsSizeAreTakenAsTheyAre() = classifying { classifier ->
         for (name in Vectors.images) {
-            val image = bitmap(resource("golden/$name.rgba"), size, size)
+            val image = bitmap(resource("golden/$name.rgba"), ModelInfo.WIDTH, ModelInfo.HEIGHT)
             image.setHasAlpha(false)
             Fakes.rowsRead = 0
             classifier.classify(image)
@@ -60,12 +59,12 @@ class EndToEnd {
     fun otherPixelsAreConverted() = classifying { classifier ->
         val changes = listOf<(Bitmap) -> Unit>({ Fakes.isSrgb = false }, { it.setHasAlpha(true) })
         for (change in changes) {
-            val image = bitmap(resource("golden/${Vectors.images[0]}.rgba"), size, size)
+            val image = bitmap(resource("golden/${Vectors.images[0]}.rgba"), ModelInfo.WIDTH, ModelInfo.HEIGHT)
             image.setHasAlpha(false)
             change(image)
             Fakes.rowsRead = 0
             classifier.classify(image)
-            assertEquals(size, Fakes.rowsRead)
+            assertEquals(ModelInfo.HEIGHT, Fakes.rowsRead)
             Fakes.isSrgb = true
         }
     }
@@ -80,7 +79,7 @@ class EndToEnd {
 
     @Test
     fun callersTakeTurns() = classifying { classifier ->
-        val image = bitmap(resource("golden/${Vectors.images[0]}.rgba"), size, size)
+        val image = bitmap(resource("golden/${Vectors.images[0]}.rgba"), ModelInfo.WIDTH, ModelInfo.HEIGHT)
         List(200) { async(Dispatchers.Default) { classifier.classify(image) } }.awaitAll()
     }
 

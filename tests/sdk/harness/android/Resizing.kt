@@ -8,12 +8,14 @@ import java.nio.ByteBuffer
 fun main(arguments: Array<String>) {
     File(arguments[1]).outputStream().buffered().use { file ->
         for (line in File(arguments[0]).readLines()) {
-            val (width, height, orientation, resolution, seed) = line.split(" ").map { it.toInt() }
+            val numbers = line.split(" ").map { it.toInt() }
+            val (width, height, orientation, inputHeight, inputWidth) = numbers
+            val seed = numbers.last()
             val rows = RowSource { y, left, row ->
                 for (x in row.indices) row[x] = argb(4 * (y * width + left + x), seed)
             }
-            val output = ByteBuffer.allocate(resolution * resolution * 4)
-            writeModelInput(rows, width, height, Orientation.ofExif(orientation), resolution, output)
+            val output = ByteBuffer.allocate(inputHeight * inputWidth * 4)
+            writeModelInput(rows, width, height, Orientation.ofExif(orientation), inputHeight, inputWidth, output)
             file.write(output.array())
         }
     }

@@ -19,16 +19,18 @@ var output = Data()
 var slowest: (name: String, elapsed: Duration) = ("", .zero)
 for line in cases.split(separator: "\n") {
     let numbers = line.split(separator: " ").map { Int($0)! }
-    let (width, height, resolution) = (numbers[0], numbers[1], numbers[3])
-    let image = makeImage(width: width, height: height, seed: UInt32(numbers[4]))
-    var fitted = [UInt8](repeating: 0, count: 4 * resolution * resolution)
+    let (width, height, inputHeight, inputWidth) = (numbers[0], numbers[1], numbers[3], numbers[4])
+    let image = makeImage(width: width, height: height, seed: UInt32(numbers[5]))
+    var fitted = [UInt8](repeating: 0, count: 4 * inputHeight * inputWidth)
     let elapsed = try ContinuousClock().measure {
         try image.withUnsafeBytes { source in
             try fitted.withUnsafeMutableBytes { target in
                 try Pixels.fit(
                     PixelRows(bytes: source, width: width, height: height, bytesPerRow: 4 * width, alpha: .straight),
                     orientation: Orientation(rawValue: UInt32(numbers[2]))!,
-                    into: PixelTarget(bytes: target, resolution: resolution, bytesPerRow: 4 * resolution, order: .rgba)
+                    into: PixelTarget(
+                        bytes: target, width: inputWidth, height: inputHeight, bytesPerRow: 4 * inputWidth, order: .rgba
+                    )
                 )
             }
         }

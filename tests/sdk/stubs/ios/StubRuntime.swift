@@ -7,7 +7,7 @@
 import Foundation
 
 public enum StubRuntime {
-    /// The last input as `(resolution, resolution, 4)` RGBA.
+    /// The last input as `(height, width, 4)` RGBA.
     public nonisolated(unsafe) static var lastInput: [UInt8] = []
 
     public static func logits(of rgba: [UInt8]) -> [Float] {

@@ -70,7 +70,7 @@ final class StubTests: XCTestCase {
         let golden = try Vectors.load().golden
         let images = try golden.map {
             let rgba = try Vectors.data("golden/\($0.name).rgba")
-            return try CGImage.make(from: rgba, width: ModelInfo.resolution, height: ModelInfo.resolution)
+            return try CGImage.make(from: rgba, width: ModelInfo.width, height: ModelInfo.height)
         }
         try await withThrowingTaskGroup(of: (Int, [Classification]).self) { group in
             for (number, image) in images.enumerated() {

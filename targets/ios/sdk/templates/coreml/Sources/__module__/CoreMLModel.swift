@@ -6,7 +6,7 @@ import Foundation
 /// The Core ML model and the buffer of its input, for one caller at a time.
 final class CoreMLModel {
     private let model: MLModel
-    /// `(resolution, resolution)` pixels of 8-bit BGRA.
+    /// `(height, width)` pixels of 8-bit BGRA.
     private let buffer: CVPixelBuffer
     private let input: MLDictionaryFeatureProvider
 
@@ -38,10 +38,12 @@ final class CoreMLModel {
         defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
         let bytesPerRow = CVPixelBufferGetBytesPerRow(buffer)
         let bytes = UnsafeMutableRawBufferPointer(
-            start: CVPixelBufferGetBaseAddress(buffer), count: bytesPerRow * ModelInfo.resolution
+            start: CVPixelBufferGetBaseAddress(buffer), count: bytesPerRow * ModelInfo.height
         )
         try write(
-            PixelTarget(bytes: bytes, resolution: ModelInfo.resolution, bytesPerRow: bytesPerRow, order: .bgra)
+            PixelTarget(
+                bytes: bytes, width: ModelInfo.width, height: ModelInfo.height, bytesPerRow: bytesPerRow, order: .bgra
+            )
         )
     }
 
@@ -50,8 +52,7 @@ final class CoreMLModel {
         let attributes = [kCVPixelBufferIOSurfacePropertiesKey: [String: Any]()] as CFDictionary
         var buffer: CVPixelBuffer?
         let status = CVPixelBufferCreate(
-            kCFAllocatorDefault, ModelInfo.resolution, ModelInfo.resolution, kCVPixelFormatType_32BGRA, attributes,
-            &buffer
+            kCFAllocatorDefault, ModelInfo.width, ModelInfo.height, kCVPixelFormatType_32BGRA, attributes, &buffer
         )
         guard status == kCVReturnSuccess, let buffer else {
             throw ClassifierError.modelUnusable(reason: "no memory for its input (\(status))")

@@ -6,7 +6,7 @@ import Foundation
 final class ExecuTorchModel {
     private let module: Module
     private let pixels: UnsafeMutableRawBufferPointer
-    /// `(1, resolution, resolution, 4)` bytes of RGBA: a view of `pixels`.
+    /// `(1, height, width, 4)` bytes of RGBA: a view of `pixels`.
     private let input: Tensor<UInt8>
 
     init() throws {
@@ -19,10 +19,9 @@ final class ExecuTorchModel {
         } catch {
             throw ClassifierError.modelUnusable(reason: error.localizedDescription)
         }
-        let resolution = ModelInfo.resolution
-        pixels = .allocate(byteCount: 4 * resolution * resolution, alignment: 16)
+        pixels = .allocate(byteCount: 4 * ModelInfo.height * ModelInfo.width, alignment: 16)
         pixels.initializeMemory(as: UInt8.self, repeating: 0)
-        input = Tensor<UInt8>(bytesNoCopy: pixels.baseAddress!, shape: [1, resolution, resolution, 4])
+        input = Tensor<UInt8>(bytesNoCopy: pixels.baseAddress!, shape: [1, ModelInfo.height, ModelInfo.width, 4])
     }
 
     deinit {
@@ -31,8 +30,8 @@ final class ExecuTorchModel {
 
     /// The scores `(classes)` of the pixels that `write` puts into the model's input.
     func logits(write: (PixelTarget) throws -> Void) throws -> [Float] {
-        let resolution = ModelInfo.resolution
-        try write(PixelTarget(bytes: pixels, resolution: resolution, bytesPerRow: 4 * resolution, order: .rgba))
+        let (width, height) = (ModelInfo.width, ModelInfo.height)
+        try write(PixelTarget(bytes: pixels, width: width, height: height, bytesPerRow: 4 * width, order: .rgba))
         let outputs: [Value]
         do {
             outputs = try module.forward([input])
