@@ -1,13 +1,13 @@
 """Networks in users' own style through every target.
 
-    python benchmarks/networks.py [--only mobilenet_v3 unet] [--out docs/benchmarks]
+    python benchmarks/users_networks.py [--only mobilenet_v3 unet] [--out docs/benchmarks]
 
 The networks stand in tests/networks: none in the style of `twinkeel.model`, with BatchNorm statistics and weights that are random, on
 64 x 64 pixels. Each goes through the same stages as a build, without training and without the ladder: fold, quantization by the
 ranges of 16 images, conversion, and each artifact's own runtime on 24 images. A cell holds where every limit of a build that is
 arithmetic holds (`pipeline/parity/limits.py`); what is counted on images needs a network that was trained.
 
-Writes networks.json and networks.png.
+Writes users_networks.json and users_networks.png.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if one["state"] in ("missed", "not built"):
                 print("   ", key, one["why"], flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "networks.json").write_text(json.dumps({"seed": given.seed, "networks": found}, indent=1) + "\n")
-    draw(found, given.out / "networks.png")
+    (given.out / "users_networks.json").write_text(json.dumps({"seed": given.seed, "networks": found}, indent=1) + "\n")
+    draw(found, given.out / "users_networks.png")
 
 
 if __name__ == "__main__":
