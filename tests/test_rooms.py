@@ -205,6 +205,7 @@ ELSEWHERE = {
     "pipeline/stages/saved.py": "Program.labels",
     "pipeline/stages/keras_h5.py": "the last layer of Keras's networks: what it ends in, and what is left out of it",
     "pipeline/stages/layouts.py": "the last layer's name in checkpoints of classifiers",
+    "pipeline/stages/pt2_graph.py": "what an operation is called",
     "pipeline/stages/weights.py": "the last layer's name in checkpoints of classifiers, and the likely cause of its shape",
     "pipeline/tasks/__init__.pyi": "the door: ranking, for kits and `twinkeel run`",
     "pipeline/tasks/task.py": "what the Protocol explains by an example",

@@ -14,7 +14,7 @@ from ... import data as data_module
 from ...config import Config
 from ...data import doubts
 from ...errors import ConfigError
-from ...stages import checkpoint
+from ...stages import checkpoint, pt2_file
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
@@ -46,7 +46,9 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
-    if task.asks_weights(config) and not config.weights.from_factory:
+    if task.asks_weights(config) and config.model.exported is not None:
+        inputs["exported program"] = pt2_file.sha256(Path(config.model.exported))
+    elif task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
@@ -69,6 +71,8 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
 
 def _outputs(config: Config) -> int:
     """How many the given weights have."""
+    if config.model.exported is not None:
+        return pt2_file.read(Path(config.model.exported)).outputs
     if config.weights.from_factory:
         raise ConfigError("the images do not tell how many classes there are: name them, one a line, in data.labels")
     from ...stages import weights

@@ -50,8 +50,8 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Job:
     inputs: dict[str, Any] = {"model": model_of(config, create), "outputs": outputs}
     code = [module_of(create), f"{CODE}.stages.weights"]
-    if config.weights.from_factory:
-        inputs["weights of the factory"] = True
+    if config.brings_weights:
+        inputs["weights of the model itself"] = True
     elif config.weights.is_given:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     else:
@@ -82,8 +82,8 @@ def make_weights(
     model = create(len(data.names), config.model.width)
     curve: list[Epoch] = []
     _check_outputs(model, config, len(data.names))
-    if config.weights.from_factory:
-        source = "of the factory"
+    if config.brings_weights:
+        source = "of the factory" if config.weights.from_factory else "of the exported program"
     elif config.weights.is_given:
         with tempfile.TemporaryDirectory(dir=folder) as fetched:
             path, found = checkpoint.locate(config.weights, Path(fetched))
@@ -112,8 +112,9 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
     """Raise a ConfigError where a model of the user's own does not give as many outputs as the data has names."""
     import torch
 
-    if config.model.factory is None:
+    if not config.model.given_by:
         return
+    setting = f"model.{config.model.given_by}"
     side = config.model.resolution
     was_training = model.training
     try:
@@ -121,14 +122,14 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
             found = model.eval()(torch.zeros(1, 3, side, side))
     except Exception as error:  # the user's own code
         raise ConfigError(
-            f"model.factory: the model fails on normalized RGB of shape (1, 3, {side}, {side}): {type(error).__name__}: "
+            f"{setting}: the model fails on normalized RGB of shape (1, 3, {side}, {side}): {type(error).__name__}: "
             f"{str(error)[:500]}. Is model.resolution its own?"
         ) from error
     model.train(was_training)
     shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
     if shape != (1, outputs):
         raise ConfigError(
-            f"model.factory: the model gives {shape}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
+            f"{setting}: the model gives {shape}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
             "under [model.arguments], or bring data with as many."
         )
 
