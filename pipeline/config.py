@@ -172,6 +172,11 @@ class Data(Section):
     std: list[float] = Field(list(IMAGENET_STD), description="RGB in 0..1 is divided by it after the mean")
 
     @property
+    def has_truth(self) -> bool:
+        """Whether it is known what is right of the images."""
+        return self.source not in ("images", "arrays")
+
+    @property
     def held_out_share(self) -> float:
         """As asked for. Of digits a half: with fewer images a score that is kept could not be told from one that is
         not, and they train in seconds."""
@@ -199,6 +204,12 @@ class Data(Section):
         if self.source == "digits" and self.path is not None:
             raise ValueError("path is only read with source = 'folder' or 'images'")
         return self
+
+
+class Arrays(Data):
+    """Images in memory, put into a folder for one build: what `twinkeel.build` takes, and no file can ask for."""
+
+    source: Literal["arrays", "arrays with truth"]  # type: ignore[assignment]
 
 
 class Weights(Section):
@@ -416,8 +427,23 @@ def load(path: Path | None) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_describe(path, text, e) for e in error.errors())) from error
+        raise ConfigError("\n".join(_describe(str(path), text, e) for e in error.errors())) from error
     return _resolve_paths(config, path.parent)
+
+
+def of(settings: Mapping[str, Any], where: str) -> Config:
+    """The configuration of settings in memory, by section; relative paths are taken from the current folder.
+
+    Args:
+        where: what errors begin with, in the place of a file's path.
+
+    Raises:
+        ConfigError: as `load`, without a line.
+    """
+    try:
+        return _resolve_paths(Config.model_validate(dict(settings)), Path.cwd())
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(where, "", e) for e in error.errors())) from error
 
 
 def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
@@ -536,7 +562,7 @@ def _absolute_factory(value: str | None, base: Path) -> str | None:
     return value if beside is None else f"{beside.resolve()}:{function}"
 
 
-def _describe(path: Path, text: str, error: Any) -> str:
+def _describe(path: str, text: str, error: Any) -> str:
     """One line for one validation error: file, line, key, what is wrong, what is known."""
     location = [str(part) for part in error["loc"]]
     key, where = location[-1] if location else "", ".".join(location)

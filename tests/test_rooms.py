@@ -192,6 +192,7 @@ ELSEWHERE = {
     "pipeline/building/jobs/measure.py": "Program.labels, which a target may read",
     "pipeline/building/jobs/program.py": "the same",
     "pipeline/building/site.py": "the same",
+    "pipeline/cli/calling.py": "`twinkeel.build(labels=...)` and data.labels",
     "pipeline/cli/looking.py": "`twinkeel run` ranks the classes of a package of any origin; `models` counts published classifiers",
     "pipeline/config.py": "settings of classifiers: data.labels, data.accept_accuracy, train.label_smoothing; names of the kits",
     "pipeline/delivery/device.py": "the file that the kits of classifiers write on a phone, and the metric equal_logits",

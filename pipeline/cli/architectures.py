@@ -78,7 +78,7 @@ def checked(config: Config) -> Config:
     from ..building import Zoo
 
     if config.model.factory is not None:
-        name = _stem(config.model.factory.rpartition(":")[2])
+        name = stem(config.model.factory.rpartition(":")[2])
         return settings.with_defaults(config, {"project": {"name": name}, "model": {"name": name}})
     if config.model.exported is not None:
         return _of_program(config, Path(config.model.exported))
@@ -96,7 +96,7 @@ def _of_zoo(config: Config, zoo: Zoo) -> Config:
     size = said.get("model", {}).get("resolution")
     if size is not None and "resolution" not in config.model.model_fields_set and not _is_resolution(size):
         raise ConfigError(f"model.resolution: {zoo.package} says {size} for '{zoo}', which it cannot be; set it")
-    return settings.with_defaults(config, {"project": {"name": _stem(zoo.name)}, **said})
+    return settings.with_defaults(config, {"project": {"name": stem(zoo.name)}, **said})
 
 
 def _of_program(config: Config, path: Path) -> Config:
@@ -112,7 +112,7 @@ def _of_program(config: Config, path: Path) -> Config:
         raise ConfigError(
             f"model.resolution is {config.model.resolution}, and the program '{path}' was exported for {size}: leave it out"
         )
-    name = _stem(path.stem)
+    name = stem(path.stem)
     return settings.with_defaults(config, {"project": {"name": name}, "model": {"name": name, "resolution": size}})
 
 
@@ -126,7 +126,7 @@ def _is_resolution(size: Any) -> bool:
     return True
 
 
-def _stem(text: str) -> str:
+def stem(text: str) -> str:
     """A name as artifacts' files may have it."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text).strip("_-")[:64] or "model"
 

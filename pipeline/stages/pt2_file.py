@@ -32,6 +32,8 @@ _KNOWN = re.compile(
 _PICKLES = re.compile(r"data/(constants/(custom_obj|opaque_obj)_\d+|(weights|constants)/\w+\.pt)")
 _FLOAT = 7
 """torch's number of float32 in these files."""
+_SCHEMA = 8
+"""Of the JSON, since torch 2.5; another one may mean something else by the same words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,6 @@ class Pt2:
         name = specs[0]["user_output"]["arg"]["as_tensor"]["name"]
         return int(self.graph["graph"]["tensor_values"][name]["sizes"][-1]["as_int"])
 
-    def tensor_bytes(self, folder: str, name: str) -> bytearray:
-        """Of a member of `data/weights` or `data/constants`."""
-        with zipfile.ZipFile(self.path) as archive:
-            return bytearray(archive.read(f"{self.root}/data/{folder}/{name}"))
-
 
 def sha256(path: Path) -> str:
     """Of the file; a WeightsError where there is none."""
@@ -90,6 +87,10 @@ def read(path: Path) -> Pt2:
             root = _root(archive, path, size)
             _check_format(archive, root, path)
             content = {name: _json(archive, f"{root}/{name}", path) for name in (_MODEL, _WEIGHTS, _CONSTANTS)}
+        if (schema := content[_MODEL]["schema_version"]["major"]) != _SCHEMA:
+            raise WeightsError(
+                f"'{path}' is of schema {shown(schema, 20)}; {_SCHEMA} is known. Export it with torch 2.8 to 2.13."
+            )
         found = Pt2(
             path=path,
             graph=content[_MODEL]["graph_module"],

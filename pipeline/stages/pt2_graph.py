@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _ASSERTS = re.compile(
 )
 """They give nothing that a program computes with."""
 
+_STRIDED = 7
+"""torch's number of dense tensors."""
 _DTYPES = {
     1: torch.uint8,
     2: torch.int8,
@@ -106,7 +109,7 @@ def load(path: Path) -> nn.Module:
 
 def _module(found: Pt2) -> GraphModule:
     root, graph, values = nn.Module(), Graph(), dict[str, Node]()
-    read: dict[tuple[str, str], torch.Tensor] = {}
+    stored = _Stored(found)
     for spec in found.graph["signature"]["input_specs"]:
         ((kind, told),) = spec.items()
         name = told["arg"]["as_tensor"]["name"] if kind == "user_input" else told["arg"]["name"]
@@ -114,9 +117,7 @@ def _module(found: Pt2) -> GraphModule:
             values[name] = graph.placeholder("image")
             continue
         path = told[{"parameter": "parameter_name", "buffer": "buffer_name"}.get(kind, "tensor_constant_name")]
-        folder = "weights" if path in found.weights else "constants"
-        meta = (found.weights if folder == "weights" else found.constants)[path]
-        value = _tensor(found, folder, path, meta, read)
+        value = stored.tensor(path)
         _place(root, path, value, is_parameter=kind == "parameter", is_kept=bool(told.get("persistent", False)))
         values[name] = graph.get_attr(path)
     for node in found.graph["graph"]["nodes"]:
@@ -210,44 +211,48 @@ def _ordered(target: Any, given: list[tuple[str, Any]]) -> tuple[tuple[Any, ...]
     return tuple(args), named
 
 
-def _tensor(
-    found: Pt2, folder: str, path: str, told: Mapping[str, Any], read: dict[tuple[str, str], torch.Tensor]
-) -> torch.Tensor:
-    """A tensor of the file, of its own memory."""
-    meta, name = told["tensor_meta"], told["path_name"]
-    if told["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", name, re.ASCII):
-        raise WeightsError(
-            f"'{found.path}': '{shown(path)}' would have to be unpickled, and that could run code from the file. Export plain "
-            "tensors."
-        )
-    dtype = _DTYPES.get(meta["dtype"])
-    sizes, strides = ([int(one["as_int"]) for one in meta[key]] for key in ("sizes", "strides"))
-    offset = int(meta["storage_offset"]["as_int"])
-    if (
-        dtype is None
-        or meta["layout"] != 7
-        or len(sizes) != len(strides)
-        or min([*sizes, *strides, offset], default=0) < 0
-    ):
-        raise WeightsError(f"'{found.path}': '{shown(path)}' is no dense tensor of real numbers")
-    if (folder, name) not in read:
-        content = found.tensor_bytes(folder, name)
-        is_whole = len(content) % dtype.itemsize == 0
-        read[folder, name] = (
-            torch.frombuffer(content, dtype=dtype) if content and is_whole else torch.empty(0, dtype=dtype)
-        )
-    stored = read[folder, name]
-    count = math.prod(sizes)
-    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True)) if count else -1
-    if stored.dtype != dtype or count > len(stored) or last >= len(stored):
-        raise WeightsError(
-            f"'{found.path}': '{shown(path)}' of shape {shown(tuple(sizes))} is not in its bytes, {len(stored):,} numbers of "
-            f"{stored.dtype}. Was the file copied whole?"
-        )
-    value = stored.as_strided(sizes, strides, offset).clone(memory_format=torch.contiguous_format)
-    if not torch.isfinite(value).all():
-        raise WeightsError(f"'{found.path}': '{shown(path)}' holds NaN or infinite values. Was the training stable?")
-    return value
+class _Stored:
+    """The tensors of a file; several may be parts of the same bytes."""
+
+    def __init__(self, found: Pt2) -> None:
+        self._found = found
+        self._archive = zipfile.ZipFile(found.path)
+        self._read: dict[str, torch.Tensor] = {}
+
+    def tensor(self, path: str) -> torch.Tensor:
+        """Of a parameter, buffer or constant, of its own memory."""
+        file, is_weight = self._found.path, path in self._found.weights
+        told = (self._found.weights if is_weight else self._found.constants)[path]
+        meta, name = told["tensor_meta"], told["path_name"]
+        if told["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", name, re.ASCII):
+            raise WeightsError(
+                f"'{file}': '{shown(path)}' would have to be unpickled, and that could run code from the file. Export plain tensors."
+            )
+        dtype = _DTYPES.get(meta["dtype"])
+        sizes, strides = ([int(one["as_int"]) for one in meta[key]] for key in ("sizes", "strides"))
+        offset = int(meta["storage_offset"]["as_int"])
+        is_dense = meta["layout"] == _STRIDED and len(sizes) == len(strides)
+        if dtype is None or not is_dense or min([*sizes, *strides, offset], default=0) < 0:
+            raise WeightsError(f"'{file}': '{shown(path)}' is no dense tensor of real numbers")
+        stored = self._numbers(f"data/{'weights' if is_weight else 'constants'}/{name}", dtype)
+        count = math.prod(sizes)
+        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True)) if count else -1
+        if stored.dtype != dtype or count > len(stored) or last >= len(stored):
+            raise WeightsError(
+                f"'{file}': '{shown(path)}' of shape {shown(tuple(sizes))} is not in its bytes, {len(stored):,} numbers of "
+                f"{stored.dtype}. Was the file copied whole?"
+            )
+        value = stored.as_strided(sizes, strides, offset).clone(memory_format=torch.contiguous_format)
+        if not torch.isfinite(value).all():
+            raise WeightsError(f"'{file}': '{shown(path)}' holds NaN or infinite values. Was the training stable?")
+        return value
+
+    def _numbers(self, member: str, dtype: torch.dtype) -> torch.Tensor:
+        if member not in self._read:
+            content = bytearray(self._archive.read(f"{self._found.root}/{member}"))
+            is_whole = content and len(content) % dtype.itemsize == 0
+            self._read[member] = torch.frombuffer(content, dtype=dtype) if is_whole else torch.empty(0, dtype=dtype)
+        return self._read[member]
 
 
 def _place(root: nn.Module, path: str, value: torch.Tensor, *, is_parameter: bool, is_kept: bool) -> None:

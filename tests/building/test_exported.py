@@ -314,6 +314,7 @@ HOSTILE = {
     "a member outside": ({"!/etc/x": lambda _: b"x"}, "its members lie in 2 folders"),
     "an older format": ({"!serialized_exported_program.json": lambda _: b"{}"}, "saved by torch 2.7 or before"),
     "big-endian numbers": ({"byteorder": lambda _: b"big"}, "its byteorder is b'big'"),
+    "another schema": ({MODEL: of_json(lambda told: told["schema_version"].update(major=9))}, "is of schema 9; 8 is known"),
     "no JSON": ({MODEL: lambda _: b"{"}, "cannot read the exported program"),
     "deep JSON": ({MODEL: lambda _: b"[" * 10**5 + b"]" * 10**5}, "cannot read the exported program"),
     "other JSON": ({MODEL: lambda _: b"[]"}, "cannot read the exported program"),

@@ -175,6 +175,14 @@ def test_a_missing_package_is_one_clear_error(package, monkeypatch):
         config(model={"name": f"{package}:x"})
 
 
+def test_a_package_that_is_broken_is_one_clear_error(zoos):
+    (zoos / "timm" / "__init__.py").write_text("import torch\ntorch.ops.torchvision.nms\n")
+    with pytest.raises(
+        ConfigError, match=r"timm 1\.0 cannot be imported: AttributeError.*Is it of the installed torch\?"
+    ):
+        config(model={"name": "timm:small"})
+
+
 def test_what_the_package_says_is_kept_and_damage_to_it_is_mended(zoos, tmp_path):
     config(model={"name": "timm:small"})
     (kept,) = (tmp_path / "cache" / "twinkeel" / "zoos").iterdir()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ... import data as data_module
-from ...config import Config
+from ...config import Arrays, Config
 from ...data import doubts
 from ...errors import ConfigError
 from ...stages import checkpoint, pt2_file
@@ -30,7 +30,8 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, wanted = site.config, missing[NAME]
-    work.say("data: " + (config.data.path or config.data.source))
+    is_in_memory = isinstance(config.data, Arrays)
+    work.say("data: " + (config.data.source if is_in_memory else config.data.path or config.data.source))
     return {NAME: work.shop.make(wanted, lambda folder: make_data(config, wanted, folder))}
 
 
