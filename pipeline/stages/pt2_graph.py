@@ -28,8 +28,10 @@ MAX_VALUE_BYTES = 2**31
 
 _TEXT = ("conv2d.padding", "gelu.default", "pad.default", "div.Tensor_mode", "div.Scalar_mode")
 """Operators that take text: how to pad, or how to approximate or round."""
-_PRIVATE = ("_to_copy", "_softmax", "_log_softmax", "_native_batch_norm_legit_no_training", "_unsafe_view")
+_PRIVATE = ("_to_copy", "_softmax", "_log_softmax", "_unsafe_view")
 """Of the operators whose names begin so; others of these check nothing, or belong to one kind of processor."""
+_PARTS = ("convolution", "_native_batch_norm_legit_no_training", "addmm", "max_pool2d_with_indices")
+"""What decomposition makes of layers; what follows knows these whole."""
 _SYMBOLIC = {f"_operator.{name}": getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "mod", "neg")}
 """Of sizes that depend on the number of images."""
 _ASSERTS = re.compile(
@@ -158,6 +160,11 @@ def _operator(name: str, path: Path) -> Any:
         raise WeightsError(
             f"'{path}' calls '{shown(name)}'; operators of aten are known. Export the model without it, or give its code: "
             "model.factory."
+        )
+    if match[1] in _PARTS:  # type: ignore[index]
+        raise WeightsError(
+            f"'{path}' calls '{shown(name)}': its layers were decomposed. Save what torch.export.export gave, before "
+            "run_decompositions."
         )
     takes_text = any("str" in str(argument.type) for argument in found._schema.arguments)
     gives = [str(returned.type) for returned in found._schema.returns]

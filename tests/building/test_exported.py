@@ -141,7 +141,7 @@ def test_photographs_without_labels_are_as_many_classes_as_the_program_has(tmp_p
     data = {"source": "images", "path": str(tmp_path)}
     config = architectures.checked(Config.model_validate({"model": {"exported": str(path)}, "data": data}))
     assert _outputs(config) == 7 and config.model.resolution == 32
-    assert data_job(config).inputs["exported program"] == pt2_file.sha256(path)
+    assert data_job(config).inputs["outputs of the exported program"] == 7
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,13 @@ def test_programs_of_another_kind(model, examples, words, tmp_path):
     torch.export.save(torch.export.export(model, tuple(torch.rand(one) for one in examples)), path)
     with pytest.raises(WeightsError, match=words):
         pt2_graph.load(path)
+
+
+def test_a_decomposed_program_is_told_from_a_whole_one(tmp_path):
+    program = torch.export.export(Plain().eval(), (torch.rand(1, 3, 32, 32),)).run_decompositions()
+    torch.export.save(program, tmp_path / "x.pt2")
+    with pytest.raises(WeightsError, match="its layers were decomposed"):
+        pt2_graph.load(tmp_path / "x.pt2")
 
 
 # files that were made to harm

@@ -48,7 +48,7 @@ def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
     if task.asks_weights(config) and config.model.exported is not None:
-        inputs["exported program"] = pt2_file.sha256(Path(config.model.exported))
+        inputs["outputs of the exported program"] = pt2_file.read(Path(config.model.exported)).outputs
     elif task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
