@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -123,7 +125,10 @@ def test_a_program_is_built_and_known_by_its_content(run_cli, tmp_path):
     assert result.exit_code == 0, result.output
     manifest = json.loads((tmp_path / "out" / "android" / "manifest.json").read_text())
     assert manifest["model"]["name"] == "one" and manifest["model"]["weights"] == "of the exported program"
-    assert "nothing to do" in run_cli(*arguments, "--explain").output
+    code = f"import sys\nfrom twinkeel.pipeline.cli import cli\ncli({[str(a) for a in arguments]!r}, standalone_mode=False)\n"
+    again = [sys.executable, "-c", code + "print('torch is there:', 'torch' in sys.modules)"]
+    told = subprocess.run(again, capture_output=True, text=True, check=True).stdout
+    assert "nothing to do" in told and "torch is there: False" in told
     (tmp_path / "one.pt2").rename(tmp_path / "other.pt2")
     path.write_text(f'[model]\nexported = "other.pt2"\n[project]\nname = "one"\n{SETTINGS}')
     told = run_cli(*arguments, "--explain").output
