@@ -30,7 +30,7 @@ _TEXT = ("conv2d.padding", "gelu.default", "pad.default", "div.Tensor_mode", "di
 """Operators that take text: how to pad, or how to approximate or round."""
 _PRIVATE = ("_to_copy", "_softmax", "_log_softmax", "_unsafe_view")
 """Of the operators whose names begin so; others of these check nothing, or belong to one kind of processor."""
-_PARTS = ("convolution", "_native_batch_norm_legit_no_training", "addmm", "max_pool2d_with_indices")
+_PARTS = ("convolution", "_native_batch_norm_legit_no_training")
 """What decomposition makes of layers; what follows knows these whole."""
 _SYMBOLIC = {f"_operator.{name}": getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "mod", "neg")}
 """Of sizes that depend on the number of images."""
@@ -111,17 +111,17 @@ def load(path: Path) -> nn.Module:
 
 def _module(found: Pt2) -> GraphModule:
     root, graph, values = nn.Module(), Graph(), dict[str, Node]()
-    stored = _Stored(found)
-    for spec in found.graph["signature"]["input_specs"]:
-        ((kind, told),) = spec.items()
-        name = told["arg"]["as_tensor"]["name"] if kind == "user_input" else told["arg"]["name"]
-        if kind == "user_input":
-            values[name] = graph.placeholder("image")
-            continue
-        path = told[{"parameter": "parameter_name", "buffer": "buffer_name"}.get(kind, "tensor_constant_name")]
-        value = stored.tensor(path)
-        _place(root, path, value, is_parameter=kind == "parameter", is_kept=bool(told.get("persistent", False)))
-        values[name] = graph.get_attr(path)
+    with zipfile.ZipFile(found.path) as archive:
+        stored = _Stored(found, archive)
+        for spec in found.graph["signature"]["input_specs"]:
+            ((kind, told),) = spec.items()
+            if kind == "user_input":
+                values[told["arg"]["as_tensor"]["name"]] = graph.placeholder("image")
+                continue
+            path = told[{"parameter": "parameter_name", "buffer": "buffer_name"}.get(kind, "tensor_constant_name")]
+            is_kept = bool(told.get("persistent", False))
+            _place(root, path, stored.tensor(path), is_parameter=kind == "parameter", is_kept=is_kept)
+            values[told["arg"]["name"]] = graph.get_attr(path)
     for node in found.graph["graph"]["nodes"]:
         if not _ASSERTS.fullmatch(node["target"]):
             _call(graph, values, node, found.path)
@@ -221,9 +221,8 @@ def _ordered(target: Any, given: list[tuple[str, Any]]) -> tuple[tuple[Any, ...]
 class _Stored:
     """The tensors of a file; several may be parts of the same bytes."""
 
-    def __init__(self, found: Pt2) -> None:
-        self._found = found
-        self._archive = zipfile.ZipFile(found.path)
+    def __init__(self, found: Pt2, archive: zipfile.ZipFile) -> None:
+        self._found, self._archive = found, archive
         self._read: dict[str, torch.Tensor] = {}
 
     def tensor(self, path: str) -> torch.Tensor:

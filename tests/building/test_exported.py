@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -386,3 +387,18 @@ def test_what_is_no_archive(content, tmp_path):
     (tmp_path / "x.pt2").write_bytes(content)
     with pytest.raises(WeightsError, match=r"x\.pt2"):
         pt2_graph.load(tmp_path / "x.pt2")
+
+
+@pytest.mark.parametrize("kind", ["huge", "pipe", "device", "folder"])
+def test_what_is_no_plain_file(kind, tmp_path):
+    path = tmp_path / "x.pt2"
+    if kind == "huge":
+        with path.open("wb") as stream:
+            stream.truncate(10**12)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    given = "/dev/zero" if kind == "device" else str(path)
+    with pytest.raises(WeightsError, match=r"at most|no plain file"):
+        architectures.checked(Config.model_validate({"model": {"exported": given}}))
