@@ -15,7 +15,7 @@ SHARED = Path(".nox") / "shared"
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's threads spin while they wait, which starves the worker processes
 # two: the builds among the tests take all cores by themselves; files in the order of tests/conftest.py, longest first
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-SOURCES = ("model", "pipeline", "targets", "tests", "benchmarks", "docs", "noxfile.py")
+SOURCES = ("api", "model", "pipeline", "targets", "tests", "benchmarks", "docs", "noxfile.py")
 
 
 def shared(session: nox.Session, *extras: str) -> str:
@@ -66,8 +66,7 @@ def sdk(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types of the installed package, strictly."""
     python = shared(session, "dev")
-    packages = ("twinkeel.model", "twinkeel.pipeline", "twinkeel.targets")
-    session.run(python, "-m", "mypy", *(a for p in packages for a in ("-p", p)), external=True)
+    session.run(python, "-m", "mypy", "-p", "twinkeel", external=True)
 
 
 @nox.session

@@ -30,6 +30,9 @@ MAX_BYTES = 2**20
 SIDES = 16, 1024
 """Pixels that a side of the input has at least and at most."""
 
+ZOOS = ("timm", "torchvision")
+"""Packages whose networks `model.name` takes."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -60,7 +63,11 @@ class Project(Section):
 
 
 class Model(Section):
-    name: str = Field("mobilenet_v2", description="architecture; `twinkeel models` lists them")
+    name: str = Field(
+        "mobilenet_v2",
+        description="architecture; `twinkeel models` lists them. 'timm:NAME' or 'torchvision:NAME': one of a package that is "
+        "installed, made without weights",
+    )
     factory: str | None = Field(
         None,
         description="your own in its place: 'file.py:function' or 'package.module:function' that gives an nn.Module on "
@@ -68,7 +75,12 @@ class Model(Section):
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="what the function is called with; num_classes by itself, where it takes that",
+        description="what the function, or timm or torchvision, is called with; num_classes by itself, where it takes that",
+    )
+    exported: str | None = Field(
+        None,
+        description="a saved torch.export program, .pt2, with its weights: one float32 image (1, 3, H, W), normalized RGB, to one "
+        "tensor; nothing in it is run but operators of aten",
     )
     task: str = Field("classification", description="what its outputs mean: a module of pipeline/tasks")
     width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha); 1.0 of an EfficientNet-Lite")
@@ -84,6 +96,23 @@ class Model(Section):
         "or 'tensorflow' (its 'same', 1e-3) for weights that were trained there; 'tensorflow' of an EfficientNet-Lite",
     )
 
+    @property
+    def given_by(self) -> str:
+        """The setting that a model comes from which is none of `model/`; empty for those."""
+        if self.exported is not None:
+            return "exported"
+        return "factory" if self.factory is not None else "name" if ":" in self.name else ""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_network(cls, value: str) -> str:
+        package, colon, name = value.partition(":")
+        if colon and (package not in ZOOS or not re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII)):
+            raise ValueError(
+                f"'{value}' is not {' or '.join(f'{zoo}:NAME' for zoo in ZOOS)}, with a name of that package"
+            )
+        return value
+
     @field_validator("factory")
     @classmethod
     def _is_a_function(cls, value: str | None) -> str | None:
@@ -97,12 +126,21 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Model:
-        if self.factory is None and self.arguments:
+        if self.exported is not None:
+            others = self.model_fields_set & {"name", "factory", "arguments", "width", "activation", "padding"}
+            if others:
+                raise ValueError(
+                    f"{sorted(others)[0]} does not apply to an exported program, which is whole; leave it out"
+                )
+            return self
+        if not self.given_by and self.arguments:
             raise ValueError("arguments are the factory's: give factory = 'file.py:function', or leave them out")
-        if self.factory is not None:
-            given = self.model_fields_set & {"name", "width", "activation", "padding"}
-            if given:
-                raise ValueError(f"{sorted(given)[0]} does not apply to a factory; give it under [model.arguments]")
+        given = self.model_fields_set & {"name", "width", "activation", "padding"}
+        if self.given_by == "name":
+            given -= {"name"}
+        if self.given_by and given:
+            other = "a factory" if self.given_by == "factory" else f"'{self.name}'"
+            raise ValueError(f"{sorted(given)[0]} does not apply to {other}; give it under [model.arguments]")
         return self
 
     @field_validator("resolution", mode="before")
@@ -161,6 +199,11 @@ class Data(Section):
     std: list[float] = Field(list(IMAGENET_STD), description="the channels are divided by it after the mean")
 
     @property
+    def has_truth(self) -> bool:
+        """Whether it is known what is right of the images."""
+        return self.source not in ("images", "arrays")
+
+    @property
     def held_out_share(self) -> float:
         """As asked for. Of digits a half: with fewer images a score that is kept could not be told from one that is
         not, and they train in seconds."""
@@ -198,6 +241,12 @@ class Data(Section):
         if self.source == "digits" and self.path is not None:
             raise ValueError("path is only read with source = 'folder' or 'images'")
         return self
+
+
+class Arrays(Data):
+    """Images in memory, put into a folder for one build: what `twinkeel.build` takes, and no file can ask for."""
+
+    source: Literal["arrays", "arrays with truth"]  # type: ignore[assignment]
 
 
 class Weights(Section):
@@ -352,11 +401,23 @@ class Config(Section):
     )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
 
+    @property
+    def brings_weights(self) -> bool:
+        """Whether the model itself has the weights: nothing is loaded into it or trained."""
+        return self.weights.from_factory or self.model.exported is not None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the build trains the weights."""
+        return not self.brings_weights and not self.weights.is_given
+
     @model_validator(mode="after")
     def _has_what_it_learns_from(self) -> Config:
+        if self.model.exported is not None and self.weights.is_given:
+            raise ValueError("model.exported has its weights inside: leave [weights] out")
         if self.weights.from_factory and self.model.factory is None:
             raise ValueError("weights.from_factory takes the weights of model.factory, which is not given")
-        if self.data.source == "images" and not self.weights.is_given:
+        if self.data.source == "images" and self.is_trained:
             raise ValueError("data.source = 'images' has no labels to train on: give [weights] path, or class folders")
         if self.data.source == "images" and self.quantize.qat == "always":
             raise ValueError(
@@ -403,8 +464,23 @@ def load(path: Path | None) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_describe(path, text, e) for e in error.errors())) from error
+        raise ConfigError("\n".join(_describe(str(path), text, e) for e in error.errors())) from error
     return _resolve_paths(config, path.parent)
+
+
+def of(settings: Mapping[str, Any], where: str) -> Config:
+    """The configuration of settings in memory, by section; relative paths are taken from the current folder.
+
+    Args:
+        where: what errors begin with, in the place of a file's path.
+
+    Raises:
+        ConfigError: as `load`, without a line.
+    """
+    try:
+        return _resolve_paths(Config.model_validate(dict(settings)), Path.cwd())
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(where, "", e) for e in error.errors())) from error
 
 
 def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
@@ -501,7 +577,12 @@ def _resolve_paths(config: Config, base: Path) -> Config:
                 }
             ),
             "weights": config.weights.model_copy(update={"path": absolute(config.weights.path)}),
-            "model": config.model.model_copy(update={"factory": _absolute_factory(config.model.factory, base)}),
+            "model": config.model.model_copy(
+                update={
+                    "factory": _absolute_factory(config.model.factory, base),
+                    "exported": absolute(config.model.exported),
+                }
+            ),
         }
     )
 
@@ -518,7 +599,7 @@ def _absolute_factory(value: str | None, base: Path) -> str | None:
     return value if beside is None else f"{beside.resolve()}:{function}"
 
 
-def _describe(path: Path, text: str, error: Any) -> str:
+def _describe(path: str, text: str, error: Any) -> str:
     """One line for one validation error: file, line, key, what is wrong, what is known."""
     location = [str(part) for part in error["loc"]]
     key, where = location[-1] if location else "", ".".join(location)

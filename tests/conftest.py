@@ -22,7 +22,7 @@ WIDTH = 0.2
 """Of the fixed weights."""
 
 LONGEST_FIRST = (
-    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_ios", "test_drift", "test_android", "test_padding",
+    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_padding",
     "test_faults", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
     "test_trust", "test_sensitivity", "test_stages", "test_folders",
 )  # fmt: skip

@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import time
+import zipfile
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -27,6 +28,7 @@ from twinkeel.pipeline.delivery import device, manifest
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.pipeline.files import write_json
 from twinkeel.pipeline.program import layers
+from twinkeel.pipeline.stages import pt2_graph
 from twinkeel.pipeline.store import workers
 from twinkeel.targets.ios import mil_executor
 
@@ -389,6 +391,37 @@ def test_checkpoints(suffix, tmp_path):
         torch.save(model.state_dict(), path, _use_new_zipfile_serialization=suffix == ".pth")
     # HDF5 is read in a process for each file
     fuzz(lambda: load_into(model, path), path, rewritten, 40 if suffix == ".h5" else 150)
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A saved program."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.MaxPool2d(2), torch.nn.Flatten()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(900, 2)).eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 32, 32),)), tmp_path / "x.pt2")
+    return tmp_path / "x.pt2"
+
+
+def test_exported_programs(program):
+    fuzz(lambda: pt2_graph.load(program), program, rewritten, 60)
+
+
+@pytest.mark.parametrize("change", [mangled, revalued])
+@pytest.mark.parametrize("name", ["models/model.json", "data/weights/model_weights_config.json"])
+def test_what_exported_programs_say(name, change, program, tmp_path):
+    with zipfile.ZipFile(program) as archive:
+        members = {n: archive.read(n) for n in archive.namelist()}
+    path, told = tmp_path / "told.json", next(n for n in members if n.endswith(name))
+    path.write_bytes(members[told])
+
+    def read():
+        with zipfile.ZipFile(program, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, path.read_bytes() if member == told else content)
+        pt2_graph.load(program)
+
+    fuzz(read, path, change, 60)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"])

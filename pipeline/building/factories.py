@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +98,6 @@ class Factory:
         Raises:
             ConfigError: the function is not there, fails, or gives no module.
         """
-        from torch import nn
-
         make = self._function()
         given = dict(self.arguments)
         try:
@@ -108,18 +106,8 @@ class Factory:
             parameters = {}  # type: ignore[assignment]
         if _OUTPUTS in parameters:
             given.setdefault(_OUTPUTS, outputs)
-        try:
-            made = make(**given)
-        except Exception as error:  # the user's own code
-            raise ConfigError(
-                f"model.factory: {self.function}({', '.join(f'{k}={v!r}' for k, v in given.items())}) of '{self.source}' "
-                f"failed: {type(error).__name__}: {str(error)[:500]}"
-            ) from error
-        if not isinstance(made, nn.Module):
-            raise ConfigError(
-                f"model.factory: {self.function} of '{self.source}' gave a {type(made).__name__}, not a torch.nn.Module"
-            )
-        return made
+        shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        return made(lambda: make(**given), f"model.factory: {self.function}({shown}) of '{self.source}'")
 
     def _function(self) -> Any:
         try:
@@ -159,6 +147,26 @@ class Factory:
             del sys.modules[name]
             raise
         return module
+
+
+def made(make: Callable[[], Any], told: str) -> nn.Module:
+    """What code that is not ours gives.
+
+    Args:
+        told: what is called, and the setting that names it.
+
+    Raises:
+        ConfigError: it fails, or gives no module.
+    """
+    from torch import nn
+
+    try:
+        found = make()
+    except Exception as error:  # the user's own code
+        raise ConfigError(f"{told} failed: {type(error).__name__}: {str(error)[:500]}") from error
+    if not isinstance(found, nn.Module):
+        raise ConfigError(f"{told} gave a {type(found).__name__}, not a torch.nn.Module")
+    return found
 
 
 def _root(file: Path) -> Path:

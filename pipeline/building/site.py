@@ -13,7 +13,9 @@ from ..errors import ConversionError
 from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, is_quantized
 from ..store import Entry, Job, Store, Workshop, imported_by
 from ..tasks import Task, named
+from .exported import Exported
 from .factories import Factory
+from .zoos import Zoo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -150,14 +152,15 @@ def job(
 
 def model_of(config: Config, create: Create) -> dict[str, Any]:
     """What a model is made of, as ingredients: settings, and the sources of the user's own."""
-    found = config.model.model_dump()
-    return found | {"sources": create.digest()} if isinstance(create, Factory) else found
+    # a program is its content, wherever it lies and whatever it is called
+    found = config.model.model_dump(exclude={"exported", *(["name"] if config.model.exported is not None else [])})
+    return found | {"sources": create.digest()} if isinstance(create, Factory | Zoo | Exported) else found
 
 
 def module_of(create: Create) -> str:
     """The module of a model's code."""
-    if isinstance(create, Factory):
-        return Factory.__module__  # its own code is in `model_of`
+    if isinstance(create, Factory | Zoo | Exported):
+        return type(create).__module__  # its own code is in `model_of`
     if isinstance(create, Architecture):
         return create.module
     name: str = getattr(create, "func", create).__module__  # behind bound arguments
@@ -172,7 +175,7 @@ def about(config: Config, names: Sequence[str]) -> About:
     height, width = config.model.size
     size, pixels = named(config.model.task).size(names), f"{width} x {height} pixels"
     made = f"{config.model.name}, width {config.model.width}, {size}, {pixels}"
-    if config.model.factory is not None:
+    if config.model.given_by:
         made = f"{config.model.name}, {size}, {pixels}"
     return About(
         author=config.project.author,

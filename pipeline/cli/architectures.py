@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
-    from ..building import Architecture, Factory
+    from ..building import Architecture, Exported, Factory, Zoo
     from ..config import Config
 
 _SETTINGS = ("activation", "padding")
@@ -68,29 +71,97 @@ def checked(config: Config) -> Config:
     """The configuration with the network's own defaults for what it does not say.
 
     Raises:
-        ConfigError: there is no such network, or it does not take a setting that is given.
+        ConfigError: there is no such network, it does not take a setting that is given, or its package is not installed.
+        WeightsError: an exported program cannot be read.
     """
     from .. import config as settings
+    from ..building import Zoo
 
     if config.model.factory is not None:
-        function = config.model.factory.rpartition(":")[2]
-        name = function.strip("_")[:64] or "model"
+        name = stem(config.model.factory.rpartition(":")[2])
         return settings.with_defaults(config, {"project": {"name": name}, "model": {"name": name}})
+    if config.model.exported is not None:
+        return _of_program(config, Path(config.model.exported))
+    if config.model.given_by:
+        return _of_zoo(config, Zoo.of(config.model.name, config.model.arguments))
     known = sources()
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
     return settings.with_defaults(config, known[config.model.name].defaults)
 
 
-def architecture(config: Config) -> Architecture | Factory:
+def _of_zoo(config: Config, zoo: Zoo) -> Config:
+    from .. import config as settings
+
+    said = zoo.defaults()
+    size = said.get("model", {}).get("resolution")
+    if size is not None and "resolution" not in config.model.model_fields_set and not _is_resolution(size):
+        raise ConfigError(f"model.resolution: {zoo.package} says {size} for '{zoo}', which it cannot be; set it")
+    return settings.with_defaults(config, {"project": {"name": stem(zoo.name)}, **said})
+
+
+def _of_program(config: Config, path: Path) -> Config:
+    """With the resolution that an exported program was made for."""
+    from .. import config as settings
+    from ..program import CHANNELS
+    from ..stages import pt2_file
+
+    _, channels, height, width = pt2_file.read(path).shape
+    if channels != len(CHANNELS[config.data.channels]):
+        known = " or ".join(f"'{name}'" for name, rows in CHANNELS.items() if len(rows) == channels)
+        raise ConfigError(
+            f"data.channels is '{config.data.channels}', and the program '{path}' takes {channels}: set it to {known}"
+        )
+    size = height if height == width else [height, width]
+    if not _is_resolution(size):
+        raise ConfigError(f"model.exported: '{path}' takes {height} x {width} pixels, which model.resolution cannot be")
+    if "resolution" in config.model.model_fields_set and config.model.resolution != size:
+        raise ConfigError(
+            f"model.resolution is {config.model.resolution}, and the program '{path}' was exported for {size}: leave it out"
+        )
+    name = stem(path.stem)
+    return settings.with_defaults(config, {"project": {"name": name}, "model": {"name": name, "resolution": size}})
+
+
+def _is_resolution(size: Any) -> bool:
+    from .. import config as settings
+
+    try:
+        settings.Model.model_validate({"resolution": size})
+    except ValueError:
+        return False
+    return True
+
+
+def stem(text: str) -> str:
+    """A name as artifacts' files may have it."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text).strip("_-")[:64] or "model"
+
+
+def told(config: Config) -> str:
+    """What a build says of a network of others: its settings, and whose they are; empty for others."""
+    from ..building import Zoo
+
+    if config.model.given_by != "name":
+        return ""
+    zoo = Zoo.of(config.model.name, config.model.arguments)
+    return zoo.told(config.model.resolution, config.data.mean, config.data.std)
+
+
+def architecture(config: Config) -> Architecture | Factory | Zoo | Exported:
     """What makes the model.
 
     Raises:
         ConfigError: there is no such file or module as `model.factory` names.
+        WeightsError: there is no such file as `model.exported` names.
     """
-    from ..building import Architecture, Factory
+    from ..building import Architecture, Exported, Factory, Zoo
 
+    if config.model.exported is not None:
+        return Exported.of(config.model.exported)
     if config.model.factory is not None:
         return Factory.of(config.model.factory, config.model.arguments)
+    if config.model.given_by:
+        return Zoo.of(config.model.name, config.model.arguments)
     source = sources()[config.model.name]
     given = {name: getattr(config.model, name) for name in source.settings}
     return Architecture(module=source.module, options={**given, **source.options})

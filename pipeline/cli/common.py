@@ -128,18 +128,26 @@ def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]
 
 
 def read_config(path: Path | None) -> Config:
-    from .. import config, tasks
+    from .. import config
 
     default = Path("twinkeel.toml")
     chosen = path if path is not None else default if default.is_file() else None
     loaded = config.load(chosen)
     try:
-        read = architectures.checked(loaded)
-        tasks.named(read.model.task)
-        config.check_targets(read, {name: target.PRECISIONS for name, target in targets().items()})
+        return checked(loaded)
     except ConfigError as error:
         raise ConfigError(f"{chosen}: {error}") from error
-    return read
+
+
+def checked(config: Config) -> Config:
+    """With the model's own defaults; a ConfigError where it names a model, a task or a target that there is not."""
+    from .. import tasks
+    from ..config import check_targets
+
+    found = architectures.checked(config)
+    tasks.named(found.model.task)
+    check_targets(found, {name: target.PRECISIONS for name, target in targets().items()})
+    return found
 
 
 def ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:

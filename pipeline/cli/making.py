@@ -91,6 +91,8 @@ def build(
     platforms = common.PLATFORMS if platform == "all" else (platform,)
     store = common.store_of(config, store_url)
     with report.progress(console) as say:
+        if told := architectures.told(config):
+            say(told)
         asked = order.checked(
             config,
             common.targets(),

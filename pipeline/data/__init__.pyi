@@ -5,6 +5,8 @@ from .images import image_files as image_files
 from .images import listing as listing
 from .images import read_image as read_image
 from .images import rgba as rgba
+from .in_memory import stacked as stacked
+from .in_memory import truth_of as truth_of
 from .pixels import fit as fit
 from .pixels import model_input as model_input
 from .splits import Dataset as Dataset

@@ -1,4 +1,5 @@
 from . import compress as compress
+from . import integer as integer
 from . import layers as layers
 from . import references as references
 from .artifact import Artifact as Artifact

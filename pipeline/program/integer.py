@@ -91,9 +91,9 @@ class Sums:
 
     values: torch.Tensor
     scale: torch.Tensor
-    is_mean: bool = False
     low: float | None = None
     high: float | None = None
+    is_mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,7 @@ def _divided(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
     count = int(np.prod([x.values.shape[dim] for dim in dims]))
-    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count, True)
+    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count, is_mean=True)
 
 
 def _fixed_point(pair: Addition, scale: float, bits: int) -> tuple[torch.Tensor, float]:

@@ -61,22 +61,13 @@ def progress(to: Console) -> Iterator[Say]:
 
 def print_result(result: Result, to: Console) -> None:
     """One table of all artifacts, then what these images cannot tell, and each leg that is over its limit."""
-    task, table = result.task, Table(title=f"{result.folder}")
-    counted = list(task.columns(Worth()))
-    for heading in ("artifact", "precision", "bytes", "lower leg", *counted, "ms here", "evidence", "parity"):
-        table.add_column(heading, justify="right" if heading in ("bytes", *counted, "ms here") else "left")
-    for row in result.rows:
-        table.add_row(
-            row.artifact.target,
-            row.artifact.precision,
-            f"{row.artifact.bytes:,}",
-            "\n".join(_short(check) for check in row.checks),
-            *task.columns(row.worth).values(),
-            f"{row.latency_ms:.3f}",
-            "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
-            or row.evidence,
-            "FAILED" if row.state == "failed" else row.state,
-        )
+    task, (headings, lines) = result.task, cells(result)
+    table = Table(title=f"{result.folder}")
+    for heading in headings:
+        is_number = heading in ("bytes", *task.columns(Worth()), "ms here")
+        table.add_column(heading, justify="right" if is_number else "left")
+    for row in lines:
+        table.add_row(*row)
     floating, quantized = (_share(result.reference_scores[key]) for key in ("float", "int8"))
     to.print(f"float reference {task.SCORE} {floating}, int8 reference {quantized}")
     for check in result.program_checks:
@@ -84,6 +75,35 @@ def print_result(result: Result, to: Console) -> None:
     to.print(table)
     for line in (*open_verdicts(result), *failures(result)):
         to.print(line, markup=False)
+
+
+def cells(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Headings, and one line of cells for each artifact."""
+    headings = [
+        "artifact",
+        "precision",
+        "bytes",
+        "lower leg",
+        *result.task.columns(Worth()),
+        "ms here",
+        "evidence",
+        "parity",
+    ]
+    lines = [
+        [
+            row.artifact.target,
+            row.artifact.precision,
+            f"{row.artifact.bytes:,}",
+            "\n".join(_short(check) for check in row.checks),
+            *result.task.columns(row.worth).values(),
+            f"{row.latency_ms:.3f}",
+            "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
+            or row.evidence,
+            "FAILED" if row.state == "failed" else row.state,
+        ]
+        for row in result.rows
+    ]
+    return headings, lines
 
 
 def as_json(built: Built) -> str:

@@ -2,6 +2,9 @@ from . import calibration as calibration
 from . import checkpoint as checkpoint
 from . import fold as fold
 from . import ladder as ladder
+from . import pt2_file as pt2_file
+from . import pt2_graph as pt2_graph
+from . import pt2_writing as pt2_writing
 from . import rungs as rungs
 from . import saved as saved
 from . import train as train

@@ -10,7 +10,6 @@ import torch
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.data import rgba
-from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import integer
 
@@ -86,7 +85,8 @@ def test_sums_beyond_24_bits_are_rounded_as_float32_does():
     assert _quantized(sums, 1.0, 0, -128, 127).values.tolist() == [16]
 
 
-def test_an_operation_without_known_arithmetic_is_named(small_program):
+def _between_integers(small_program, operation, *args):
+    """A graph that quantizes bytes, computes with them, and quantizes the result where `operation` is not the last."""
     nodes = small_program.quantized.graph.nodes
     quantize, dequantize = (
         next(n.target for n in nodes if f".{name}_per_tensor" in str(n.target)) for name in ("quantize", "dequantize")
@@ -94,9 +94,53 @@ def test_an_operation_without_known_arithmetic_is_named(small_program):
     graph = torch.fx.Graph()
     quantized = graph.call_function(quantize, (graph.placeholder("pixels"), 1.0, 0, -128, 127, torch.int8))
     real = graph.call_function(dequantize, (quantized, 1.0, 0, -128, 127, torch.int8))
-    graph.output(graph.call_function(torch.ops.aten.sigmoid.default, (real,)))
-    with pytest.raises(ConversionError, match=r"aten\.sigmoid"):
-        integer.evaluate_integer(torch.fx.GraphModule(torch.nn.Module(), graph), np.zeros((1, 2, 2, 4), np.uint8))
+    made = graph.call_function(operation, (real, *args))
+    again = graph.call_function(quantize, (made, 0.01, -128, -128, 127, torch.int8))
+    graph.output(graph.call_function(dequantize, (again, 0.01, -128, -128, 127, torch.int8)))
+    return torch.fx.GraphModule(torch.nn.Module(), graph)
+
+
+@pytest.mark.parametrize(
+    ("operation", "args", "named"),
+    [
+        (torch.ops.aten.softmax.int, (1,), ("softmax",)),
+        (torch.ops.aten.layer_norm.default, ([4],), ("layer_norm",)),
+        (torch.ops.aten.sigmoid.default, (), ()),  # each value by itself
+    ],
+)
+def test_what_has_no_integers_is_computed_in_float_and_named_where_it_sums(small_program, operation, args, named):
+    module = _between_integers(small_program, operation, *args)
+    pixels = np.arange(16, dtype=np.uint8).reshape(1, 2, 2, 4)
+    assert integer.in_float(module) == named
+    expected = operation(torch.from_numpy(pixels).float(), *args)
+    steps = (torch.round(expected / 0.01) - 128).clamp(-128, 127) + 128
+    assert np.allclose(integer.evaluate_integer(module, pixels), 0.01 * steps.numpy(), atol=1e-6)
+
+
+def test_float_outputs_are_named_too(small_program):
+    graph = _between_integers(small_program, torch.ops.aten.sigmoid.default).graph
+    output = next(n for n in graph.nodes if n.op == "output")
+    output.args = (next(n for n in graph.nodes if n.target == torch.ops.aten.sigmoid.default),)
+    assert integer.in_float(torch.fx.GraphModule(torch.nn.Module(), graph)) == ("sigmoid",)
+
+
+def test_a_product_is_rounded_as_each_runtime_does(small_program):
+    one, other = (torch.tensor([[127.0, -3.0, 5.0]], dtype=torch.float64) for _ in range(2))
+    pair = integer.Product(integer.Steps(one, 0.5, 0), integer.Steps(other, 0.5, 2))
+    exact = one * (other - 2) * 0.25 / 10
+    for kernels in integer.KERNELS.values():
+        assert torch.equal(kernels.multiply(pair, 10.0, 7), torch.round(exact) + 7)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "steps"), [("xnnpack", [-58.0, -82.0, -44.0]), ("onnxruntime", [-59.0, -81.0, -43.0])]
+)
+def test_a_tie_of_a_mean_goes_to_even_steps_in_xnnpack_and_to_even_distances_in_onnxruntime(kernels, steps):
+    # 8.5, -14.5 and 23.5 steps from the zero point -67
+    sums = integer.Sums(
+        torch.tensor([544.0, -928.0, 1504.0], dtype=torch.float64), torch.tensor(0.5 / 64), is_mean=True
+    )
+    assert integer._quantize(integer.KERNELS[kernels], sums, 0.5, -67, -128, 127).values.tolist() == steps
 
 
 def _check(program, images, folder):

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ... import data as data_module
-from ...config import Config
+from ...config import Arrays, Config
 from ...data import doubts
 from ...errors import ConfigError
-from ...stages import checkpoint
+from ...stages import checkpoint, pt2_file
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
@@ -30,7 +30,8 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, wanted = site.config, missing[NAME]
-    work.say("data: " + (config.data.path or config.data.source))
+    is_in_memory = isinstance(config.data, Arrays)
+    work.say("data: " + (config.data.source if is_in_memory else config.data.path or config.data.source))
     return {NAME: work.shop.make(wanted, lambda folder: make_data(config, wanted, folder))}
 
 
@@ -46,7 +47,9 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
-    if task.asks_weights(config) and not config.weights.from_factory:
+    if task.asks_weights(config) and config.model.exported is not None:
+        inputs["outputs of the exported program"] = pt2_file.read(Path(config.model.exported)).outputs
+    elif task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
@@ -69,6 +72,8 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
 
 def _outputs(config: Config) -> int:
     """How many the given weights have."""
+    if config.model.exported is not None:
+        return pt2_file.read(Path(config.model.exported)).outputs
     if config.weights.from_factory:
         raise ConfigError("the images do not tell how many classes there are: name them, one a line, in data.labels")
     from ...stages import weights

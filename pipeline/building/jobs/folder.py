@@ -59,7 +59,7 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "limits": [limit.model_dump() for limit in config.limit],
         "open verdicts": config.parity.require,
         "int8 is shipped": order.has_int8,
-        "model": config.model.model_dump(),
+        "model": config.model.model_dump(exclude={"exported"}),  # what is told of it; what it is, is in the results
         "input contract": asdict(contract_of(config)),
         "names": list(site.names),
         "images": site.data.digest("held-out-images.npy"),

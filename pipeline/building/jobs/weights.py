@@ -52,8 +52,8 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
     inputs: dict[str, Any] = {"model": model_of(config, create), "outputs": outputs}
     inputs["input channels"] = len(CHANNELS[config.data.channels])  # the model is tried with as many
     code = [module_of(create), f"{CODE}.stages.weights"]
-    if config.weights.from_factory:
-        inputs["weights of the factory"] = True
+    if config.brings_weights:
+        inputs["weights of the model itself"] = True
     elif config.weights.is_given:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     else:
@@ -84,8 +84,8 @@ def make_weights(
     model = create(len(data.names), config.model.width)
     curve: list[Epoch] = []
     _check_outputs(model, config, len(data.names))
-    if config.weights.from_factory:
-        source = "of the factory"
+    if config.brings_weights:
+        source = "of the factory" if config.weights.from_factory else "of the exported program"
     elif config.weights.is_given:
         with tempfile.TemporaryDirectory(dir=folder) as fetched:
             path, found = checkpoint.locate(config.weights, Path(fetched))
@@ -116,23 +116,23 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
     import torch
 
     shape = (1, len(CHANNELS[config.data.channels]), *config.model.size)
-    if config.model.factory is None and shape[1] == 3:  # as all of `model/` take
+    if not config.model.given_by and shape[1] == 3:  # as all of `model/` take
         return
-    setting = "name" if config.model.factory is None else "factory"
+    setting = f"model.{config.model.given_by or 'name'}"
     was_training = model.training
     try:
         with torch.no_grad():
             found = model.eval()(torch.zeros(shape))
     except Exception as error:  # the user's own code
         raise ConfigError(
-            f"model.{setting}: the model fails on an input of shape {shape}, normalized {config.data.channels}: "
+            f"{setting}: the model fails on an input of shape {shape}, normalized {config.data.channels}: "
             f"{type(error).__name__}: {str(error)[:500]}. {_likely_cause(model, config, shape[1])}"
         ) from error
     model.train(was_training)
     given = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
     if given != (1, outputs):
         raise ConfigError(
-            f"model.{setting}: the model gives {given}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
+            f"{setting}: the model gives {given}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
             "under [model.arguments], or bring data with as many."
         )
 

@@ -127,4 +127,4 @@ _UNLABELLED = replace(
 
 def meaning(config: Config) -> Meaning:
     """Without labels agreement alone is counted, also of artifacts that accuracy limits with them."""
-    return _UNLABELLED if config.data.source == "images" else MEANING
+    return MEANING if config.data.has_truth else _UNLABELLED

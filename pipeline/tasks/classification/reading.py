@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import Config
+from ...config import Arrays, Config
 from ...data import Dataset, calibrated_on, fit, image_files, listing, read_image, split, split_in_two
 from ...errors import DataError
 from ...reading import read_bytes, shown
@@ -35,6 +35,8 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     """
     if config.data.source == "images":
         return _unlabelled(Path(config.data.path or ""), config, outputs)
+    if isinstance(config.data, Arrays):
+        return _in_memory(Path(config.data.path or ""), config, outputs)
     if config.data.source == "digits":
         images, labels, names = _digits(*config.model.size)
     else:
@@ -63,7 +65,8 @@ def ingredients(config: Config) -> dict[str, Any]:
 
 def asks_weights(config: Config) -> bool:
     """Unlabelled images do not tell how many classes there are, a file of names does."""
-    return config.data.source == "images" and not config.data.labels
+    has_names = config.data.source in ("digits", "folder") or config.data.labels
+    return not has_names
 
 
 def doubts(data: Dataset) -> list[str]:
@@ -152,15 +155,36 @@ def _folder(root: Path, height: int, width: int) -> tuple[NDArray[np.uint8], NDA
     return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
 
 
+def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:
+    """``images.npy`` ``(N, H, W, 3)`` uint8 below `root`, and ``labels.npy`` ``(N,)`` integers where they are known."""
+    stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
+    images = np.stack([fit(image, *config.model.size) for image in stored])
+    names = read_labels(Path(config.data.labels)) if config.data.labels else _numbered(outputs())
+    labels = np.full(len(images), -1, np.int64)
+    if config.data.has_truth:
+        labels = np.load(root / "labels.npy", allow_pickle=False).astype(np.int64)
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise DataError(
+                f"the labels are {labels.min()} to {labels.max()}, and the model has {len(names)} outputs: 0 to {len(names) - 1} "
+                "are known. Number the classes in the order of the outputs."
+            )
+    found = split_in_two(images, labels, names, config)
+    if config.data.calibration_path:
+        found = calibrated_on(Path(config.data.calibration_path), found, config, partial(_labels_of, names))
+    return found
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"class {n}" for n in range(count))
+
+
 def _unlabelled(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:
     """Images at any depth below `root`."""
     files = image_files(root) if root.is_dir() else []
     if not files:
         raise DataError(f"data.path '{root}' is no folder with images.")
     images = np.stack([fit(read_image(file), *config.model.size) for file in files])
-    names = (
-        read_labels(Path(config.data.labels)) if config.data.labels else tuple(f"class {n}" for n in range(outputs()))
-    )
+    names = read_labels(Path(config.data.labels)) if config.data.labels else _numbered(outputs())
     found = split_in_two(images, np.full(len(images), -1, np.int64), names, config)
     if not config.data.calibration_path:
         return found

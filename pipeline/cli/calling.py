@@ -1,0 +1,192 @@
+"""From Python: a model and images in memory, and what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, DataError, nearest
+from . import architectures, common
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..config import Config
+    from ..report import Outcome
+
+_WHERE = "twinkeel.build"
+_SECTIONS = ("project", "data", "train", "quantize", "android", "ios", "parity", "targets", "limit")
+"""Of the configuration, that are taken as keywords; the model and its weights are there, and the store is an argument."""
+
+
+def build(
+    model: nn.Module,
+    images: Any,
+    labels: Any = None,
+    *,
+    names: Sequence[str] | None = None,
+    out: str | Path = "out",
+    platform: str | Sequence[str] = common.PLATFORMS,
+    resolution: Any = None,
+    task: str = "classification",
+    store: str | Path | None = None,
+    jobs: int | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Outcome:
+    """Build every artifact of a model in memory, for both platforms, and prove each against torch.
+
+    The model stays as it is: a copy is exported in evaluation mode. It is known by its graph and its weights, and images by
+    their pixels: a second call with the same makes nothing again.
+
+    Args:
+        model: ``(1, 3, H, W)`` float32, normalized RGB, or what ``data`` says of channels -> one tensor, with its weights.
+        images: uint8 RGB: an array ``(N, H, W, 3)``; a folder of images at any depth; or what gives images or batches of them,
+            as a loader does, with or without their labels. Some set the int8 ranges, the others are judged on.
+        labels: ``(N,)`` integers; without them what is counted is agreement with the float model.
+        names: of the classes, in the order of the model's outputs.
+        out: folder that gets a folder for each platform and the report.
+        platform: ``"android"``, ``"ios"`` or both.
+        resolution: of the model's input, a number or height and width; the images' own where they have one size.
+        task: what the model's outputs mean.
+        store: where results are kept, a folder or an address; ``"none"`` keeps nothing, None is this user's cache.
+        jobs: worker processes at a time; by cores and memory where it is None.
+        quiet: no lines of progress.
+        settings: sections of the configuration as tables, ``quantize={"minutes": 1}``, ``data={"mean": [0.5, 0.5, 0.5]}``.
+
+    Returns:
+        what became of it, verified or not: it shows itself in a notebook and as text.
+
+    Raises:
+        TwinkeelError: an argument cannot be, or nothing could be built.
+    """
+    unknown = sorted(settings.keys() - set(_SECTIONS))
+    if unknown:
+        raise ConfigError(f"{_WHERE}: unknown keyword '{unknown[0]}'. {nearest(unknown[0], _SECTIONS)}")
+    with tempfile.TemporaryDirectory(prefix="twinkeel-") as name, _considerate():
+        config = _configured(model, images, labels, names, resolution, task, settings, Path(name))
+        return _built(config, platform, Path(out), None if store is None else str(store), jobs, quiet=quiet)
+
+
+def _configured(
+    model: nn.Module,
+    images: Any,
+    labels: Any,
+    names: Sequence[str] | None,
+    resolution: Any,
+    task: str,
+    settings: Mapping[str, Any],
+    folder: Path,
+) -> Config:
+    """The configuration, with the model and the images put into a folder that it names."""
+    from torch import nn
+
+    from .. import config as settings_module
+    from ..program import CHANNELS
+    from ..stages import pt2_writing
+
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{_WHERE}: a torch.nn.Module is wanted, not a {type(model).__name__}")
+    asked = {name: _plain(value) for name, value in settings.items()}
+    if not isinstance(asked.get("data", {}), dict):
+        raise ConfigError(f"{_WHERE}: data: a table is wanted: data={{'mean': ...}}")
+    data: dict[str, Any] = dict(asked.get("data", {}))
+    if names is not None:
+        (folder / "names.txt").write_text("".join(f"{one}\n" for one in names), encoding="utf-8")
+        data["labels"] = str(folder / "names.txt")
+    if isinstance(images, (str, Path)):
+        if labels is not None:
+            raise DataError(f"{_WHERE}: labels of a folder are its folders' names: data={{'source': 'folder'}}")
+        data = {"source": "images", "path": str(images), **data}
+    else:
+        data, resolution = _kept(images, labels, data, resolution, folder)
+    if resolution is None:
+        raise ConfigError(f"{_WHERE}: resolution is not given, and the images do not tell: resolution=224, for example")
+    path = folder / f"{architectures.stem(type(model).__name__)}.pt2"
+    given = {"exported": str(path), "resolution": _plain(resolution), "task": task}
+    arrays = data.pop("arrays", None)
+    config = settings_module.of({**asked, "data": data, "model": given}, _WHERE)
+    if arrays is not None:
+        # nothing is trained on: all images are calibrated or judged on
+        if config.quantize.qat == "always":
+            raise ConfigError(f"{_WHERE}: quantize.qat = 'always' takes training images; give class folders")
+        there = settings_module.Arrays.model_validate(config.data.model_dump() | arrays)
+        never = config.quantize.model_copy(update={"qat": "never"})
+        config = config.model_copy(update={"data": there, "quantize": never})
+    pt2_writing.write(model, (len(CHANNELS[config.data.channels]), *config.model.size), path)
+    return common.checked(config)
+
+
+def _kept(images: Any, labels: Any, data: dict[str, Any], resolution: Any, folder: Path) -> tuple[dict[str, Any], Any]:
+    """Images and labels as files, the settings that name them, and the resolution."""
+    import numpy as np
+
+    from ..data import stacked, truth_of
+
+    if taken := sorted({"source", "path"} & data.keys()):
+        raise ConfigError(f"{_WHERE}: data.{taken[0]} does not apply to images in memory; leave it out")
+    sides = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
+    pixels, truth = stacked(images, None if resolution is None else (int(sides[0]), int(sides[-1])))
+    if labels is not None:
+        truth = truth_of(labels, len(pixels), "labels")
+    elif truth is not None:
+        truth = truth_of(truth, len(pixels), "labels")
+    if resolution is None:
+        resolution = list(pixels.shape[1:3])
+    place = folder / "images"
+    place.mkdir()
+    np.save(place / "images.npy", pixels)
+    if truth is not None:
+        np.save(place / "labels.npy", truth)
+    source = "arrays" if truth is None else "arrays with truth"
+    return data | {"arrays": {"source": source, "path": str(place)}}, resolution
+
+
+def _built(
+    config: Config, platform: str | Sequence[str], out: Path, store_url: str | None, jobs: int | None, *, quiet: bool
+) -> Outcome:
+    from ..building import order, runner
+    from ..report import Outcome, page, terminal
+
+    platforms = common.PLATFORMS if platform == "all" else (platform,) if isinstance(platform, str) else tuple(platform)
+    for one in platforms:
+        if one not in common.PLATFORMS:
+            raise ConfigError(f"{_WHERE}: unknown platform '{one}'. {nearest(one, common.PLATFORMS)}")
+    store = common.store_of(config, store_url)
+    with terminal.progress(terminal.console(is_quiet=quiet)) as say:
+        create = architectures.architecture(config)
+        asked = order.checked(config, common.targets(), common.kits(), create, platforms, out, page.render, say)
+        built = runner.build(asked, store, say, None, jobs)
+        if store is not None and built.ran:
+            runner.keep_within(store, config, say)
+    return Outcome(built=built, folder=out)
+
+
+def _plain(value: Any) -> Any:
+    """As a file has it: lists of tuples and arrays, numbers of Python, text of paths."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+@contextlib.contextmanager
+def _considerate() -> Iterator[None]:
+    """What is quietened for a build, and meant for the whole of a command, is as before afterwards."""
+    from ..store import workers
+
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        workers.quieten()
+        try:
+            yield
+        finally:
+            logging.disable(level)
