@@ -55,7 +55,7 @@ class Pt2:
 
     @property
     def shape(self) -> tuple[int | None, int, int, int]:
-        """Images at a time (None for any number), height and width of the input."""
+        """Images at a time (None for any number), channels, height and width of the input."""
         return _input_of(self.graph, self.path)
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 import networks
 import numpy as np
 import pytest
+import torch
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import About, InputContract
+from twinkeel.pipeline.program import About, InputContract, integer
 from twinkeel.pipeline.program.program import Program
 from twinkeel.pipeline.stages import fold, quantize
 
@@ -22,15 +23,15 @@ def pixels():
     return np.concatenate([images, np.full((*images.shape[:3], 1), 255, np.uint8)], -1)
 
 
-@pytest.fixture(scope="module", params=["mobilenet_v1", "resnet", "repvgg", "squeezenet"])
-def program(request, pixels):
-    model = networks.settled(networks.NETWORKS[request.param]())
+def made(name, pixels):
+    torch.manual_seed(0)
+    model = networks.settled(networks.NETWORKS[name]())
     folded = fold.fold(model, CONTRACT)
     made = quantize.quantize(folded, pixels[:16], CONTRACT)
     return Program(
         name="network",
         contract=CONTRACT,
-        labels=tuple(str(n) for n in range(networks.OUTPUTS)),
+        labels=tuple(str(n) for n in range(networks.OUTPUTS)) if name != "unet" else (),
         original=fold.Normalized(model, CONTRACT.mean, CONTRACT.std).eval(),
         folded=folded,
         tuned=folded,
@@ -40,6 +41,14 @@ def program(request, pixels):
         about=About(author="", license="", version="1", description=""),
         minimum_ios=18,
     )
+
+
+@pytest.fixture(
+    scope="module",
+    params=["resnet", "repvgg", "squeezenet", "mobilenet_v3", "efficientnet", "ghostnet", "shufflenet", "densenet"],
+)
+def program(request, pixels):
+    return made(request.param, pixels)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -54,3 +63,30 @@ def test_int8_equals_the_reference_in_the_runtimes_arithmetic(program, pixels, n
     assert equal == 1, f"{100 * equal:.1f} % equal, {steps:g} steps apart"
     if name == "android/executorch":
         assert target.operators(path) == {"delegate": 1}
+
+
+def test_no_integers_are_wanting_in_these_networks(program):
+    assert integer.in_float(program.quantized) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "in_float"),
+    [("unet", ("upsample_bilinear2d",)), ("vit", ("layer_norm", "matmul", "softmax")), ("convnext", ("layer_norm",))],
+)
+def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(name, in_float, pixels, tmp_path):
+    program = made(name, pixels)
+    assert integer.in_float(program.quantized) == in_float
+    target = common.targets()["android/executorch"]
+    run = target.load(target.build(program, "int8", tmp_path / "network.pte")).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    assert metrics.snr_db(program.outputs("int8-xnnpack", pixels), found) >= 30
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3", "vit", "unet"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_path):
+    program, target = made(name, pixels), common.targets()["ios/coreml"]
+    loaded = target.load(target.build(program, precision, tmp_path / "network.mlpackage"))
+    expected = program.outputs(target.REFERENCES[precision], pixels[:4])
+    found = np.concatenate([loaded.exact(image[None]) for image in pixels[:4]])
+    assert metrics.max_error(expected, found) <= 1e-5
