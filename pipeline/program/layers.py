@@ -186,7 +186,7 @@ def owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
             if "dequantize" in str(node.args[1].target):  # a layer that is kept in float has no quantized weight
                 found[node.args[1]] = found[node.args[2]] = named[node]
         elif node.target == aten.add.Tensor:
-            named[node] = (f"{last} + residual", "addition")
+            named[node] = (f"{last} + {'a constant' if any(map(_is_constant, node.args)) else 'residual'}", "addition")
         elif node.target == aten.mean.dim:
             named[node] = ("mean", "mean")
         elif node.target in ACTIVATIONS and node.args[0] in named:
@@ -194,6 +194,15 @@ def owners(quantized: GraphModule) -> dict[Node, tuple[str, str]]:
         elif ".quantize_per_tensor" in str(node.target):
             found[node] = named.get(node.args[0], ("input" if last == "input" else "flatten", "tensor"))
     return found
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether a value is stored, behind its dequantization or not."""
+    import torch.fx
+
+    while isinstance(node, torch.fx.Node) and "dequantize" in str(node.target):
+        node = node.args[0]
+    return isinstance(node, torch.fx.Node) and node.op == "get_attr"
 
 
 def _convolution(node: Node) -> str:

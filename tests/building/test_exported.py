@@ -78,7 +78,7 @@ def test_the_program_gives_what_the_model_gave(batch, tmp_path):
     more = {"example": (2, 3, 32, 32), "dynamic_shapes": shapes} if batch == "dynamic" else {}
     path = exported(model, tmp_path / "x.pt2", **more)
     found = pt2_file.read(path)
-    assert found.shape == (None if batch == "dynamic" else 1, 32, 32) and found.outputs == 10
+    assert found.shape == (None if batch == "dynamic" else 1, 3, 32, 32) and found.outputs == 10
     images = torch.randn(5, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(pt2_graph.load(path)(images), model(images), rtol=1e-5, atol=1e-5)
@@ -192,11 +192,11 @@ class TwoOutputs(nn.Module):
         (TwoInputs(), [(1, 3, 32, 32), (1, 3)], "takes 2 inputs"),
         (TwoOutputs(), [(1, 3, 32, 32)], "gives 2 outputs"),
         (mixed(), [(2, 3, 32, 32)], r"takes \(2, 3, 32, 32\)"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), [(1, 1, 32, 32)], r"takes \(1, 1, 32, 32\)"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten()), [(1, 2, 32, 32)], r"takes \(1, 2, 32, 32\)"),
         (Mixed().train(), [(1, 3, 32, 32)], "exported in training mode"),
         (nn.Sequential(nn.Flatten(), nn.Dropout().train(), nn.Linear(3072, 2)), [(1, 3, 32, 32)], "in training mode"),
     ],
-    ids=["inputs", "outputs", "batch", "grey", "training", "dropout"],
+    ids=["inputs", "outputs", "batch", "two channels", "training", "dropout"],
 )
 def test_programs_of_another_kind(model, examples, words, tmp_path):
     path = tmp_path / "x.pt2"
@@ -402,3 +402,17 @@ def test_what_is_no_plain_file(kind, tmp_path):
     given = "/dev/zero" if kind == "device" else str(path)
     with pytest.raises(WeightsError, match=r"at most|no plain file"):
         architectures.checked(Config.model_validate({"model": {"exported": given}}))
+
+
+@pytest.mark.parametrize(("channels", "count"), [("rgb", 1), ("grayscale", 3)])
+def test_a_program_of_other_channels_names_the_setting(channels, count, tmp_path):
+    model = nn.Sequential(nn.Conv2d(count, 2, 3), nn.Flatten(), nn.Linear(1800, 4))
+    torch.export.save(torch.export.export(model.eval(), (torch.rand(1, count, 32, 32),)), tmp_path / "x.pt2")
+    normalization = {"mean": [0.5], "std": [0.5]} if channels == "grayscale" else {}
+    asked = Config.model_validate(
+        {"model": {"exported": str(tmp_path / "x.pt2")}, "data": {"channels": channels, **normalization}}
+    )
+    with pytest.raises(
+        ConfigError, match=rf"data.channels is '{channels}', and the program .* takes {count}: set it to"
+    ):
+        architectures.checked(asked)

@@ -42,7 +42,7 @@ def list_models(): return ["small", "odd", "plain"]
 def get_pretrained_cfg(name):
     if name.partition(".")[2] == "none":
         raise RuntimeError("Invalid pretrained tag")
-    size = {"small": 64, "odd": 65}.get(name.partition(".")[0])
+    size = {"small": 64, "odd": 8}.get(name.partition(".")[0])
     return None if size is None else SimpleNamespace(input_size=(3, size, size), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 def create_model(model_name, pretrained=False, **kwargs):
@@ -137,7 +137,7 @@ def test_the_version_of_the_package_is_known(zoos):
         ({"name": "timm:small", "width": 1.0}, "width does not apply to 'timm:small'; give it under"),
         ({"name": "timm:small", "arguments": {"pretrained": True}}, r"arguments.pretrained: timm would fetch .* \[weights\] path"),
         ({"name": "torchvision:small", "arguments": {"weights": "DEFAULT"}}, r"arguments.weights: torchvision would fetch"),
-        ({"name": "timm:odd"}, "timm says 65 for 'timm:odd', which it cannot be; set it"),
+        ({"name": "timm:odd"}, "timm says 8 for 'timm:odd', which it cannot be; set it"),
         ({"name": "mobilenet_v2", "arguments": {"a": 1}}, "arguments are the factory's"),
     ],
     ids=["package", "hub", "path", "width", "pretrained", "weights", "resolution", "arguments"],

@@ -80,7 +80,7 @@ class Net(nn.Module):
 def pictures():
     """Smooth ones, as photographs are."""
     rough = np.random.default_rng(0).integers(0, 256, (150, 8, 8, 3), np.uint8)
-    return np.stack([data.resize(image, 32, 32) for image in rough])
+    return np.stack([data.fit(image, 32, 32) for image in rough])
 
 
 @pytest.fixture
@@ -161,9 +161,9 @@ def test_the_program_is_the_same_bytes_wherever_the_class_is(tmp_path):
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        torch.manual_seed(0)\n"
         "        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())\n"
         "        self.fc = nn.Linear(8, 10)\n\n    def forward(self, x):\n        return self.fc(self.stem(x).mean((2, 3)))\n\n\n"
-        "pt2_writing.write(Net(), 32, 32, pathlib.Path(sys.argv[1]))\n"
+        "pt2_writing.write(Net(), (3, 32, 32), pathlib.Path(sys.argv[1]))\n"
     )
-    pt2_writing.write(Net(), 32, 32, tmp_path / "here.pt2")
+    pt2_writing.write(Net(), (3, 32, 32), tmp_path / "here.pt2")
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code, tmp_path / "there.pt2"], check=True, env=environment)
     assert (tmp_path / "here.pt2").read_bytes() == (tmp_path / "there.pt2").read_bytes()
@@ -186,8 +186,7 @@ GREY = np.zeros((20, 32, 32), np.uint8)
         (Net(), [], {}, DataError, "nothing was given"),
         (Net(), 7, {}, DataError, "a int gives no images"),
         (Net(), [np.zeros((32, 32, 3), np.uint8), np.zeros((40, 32, 3), np.uint8)], {}, DataError, "they have 2 sizes"),
-        (Net(), np.zeros((9, 30, 30, 3), np.uint8), {}, ConfigError, "model.resolution"),
-        (Net(), np.zeros((9, 32, 40, 3), np.uint8), {}, ConfigError, "resolution is not given"),
+        (Net(), np.zeros((9, 8, 8, 3), np.uint8), {}, ConfigError, "model.resolution"),
         (Net(), None, {"labels": [1.5] * 150}, DataError, "labels: of float64"),
         (Net(), None, {"labels": [1, 2]}, DataError, r"labels: their shape is \(2,\), and there are 150 images"),
         (Net(), None, {"labels": [10] * 150}, DataError, "the labels are 10 to 10, and the model has 10 outputs"),
@@ -227,7 +226,7 @@ def test_images_of_every_kind_are_the_same_array(pictures):
         found, truth = data.stacked(given, None)
         assert np.array_equal(found, some), name
         assert (truth is None) == (name != "pairs")
-    found, _ = data.stacked([*some, np.zeros((64, 48, 3), np.uint8)], 32)
+    found, _ = data.stacked([*some, np.zeros((64, 48, 3), np.uint8)], (32, 32))
     assert found.shape == (7, 32, 32, 3) and np.array_equal(found[:6], some)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import About, InputContract, integer
+from twinkeel.pipeline.program import About, InputContract, integer, layers
 from twinkeel.pipeline.program.program import Program
 from twinkeel.pipeline.stages import fold, quantize
 
@@ -90,3 +90,14 @@ def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_pat
     expected = program.outputs(target.REFERENCES[precision], pixels[:4])
     found = np.concatenate([loaded.exact(image[None]) for image in pixels[:4]])
     assert metrics.max_error(expected, found) <= 1e-5
+
+
+def test_an_added_constant_is_no_residual(program, pixels):
+    _, recording = layers.watch(program, "int8-xnnpack", pixels[:1])
+    additions = [layer.name for layer in recording.layers if layer.kind == "addition"]
+    hardswishes = sum(name.endswith("+ a constant") for name in additions)
+    constants = sum(
+        node.target == torch.ops.aten.add.Tensor and any(source.op == "get_attr" for source in node.all_input_nodes)
+        for node in program.folded.model.graph.nodes
+    )
+    assert hardswishes == constants
