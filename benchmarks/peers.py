@@ -481,7 +481,7 @@ def measure(folder: Path) -> dict[str, Any]:
     subjects = {size: Subject.random(size) for size in SIZES}
     opened = {size: _opened(subject, folder) for size, subject in subjects.items()}
     chains = products(folder)
-    parameters = count.count(subjects[SIZES[0]].model, SIZES[0]).parameters
+    parameters = count.count(subjects[SIZES[0]].model, SIZES[0], SIZES[0]).parameters
     rates: dict[str, dict[str, float]] = {precision: {} for precision in PRECISIONS}
     resolutions = {}
     for size, artifacts in opened.items():
@@ -492,7 +492,7 @@ def measure(folder: Path) -> dict[str, Any]:
             rates[product.precision][product.name] = max(rate, rates[product.precision].get(product.name, 0.0))
         subject = subjects[size]
         resolutions[size] = (
-            count.count(subject.model, size).multiply_adds,
+            count.count(subject.model, size, size).multiply_adds,
             [_row(entry, one, times, artifacts, folder, subject, parameters) for entry, one in artifacts.items()],
         )
     peak = {precision: max(found.values()) for precision, found in rates.items()}

@@ -125,7 +125,7 @@ def test_an_int8_file_has_little_beside_its_weights(make_program, tmp_path):
     torch.manual_seed(0)
     model = mobilenet_v2.create(1000, 1.0)
     path = litert.build(make_program(model, 32, passes=1), "int8", tmp_path / "x.tflite")
-    assert path.stat().st_size <= BIGGEST * count.count(model, 32).parameters
+    assert path.stat().st_size <= BIGGEST * count.count(model, 32, 32).parameters
 
 
 def test_names_stay_where_two_would_become_one():
