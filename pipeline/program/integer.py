@@ -97,8 +97,8 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Addition:
-    """Two operands that wait to be put on the output's grid, and bounds of their real sum."""
+class _Pair:
+    """Two operands that wait to be put on the output's grid, and bounds of their real result."""
 
     one: Steps
     other: Steps
@@ -106,17 +106,15 @@ class Addition:
     high: float | None = None
 
 
-@dataclass(frozen=True)
-class Product:
-    """Two factors that wait to be put on the output's grid, and bounds of their real product."""
-
-    one: Steps
-    other: Steps
-    low: float | None = None
-    high: float | None = None
+class Addition(_Pair):
+    """To be added."""
 
 
-Waiting = Sums | Addition | Product
+class Product(_Pair):
+    """To be multiplied."""
+
+
+_WAITING = (Sums, Addition, Product)
 """What an operation gives before it is rounded."""
 
 
@@ -183,11 +181,10 @@ class _Evaluator(Interpreter):
             return _quantize(self._kernels, *args[:5])
         if target in (*WEIGHTED, *TRANSPOSED) and isinstance(first, Steps) and isinstance(args[1], (Steps, Weight)):
             return _convolve(target, *args)
-        if target in ACTIVATIONS and isinstance(first, Waiting):
+        if target in ACTIVATIONS and isinstance(first, (Steps, *_WAITING)):
             low, high = args[1:3] if target in CLAMP else (0.0, None)
-            return replace(first, low=low, high=high)
-        if target in ACTIVATIONS and isinstance(first, Steps):
-            low, high = args[1:3] if target in CLAMP else (0.0, None)
+            if not isinstance(first, Steps):
+                return replace(first, low=low, high=high)
             return replace(first, values=first.values.clamp(*_bounds(first.scale, first.zero_point, low, high)))
         if target in _PAIRS and all(isinstance(one, Steps) for one in args[:2]):
             return _PAIRS[target](*args[:2])
@@ -228,6 +225,12 @@ _EACH_BY_ITSELF = (
 """What a runtime computes in float of each value alone: no order of sums, and so no other step but at a boundary."""
 
 
+_ON_THE_GRID = (*MOVES, *ACTIVATIONS, PAD, aten.cat.default)
+"""What gives steps of steps."""
+_SUMMED = (*_PAIRS, *WEIGHTED, *TRANSPOSED)
+"""What waits to be rounded; of layers in float that were chosen to be so, and each value by itself of pairs."""
+
+
 def in_float(module: GraphModule) -> tuple[str, ...]:
     """Names of the operations in a PT2E graph that are sums of floats, in an order that is each runtime's own, and of the one
     that gives float outputs.
@@ -247,25 +250,11 @@ def in_float(module: GraphModule) -> tuple[str, ...]:
             continue
         read = [source for source in node.all_input_nodes if source in waits]
         are_steps = bool(read) and not any(waits[source] for source in read)
-        if are_steps and node.target in MOVES:
-            waits[node] = False
-        elif are_steps and node.target in (*_PAIRS, *WEIGHTED, *TRANSPOSED, aten.mean.dim):
-            waits[node] = True
-        elif not (are_steps and node.target in (*ACTIVATIONS, PAD, aten.cat.default)):
-            waits[node] = True
-            if node.target not in (
-                *_EACH_BY_ITSELF,
-                *_PAIRS,
-                *MOVES,
-                *WEIGHTED,
-                *TRANSPOSED,
-                *ACTIVATIONS,
-                PAD,
-                aten.cat.default,
-            ):
-                found.add(_short(node))
-        else:
-            waits[node] = False
+        waits[node] = not (are_steps and node.target in _ON_THE_GRID)
+        if node.target not in (*_ON_THE_GRID, *_EACH_BY_ITSELF, *_SUMMED) and not (
+            are_steps and node.target == aten.mean.dim
+        ):
+            found.add(_short(node))
     return tuple(sorted(found))
 
 
@@ -283,22 +272,24 @@ def _real(value: Any) -> Any:
     """In float32, as a runtime gives it to an operation without integers."""
     if isinstance(value, (Steps, Weight)):
         return value.real
+    if not isinstance(value, _WAITING):
+        return value
     if isinstance(value, Sums):
-        return (value.values.float() * value.scale).clamp(value.low, value.high)
-    if isinstance(value, Addition):
-        return (value.one.real + value.other.real).clamp(value.low, value.high)
-    if isinstance(value, Product):
-        return (value.one.real * value.other.real).clamp(value.low, value.high)
-    return value
+        real = value.values.float() * value.scale
+    elif isinstance(value, Addition):
+        real = value.one.real + value.other.real
+    else:
+        real = value.one.real * value.other.real
+    return real.clamp(value.low, value.high)
 
 
 def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int, high: int) -> Steps:
     step = torch.tensor(scale, dtype=torch.float32)
-    if isinstance(x, Waiting):
+    if isinstance(x, _WAITING):
         # the kernels put the result on the grid first, and then within the bounds
         low, high = (
-            bound if real is None else min(max(round(real / scale) + zero_point, low), high)
-            for bound, real in ((low, x.low), (high, x.high))
+            bound if found is None else min(max(found, low), high)
+            for bound, found in zip((low, high), _bounds(scale, zero_point, x.low, x.high), strict=True)
         )
     if isinstance(x, Addition):
         values = kernels.add(x, scale, zero_point)
