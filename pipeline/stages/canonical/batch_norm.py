@@ -33,7 +33,7 @@ def rewrite(network: Network) -> None:
             path = str(layer.args[1].target)
             shape = [-1 if axis == int(is_transposed) else 1 for axis in range(weight.ndim)]
             scaled = weight.double() * factor.view(shape)
-            set_values(network, layer, path, scaled, (bias - mean) * factor + beta)
+            network.set_layer(layer, path, scaled, (bias - mean) * factor + beta)
             network.skip(node)
         elif node.meta["val"].ndim == 4:
             path = _owner(node)
@@ -43,13 +43,6 @@ def rewrite(network: Network) -> None:
             network.put(node, made)
         else:
             raise ConversionError(f"{network.described(node)} follows no linear layer of its own; fold it by hand")
-
-
-def set_values(network: Network, layer: Node, path: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    """Gives a layer a weight and a bias of its own, at this path where no other layer reads that."""
-    one = network.constant(layer, path, weight.float(), layer)
-    beside = f"{str(one.target).removesuffix('.weight')}.bias"
-    layer.args = (layer.args[0], one, network.constant(layer, beside, bias.float(), layer), *layer.args[3:])
 
 
 def _affine(network: Network, node: Node) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

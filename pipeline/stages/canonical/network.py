@@ -101,6 +101,12 @@ class Network:
         node.meta = {"val": mode.from_tensor(value, static_shapes=True)}
         return node
 
+    def set_layer(self, layer: Node, path: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Give a layer a weight and a bias of its own, at this path where no other layer reads that."""
+        one = self.constant(layer, path, weight.float(), layer)
+        beside = f"{str(one.target).removesuffix('.weight')}.bias"
+        layer.args = (layer.args[0], one, self.constant(layer, beside, bias.float(), layer), *layer.args[3:])
+
     def value(self, node: Any) -> torch.Tensor | None:
         """Of a parameter or buffer; None of what is no such."""
         return self.values[str(node.target)] if isinstance(node, Node) and node.op == "get_attr" else None

@@ -25,7 +25,6 @@ import torch
 from torch.fx import Node
 
 from ...program import PAD, WEIGHTED
-from .batch_norm import set_values
 from .network import Network, aten
 
 _PRODUCTS = (aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar)
@@ -85,7 +84,7 @@ def _into_layer_before(network: Network, node: Node, source: Node, value: torch.
         shift = -each if node.target in _INVERSE else each
     path = str(source.args[1].target)  # type: ignore[union-attr]
     scaled = weight.double() * factor.view(-1, *[1] * (weight.ndim - 1))
-    set_values(network, source, path, scaled, known * factor + shift)
+    network.set_layer(source, path, scaled, known * factor + shift)
     network.put(node, source)
     return True
 
@@ -124,7 +123,7 @@ def _into_layers_behind(network: Network, node: Node, source: Node, value: torch
         weight, bias = (network.value(part) for part in (*layer.args[1:3], None)[:2])
         assert weight is not None
         kept = torch.zeros(len(weight)) if bias is None else bias
-        set_values(network, layer, str(layer.args[1].target), weight.double() * factor, kept)  # type: ignore[union-attr]
+        network.set_layer(layer, str(layer.args[1].target), weight.double() * factor, kept)  # type: ignore[union-attr]
     return True
 
 
