@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -29,6 +30,9 @@ MAX_BYTES = 2**20
 
 SIDES = 16, 1024
 """Pixels that a side of the input has at least and at most."""
+
+MOST_TENSORS = 16
+"""That a model may take beside the image."""
 
 ZOOS = ("timm", "torchvision")
 """Packages whose networks `model.name` takes."""
@@ -374,6 +378,39 @@ class Cache(Section):
     max_gigabytes: float = Field(10.0, gt=0, le=1e6, description="what a build lets it grow to; a folder's, not others")
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", value):
+        raise ValueError("must be 1 to 64 letters, digits or _, a letter first")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Input(Section):
+    """Named ``input`` in the file: what the model is given beside the image, in the order of its arguments."""
+
+    name: Name = Field(description="as apps give it")
+    shape: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
+        max_length=5, description="of one image's, without the batch; float32"
+    )
+    range: list[float] = Field(
+        min_length=2, max_length=2, description="least and largest value; without data of it, int8 is made for it"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Input:
+        if not self.range[0] < self.range[1]:
+            raise ValueError(f"range must be [least, largest], not {self.range}")
+        return self
+
+
+class Output(Section):
+    """Named ``output`` in the file: one for each that the model gives, in order."""
+
+    name: Name = Field(description="as apps find it")
+
+
 class Limit(Section):
     leg: Literal["fold", "quantize", "lower"] = Field(description="parity leg")
     precision: Literal["float", "fp32", "fp16", "int8", "w8", "w4"] = Field("float", description="row of the leg")
@@ -399,6 +436,12 @@ class Config(Section):
         default_factory=dict,
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",
     )
+    input: list[Input] = Field(
+        default_factory=list, max_length=MOST_TENSORS, description="tensors that the model takes beside the image"
+    )
+    output: list[Output] = Field(
+        default_factory=list, max_length=100, description="names of what the model gives; its own by default"
+    )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
 
     @property
@@ -419,12 +462,29 @@ class Config(Section):
             raise ValueError("weights.from_factory takes the weights of model.factory, which is not given")
         if self.data.source == "images" and self.is_trained:
             raise ValueError("data.source = 'images' has no labels to train on: give [weights] path, or class folders")
+        if self.input and self.is_trained:
+            raise ValueError(
+                "a model that takes more than an image is not trained here: give [weights] path, or from_factory = true"
+            )
+        if self.input and self.quantize.qat == "always":
+            raise ValueError(
+                "quantize.qat = 'always' trains models of one image alone, without [[input]]: set it to 'auto'"
+            )
         if self.data.source == "images" and self.quantize.qat == "always":
             raise ValueError(
                 "quantize.qat = 'always' takes training images, and data.source = 'images' has none: set it to 'auto', or "
                 "give class folders"
             )
         return self
+
+    @field_validator("input", "output")
+    @classmethod
+    def _has_own_names(cls, value: list[Any]) -> list[Any]:
+        names = [one.name for one in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice or "image" in names:
+            raise ValueError(f"'{twice}' stands twice" if twice else "'image' is the image's own name; choose another")
+        return value
 
     @field_validator("limit")
     @classmethod
@@ -543,12 +603,19 @@ def template() -> str:
         "# [targets]",
         '# "android/litert" = ["fp32", "fp16", "int8"]',
         "",
-        f"# {Config.model_fields['limit'].description}",
-        "# [[limit]]",
-        *(f"# {k} = ...  # {f.description}" for k, f in Limit.model_fields.items()),
-        "",
+        *(
+            line
+            for name, section in (("input", Input), ("output", Output), ("limit", Limit))
+            for line in _listed(name, section)
+        ),
     ]
     return "\n".join(lines)
+
+
+def _listed(name: str, section: type[Section]) -> list[str]:
+    """A table that may stand several times."""
+    keys = (f"# {key} = ...  # {field.description}" for key, field in section.model_fields.items())
+    return [f"# {Config.model_fields[name].description}", f"# [[{name}]]", *keys, ""]
 
 
 def _toml(value: object) -> str:

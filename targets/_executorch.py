@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace, example_inputs
 
 from . import _layers, _pte, _xnnpack
 from .runtimes import executorch as runtime
+from .runtimes import packed
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -33,7 +34,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    example = (torch.zeros(program.contract.shape, dtype=torch.uint8),)
+    example = example_inputs(program.contract)
     graph = torch.export.export(program.reference(precision), example, strict=False).module()
     graph = _with_pixels_as_quantized(graph, program.contract.grey)  # type: ignore[arg-type]
     with _unsigned_pixels(), _zeros_of_float_layers(), _no_undone_transposes(), _zeros_in_convolutions():
@@ -56,8 +57,10 @@ def trace(path: Path) -> Trace:
     content, kinds = _xnnpack.with_layers(path)
     execute = runtime.method(content)
 
-    def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
-        outputs, *values = execute(pixels)
+    def opened(*inputs: NDArray[Any]) -> tuple[NDArray[np.float32], list[LayerValue]]:
+        given = execute(*inputs)
+        count = len(given) - len(kinds)
+        outputs, values = packed(given[:count]), given[count:]
         return outputs, [LayerValue(kind=kind, steps=_layers.nchw(v)) for kind, v in zip(kinds, values, strict=True)]
 
     return _layers.checked(opened, load(path).run, path)

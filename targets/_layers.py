@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.program import LayerValue, Run, Trace
 
-Opened = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], list[LayerValue]]]
-"""One image ``(1, H, W, 4)`` uint8 RGBA -> outputs ``(1, ...)`` and the value of each layer."""
+Opened = Callable[..., tuple[NDArray[np.float32], list[LayerValue]]]
+"""What a `Run` takes -> packed outputs ``(1, width)`` and the value of each layer."""
 
 
 def checked(opened: Opened, run: Run, path: Path) -> Trace:
@@ -21,9 +21,9 @@ def checked(opened: Opened, run: Run, path: Path) -> Trace:
     More outputs could keep a runtime from fusing operations, or from giving all of them to its fast kernels.
     """
 
-    def trace(pixels: NDArray[np.uint8]) -> list[LayerValue]:
-        outputs, values = opened(pixels)
-        if not np.array_equal(outputs, run(pixels)):
+    def trace(*inputs: NDArray[Any]) -> list[LayerValue]:
+        outputs, values = opened(*inputs)
+        if not np.array_equal(outputs, run(*inputs)):
             raise ConversionError(
                 f"'{path}' gives other outputs when its layers are looked at, so what they show is not what it computes"
             )

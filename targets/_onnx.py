@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace, example_inputs
 
 from . import _layers
 from .runtimes import onnxruntime as runtime
+from .runtimes import packed
 from .runtimes.onnxruntime import session as _session
 
 SUFFIX = ".onnx"
@@ -45,14 +46,13 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    example = torch.zeros(program.contract.shape, dtype=torch.uint8)
     exported = torch.onnx.export(
         program.reference(precision),
-        (example,),
+        example_inputs(program.contract),
         dynamo=True,
         verbose=False,
-        input_names=["pixels"],
-        output_names=["logits"],
+        input_names=["pixels", *(tensor.name for tensor in program.contract.tensors)],
+        output_names=list(program.names),
     )
     model = exported.model_proto  # type: ignore[union-attr]
     _drop_debug_metadata(model)
@@ -177,12 +177,14 @@ def trace(path: Path) -> Trace:
     import onnx
 
     graph = _optimized(path)
-    layers = _layers_of(graph.graph)
+    layers, count = _layers_of(graph.graph), len(graph.graph.output)
+    names = [one.name for one in graph.graph.input]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in layers)
     session = _session(graph.SerializeToString(), is_optimized=True)
 
-    def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
-        outputs, *values = session.run(None, {"pixels": pixels})
+    def opened(*inputs: NDArray[Any]) -> tuple[NDArray[np.float32], list[LayerValue]]:
+        given = session.run(None, dict(zip(names, inputs, strict=True)))
+        outputs, values = packed(given[:count]), given[count:]
         return outputs, [_value(*layer, value) for layer, value in zip(layers.values(), values, strict=True)]
 
     return _layers.checked(opened, load(path).run, path)

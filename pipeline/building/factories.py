@@ -104,7 +104,7 @@ class Factory:
             parameters = inspect.signature(make).parameters
         except (TypeError, ValueError):
             parameters = {}  # type: ignore[assignment]
-        if _OUTPUTS in parameters:
+        if _OUTPUTS in parameters and outputs:  # of features the model's own
             given.setdefault(_OUTPUTS, outputs)
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
         return made(lambda: make(**given), f"model.factory: {self.function}({shown}) of '{self.source}'")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import ConversionError
-from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, is_quantized
+from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, Tensor, is_quantized
 from ..store import Entry, Job, Store, Workshop, imported_by
 from ..tasks import Task, named
 from .exported import Exported
@@ -168,7 +168,14 @@ def module_of(create: Create) -> str:
 
 
 def contract_of(config: Config) -> InputContract:
-    return InputContract.of(config.model.resolution, config.data.mean, config.data.std, config.data.channels)
+    data = config.data
+    tensors = [Tensor(name=t.name, shape=tuple(t.shape), low=t.range[0], high=t.range[1]) for t in config.input]
+    return InputContract.of(config.model.resolution, data.mean, data.std, data.channels, tensors)
+
+
+def output_names(config: Config) -> tuple[str, ...]:
+    """As the configuration or else the task has them; none where they are the model's own."""
+    return tuple(one.name for one in config.output) or named(config.model.task).OUTPUTS
 
 
 def about(config: Config, names: Sequence[str]) -> About:
@@ -226,7 +233,8 @@ def load_program(
         return site.workshop.read(site.program, variant + name)
 
     known = descriptive(site)
-    return SavedProgram(model, contract_of(site.config), read, {name: known[name] for name in reads})
+    settings = {name: known[name] for name in reads}
+    return SavedProgram(model, contract_of(site.config), output_names(site.config), read, settings)
 
 
 def descriptive(site: Site) -> dict[str, Any]:
@@ -245,6 +253,7 @@ def numbers_of(site: Site, key: str) -> dict[str, Any]:
         "weights": site.weights.digest("weights.safetensors"),
         "model": model_of(site.config, site.create),
         "outputs": len(site.names),
+        "names of the outputs": list(output_names(site.config)),
         "input contract": asdict(contract_of(site.config)),
     }
     if is_quantized(key.removesuffix(UNROUNDED)):

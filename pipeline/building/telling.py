@@ -13,10 +13,11 @@ from ..delivery import device, evidence, manifest
 from ..errors import TwinkeelError
 from ..files import digest
 from ..parity import INTEGERS, REFERENCE, Comparison, Row, Worth, tabulate
-from ..program import Artifact, references
+from ..program import Artifact, references, steps
 from ..report import Result
 from ..stages import Epoch, Rung
 from ..store import Entry, Workshop
+from .jobs.program import outputs_of
 from .order import Order
 from .site import Site
 
@@ -70,7 +71,7 @@ def comparison(shop: Workshop, site: Site) -> Comparison | None:
     outputs = {name: values[golden] for name, values in outputs.items()}
     if len(outputs.keys() & measured.keys()) < 2:
         return None
-    return tabulate(outputs, float(shop.json(site.program, "program.json")["output_scale"]))
+    return tabulate(outputs, steps(outputs_of(shop, site.program)))
 
 
 def rungs(shop: Workshop, program: Entry) -> tuple[Rung, ...]:

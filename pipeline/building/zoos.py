@@ -87,7 +87,9 @@ class Zoo:
             ConfigError: there is no such network, or it does not take the arguments.
         """
         known = self._module().list_models()
-        given = {"num_classes": outputs} | {k: v for k, v in self.arguments.items() if k not in FETCHING}
+        given = ({"num_classes": outputs} if outputs else {}) | {
+            k: v for k, v in self.arguments.items() if k not in FETCHING
+        }
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
         if self.name.split(".")[0] not in known:
             close = difflib.get_close_matches(self.name, known, n=3, cutoff=0.5)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 @click.option("--images", type=click.IntRange(1), default=64, show_default=True, help="Calibration images to use.")
 def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int) -> None:
     """Measure what each layer loses in int8; writes a table and a picture."""
-    from .. import data
     from ..delivery import outputs
     from ..parity import sensitivity as stage
     from ..report import terminal as report
@@ -33,7 +32,7 @@ def sensitivity(path: Path | None, out: Path, store_url: str | None, images: int
     console = report.console()
     with report.progress(console) as say:
         program, loaded = common.ungated_program(config, store_url, out, say)
-        found = stage.measure(program, data.rgba(loaded.calibration.images[:images]), say)
+        found = stage.measure(program, loaded.calibration.inputs[:images], say)
     outputs.add(out, stage.files(found))
     report.print_sensitivity(found, console)
     console.print(f"wrote {out / stage.TABLE} and {out / stage.PICTURE}")

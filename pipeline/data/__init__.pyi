@@ -1,5 +1,7 @@
+from . import beside as beside
 from . import doubts as doubts
 from .images import MAX_PIXELS as MAX_PIXELS
+from .images import digits as digits
 from .images import edge_images as edge_images
 from .images import image_files as image_files
 from .images import listing as listing
@@ -9,6 +11,10 @@ from .in_memory import stacked as stacked
 from .in_memory import truth_of as truth_of
 from .pixels import fit as fit
 from .pixels import model_input as model_input
+from .samples import Images as Images
+from .samples import Samples as Samples
+from .samples import arrays as arrays
+from .samples import with_tensors as with_tensors
 from .splits import Dataset as Dataset
 from .splits import Split as Split
 from .splits import calibrated_on as calibrated_on

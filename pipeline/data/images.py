@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..reading import plain_size, shown
-from .pixels import ORIENTATIONS, on_black, upright
+from .pixels import ORIENTATIONS, fit, on_black, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,9 +34,9 @@ def listing(root: Path) -> dict[str, str]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Plain files below a folder but hidden ones, in order. Links to files are followed, those to folders are not: they could go round."""
+    """Plain files below a folder but hidden ones and tensors beside images, in order. Links to files are followed, those to folders are not: they could go round."""
     try:
-        return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix != ".npz")
     except (OSError, RecursionError) as error:
         raise DataError(
             f"cannot list '{folder}': {type(error).__name__}: {shown(error)}. Mend or remove it."
@@ -71,6 +71,16 @@ def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.
         "shift-down": np.roll(first, 1, axis=0),
     }
     return np.stack(list(named.values())), tuple(named)
+
+
+def digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+    """scikit-learn's 1797 handwritten digits, 8 x 8 with 17 grey levels: images ``(N, height, width, 3)``, labels, and names."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    grey = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
+    images = np.stack([fit(image, height, width) for image in grey])
+    return images, found.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +13,59 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
-from .images import image_files, read_image
+from .beside import tensors_of
+from .images import image_files, read_image, rgba
 from .pixels import fit
+from .samples import Images, with_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images ``(N, H, W, 3)`` uint8 RGB and what is right of each, ``(N, ...)``, whose meaning is the task's."""
+    """Images ``(N, H, W, 3)`` uint8 RGB and what is right of each, ``(N, ...)``, whose meaning is the task's.
+
+    Attributes:
+        tensors: float32 ``(N, ...)``, what the model is given beside each image, one for each further input.
+    """
 
     images: NDArray[np.uint8]
     truth: NDArray[Any]
+    tensors: tuple[NDArray[np.float32], ...] = ()
+
+    @property
+    def inputs(self) -> Images:
+        """What a model is called with: the images as RGBA, and what belongs to them."""
+        return with_tensors(rgba(self.images), self.tensors)
+
+    def part(self, chosen: Any) -> Split:
+        """Some of it: a slice, indices, or a mask."""
+        return Split(
+            images=self.images[chosen], truth=self.truth[chosen], tensors=tuple(one[chosen] for one in self.tensors)
+        )
 
     def digest(self) -> str:
-        """SHA-256 of the shape, the pixels and the truth."""
+        """SHA-256 of the shape, the pixels, the tensors and the truth."""
         content = hashlib.sha256(repr(self.images.shape).encode())
         content.update(np.ascontiguousarray(self.images).tobytes())
+        for tensor in self.tensors:
+            content.update(np.ascontiguousarray(tensor, "<f4").tobytes())
         content.update(np.ascontiguousarray(self.truth.astype(self.truth.dtype.newbyteorder("<"))).tobytes())
         return content.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The three sets, and names of what the outputs stand for, one for each, in their order."""
+    """The three sets.
+
+    Attributes:
+        names: of what the outputs stand for, in their order.
+        notes: what is to be said of the data, one line each.
+    """
 
     train: Split
     calibration: Split
     held_out: Split
     names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def split(
@@ -71,14 +97,21 @@ def split(
         for position, index in enumerate(order):
             wanted = 0 if position < held else 1 if position < held + calibration else 2
             sets[seen.setdefault(str(hashes[index]), wanted)].append(int(index))
-    held_out, calibrated, train = (Split(images=images[sorted(chosen)], truth=truth[sorted(chosen)]) for chosen in sets)
+    whole = Split(images=images, truth=truth, tensors=tensors_of([], len(images), config))
+    held_out, calibrated, train = (whole.part(sorted(chosen)) for chosen in sets)
     for name, part in (("held-out", held_out), ("calibration", calibrated), ("training", train)):
         if not len(part.images):
             raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
     return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names)
 
 
-def split_in_two(images: NDArray[np.uint8], truth: NDArray[Any], names: tuple[str, ...], config: Config) -> Dataset:
+def split_in_two(
+    images: NDArray[np.uint8],
+    truth: NDArray[Any],
+    names: tuple[str, ...],
+    config: Config,
+    tensors: tuple[NDArray[np.float32], ...] = (),
+) -> Dataset:
     """Where nothing is trained: calibration images, as many as configured, and all others held out. Equal images always
     fall into the same set. With a calibration set of its own all are held out.
 
@@ -94,9 +127,9 @@ def split_in_two(images: NDArray[np.uint8], truth: NDArray[Any], names: tuple[st
         raise DataError(
             f"{len(known)} different images are too few: some set the int8 ranges, the others are judged on."
         )
-    held_out, calibration = (Split(images=images[part], truth=truth[part]) for part in (~chosen, chosen))
+    whole = Split(images=images, truth=truth, tensors=tensors)
     return Dataset(
-        train=Split(images=images[:0], truth=truth[:0]), calibration=calibration, held_out=held_out, names=names
+        train=whole.part(slice(0)), calibration=whole.part(chosen), held_out=whole.part(~chosen), names=names
     )
 
 
@@ -127,9 +160,14 @@ def calibrated_on(
     train = Split(
         images=np.concatenate([found.train.images, found.calibration.images]),
         truth=np.concatenate([found.train.truth, found.calibration.truth]),
+        tensors=tuple(map(np.concatenate, zip(found.train.tensors, found.calibration.tensors, strict=True))),
     )
-    calibration = Split(images=images, truth=truth_of([file.relative_to(root) for file in chosen]))
-    return Dataset(train=train, calibration=calibration, held_out=found.held_out, names=found.names)
+    calibration = Split(
+        images=images,
+        truth=truth_of([file.relative_to(root) for file in chosen]),
+        tensors=tensors_of(chosen, len(chosen), config),
+    )
+    return replace(found, train=train, calibration=calibration)
 
 
 def changed_meanwhile(config: Config) -> DataError:

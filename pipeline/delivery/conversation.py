@@ -13,10 +13,12 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Images, arrays
 from ..errors import DeviceError
 from ..parity import Values
 from ..parity import described as described_error
@@ -73,7 +75,7 @@ class Task:
         name: of the first of them.
         path: of the artifact, a file or folder.
         payload: gives what the runtime is given of it; None for the artifact itself.
-        images: ``(N, H, W, 4)`` uint8 RGBA.
+        images: what it is run on.
         width: of the outputs ``(N, width)``.
         owners: folder, and target and precision in it.
     """
@@ -82,7 +84,7 @@ class Task:
     runtime: Runtime
     path: Path
     payload: Callable[[Path, Path], Path] | None
-    images: NDArray[np.uint8]
+    images: Images
     width: int
     owners: list[tuple[Path, tuple[str, str]]]
 
@@ -292,11 +294,13 @@ def program(mark: str, runtimes: Mapping[str, Runtime], tasks: Mapping[int, tupl
     """
     content = io.BytesIO()
     modules = {name: runtime.__name__ for name, runtime in runtimes.items()}
-    described, inputs = [], {}
+    described: list[dict[str, Any]] = []
+    inputs: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(content, "w") as archive:
         for number, (task, path) in tasks.items():
-            key = hashlib.sha256(task.images.tobytes()).hexdigest()
-            inputs[key] = task.images
+            given = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for array in arrays(task.images)]
+            keys = [hashlib.sha256(array.tobytes()).hexdigest() for array in given]
+            inputs |= dict(zip(keys, given, strict=True))
             name = f"{number}{path.suffix}"
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file():
@@ -307,12 +311,14 @@ def program(mark: str, runtimes: Mapping[str, Runtime], tasks: Mapping[int, tupl
                     "runtime": task.runtime.NAME,
                     "artifact": name,
                     "is_folder": path.is_dir(),
-                    "inputs": f"inputs/{key}",
-                    "shape": list(task.images.shape),
+                    "inputs": [
+                        {"name": f"inputs/{key}", "dtype": array.dtype.str, "shape": list(array.shape)}
+                        for key, array in zip(keys, given, strict=True)
+                    ],
                 }
             )
-        for key, images in inputs.items():
-            archive.writestr(f"inputs/{key}", images.tobytes(), zipfile.ZIP_DEFLATED)
+        for key, array in inputs.items():
+            archive.writestr(f"inputs/{key}", array.tobytes(), zipfile.ZIP_DEFLATED)
         archive.writestr(far_side.REQUEST, json.dumps({"runtimes": modules, "tasks": described}))
         archive.writestr("sources.json", json.dumps(sources(modules.values())), zipfile.ZIP_DEFLATED)
     encoded = _lines(content.getvalue()).decode("ascii")

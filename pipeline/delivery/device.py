@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from .. import parity
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest, read_json, write_json
 from ..parity import Check, Limit, Values, state
+from ..program import Output
 from ..reading import read_bytes, shown
 from . import evidence, manifest, outputs
 
@@ -57,14 +58,15 @@ class Device(_Strict):
 
 
 class Run(_Strict):
-    """Outputs of each golden image by its name, as the kits of classifiers write them; null where one is not finite.
+    """Packed outputs of each golden image by its name, as the kits write them, those of classifiers as ``logits``; null where one
+    is not finite.
 
     Attributes:
         units: what computed: ``CPU`` on Android, one of `UNITS` on iOS.
     """
 
     units: Word = Field(min_length=1, max_length=50)
-    logits: dict[str, list[float | None]]
+    outputs: dict[str, list[float | None]] = Field(validation_alias=AliasChoices("outputs", "logits"))
 
 
 class Results(_Strict):
@@ -105,18 +107,18 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     width = golden.expected["fp32"].shape[1]
     found: list[Judged] = []
     for run in results.runs:
-        if set(run.logits) != set(golden.names):
-            apart = [shown(name) for name in sorted(set(run.logits) ^ set(golden.names))[:5]]
+        if set(run.outputs) != set(golden.names):
+            apart = [shown(name) for name in sorted(set(run.outputs) ^ set(golden.names))[:5]]
             raise VerifyError(
                 f"'{file}': the images of {shown(run.units)} are not the golden ones of '{folder}': {apart}"
             )
-        wrong = [name for name, values in run.logits.items() if len(values) != width]
+        wrong = [name for name, values in run.outputs.items() if len(values) != width]
         if wrong:
-            raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.logits[wrong[0]])} outputs, the model {width}")
+            raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.outputs[wrong[0]])} outputs, the model {width}")
         if any(item.row["units"] == run.units for item in found):
             raise VerifyError(f"'{file}': it holds two runs of {shown(run.units)}")
-        found_there = np.array([run.logits[name] for name in golden.names], np.float32)
-        checks = judged("device", entry, golden, found_there, content["output_scale"])
+        found_there = np.array([run.outputs[name] for name in golden.names], np.float32)
+        checks = judged("device", entry, golden, found_there, manifest.outputs_of(content, width))
         row = evidence.row(
             evidence="device",
             by="kit",
@@ -194,13 +196,17 @@ class Judged:
 
 
 def judged(
-    leg: str, entry: Mapping[str, Any], golden: manifest.Golden, found: Values, output_scale: float
+    leg: str, entry: Mapping[str, Any], golden: manifest.Golden, found: Values, given: Sequence[Output]
 ) -> list[Check]:
-    """The checks of outputs ``(N, width)`` of the golden inputs."""
+    """The checks of packed outputs ``(N, width)`` of the golden inputs.
+
+    Args:
+        given: what stands where in them.
+    """
     expected = golden.expected
     quantized = expected["int8"] if entry["precision"] == "int8" else None
     with np.errstate(all="ignore"):  # infinities fail by their metrics
-        metrics = parity.output_metrics(expected[entry["reference"]], found, expected["fp32"], quantized, output_scale)
+        metrics = parity.output_metrics(expected[entry["reference"]], found, expected["fp32"], quantized, given)
     return parity.judge(leg, limits(entry), metrics)
 
 

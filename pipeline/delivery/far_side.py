@@ -24,7 +24,8 @@ import numpy as np
 from . import machine
 
 REQUEST = "request.json"
-"""In the archive: ``runtimes`` (modules by name) and ``tasks`` (number, runtime, artifact, is_folder, inputs, shape)."""
+"""In the archive: ``runtimes`` (modules by name) and ``tasks`` (number, runtime, artifact, is_folder, and of each of
+its inputs name, dtype and shape)."""
 
 Send = Callable[[Mapping[str, Any]], None]
 
@@ -95,7 +96,7 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 def _run(task: Mapping[str, Any], runtime: Any, archive: zipfile.ZipFile, send: Send) -> None:
     number = task["number"]
-    images = np.frombuffer(archive.read(task["inputs"]), np.uint8).reshape(task["shape"])
+    inputs = [np.frombuffer(archive.read(one["name"]), one["dtype"]).reshape(one["shape"]) for one in task["inputs"]]
     for unit in runtime.UNITS:
         send({"kind": "begin", "number": number, "unit": unit})
         try:
@@ -103,8 +104,8 @@ def _run(task: Mapping[str, Any], runtime: Any, archive: zipfile.ZipFile, send: 
                 artifact = _artifact(archive, task["artifact"], place)
                 run = runtime.load(artifact, unit)
                 parts = []
-                for image in images:
-                    parts.append(np.ascontiguousarray(run(image[None]), "<f4"))
+                for image in range(len(inputs[0])):
+                    parts.append(np.ascontiguousarray(run(*(one[image : image + 1] for one in inputs)), "<f4"))
                     send({"kind": "alive"})
                 outputs = np.concatenate(parts)
                 del run  # before its files go

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Images, arrays
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest
 from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, RuntimeDrift, Values, arithmetic, run_all, tabulate
 from ..parity import drift as drifts
-from ..program import Recording, Target, Trace, layers
+from ..program import Output, Recording, Target, Trace, layers, steps
 from ..reading import shown
 from ..saying import Say
 from . import manifest
@@ -26,18 +27,19 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
         VerifyError: a folder is not what its manifest says, or the folders do not come from one build.
     """
     outputs: dict[str, Values] = {}
-    scale, inputs = None, None
+    given: tuple[Output, ...] = ()
+    inputs: Images | None = None
     for folder in folders:
         content, golden = manifest.read_verified(folder)
         if inputs is not None and not (
-            content["output_scale"] == scale
-            and np.array_equal(inputs, golden.inputs)
+            given == manifest.outputs_of(content, golden.expected["int8"].shape[1])
+            and _are_same(inputs, golden.images)
             and np.array_equal(outputs[REFERENCE], golden.expected["int8"])
         ):
             raise VerifyError(
                 f"'{folder}' and '{folders[0]}' come from different models or images. `twinkeel build all` makes both."
             )
-        scale, inputs = content["output_scale"], golden.inputs
+        given, inputs = manifest.outputs_of(content, golden.expected["int8"].shape[1]), golden.images
         outputs[REFERENCE] = golden.expected["int8"]
         outputs |= {name: golden.expected[key] for key, name in INTEGERS.items() if key in golden.expected}
         for entry in [e for e in content["artifacts"] if e["precision"] == "int8"]:
@@ -46,16 +48,20 @@ def compare(folders: Sequence[Path], targets: Mapping[str, Target]) -> Compariso
                 paths[f"{entry['target']}, float32 twin"] = entry["twin"]
             for name, path in paths.items():
                 outputs[name] = _outputs(targets, entry["target"], folder / path, golden)
-    if inputs is None or scale is None or sum(not name.startswith(REFERENCE) for name in outputs) < 2:
+    if inputs is None or sum(not name.startswith(REFERENCE) for name in outputs) < 2:
         raise VerifyError(f"fewer than two int8 artifacts in {', '.join(map(str, folders))}: nothing to compare")
-    return tabulate(outputs, scale)
+    return tabulate(outputs, steps(given))
+
+
+def _are_same(one: Images, other: Images) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(arrays(one), arrays(other), strict=True))
 
 
 def _outputs(targets: Mapping[str, Target], name: str, path: Path, golden: manifest.Golden) -> Values:
     if name not in targets:
         raise VerifyError(f"the manifest names the target '{shown(name)}', which is not installed here")
     try:
-        found = run_all(targets[name].load(path).run, golden.inputs)
+        found = run_all(targets[name].load(path).run, golden.images)
     except TwinkeelError:
         raise
     except Exception as error:  # each runtime has errors of its own for what it does not take
@@ -96,7 +102,7 @@ def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> t
                 reference=entry["reference"],
                 layers=found[key].layers
                 if others
-                else _measured(folder, entry, targets, recording, golden.inputs, content.get("in_float", [])),
+                else _measured(folder, entry, targets, recording, golden.images, content.get("in_float", [])),
             )
     if not found:
         raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
@@ -122,7 +128,7 @@ def _measured(
     entry: Mapping[str, Any],
     targets: Mapping[str, Target],
     recording: Recording,
-    images: NDArray[np.uint8],
+    images: Images,
     in_float: Sequence[str],
 ) -> tuple[LayerDrift, ...]:
     target, name = targets[entry["target"]], f"{entry['target']} int8"

@@ -15,7 +15,7 @@ from .. import data as data_module
 from ..config import Config
 from ..files import write_json
 from ..parity import Check, Row
-from ..program import UNROUNDED, InputContract, Target, is_quantized, layers
+from ..program import UNROUNDED, InputContract, Output, Target, is_quantized, layers
 from ..saying import Say
 from ..tasks import Task
 from . import manifest, sbom, sdk
@@ -30,10 +30,11 @@ class Contents:
     """All that the files of a folder are made from.
 
     Attributes:
-        images: all that the artifacts were measured on, ``(N, H, W, 4)`` uint8 RGBA, those at the edges last.
+        images: all that the artifacts were measured on, those at the edges last.
         golden: indices of the golden ones.
         names: of what the outputs stand for.
-        references: outputs ``(N, ...)`` by key.
+        references: packed outputs ``(N, width)`` by key.
+        outputs: what stands where in them.
         recording: what the quantized references computed inside on the golden images.
         in_float: what int8 artifacts compute in float, in an order that is each runtime's own.
         weights_source: where the weights came from, in words.
@@ -49,11 +50,11 @@ class Contents:
     task: Task
     contract: InputContract
     names: tuple[str, ...]
-    images: NDArray[np.uint8]
+    images: data_module.Images
     golden: Sequence[int]
     references: Mapping[str, NDArray[np.float32]]
     recording: layers.Recording
-    output_scale: float
+    outputs: Sequence[Output]
     in_float: Sequence[str]
     weights_source: str
     weights_sha256: str
@@ -95,8 +96,9 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
             "weights_sha256": contents.weights_sha256,
         },
         "input": _input(contents.contract),
+        "tensors": [asdict(one) for one in contents.contract.tensors],
         **task.described(contents.names),
-        "output_scale": contents.output_scale,
+        "outputs": [asdict(one) for one in contents.outputs],
         "in_float": list(contents.in_float),
         "calibration_sha256": contents.calibration_sha256,
         "calibration_images": contents.calibration_images,
@@ -133,6 +135,7 @@ def _input(contract: InputContract) -> dict[str, Any]:
     """What is handed over, and what the model takes of it."""
     values = asdict(contract)
     values["model_channels"] = values.pop("channels")
+    del values["tensors"]  # told by themselves
     return values | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"}
 
 
@@ -191,13 +194,15 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
 
 def _golden(contents: Contents) -> manifest.Golden:
     """A few held-out images, spread over the set, and all edge images."""
-    _, edge_names = data_module.edge_images(contents.images[:1, ..., :3])
+    pixels, *tensors = data_module.arrays(contents.images)
+    _, edge_names = data_module.edge_images(pixels[:1, ..., :3])
     count = len(contents.golden) - len(edge_names)
     keys = {"fp32", "int8"} | {row.reference for row in contents.rows}
     keys |= {row.reference + UNROUNDED for row in contents.rows}
     indices = list(contents.golden)
     return manifest.Golden(
         names=tuple([f"held-out-{i:02d}" for i in range(count)] + [f"edge-{name}" for name in edge_names]),
-        inputs=contents.images[indices],
+        inputs=pixels[indices],
+        tensors={one.name: values[indices] for one, values in zip(contents.contract.tensors, tensors, strict=True)},
         expected={key: contents.references[key][indices] for key in sorted(keys & contents.references.keys())},
     )

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import reading
+from ..data import Images, with_tensors
 from ..errors import ConfigError, VerifyError, WorkerError
 from ..files import check_inside, digest, rendered, short, write_json
 from ..parity import Check, Counts, Expected, Verdict, broken, concerns, measure
 from ..parity import described as described_error
-from ..program import UNROUNDED, Target, describe_reference
+from ..program import UNROUNDED, Output, Target, Tensor, describe_reference
 from ..reading import shown
 from ..store import Here
 from ..tasks import Task, named
 from . import evidence
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)
 """Versions: 1 had ``input.resolution``, of square inputs of RGB alone; 2 has ``input.height``, ``width`` and
-``model_channels``."""
+``model_channels``; both had one output and ``output_scale``, where 3 has ``outputs``, and ``tensors`` beside the image."""
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
 SIGNATURE = "manifest.json.sig"
@@ -103,6 +104,22 @@ class _Entry(_Open):
     runs: list[_Run] = []
 
 
+_Size = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class _Output(_Open):
+    name: _Word
+    shape: list[_Size] = Field(max_length=10)
+    scale: float = Field(gt=0)
+
+
+class _Tensor(_Open):
+    name: _Word = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
+    shape: list[_Size] = Field(max_length=10)
+    low: float
+    high: float
+
+
 class _Manifest(_Open):
     files: dict[str, str]
     errors: list[str] = []
@@ -111,17 +128,31 @@ class _Manifest(_Open):
     is_verified: bool = True
     task: _Word = "classification"
     output_scale: float = Field(1.0, gt=0)
+    outputs: list[_Output] = []
+    tensors: list[_Tensor] = []
     in_float: list[_Word] = []
     artifacts: list[_Entry]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """Inputs ``(N, H, W, 4)`` uint8 RGBA, their names, and expected outputs ``(N, width)`` of each reference."""
+    """Inputs, their names, and expected outputs of each reference.
+
+    Attributes:
+        inputs: ``(N, H, W, 4)`` uint8 RGBA.
+        expected: packed, ``(N, width)`` float32, by key of the reference.
+        tensors: ``(N, ...)`` float32, what is given beside the images, by name.
+    """
 
     names: tuple[str, ...]
     inputs: NDArray[np.uint8]
     expected: Mapping[str, NDArray[np.float32]]
+    tensors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def images(self) -> Images:
+        """What artifacts are called with."""
+        return with_tensors(self.inputs, tuple(self.tensors.values()))
 
 
 def write_golden(golden: Golden, folder: Path) -> None:
@@ -132,12 +163,16 @@ def write_golden(golden: Golden, folder: Path) -> None:
     for name, pixels in zip(golden.names, golden.inputs, strict=True):
         Image.fromarray(pixels).save(folder / f"{name}.png")
         (folder / f"{name}.rgba").write_bytes(pixels.tobytes())
+        for tensor, values in golden.tensors.items():
+            number = golden.names.index(name)
+            (folder / f"{name}.{tensor}.f32").write_bytes(values[number].astype("<f4").tobytes())
     for key, outputs in golden.expected.items():
         (folder / f"expected-{key}.f32").write_bytes(outputs.astype("<f4").tobytes())
     described = {
         "names": golden.names,
         "input_shape": [1, *golden.inputs.shape[1:]],
         "classes": next(iter(golden.expected.values())).shape[1],
+        "tensors": {name: list(values.shape[1:]) for name, values in golden.tensors.items()},
         "references": {key: describe_reference(key) for key in sorted(golden.expected)},
     }
     write_json(described, folder / "golden.json")
@@ -152,9 +187,11 @@ def read_golden(folder: Path) -> Golden:
     try:
         described = reading.read_json(folder / "golden.json")
         shape, names = described["input_shape"], tuple(described["names"])
-        for name in (*names, *described["references"]):
+        given = dict(described.get("tensors", {}))
+        for name in (*names, *given, *described["references"]):
             check_inside(name)
         files = [f"{name}.rgba" for name in names] + [f"expected-{key}.f32" for key in described["references"]]
+        files += [f"{name}.{tensor}.f32" for tensor in given for name in names]
         total = sum(reading.plain_size(folder / name) for name in files)
         if total > MAX_GOLDEN_BYTES:
             raise ValueError(f"{len(files):,} files of {total:,} bytes; at most {MAX_GOLDEN_BYTES:,} are read")
@@ -163,12 +200,16 @@ def read_golden(folder: Path) -> Golden:
             key: _array(folder / f"expected-{key}.f32", "<f4", [len(names), described["classes"]])
             for key in described["references"]
         }
+        tensors = {
+            tensor: np.stack([_array(folder / f"{name}.{tensor}.f32", "<f4", tuple(wanted)) for name in names])
+            for tensor, wanted in given.items()
+        }
         missing = sorted({"fp32", "int8"} - expected.keys())
         if missing:
             raise ValueError(f"no outputs of the references {missing}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise VerifyError(f"the golden vectors in '{folder}' are not whole: {short(error)}. Build again.") from error
-    return Golden(names=names, inputs=inputs, expected=expected)
+    return Golden(names=names, inputs=inputs, expected=expected, tensors=tensors)
 
 
 def _array(path: Path, kind: str, shape: Sequence[int]) -> NDArray[Any]:
@@ -324,10 +365,17 @@ def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:
     """
     verify(folder)
     content, golden = read_manifest(folder), read_golden(folder / "golden")
-    if "output_scale" not in content:
+    width = golden.expected["fp32"].shape[1]
+    if "output_scale" not in content and "outputs" not in content:
         raise VerifyError(f"'{folder / MANIFEST}' is damaged: no scale of the outputs. Build again.")
-    if fault := task_of(content).fault(content, golden.expected["fp32"].shape[1]):
+    if fault := task_of(content).fault(content, width):
         raise VerifyError(f"'{folder}' has {fault}. Build again.")
+    if (size := sum(one.size for one in outputs_of(content, width))) != width:
+        raise VerifyError(f"'{folder}' has outputs of {size} numbers, and golden ones of {width}. Build again.")
+    if {name: list(t.shape[1:]) for name, t in golden.tensors.items()} != {
+        t.name: list(t.shape) for t in tensors_of(content)
+    }:
+        raise VerifyError(f"'{folder}' has golden tensors that its manifest does not name. Build again.")
     for entry in content["artifacts"]:
         if entry["reference"] not in golden.expected:
             raise VerifyError(
@@ -347,6 +395,23 @@ def task_of(content: Mapping[str, Any]) -> Task:
         return named(str(content.get("task", "classification")))
     except ConfigError as error:
         raise VerifyError(f"the manifest's task is not known here: {shown(error)}") from error
+
+
+def outputs_of(content: Mapping[str, Any], width: int) -> tuple[Output, ...]:
+    """What a folder's artifacts give; of folders of before there were several, one of this width."""
+    if "outputs" not in content:
+        return (Output(name="logits", shape=(width,), scale=content["output_scale"]),)
+    return tuple(
+        Output(name=one["name"], shape=tuple(one["shape"]), scale=float(one["scale"])) for one in content["outputs"]
+    )
+
+
+def tensors_of(content: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """What they are given beside the image."""
+    return tuple(
+        Tensor(name=one["name"], shape=tuple(one["shape"]), low=one["low"], high=one["high"])
+        for one in content.get("tensors", [])
+    )
 
 
 def _is_plain(path: Path) -> bool:
@@ -412,7 +477,7 @@ def replay_artifact(
         floating=golden.expected["fp32"],
         quantized=golden.expected["int8"],
         unrounded=golden.expected.get(entry["reference"] + UNROUNDED),
-        output_scale=manifest["output_scale"],
+        outputs=outputs_of(manifest, golden.expected["fp32"].shape[1]),
         names=task_of(manifest).names_of(manifest),
     )
     twin = folder / entry["twin"] if entry["twin"] else None
@@ -421,7 +486,7 @@ def replay_artifact(
             target,
             folder / entry["path"],
             entry["precision"],
-            golden.inputs,
+            golden.images,
             expected,
             task_of(manifest).MEANING,
             twin=twin,

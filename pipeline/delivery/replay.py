@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data import arrays
 from ..errors import DeviceError, VerifyError
 from ..files import digest
 from ..parity import Check, broken
@@ -84,11 +85,12 @@ def _judged(
         task = tasks[number]
         for folder, key in task.owners:
             content, golden = read[folder]
+            given = manifest.outputs_of(content, golden.expected["fp32"].shape[1])
             entry = device.entry_of(content, key)
             if isinstance(outputs, str):
                 checks = [broken(outputs)]
             else:
-                checks = device.judged("replay", entry, golden, outputs, content["output_scale"])
+                checks = device.judged("replay", entry, golden, outputs, given)
             row = evidence.row(
                 evidence=task.runtime.EVIDENCE,
                 by="replay",
@@ -125,7 +127,9 @@ def _tasks(
     """All artifacts that a runtime could run: each file once, however many folders hold it."""
     known: dict[tuple[str, str, str], Task] = {}
     for folder, (content, golden) in read.items():
-        inputs = hashlib.sha256(golden.inputs.tobytes() + str(golden.inputs.shape).encode()).hexdigest()
+        inputs = hashlib.sha256()
+        for array in arrays(golden.images):
+            inputs.update(array.tobytes() + str(array.shape).encode())
         for entry in content["artifacts"]:
             target = targets.get(entry["target"])
             runtime: Runtime | None = getattr(target, "RUNTIME", None)
@@ -138,7 +142,7 @@ def _tasks(
                     f"skipped {name}: it has no limit that outputs are judged by, as one that did not run when it was built"
                 )
                 continue
-            same = runtime.NAME, digest(folder / entry["path"]), inputs
+            same = runtime.NAME, digest(folder / entry["path"]), inputs.hexdigest()
             if same in known:
                 known[same].owners.append((folder, key))
                 continue
@@ -147,7 +151,7 @@ def _tasks(
                 runtime=runtime,
                 path=folder / entry["path"],
                 payload=getattr(target, "payload", None),
-                images=golden.inputs,
+                images=golden.images,
                 width=golden.expected["fp32"].shape[1],
                 owners=[(folder, key)],
             )

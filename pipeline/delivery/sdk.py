@@ -162,7 +162,7 @@ def contents(
     return Contents(
         project=config.project,
         settings=config.settings(target.split("/")[0]),
-        labels=tuple(manifest["labels"]),
+        labels=tuple(manifest.get("labels", ())),
         height=manifest["input"]["height"],
         width=manifest["input"]["width"],
         target=target,
@@ -170,7 +170,7 @@ def contents(
         artifact=folder / entry["path"],
         sha256=entry["sha256"],
         bytes=entry["bytes"],
-        output_scale=manifest["output_scale"],
+        output_scale=manifest["outputs"][0]["scale"],
         reference=reference,
         limits=limits(entry),
         state=entry["parity"],

@@ -31,6 +31,7 @@ from .measuring import latencies as latencies
 from .measuring import measure as measure
 from .measuring import run_all as run_all
 from .metrics import Values as Values
+from .metrics import each as each
 from .metrics import image_snr_db as image_snr_db
 from .metrics import output_metrics as output_metrics
 from .metrics import snr_db as snr_db

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import metrics
 from .metrics import Values
 
@@ -32,11 +35,11 @@ class Comparison:
     largest: tuple[tuple[int, ...], ...]
 
 
-def tabulate(outputs: Mapping[str, Values], scale: float) -> Comparison:
+def tabulate(outputs: Mapping[str, Values], scale: float | NDArray[np.float64]) -> Comparison:
     """Every pair of outputs ``(images, ...)``, by name.
 
     Args:
-        scale: step of the int8 outputs.
+        scale: step of the int8 outputs, or of each value ``(width,)``.
     """
     apart = [[metrics.steps(a, b, scale) for b in outputs.values()] for a in outputs.values()]
     return Comparison(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Images, arrays
 from ..errors import VerifyError
 from ..program import Layer, LayerValue, Recording, Trace
 from ..program import layers as layers_module
@@ -82,7 +83,7 @@ class RuntimeDrift:
         return "\n    ".join([self.verdict, *broken])
 
 
-def candidates(trace: Trace, images: NDArray[np.uint8], layers: Sequence[Layer], name: str) -> list[NDArray[np.int8]]:
+def candidates(trace: Trace, images: Images, layers: Sequence[Layer], name: str) -> list[NDArray[np.int8]]:
     """The sampled steps ``(images, values)`` of each layer of an artifact, on images ``(N, H, W, 4)`` uint8.
 
     Raises:
@@ -90,8 +91,8 @@ def candidates(trace: Trace, images: NDArray[np.uint8], layers: Sequence[Layer],
     """
     kept: list[list[NDArray[np.int8]]] = [[] for _ in layers]
     indices = [layers_module.sampled(layer.shape) for layer in layers]
-    for image in images:
-        values = trace(image[None])
+    for number in range(len(images)):
+        values = trace(*arrays(images[number : number + 1]))
         _check_alignment(values, layers, name)
         for one, value, index in zip(kept, values, indices, strict=True):
             one.append(value.steps.reshape(-1)[index])

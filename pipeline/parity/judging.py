@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import Config
-from ..program import ORIGINAL, Artifact, Target
+from ..program import ORIGINAL, Artifact, Output, Target
 from . import limits, metrics, verdict
 from .allowed import limits_for
 from .meaning import Meaning, Truth, Worth
@@ -85,13 +85,13 @@ class Outputs:
     Attributes:
         references: ``(N, ...)`` by key.
         truth: of the held-out images, ``(held_out, ...)``.
-        output_scale: step of the int8 outputs.
+        outputs: what stands where in them.
         in_float: what int8 artifacts compute in float, in an order that is each runtime's own; see `integer.in_float`.
     """
 
     references: Mapping[str, Values]
     truth: Truth
-    output_scale: float
+    outputs: Sequence[Output]
     in_float: Sequence[str] = ()
 
     @property
@@ -125,12 +125,12 @@ class Judge:
             has_int8: False leaves the quantize leg out: nothing is shipped that it speaks of.
         """
         references = self.outputs.references
-        folded = {"snr_db": metrics.snr_db(references[ORIGINAL], references["fp32"])}
+        folded = {"snr_db": metrics.snr_db(references[ORIGINAL], references["fp32"], self.outputs.outputs)}
         found = self._judged("fold", self._limits("fold", "float"), folded)
         if has_int8:
             floating, int8 = self.outputs.of("fp32"), self.outputs.of("int8")
-            worth = self.meaning.worth(floating, floating, int8, self.outputs.truth)
-            quantized = quantize_metrics(floating, int8, worth)
+            worth = self.meaning.worth(floating, floating, int8, self.outputs.truth, self.outputs.outputs)
+            quantized = quantize_metrics(floating, int8, worth, self.outputs.outputs)
             found += self._judged("quantize", self._limits("quantize", "int8"), quantized)
         return found
 
@@ -150,7 +150,7 @@ class Judge:
     def _row(self, item: Measured, found: Values) -> Row:
         artifact, target, outputs = item.artifact, self.targets[item.artifact.target], self.outputs
         held_out = found[: outputs.held_out]
-        worth = self.meaning.worth(outputs.of(ORIGINAL), outputs.of("fp32"), held_out, outputs.truth)
+        worth = self.meaning.worth(outputs.of(ORIGINAL), outputs.of("fp32"), held_out, outputs.truth, outputs.outputs)
         absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
         in_float = outputs.in_float if artifact.precision == "int8" else ()
         allowed = self._limits(
@@ -198,10 +198,13 @@ class Judge:
         return limits.judge(leg, allowed, measured, must_show=self.config.parity.require == "shown")
 
 
-def quantize_metrics(floating: Values, quantized: Values, worth: Worth) -> dict[str, limits.Measured]:
+def quantize_metrics(
+    floating: Values, quantized: Values, worth: Worth, outputs: Sequence[Output]
+) -> dict[str, limits.Measured]:
     """What the quantize leg is judged by.
 
     Args:
         worth: of the quantized outputs.
+        outputs: what stands where in them.
     """
-    return {"snr_db": metrics.snr_db(floating, quantized), **worth.counted}
+    return {"snr_db": metrics.snr_db(floating, quantized, outputs), **worth.counted}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ..program import Decode
+from ..data import Images
+from ..program import Decode, Output
 from .limits import Limit
 from .metrics import Values
 from .verdict import Counts
@@ -54,8 +54,9 @@ class Meaning:
             verdict that can be open. Every artifact that runs has them, so that a configuration may limit them where
             `limits` do not.
         limits: rows beside those of `limits.LIMITS`, by leg, precision and what runs it.
-        score: outputs ``(N, ...)`` float32 and the truth -> share 0..1 of what is right.
-        count: outputs of the original, of the folded float model, of a candidate, and the truth -> values by metric.
+        score: packed outputs ``(N, width)`` float32 and the truth -> share 0..1 of what is right.
+        count: outputs of the original, of the folded float model, of a candidate, the truth, and what stands where in the
+            outputs -> values by metric.
         decoding: metric of artifacts that decode their outputs themselves; empty where none can.
         decode_errors: how many of the images ``(N, H, W, 4)`` uint8 an artifact decodes otherwise than its outputs
             ``(N, ...)`` say; the last argument names what the outputs stand for.
@@ -64,13 +65,20 @@ class Meaning:
     counted: Mapping[str, str]
     limits: Mapping[tuple[str, str, str], tuple[Limit, ...]]
     score: Callable[[Values, Truth], float]
-    count: Callable[[Values, Values, Values, Truth], Mapping[str, Counted]]
+    count: Callable[[Values, Values, Values, Truth, Sequence[Output]], Mapping[str, Counted]]
     decoding: str = ""
-    decode_errors: Callable[[Decode, NDArray[np.uint8], Values, list[str]], int] | None = None
+    decode_errors: Callable[[Decode, Images, Values, list[str]], int] | None = None
 
-    def worth(self, original: Values, folded: Values, candidate: Values, truth: Truth) -> Worth:
-        """Of the candidate's outputs."""
-        return Worth(score=self.score(candidate, truth), counted=self.count(original, folded, candidate, truth))
+    def worth(
+        self, original: Values, folded: Values, candidate: Values, truth: Truth, outputs: Sequence[Output]
+    ) -> Worth:
+        """Of the candidate's outputs.
+
+        Args:
+            outputs: what stands where in them.
+        """
+        counted = self.count(original, folded, candidate, truth, outputs)
+        return Worth(score=self.score(candidate, truth), counted=counted)
 
     def rows(self, leg: str, precision: str, runs_on: str) -> tuple[Limit, ...]:
         """The task's own limits of a leg."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..program import Run, Target
+from ..data import Images, arrays
+from ..program import Output, Run, Target
 from . import metrics
 from .limits import Check
 from .meaning import Meaning
@@ -19,14 +19,14 @@ from .metrics import Values
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What an artifact is compared with, all ``(N, ...)`` float32 on the same images.
+    """What an artifact is compared with, all packed ``(N, width)`` float32 on the same images.
 
     Attributes:
         reference: what it must equal.
         floating: the folded float model.
         quantized: the int8 reference that all runtimes share; None where none was kept.
         unrounded: `reference` without the rounding of activations; None where it has none.
-        output_scale: step of the int8 outputs.
+        outputs: what stands where in them.
         names: what the outputs stand for, in their order.
     """
 
@@ -34,13 +34,13 @@ class Expected:
     floating: Values
     quantized: Values | None
     unrounded: Values | None
-    output_scale: float
+    outputs: Sequence[Output]
     names: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Outputs ``(N, ...)``, every metric that could be taken of them, whether the artifact decodes them itself, and its run."""
+    """Packed outputs ``(N, width)``, every metric that could be taken of them, whether the artifact decodes them itself, and its run."""
 
     outputs: Values
     metrics: Mapping[str, float]
@@ -52,7 +52,7 @@ def measure(
     target: Target,
     path: Path,
     precision: str,
-    images: NDArray[np.uint8],
+    images: Images,
     expected: Expected,
     meaning: Meaning,
     closely: Sequence[int] | None = None,
@@ -71,7 +71,7 @@ def measure(
     chosen = list(range(len(images)) if closely is None else closely)
     outputs = run_all(loaded.run, images)
     quantized = expected.quantized if precision == "int8" else None
-    found = metrics.output_metrics(expected.reference, outputs, expected.floating, quantized, expected.output_scale)
+    found = metrics.output_metrics(expected.reference, outputs, expected.floating, quantized, expected.outputs)
     if loaded.exact is not None:
         found["exact_error"] = metrics.max_error(expected.reference[chosen], run_all(loaded.exact, images[chosen]))
     if loaded.unrounded is not None and expected.unrounded is not None:
@@ -98,17 +98,18 @@ def broken(reason: str) -> Check:
     return Check(leg="lower", metric="runs", measured=0, sense=">=", limit=1, reason=reason)
 
 
-def latencies(runs: Mapping[str, Run], image: NDArray[np.uint8], repeats: int) -> dict[str, float]:
+def latencies(runs: Mapping[str, Run], image: Images, repeats: int) -> dict[str, float]:
     """Median milliseconds on this machine, all artifacts in turn so that its noise meets them alike."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
+    given = arrays(image)
     for _ in range(repeats):
         for name, run in runs.items():
             start = time.perf_counter()
-            run(image)
+            run(*given)
             taken[name].append(time.perf_counter() - start)
     return {name: 1e3 * float(np.median(times)) for name, times in taken.items()}
 
 
-def run_all(run: Run, images: NDArray[np.uint8]) -> Values:
-    """Outputs ``(N, ...)`` of images ``(N, H, W, 4)``, one at a time."""
-    return np.concatenate([run(image[None]) for image in images])
+def run_all(run: Run, images: Images) -> Values:
+    """Packed outputs ``(N, width)`` of images ``(N, H, W, 4)``, one at a time."""
+    return np.concatenate([run(*arrays(images[n : n + 1])) for n in range(len(images))])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
+from ..data import Images
 from ..errors import VerifyError
-from ..program import Program, module_path
+from ..program import Output, Program, inputs, module_path, packed
 from ..program import layers as layers_module
 from ..saying import Say
 from . import metrics
@@ -63,13 +64,15 @@ class _Unquantized:
     values: torch.Tensor
 
 
-def measure(program: Program, images: NDArray[np.uint8], say: Say) -> Sensitivity:
+def measure(program: Program, images: Images, say: Say) -> Sensitivity:
     """Measure every layer on images ``(N, H, W, 4)`` uint8 RGBA."""
-    return measure_layers(program.quantized, program.tuned, images, say)
+    return measure_layers(program.quantized, program.tuned, program.outputs, images, say)
 
 
-def measure_layers(quantized: GraphModule, tuned: nn.Module, images: NDArray[np.uint8], say: Say) -> Sensitivity:
-    """The same for a quantized graph and the float module that it was made from.
+def measure_layers(
+    quantized: GraphModule, tuned: nn.Module, outputs: Sequence[Output], images: Images, say: Say
+) -> Sensitivity:
+    """The same for a quantized graph and the float module that it was made from; of several outputs the worst counts.
 
     A layer is an operation with what is quantized of it: its weight, and its output.
     """
@@ -80,13 +83,15 @@ def measure_layers(quantized: GraphModule, tuned: nn.Module, images: NDArray[np.
     reference = evaluate.outputs(images, ())
     layers = []
     for number, name in enumerate(names, 1):
-        alone = metrics.snr_db(reference, evaluate.outputs(images, (name,)))
-        without = metrics.snr_db(reference, evaluate.outputs(images, [other for other in names if other != name]))
+        alone = metrics.snr_db(reference, evaluate.outputs(images, (name,)), outputs)
+        without = metrics.snr_db(
+            reference, evaluate.outputs(images, [other for other in names if other != name]), outputs
+        )
         layers.append(Layer(name=name, kind=kinds[name], alone_db=alone, without_db=without))
         say(f"sensitivity: {name}  alone {alone:.1f} dB, without {without:.1f} dB", (number, len(names)))
     return Sensitivity(
         layers=tuple(layers),
-        all_db=metrics.snr_db(reference, evaluate.outputs(images, names)),
+        all_db=metrics.snr_db(reference, evaluate.outputs(images, names), outputs),
         images=len(images),
     )
 
@@ -139,11 +144,10 @@ class _Switched(Interpreter):
         self._owners = owners
         self._active: Collection[str] = ()
 
-    def outputs(self, images: NDArray[np.uint8], active: Collection[str]) -> NDArray[np.float32]:
+    def outputs(self, images: Images, active: Collection[str]) -> NDArray[np.float32]:
         self._active = active
         with torch.no_grad():
-            result = self.run(torch.from_numpy(images))
-        outputs: NDArray[np.float32] = (result[0] if isinstance(result, (tuple, list)) else result).numpy()
+            outputs: NDArray[np.float32] = packed(self.run(*inputs(images)), len(images)).numpy()
         return outputs
 
     def run_node(self, n: Node) -> Any:

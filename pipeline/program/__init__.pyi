@@ -15,8 +15,17 @@ from .channels import CHANNELS as CHANNELS
 from .channels import normalized as normalized
 from .compress import Compressed as Compressed
 from .compress import PackedWeight as PackedWeight
+from .contract import InputContract as InputContract
+from .contract import Output as Output
+from .contract import Tensor as Tensor
+from .contract import parts as parts
+from .contract import steps as steps
+from .evaluation import balanced as balanced
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_batched as evaluate_batched
+from .evaluation import example_inputs as example_inputs
+from .evaluation import inputs as inputs
+from .evaluation import packed as packed
 from .graph import ACTIVATIONS as ACTIVATIONS
 from .graph import CLAMP as CLAMP
 from .graph import MOVES as MOVES
@@ -32,7 +41,6 @@ from .program import COMPRESSED as COMPRESSED
 from .program import REFERENCES as REFERENCES
 from .program import UNROUNDED as UNROUNDED
 from .program import About as About
-from .program import InputContract as InputContract
 from .program import Program as Program
 from .program import describe_reference as describe_reference
 from .program import is_quantized as is_quantized

@@ -15,12 +15,13 @@ from ..files import digest, files_of
 if TYPE_CHECKING:
     from .program import Program
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""One image ``(1, H, W, 4)`` uint8 RGBA -> outputs ``(1, ...)`` float32."""
+Run = Callable[..., NDArray[np.float32]]
+"""One image ``(1, H, W, 4)`` uint8 RGBA, and the further tensors ``(1, ...)`` float32 of the model's contract -> its outputs
+packed, ``(1, width)`` float32: flattened, one behind the other."""
 
 
-Decode = Callable[[NDArray[np.uint8]], Any]
-"""The same image -> what the artifact itself makes of its outputs; how that looks is the task's."""
+Decode = Callable[..., Any]
+"""The same -> what the artifact itself makes of its outputs; how that looks is the task's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ class LayerValue:
     steps: NDArray[np.int8]
 
 
-Trace = Callable[[NDArray[np.uint8]], list[LayerValue]]
-"""One image ``(1, H, W, 4)`` uint8 RGBA -> the value of each layer, in order of execution."""
+Trace = Callable[..., list[LayerValue]]
+"""The same -> the value of each layer, in order of execution."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..data import Images, arrays
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.fx import GraphModule
+
+    from .contract import InputContract
 
 See = Callable[[str, "torch.Tensor"], None]
 """Is given the name of each quantizer in a graph, in order of execution, and the steps that it gave for an image."""
@@ -20,10 +24,42 @@ _PIXELS_AT_ONCE = 32 * 32 * 32
 """Small images are faster together; of large ones the work itself takes the time."""
 
 
+def inputs(images: Images) -> tuple[torch.Tensor, ...]:
+    """What a module is called with."""
+    import torch
+
+    return tuple(torch.from_numpy(array) for array in arrays(images))
+
+
+def example_inputs(contract: InputContract) -> tuple[torch.Tensor, ...]:
+    """Zeros of the shapes and types that a program is exported with."""
+    import torch
+
+    tensors = (torch.zeros(1, *tensor.shape) for tensor in contract.tensors)
+    return torch.zeros(contract.shape, dtype=torch.uint8), *tensors
+
+
+def packed(result: Any, count: int) -> torch.Tensor:
+    """What a module gives for so many images, one tensor or several, as ``(count, width)``: flattened, one behind the other."""
+    import torch
+
+    tensors = result if isinstance(result, (tuple, list)) else (result,)
+    flat = [tensor.reshape(count, -1) for tensor in tensors]
+    return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+
+
+def balanced(result: Any, count: int) -> torch.Tensor:
+    """The same with each of several outputs divided by its root mean square, for sums that all of them are to share in."""
+    tensors = result if isinstance(result, (tuple, list)) else (result,)
+    if len(tensors) == 1:
+        return packed(result, count)
+    return packed([t / t.detach().square().mean().sqrt().clamp_min(1e-12) for t in tensors], count)
+
+
 def evaluate_quantized(
-    module: GraphModule, images: NDArray[np.uint8], *, is_rounded: bool = True, see: See | None = None
+    module: GraphModule, images: Images, *, is_rounded: bool = True, see: See | None = None
 ) -> NDArray[np.float32]:
-    """Outputs ``(N, ...)`` of a PT2E graph with all sums in float64.
+    """Packed outputs ``(N, width)`` of a PT2E graph with all sums in float64.
 
     Products of int8 values and their sums are exact in float64, as they are in the runtimes' int32. In float32 the
     sums depend on the memory layout, and a value near a rounding boundary falls to either side.
@@ -58,20 +94,20 @@ def evaluate_quantized(
 
     exact = Exact(module)
     with torch.no_grad():
-        parts = [exact.run(torch.from_numpy(some)).float().numpy() for some in batches(images, see)]
+        parts = [packed(exact.run(*inputs(some)), len(some)).float().numpy() for some in batches(images, see)]
     outputs: NDArray[np.float32] = np.concatenate(parts)
     return outputs
 
 
-def batches(images: NDArray[np.uint8], see: See | None) -> list[NDArray[np.uint8]]:
-    """Images ``(N, H, W, 4)`` in parts for a graph whose sums are exact, so that their number changes no output; one at
+def batches(images: Images, see: See | None) -> list[Images]:
+    """Images in parts for a graph whose sums are exact, so that their number changes no output; one at
     a time where each is to be seen."""
     size = 1 if see is not None else max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
-def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
-    """Outputs ``(N, ...)`` of a graph that was exported with one image, in torch's float32.
+def evaluate_batched(module: GraphModule, images: Images, batch: int = 32) -> NDArray[np.float32]:
+    """Packed outputs ``(N, width)`` of a graph that was exported with one image, in torch's float32.
 
     Many times faster than `evaluate_quantized`, and good enough for SNR and scores; not for the last bit.
     """
@@ -85,17 +121,20 @@ def evaluate_batched(module: GraphModule, images: NDArray[np.uint8], batch: int 
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            result = Unguarded(module).run(torch.from_numpy(images[start : start + batch]))
-            parts.append((result[0] if isinstance(result, (tuple, list)) else result).numpy())
+            some = images[start : start + batch]
+            parts.append(packed(Unguarded(module).run(*inputs(some)), len(some)).numpy())
     outputs: NDArray[np.float32] = np.concatenate(parts)
     return outputs
 
 
-def evaluate(module: nn.Module, images: NDArray[np.uint8], batch: int = 1) -> NDArray[np.float32]:
-    """Outputs ``(N, ...)`` of RGBA images ``(N, H, W, 4)``."""
+def evaluate(module: nn.Module, images: Images, batch: int = 1) -> NDArray[np.float32]:
+    """Packed outputs ``(N, width)`` of images ``(N, H, W, 4)`` uint8 RGBA and what belongs to them."""
     import torch
 
+    parts = []
     with torch.no_grad():
-        parts = [module(torch.from_numpy(images[i : i + batch])).numpy() for i in range(0, len(images), batch)]
+        for start in range(0, len(images), batch):
+            some = images[start : start + batch]
+            parts.append(packed(module(*inputs(some)), len(some)).numpy())
     outputs: NDArray[np.float32] = np.concatenate(parts)
     return outputs

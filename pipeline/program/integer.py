@@ -41,7 +41,8 @@ from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 from torch.fx.node import map_aggregate
 
-from .evaluation import batches
+from ..data import Images
+from .evaluation import batches, inputs, packed
 from .graph import ACTIVATIONS, CLAMP, MOVES, PAD, TRANSPOSED, WEIGHTED
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ class Kernels:
 
 
 def evaluate_integer(
-    module: GraphModule, images: NDArray[np.uint8], see: See | None = None, kernels: str = "xnnpack"
+    module: GraphModule, images: Images, see: See | None = None, kernels: str = "xnnpack"
 ) -> NDArray[np.float32]:
-    """Outputs ``(N, ...)`` of a PT2E graph on images ``(N, H, W, 4)`` uint8, as a runtime's kernels compute them.
+    """Packed outputs ``(N, width)`` of a PT2E graph on images ``(N, H, W, 4)`` uint8, as a runtime's kernels compute them.
 
     Args:
         kernels: a key of `KERNELS`.
@@ -148,9 +149,9 @@ def evaluate_integer(
     parts = []
     with torch.no_grad():
         for some in batches(images, see):
-            result = evaluator.run(torch.from_numpy(some))
-            outputs = result[0] if isinstance(result, (tuple, list)) else result
-            parts.append((outputs.real if isinstance(outputs, Steps) else outputs).numpy())
+            result = evaluator.run(*inputs(some))
+            tensors = result if isinstance(result, (tuple, list)) else (result,)
+            parts.append(packed([_real(tensor) for tensor in tensors], len(some)).numpy())
     found: NDArray[np.float32] = np.concatenate(parts)
     return found
 

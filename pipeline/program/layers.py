@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Images
 from ..errors import VerifyError
 from ..files import check_inside, read_json, write_json
 from ..reading import plain_size, read_bytes, shown
@@ -84,8 +85,8 @@ def _indices(shape: Sequence[int]) -> range:
     return range(0, size, min(stride, max(plane - 1, 1)) if size > SAMPLES else 1)
 
 
-def watch(program: Program, key: str, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Recording]:
-    """Evaluate a quantized reference on images ``(N, H, W, 4)`` uint8: its outputs ``(N, ...)``, and the `sampled`
+def watch(program: Program, key: str, images: Images) -> tuple[NDArray[np.float32], Recording]:
+    """Evaluate a quantized reference on images ``(N, H, W, 4)`` uint8: its packed outputs ``(N, width)``, and the `sampled`
     steps of each layer."""
     outputs = {
         node.name: (owner, node.args[1], node.args[2])
@@ -100,7 +101,7 @@ def watch(program: Program, key: str, images: NDArray[np.uint8]) -> tuple[NDArra
             shapes[node] = tuple(values.shape)
             kept.append(values.reshape(-1).numpy()[sampled(values.shape)].astype(np.int8))
 
-    said = program.outputs(key, images, see)
+    said = program.evaluate(key, images, see)
     layers = [
         Layer(name=name, kind=kind, shape=shapes[node], scale=float(scale), zero_point=int(zero_point))  # type: ignore[arg-type]
         for node, ((name, kind), scale, zero_point) in outputs.items()

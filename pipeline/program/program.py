@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Images
+from .contract import InputContract, Output
 from .evaluation import See, evaluate, evaluate_quantized
 
 if TYPE_CHECKING:
@@ -51,54 +53,6 @@ def describe_reference(key: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputContract:
-    """Pixels as a phone's bitmap holds them: ``uint8 (1, height, width, 4)``, RGBA, alpha always 255.
-
-    Attributes:
-        height: in pixels.
-        width: in pixels.
-        channels: that the model's first layer takes, a key of `CHANNELS`; the artifact mixes them from RGB.
-        mean: subtracted from each of these channels in 0..1, inside the artifact.
-        std: divides each after the mean, inside the artifact.
-        grey: level subtracted from all four channels first; see `stages/fold.py`.
-    """
-
-    height: int
-    width: int
-    channels: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    grey: int
-
-    @classmethod
-    def of(
-        cls, resolution: int | Sequence[int], mean: Sequence[float], std: Sequence[float], channels: str = "rgb"
-    ) -> InputContract:
-        """With the grey level whose remaining shift puts the smallest weights on the alpha channel.
-
-        Args:
-            resolution: pixels of each side, or height and width.
-        """
-
-        def alpha_weight(grey: int) -> float:
-            return max(abs(grey - 255 * m) / (255 * s) for m, s in zip(mean, std, strict=True)) / (255 - grey)
-
-        height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
-        return cls(
-            height=height,
-            width=width,
-            channels=channels,
-            mean=tuple(mean),
-            std=tuple(std),
-            grey=min(range(255), key=alpha_weight),
-        )
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (1, self.height, self.width, 4)
-
-
-@dataclass(frozen=True, kw_only=True)
 class About:
     """What a package says of itself."""
 
@@ -119,12 +73,13 @@ class Program:
         tuned: the float module that was quantized: folded, then equalized, and what else the ladder did to it.
         quantized: int8 reference with int8 weights, for ExecuTorch and ONNX.
         quantized_unfolded: the same with float weights behind quantizers, for LiteRT.
-        output_scale: step of the int8 outputs.
+        outputs: what it gives, in order, with their steps in int8.
         labels: what artifacts that decode their outputs themselves name them; empty where the task has no such names.
         about: what packages say of themselves.
         minimum_ios: lowest version of iOS that the packages must run on.
 
-    All modules map ``(N, H, W, 4)`` uint8 to ``(N, ...)`` float32 outputs; the quantized ones take N = 1.
+    All modules map ``(N, H, W, 4)`` uint8, and the contract's further tensors, to float32 outputs ``(N, ...)``, one or a tuple; the
+    quantized ones take N = 1.
     """
 
     name: str
@@ -135,9 +90,14 @@ class Program:
     tuned: nn.Module
     quantized: GraphModule
     quantized_unfolded: GraphModule
-    output_scale: float
+    outputs: tuple[Output, ...]
     about: About
     minimum_ios: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs, whether they are quantized or not."""
+        return tuple(one.name for one in cast("Sequence[Output]", self.folded.outputs))
 
     @cached_property
     def w8(self) -> Compressed:
@@ -170,8 +130,8 @@ class Program:
         }
         return makers[key]()
 
-    def outputs(self, key: str, images: NDArray[np.uint8], see: See | None = None) -> NDArray[np.float32]:
-        """What the reference says of ``(N, H, W, 4)`` uint8 images: ``(N, ...)`` float32.
+    def evaluate(self, key: str, images: Images, see: See | None = None) -> NDArray[np.float32]:
+        """What the reference says of images, packed: ``(N, width)`` float32.
 
         Args:
             see: is given the values inside a quantized reference.

@@ -18,16 +18,25 @@ ORIGINAL = "original"
 """Key of the model as it was trained, behind an explicit normalization."""
 
 
-def images_of(held_out: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[int]]:
+def images_of(
+    held_out: NDArray[np.uint8], tensors: Sequence[NDArray[np.float32]] = ()
+) -> tuple[data_module.Images, list[int]]:
     """All images ``(N, H, W, 4)`` uint8 RGBA, held-out ones first and those at the edges after them; and the indices
     of the golden ones: a few held-out images, spread over the set, and all edge images.
 
     Args:
         held_out: ``(N, H, W, 3)`` uint8 RGB.
+        tensors: what belongs to them, ``(N, ...)`` each. An edge image has the least or the largest value all over, in turn.
     """
     edges, _ = data_module.edge_images(held_out)
     images = data_module.rgba(np.concatenate([held_out, edges]))
-    return images, golden_of(len(held_out), len(edges))
+    whole = tuple(np.concatenate([tensor, _edges(tensor, len(edges))]) for tensor in tensors)
+    return data_module.with_tensors(images, whole), golden_of(len(held_out), len(edges))
+
+
+def _edges(tensor: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    bounds = [tensor.min(), tensor.max()]
+    return np.stack([np.full(tensor.shape[1:], bounds[number % 2], np.float32) for number in range(count)])
 
 
 def golden_of(held_out: int, edges: int) -> list[int]:
@@ -48,17 +57,17 @@ def keys(wanted: Sequence[tuple[Target, str]]) -> list[str]:
 
 
 def run(
-    program: Program, key: str, images: NDArray[np.uint8], golden: Sequence[int]
+    program: Program, key: str, images: data_module.Images, golden: Sequence[int]
 ) -> tuple[NDArray[np.float32], Recording | None]:
-    """Outputs ``(N, ...)`` of one reference, and of a quantized one what it computes inside on the golden images."""
+    """Packed outputs ``(N, width)`` of one reference, and of a quantized one what it computes inside on the golden images."""
     if key == ORIGINAL:
         return evaluate(program.original, images), None
     if not is_quantized(key):
-        return program.outputs(key, images), None
+        return program.evaluate(key, images), None
     others = np.setdiff1d(np.arange(len(images)), golden)
     seen, recording = watch(program, key, images[list(golden)])
     outputs = np.empty((len(images), *seen.shape[1:]), np.float32)
     outputs[list(golden)] = seen
     if len(others):
-        outputs[others] = program.outputs(key, images[others])
+        outputs[others] = program.evaluate(key, images[others])
     return outputs, recording

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
 
-from ..program import ACTIVATIONS, WEIGHTED, module_path
+from ..data import Images
+from ..program import ACTIVATIONS, WEIGHTED, inputs, module_path, packed
 from ..saying import Say
 from . import quantize, ranges
 from .layerwise import Rounded
@@ -69,7 +70,7 @@ class Block:
         return max([v[0, 0].numel() for v in values if isinstance(v, torch.Tensor) and v.ndim > 1], default=1)
 
     def output(self, x: torch.Tensor, layers: Layers, grids: Mapping[Node, Grid]) -> torch.Tensor:
-        """What its last quantizer is given, from what its first one gives; without `grids` nothing is rounded between."""
+        """What its last quantizer is given, or all outputs in one, from what its first one gives; without `grids` nothing is rounded between."""
         values: dict[Any, Any] = {self.start: x}
         values |= {node: rounded if grids else real for node, (real, rounded) in self.constants.items()}
         for node in self.nodes:
@@ -81,8 +82,19 @@ class Block:
             elif node.op == "call_function":
                 given = [values[a] if isinstance(a, Node) else a for a in node.args]
                 values[node] = node.target(*given, **node.kwargs)  # type: ignore[operator]
-        result: torch.Tensor = values[self.end.args[0] if self.end.op == "call_module" else self.nodes[-1]]
-        return result
+        given = [values[one] for one in self.last]
+        return given[0] if len(given) == 1 else packed(given, len(x))
+
+    @property
+    def last(self) -> list[Node]:
+        """What gives its output; several where it ends in several outputs."""
+        found: Any = self.end.args[0]
+        return list(found) if isinstance(found, (tuple, list)) else [found]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Values of each of several outputs; none where it ends in one tensor."""
+        return [one.meta["val"][0].numel() for one in self.last] if len(self.last) > 1 else []
 
 
 def blocks(simulation: Simulation) -> list[Block]:
@@ -128,7 +140,7 @@ def learn(
     settings: quantize.Settings,
     found: Ranges,
     wanted: Statistics,
-    images: NDArray[np.uint8],
+    images: Images,
     say: Say,
 ) -> Rounded:
     """Layers with learned rounding and biases.
@@ -144,6 +156,8 @@ def learn(
     real = simulation.floats(floating)
     walk = Walk(simulation, simulation.rounded(tuned, settings, found), found, images)
     parts = blocks(simulation)
+    if not parts:  # nothing of it lies behind all inputs
+        return Rounded(layers=walk.layers, weight_scales={})
     random = torch.Generator().manual_seed(0)
     importance = _importance(simulation, real, parts, images[:: -(-len(images) // 16)], random)
     scales: dict[str, NDArray[np.float64]] = {}
@@ -263,23 +277,32 @@ class _Task:
 
 
 def _importance(
-    simulation: Simulation, real: Layers, parts: list[Block], images: NDArray[np.uint8], random: torch.Generator
+    simulation: Simulation, real: Layers, parts: list[Block], images: Images, random: torch.Generator
 ) -> dict[Block, torch.Tensor]:
     """Of each channel of each block's output, broadcast to it: mean square of the gradient of a random sum of outputs."""
     totals: dict[Block, torch.Tensor] = {}
-    for batch in torch.split(torch.from_numpy(images), _AT_ONCE):  # what a way back needs is kept, of all layers
+    for start in range(0, len(images), _AT_ONCE):  # what a way back needs is kept, of all layers
+        batch = inputs(images[start : start + _AT_ONCE])
         outputs = []
         x = simulation.value_at(parts[0].start, batch, real).requires_grad_(True)
         for block in parts:
             x = block.output(x, real, {})
             x.retain_grad()  # type: ignore[no-untyped-call]
             outputs.append((block, x))
-        (x * torch.randn(x.shape, generator=random)).sum().backward()  # type: ignore[no-untyped-call]
+        (x * _shares(x.detach(), parts[-1].sizes) * torch.randn(x.shape, generator=random)).sum().backward()  # type: ignore[no-untyped-call]
         for block, y in outputs:
             assert y.grad is not None
             squares = y.grad.square().sum([d for d in range(y.ndim) if d != 1], keepdim=True)
             totals[block] = totals[block] + squares if block in totals else squares
     return {block: total / total.mean().clamp_min(1e-30) for block, total in totals.items()}
+
+
+def _shares(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """What each value counts, so that each of several outputs counts alike: over the root mean square of its output."""
+    if not sizes:
+        return torch.ones(())
+    each = [torch.full_like(part, 1 / max(float(part.square().mean().sqrt()), 1e-12)) for part in torch.split(x, sizes, 1)]
+    return torch.cat(each, 1)
 
 
 def _images_at_once(block: Block) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import parity
-from ..data import Dataset, rgba
+from ..data import Dataset
 from ..program import InputContract, evaluate, evaluate_batched
 from ..saying import Say
 
@@ -47,9 +47,9 @@ def curve(
     """
     from . import quantize, ranges
 
-    images = rgba(data.calibration.images)
+    images = data.calibration.inputs
     chosen = np.linspace(0, len(data.held_out.images) - 1, min(MEASURED_AT_MOST, len(data.held_out.images))).astype(int)
-    held_out = rgba(data.held_out.images[chosen])
+    held_out = data.held_out.inputs[chosen]
     expected = evaluate(floating, held_out, 32)
     prepared = quantize.prepare(tuned, images, settings)
     say("calibration: ranges of each image")

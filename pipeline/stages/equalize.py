@@ -39,8 +39,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
+from ..data import Images
 from ..errors import ConversionError
-from ..program import ACTIVATIONS, CLAMP, PAD, WEIGHTED, attribute, module_path
+from ..program import ACTIVATIONS, CLAMP, PAD, WEIGHTED, attribute, inputs, module_path
 
 aten = torch.ops.aten
 _SAME = (aten.mean.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.alias.default, PAD)
@@ -119,7 +120,7 @@ class _Statistics:
     square: NDArray[np.float64]
 
 
-def equalize(folded: nn.Module, calibration: NDArray[np.uint8], bounds: Bounds = "proven") -> Equalized:
+def equalize(folded: nn.Module, calibration: Images, bounds: Bounds = "proven") -> Equalized:
     """A copy of `folded` with even ranges.
 
     Args:
@@ -152,9 +153,9 @@ def equalize(folded: nn.Module, calibration: NDArray[np.uint8], bounds: Bounds =
     return Equalized(module=_with_weights(folded, layers.values()), groups=len(free), gains_db=gains)
 
 
-def export(module: nn.Module, example: NDArray[np.uint8]) -> GraphModule:
+def export(module: nn.Module, example: Images) -> GraphModule:
     """The graph of a module on images, its parameters copied."""
-    graph = torch.export.export(deepcopy(module).eval(), (torch.from_numpy(example),)).module()
+    graph = torch.export.export(deepcopy(module).eval(), inputs(example)).module()
     if not isinstance(graph, GraphModule):
         raise ConversionError("torch.export gave no graph")
     return graph
@@ -230,7 +231,7 @@ def _keeps_channels(node: Any) -> bool:
     return bool(len(before) > 1 and len(after) > 1 and before[1] == after[1])
 
 
-def _measure(graph: GraphModule, points: set[Node], images: NDArray[np.uint8]) -> dict[Node, _Statistics]:
+def _measure(graph: GraphModule, points: set[Node], images: Images) -> dict[Node, _Statistics]:
     """Statistics of each channel of the tensors, over images ``(N, H, W, 4)``."""
     parts: dict[Node, list[NDArray[np.float64]]] = {point: [] for point in points}
 
@@ -250,7 +251,7 @@ def _measure(graph: GraphModule, points: set[Node], images: NDArray[np.uint8]) -
     batch = max(1, min(32, _ELEMENTS_AT_ONCE // largest))
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            watched.run(torch.from_numpy(images[start : start + batch]))
+            watched.run(*inputs(images[start : start + batch]))
     found = {}
     for point, rows in parts.items():
         low, high, mean, square = np.concatenate(rows, axis=1)

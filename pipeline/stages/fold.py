@@ -18,13 +18,16 @@ the model does the same before it, in the graph.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.fx import Node
+from torch.utils._pytree import tree_leaves
 
-from ..program import CHANNELS, PAD, InputContract, normalized
+from ..errors import ConversionError
+from ..program import CHANNELS, PAD, InputContract, Output, normalized
 from .canonical import canonical
 from .canonical.network import convolution
 
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .canonical.network import Network
+
+
+Result = torch.Tensor | tuple[torch.Tensor, ...]
+"""What a model gives: one output, or several."""
 
 
 class Normalized(nn.Module):
@@ -45,42 +52,50 @@ class Normalized(nn.Module):
         super().__init__()
         self.model, self.mean, self.std, self.channels = model, tuple(mean), tuple(std), channels
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, 4)`` uint8 RGBA -> outputs."""
+    def forward(self, pixels: torch.Tensor, *tensors: torch.Tensor) -> Result:
+        """``(N, H, W, 4)`` uint8 RGBA, and what else the model takes -> its outputs."""
         colour = pixels[..., :3].permute(0, 3, 1, 2).to(torch.float32) / 255
-        outputs: torch.Tensor = self.model(normalized(colour, self.channels, self.mean, self.std))
-        return outputs
+        found = tree_leaves(self.model(normalized(colour, self.channels, self.mean, self.std), *tensors))
+        return found[0] if len(found) == 1 else tuple(found)
 
 
 class Shipped(nn.Module):
     """A folded model on the bytes that the app hands over.
 
     Attributes:
+        outputs: what it gives, without steps.
         normalize: from bytes less grey to normalized channels, where the model's first layer does not do that itself.
     """
 
-    def __init__(self, model: nn.Module, grey: int, normalize: nn.Conv2d | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, grey: int, outputs: tuple[Output, ...], normalize: nn.Conv2d | None = None
+    ) -> None:
         super().__init__()
         self.model = model
+        self.outputs = outputs
         self.normalize = normalize
         self.grey = float(grey)  # an integer would reach Core ML as a constant of its own, with a cast outside
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, 4)`` uint8 RGBA -> outputs."""
+    def forward(self, pixels: torch.Tensor, *tensors: torch.Tensor) -> Result:
+        """``(N, H, W, 4)`` uint8 RGBA, and what else the model takes -> its outputs."""
         given = (pixels.to(torch.float32) - self.grey).permute(0, 3, 1, 2)
-        outputs: torch.Tensor = self.model(given if self.normalize is None else self.normalize(given))
+        outputs: Result = self.model(given if self.normalize is None else self.normalize(given), *tensors)
         return outputs
 
 
-def fold(model: nn.Module, contract: InputContract) -> Shipped:
+def fold(model: nn.Module, contract: InputContract, names: Sequence[str] = ()) -> Shipped:
     """A folded copy in evaluation mode, in canonical form.
 
+    Args:
+        names: of the outputs, in order; the model's own where there are none.
+
     Raises:
-        ConversionError: a part of the network is written in a way that no rewrite knows.
+        ConversionError: a part of the network is written in a way that no rewrite knows, or the names are not as many as the outputs.
     """
     count = len(CHANNELS[contract.channels])
-    example = torch.zeros(1, count, contract.height, contract.width)
-    network = canonical(deepcopy(model).eval() if model.training else model, example)
+    examples = [torch.zeros(1, count, contract.height, contract.width)]
+    examples += [torch.zeros(1, *tensor.shape) for tensor in contract.tensors]
+    network = canonical(deepcopy(model).eval() if model.training else model, *examples)
     stem, normalize = _stem(network), None
     if stem is not None:
         path = str(stem.args[1].target)  # type: ignore[union-attr]
@@ -89,7 +104,18 @@ def fold(model: nn.Module, contract: InputContract) -> Shipped:
         normalize = nn.Conv2d(4, count, 1)
         normalize.weight = nn.Parameter(_on_bytes(torch.eye(count).view(count, count, 1, 1), contract).float())
         nn.init.zeros_(normalize.bias)  # type: ignore[arg-type]
-    return Shipped(network.built(), contract.grey, normalize).eval().requires_grad_(False)
+    outputs = _renamed(network.outputs, names)
+    return Shipped(network.built(), contract.grey, outputs, normalize).eval().requires_grad_(False)
+
+
+def _renamed(outputs: tuple[Output, ...], names: Sequence[str]) -> tuple[Output, ...]:
+    if names and len(names) != len(outputs):
+        found = ", ".join(f"'{one.name}' {one.shape}" for one in outputs)
+        raise ConversionError(
+            f"{len(names)} outputs are named ({', '.join(names)}), and the model gives {len(outputs)}: {found}. One [[output]] "
+            "names each, in this order"
+        )
+    return tuple(replace(one, name=name) for one, name in zip(outputs, names, strict=True)) if names else outputs
 
 
 def _stem(network: Network) -> Node | None:

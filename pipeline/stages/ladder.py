@@ -26,14 +26,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import data as data_module
 from .. import parity
 from ..config import Config, Quantize
 from ..errors import ParityError
 from ..parity import sensitivity
-from ..program import WEIGHTED, InputContract, evaluate, module_path
+from ..program import WEIGHTED, InputContract, Output, evaluate, module_path
 from ..saying import Say
 from ..store import peak_memory
 from ..tasks import Task
@@ -44,6 +43,8 @@ from .simulation import Ranges, Simulation, Statistics, parameters
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from .fold import Shipped
 
 MEASURED_AT_MOST = 1000
 """Held-out images that a rung is measured on; the leg itself takes them all."""
@@ -121,7 +122,7 @@ Method = Callable[["Ladder", Measured], Sequence[State]]
 
 
 def climb(
-    folded: nn.Module,
+    folded: Shipped,
     data: data_module.Dataset,
     contract: InputContract,
     config: Config,
@@ -239,7 +240,7 @@ class Ladder:
 
     def __init__(
         self,
-        folded: nn.Module,
+        folded: Shipped,
         data: data_module.Dataset,
         contract: InputContract,
         config: Config,
@@ -249,18 +250,19 @@ class Ladder:
         self.folded, self.data, self.contract, self.config, self.task, self.say = (
             folded, data, contract, config, task, say,
         )  # fmt: skip
+        self.outputs: tuple[Output, ...] = folded.outputs
         self.rungs: list[Rung] = []
         self.left_out: list[str] = []
-        self.calibration = data_module.rgba(data.calibration.images)
+        self.calibration = data.calibration.inputs
         is_judge = np.arange(len(self.calibration)) % JUDGES == JUDGES - 1
         if len(self.calibration) < 2 * JUDGES:
             self.fitted = self.judging = self.calibration
         else:
             self.fitted, self.judging = self.calibration[~is_judge], self.calibration[is_judge]
-        count, pixels = len(data.held_out.images), self.calibration[0, ..., 0].size
+        count, pixels = len(data.held_out.images), self.calibration.shape[1] * self.calibration.shape[2]
         most = min(MEASURED_AT_MOST, max(200, PIXELS_AT_MOST // pixels))
         chosen = np.linspace(0, count - 1, min(count, most)).astype(int)
-        self.held_out, self.truth = data_module.rgba(data.held_out.images[chosen]), data.held_out.truth[chosen]
+        self.held_out, self.truth = data.held_out.inputs[chosen], data.held_out.truth[chosen]
         self.expected = [evaluate(folded, images, _BATCH) for images in (self.judging, self.held_out)]
         self.limits = parity.limits_for(task.meaning(config), "quantize", "int8", config.limit)
         self.started = self.began = time.perf_counter()
@@ -277,7 +279,7 @@ class Ladder:
         found = equalize.equalize(self.folded, self.fitted, bounds)
         note = f"{len(found.gains_db)} of {found.groups} groups of channels"
         if bounds == "measured":
-            moved = parity.snr_db(self.expected[0], evaluate(found.module, self.judging, _BATCH))
+            moved = parity.snr_db(self.expected[0], evaluate(found.module, self.judging, _BATCH), self.outputs)
             if moved < HARMLESS_DB:
                 self.say(f"quantize: equalization by measured bounds moves the float model: {moved:.1f} dB; dropped")
                 return state
@@ -287,7 +289,7 @@ class Ladder:
         changed = replace(state, floating=found.module, tuned=found.module, note=note)
         return self.corrected(changed) if state.is_corrected else changed
 
-    def corrected(self, state: State, images: NDArray[np.uint8] | None = None) -> State:
+    def corrected(self, state: State, images: data_module.Images | None = None) -> State:
         """With the mean errors of all channels put into the biases."""
         images = self.fitted if images is None else images
         simulated, wanted = self.simulation(state), self.statistics(state, images)
@@ -327,7 +329,7 @@ class Ladder:
             self._simulations[key] = Simulation(self.folded, self.calibration[:1], self.contract, state.settings)
         return self._simulations[key]
 
-    def statistics(self, state: State, images: NDArray[np.uint8]) -> Statistics:
+    def statistics(self, state: State, images: data_module.Images) -> Statistics:
         key = id(state.floating), state.settings.float_layers, len(images)
         if key not in self._statistics:
             if len(self._statistics) > 2:  # a megabyte for each activation
@@ -336,7 +338,7 @@ class Ladder:
             self._statistics[key] = state.floating, found  # the module too: its id is its own as long as it lives
         return self._statistics[key][1]
 
-    def ranges(self, state: State, images: NDArray[np.uint8] | None = None) -> Ranges:
+    def ranges(self, state: State, images: data_module.Images | None = None) -> Ranges:
         if state.settings.activation_ranges is not None:
             return state.settings.activation_ranges
         wanted = self.statistics(state, self.fitted if images is None else images)
@@ -405,7 +407,7 @@ class Ladder:
         self.say(f"quantize: {measured.rung}")
         return measured
 
-    def _judged(self, name: str, state: State, images: NDArray[np.uint8]) -> Measured:
+    def _judged(self, name: str, state: State, images: data_module.Images) -> Measured:
         """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate."""
         simulated, found = self.simulation(state), self.ranges(state, images)
         layers = simulated.rounded(state.tuned, state.settings, found)
@@ -413,14 +415,14 @@ class Ladder:
         judged, held_out = (simulated.outputs(layers, found, x) for x in (self.judging, self.held_out))
         self.image_seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
         meaning, floating = self.task.meaning(self.config), self.expected[1]
-        worth = meaning.worth(floating, floating, held_out, self.truth)
-        metrics = parity.quantize_metrics(floating, held_out, worth)
+        worth = meaning.worth(floating, floating, held_out, self.truth, self.outputs)
+        metrics = parity.quantize_metrics(floating, held_out, worth, self.outputs)
         checks = parity.judge("quantize", self.limits, metrics)
         measured = {check.metric: check.measured for check in checks}
         rung = Rung(
             name=name,
             note=state.note,
-            calibration_db=parity.image_snr_db(self.expected[0], judged),
+            calibration_db=parity.image_snr_db(self.expected[0], judged, self.outputs),
             snr_db=measured["snr_db"],
             shares=self.task.shares(worth),
             cost=self._cost(state),
@@ -448,11 +450,11 @@ class Ladder:
 
     def sensitivities(self, measured: Measured) -> sensitivity.Sensitivity:
         """On as many calibration images as a minute allows."""
-        pixels = self.calibration[0, ..., 0].size
+        pixels = self.calibration.shape[1] * self.calibration.shape[2]
         count = max(4, min(len(self.calibration), _SENSITIVITY_PIXELS // pixels))
         chosen = np.linspace(0, len(self.calibration) - 1, min(count, len(self.calibration))).astype(int)
         return sensitivity.measure_layers(
-            measured.quantized.module, measured.state.tuned, self.calibration[chosen], lambda *_: None
+            measured.quantized.module, measured.state.tuned, self.outputs, self.calibration[chosen], lambda *_: None
         )
 
     def report(self, best: Measured) -> str:
@@ -487,7 +489,7 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _multiply_adds(module: nn.Module, example: NDArray[np.uint8]) -> dict[str, int]:
+def _multiply_adds(module: nn.Module, example: data_module.Images) -> dict[str, int]:
     """By the path of the layer, for one image."""
     graph = equalize.export(module, example)
     return {

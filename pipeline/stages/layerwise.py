@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
 
+from ..data import Images
 from ..program import WEIGHTED, module_path
 from . import quantize
 from .simulation import Layers, Ranges, Simulation, Statistics, Walk, channel_means, parameters
@@ -43,9 +44,7 @@ class Rounded:
     weight_scales: dict[str, NDArray[np.float64]]
 
 
-def correct_biases(
-    simulation: Simulation, layers: Layers, wanted: Statistics, found: Ranges, images: NDArray[np.uint8]
-) -> Layers:
+def correct_biases(simulation: Simulation, layers: Layers, wanted: Statistics, found: Ranges, images: Images) -> Layers:
     """The layers with corrected biases.
 
     One pass is enough: a layer is corrected when all layers before it are, and the ranges stay. Where something before
@@ -74,8 +73,8 @@ def _mean_output(walk: Walk, node: Node, weight: torch.Tensor, bias: torch.Tenso
     is_pointwise = is_pointwise and (weight.ndim == 2 or _geometry(node)[0] == [1, 1])
     total = torch.zeros(weight.shape[1] if is_pointwise else len(weight), dtype=torch.float64)
     for number, batch in enumerate(walk.images):
-        total += channel_means(walk.value(node.args[0] if is_pointwise else node, number)) * len(batch)
-    mean = total / sum(map(len, walk.images))
+        total += channel_means(walk.value(node.args[0] if is_pointwise else node, number)) * len(batch[0])
+    mean = total / sum(len(batch[0]) for batch in walk.images)
     # the mean of a product with one weight per channel is the product with the mean
     return weight.reshape(len(weight), -1).double() @ mean + bias.double() if is_pointwise else mean
 
@@ -90,7 +89,7 @@ def reconstruct(
     floating: nn.Module,
     settings: quantize.Settings,
     found: Ranges,
-    images: NDArray[np.uint8],
+    images: Images,
 ) -> Rounded:
     """Layers with weights on their grid, and biases, that give outputs near those of `floating`.
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
 
+from ..data import Images
 from ..errors import ConversionError
 from ..program import (
     ACTIVATIONS,
@@ -34,6 +35,7 @@ from ..program import (
     WEIGHTED,
     InputContract,
     attribute,
+    inputs,
     module_path,
     unpadded,
 )
@@ -75,16 +77,16 @@ class Quantized:
     Attributes:
         module: reference with int8 weights.
         unfolded: the same with float weights behind quantizers.
-        output_scale: step of the outputs.
+        output_scales: step of each output.
     """
 
     module: GraphModule
     unfolded: GraphModule
-    output_scale: float
+    output_scales: tuple[float, ...]
 
 
 def quantize(
-    folded: nn.Module, calibration: NDArray[Any], contract: InputContract | None, settings: Settings | None = None
+    folded: nn.Module, calibration: Images, contract: InputContract | None, settings: Settings | None = None
 ) -> Quantized:
     """Quantize a module on ``(N, H, W, 4)`` uint8.
 
@@ -100,12 +102,12 @@ def quantize(
     return convert(prepared, contract, settings)
 
 
-def prepare(folded: nn.Module, images: NDArray[Any], settings: Settings) -> GraphModule:
+def prepare(folded: nn.Module, images: Images, settings: Settings) -> GraphModule:
     """The graph on one image, with an observer where a quantizer will be."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
     # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
-    graph = torch.export.export(deepcopy(folded).eval(), (torch.from_numpy(images[:1]),)).module()
+    graph = torch.export.export(deepcopy(folded).eval(), inputs(images[:1])).module()
     with relu6_is_fused():
         prepared: GraphModule = prepare_pt2e(graph, quantizer(settings))
     return prepared
@@ -124,7 +126,7 @@ def convert(prepared: GraphModule, contract: InputContract | None, settings: Set
     _put_weights_on_grid(unfolded)
     for module in (quantized, unfolded):
         _round_biases(module)
-    return Quantized(module=quantized, unfolded=unfolded, output_scale=_output_scale(quantized))
+    return Quantized(module=quantized, unfolded=unfolded, output_scales=_output_scales(quantized))
 
 
 def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
@@ -372,6 +374,18 @@ def pairs(quantized: GraphModule) -> list[tuple[str, str]]:
     return found
 
 
-def _output_scale(quantized: GraphModule) -> float:
-    last = next(n for n in reversed(list(quantized.graph.nodes)) if "dequantize_per_tensor" in str(n.target))
-    return float(last.args[1])
+def _output_scales(quantized: GraphModule) -> tuple[float, ...]:
+    """Of an output that is computed in float the step of what it is computed from; 1 where nothing behind it has one."""
+    output = next(n for n in reversed(quantized.graph.nodes) if n.op == "output").args[0]
+    return tuple(_step_of(node) for node in (output if isinstance(output, (tuple, list)) else (output,)))
+
+
+def _step_of(node: Node) -> float:
+    waiting, seen = [node], set()
+    while waiting:
+        one = waiting.pop(0)  # the nearest first
+        if "dequantize_per_tensor" in str(one.target):
+            return float(one.args[1])  # type: ignore[arg-type]
+        seen.add(one)
+        waiting += [source for source in one.all_input_nodes if source not in seen]
+    return 1.0

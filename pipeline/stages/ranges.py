@@ -21,6 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
+from ..data import Images
+from ..program import inputs
+
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
@@ -166,21 +169,21 @@ class Seen:
         return min(sorted(ends), key=lambda pair: _error(*points, *pair))
 
 
-def observe(prepared: GraphModule, images: NDArray[Any], estimator: Estimator) -> None:
+def observe(prepared: GraphModule, images: Images, estimator: Estimator) -> None:
     """Run the images ``(N, H, W, 4)`` uint8 through a prepared graph, and set the ranges of its observers."""
     for observer, seen in collect(prepared, images).items():
         low, high = seen.range(estimator)
         observer.min_val, observer.max_val = torch.tensor(low), torch.tensor(high)
 
 
-def collect(prepared: GraphModule, images: NDArray[Any]) -> dict[Any, Seen]:
+def collect(prepared: GraphModule, images: Images) -> dict[Any, Seen]:
     """What each observer of an activation sees, by observer; those of weights see theirs."""
     found: dict[Any, Seen] = {observer: Seen() for observer in _activation_observers(prepared)}
     run(prepared, images, lambda observer, x: found[observer].add(x) if observer in found else observer(x))
     return found
 
 
-def run(prepared: GraphModule, images: NDArray[Any], observe: Callable[[Any, torch.Tensor], object]) -> None:
+def run(prepared: GraphModule, images: Images, observe: Callable[[Any, torch.Tensor], object]) -> None:
     """Run images ``(N, H, W, 4)`` uint8 in batches; `observe` is given each observer and its tensor."""
     size = max([n.meta["val"].numel() for n in prepared.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)])
     batch = max(1, min(16, _ELEMENTS_AT_ONCE // size))
@@ -198,14 +201,14 @@ def run(prepared: GraphModule, images: NDArray[Any], observe: Callable[[Any, tor
     observed = Observed(prepared)
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            observed.run(torch.from_numpy(images[start : start + batch]))
+            observed.run(*inputs(images[start : start + batch]))
 
 
 def is_observer(node: Node) -> bool:
     return node.op == "call_module" and "activation_post_process" in str(node.target)
 
 
-def of_each_image(prepared: GraphModule, images: NDArray[np.uint8]) -> dict[Any, NDArray[np.float64]]:
+def of_each_image(prepared: GraphModule, images: Images) -> dict[Any, NDArray[np.float64]]:
     """By observer of an activation: the least and largest value of each image, ``(N, 2)``."""
     found: dict[Any, dict[int, list[NDArray[np.float64]]]] = {module: {} for module in _activation_observers(prepared)}
     calls: dict[Any, int] = {}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConversionError
-from ..program import InputContract, Program
+from ..program import InputContract, Output, Program
 
 if TYPE_CHECKING:
     import torch
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from ..program import Compressed
+    from . import fold
 
 GRAPHS = ("quantized", "unfolded")
 DESCRIPTIVE = ("labels", "about", "minimum_ios")
 """What a program says beside its numbers. A target's ``READS`` names what it writes into its artifacts."""
 
 
-def write_graph(graph: GraphModule, example: torch.Tensor, path: Path) -> None:
+def write_graph(graph: GraphModule, examples: Sequence[torch.Tensor], path: Path) -> None:
     """One file, the same bytes from the same graph: no paths of this machine, no times.
 
     Args:
-        example: an input of the graph's shape and dtype.
+        examples: of each input one of the graph's shape and dtype.
     """
     import torch
 
-    exported = torch.export.export(_bare(graph), (example,), strict=False)
+    exported = torch.export.export(_bare(graph), tuple(examples), strict=False)
     for node in exported.graph.nodes:
         for key in ("stack_trace", "from_node", "custom"):
             node.meta.pop(key, None)
@@ -121,18 +123,25 @@ class SavedProgram(Program):
 
     Args:
         model: with the weights, in evaluation mode.
+        names: of the outputs; the model's own where there are none.
         read: gives the content of a file of the saved program by its name.
         settings: those of `DESCRIPTIVE` that may be read.
     """
 
     def __init__(
-        self, model: nn.Module, contract: InputContract, read: Callable[[str], bytes], settings: Mapping[str, Any]
+        self,
+        model: nn.Module,
+        contract: InputContract,
+        names: Sequence[str],
+        read: Callable[[str], bytes],
+        settings: Mapping[str, Any],
     ) -> None:
-        self.__dict__.update(settings, name="model", contract=contract, _model=model, _read=read)
+        self.__dict__.update(settings, name="model", contract=contract, _model=model, _names=names, _read=read)
 
     @cached_property
-    def output_scale(self) -> float:  # type: ignore[override]
-        return float(json.loads(self._read("program.json"))["output_scale"])
+    def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
+        scales = json.loads(self._read("program.json"))["output_scales"]
+        return tuple(replace(one, scale=scale) for one, scale in zip(self.folded.outputs, scales, strict=True))
 
     @cached_property
     def original(self) -> nn.Module:  # type: ignore[override]
@@ -141,10 +150,10 @@ class SavedProgram(Program):
         return fold.Normalized(self._model, self.contract.mean, self.contract.std, self.contract.channels)
 
     @cached_property
-    def folded(self) -> nn.Module:  # type: ignore[override]
+    def folded(self) -> fold.Shipped:  # type: ignore[override]
         from . import fold
 
-        return fold.fold(self._model, self.contract)
+        return fold.fold(self._model, self.contract, self._names)
 
     @cached_property
     def w8(self) -> Compressed:

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from ..program import WEIGHTED, InputContract, attribute, module_path, unpadded
+from ..data import Images
+from ..program import WEIGHTED, InputContract, attribute, inputs, module_path, packed, unpadded
 from . import quantize, ranges
 
 Ranges = tuple[tuple[float, float], ...]
 Layers = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """Weight and bias of each layer by its path; the weight on its grid where it is quantized."""
+Batch = tuple[torch.Tensor, ...]
+"""Images, and what belongs to them, one tensor for each input."""
 
 _ELEMENTS_AT_ONCE = 2**24
 """Of the largest tensor of a batch: 64 MB in float32."""
@@ -91,9 +94,7 @@ class Simulation:
         constants: what is read beside layers' weights, by the nodes that give it: as it is, and quantized.
     """
 
-    def __init__(
-        self, module: nn.Module, images: NDArray[np.uint8], contract: InputContract, settings: quantize.Settings
-    ) -> None:
+    def __init__(self, module: nn.Module, images: Images, contract: InputContract, settings: quantize.Settings) -> None:
         self.graph: GraphModule = quantize.prepare(module, images, settings)
         self.contract = contract
         nodes = list(self.graph.graph.nodes)
@@ -122,11 +123,11 @@ class Simulation:
                 found[node] = value, _as_converted(observer, value)
         return found
 
-    def batches(self, images: NDArray[np.uint8]) -> Iterator[torch.Tensor]:
+    def batches(self, images: Images) -> Iterator[Batch]:
         for start in range(0, len(images), self.batch):
-            yield torch.from_numpy(images[start : start + self.batch])
+            yield inputs(images[start : start + self.batch])
 
-    def statistics(self, module: nn.Module, images: NDArray[np.uint8]) -> Statistics:
+    def statistics(self, module: nn.Module, images: Images) -> Statistics:
         """Of a float module of the graph's form, in one pass."""
         seen = tuple(ranges.Seen() for _ in set(self.activations.values()))
         sums: dict[str, torch.Tensor] = {}
@@ -153,7 +154,7 @@ class Simulation:
     def watch(
         self,
         module: nn.Module,
-        images: NDArray[np.uint8],
+        images: Images,
         watch: Callable[[Node, torch.Tensor], None],
         observe: Callable[[Node, torch.Tensor], torch.Tensor] = lambda _, x: x,
     ) -> None:
@@ -162,7 +163,7 @@ class Simulation:
         for batch in self.batches(images):
             run(batch)
 
-    def value_at(self, node: Node, batch: torch.Tensor, layers: Layers) -> torch.Tensor:
+    def value_at(self, node: Node, batch: Batch, layers: Layers) -> torch.Tensor:
         """What a node near the input gives for a batch of images, nothing being rounded."""
         found: list[torch.Tensor] = []
 
@@ -203,8 +204,8 @@ class Simulation:
             layers[path] = weight, bias
         return layers
 
-    def outputs(self, layers: Layers, found: Ranges, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """``(N, classes)`` of images ``(N, H, W, 4)`` uint8, quantized."""
+    def outputs(self, layers: Layers, found: Ranges, images: Images) -> NDArray[np.float32]:
+        """Packed outputs ``(N, width)`` of images ``(N, H, W, 4)`` uint8, quantized."""
         grids = [Grid.of(*one) for one in found]
 
         def quantized(node: Node, x: torch.Tensor) -> torch.Tensor:
@@ -212,7 +213,9 @@ class Simulation:
 
         constants = {node: rounded for node, (_, rounded) in self.constants.items()}
         run = _Run(self.graph, layers, constants, quantized, None)
-        outputs: NDArray[np.float32] = np.concatenate([run(batch).numpy() for batch in self.batches(images)])
+        outputs: NDArray[np.float32] = np.concatenate(
+            [packed(run(batch), len(batch[0])).numpy() for batch in self.batches(images)]
+        )
         return outputs
 
     def converted(self, module: nn.Module, settings: quantize.Settings, found: Ranges) -> quantize.Quantized:
@@ -237,12 +240,13 @@ class Walk:
     it is asked for. So a layer can be changed when all images stand before it.
     """
 
-    def __init__(self, simulation: Simulation, layers: Layers, found: Ranges, images: NDArray[np.uint8]) -> None:
+    def __init__(self, simulation: Simulation, layers: Layers, found: Ranges, images: Images) -> None:
         self.simulation = simulation
         self.layers = dict(layers)
         self.images = list(simulation.batches(images))
         self.grids = {node: Grid.of(*found[number]) for node, number in simulation.activations.items()}
         self.kept: dict[Node, list[torch.Tensor]] = {}
+        self._placeholders = [n for n in simulation.graph.graph.nodes if n.op == "placeholder"]
         self._order = {node: number for number, node in enumerate(simulation.graph.graph.nodes)}
 
     def stops(self) -> list[Node]:
@@ -263,7 +267,7 @@ class Walk:
         if node in self.kept:
             return self.grids[node].unpacked(self.kept[node][number])
         if node.op == "placeholder":
-            return self.images[number]
+            return self.images[number][self._placeholders.index(node)]
         if node in self.simulation.constants:
             return self.simulation.constants[node][1]
         if node.target in WEIGHTED:
@@ -299,11 +303,9 @@ class _Run(Interpreter):
         super().__init__(graph)
         self._layers, self._constants, self._observe, self._watch = layers, constants, observe, watch
 
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> Any:
         with torch.no_grad():
-            result = self.run(batch)
-        outputs: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
-        return outputs
+            return self.run(*batch)
 
     def run_node(self, n: Node) -> Any:
         if n in self._constants:

@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Interpreter, Node
 
-from ..program import WEIGHTED, Compressed, PackedWeight, evaluate, module_path
+from ..data import Images
+from ..program import WEIGHTED, Compressed, PackedWeight, balanced, evaluate, inputs, module_path
 from ..program import compress as packing
 from ..saying import Say
 from . import equalize
@@ -95,7 +96,7 @@ FORMS = {
 """To choose from. What is called 8 bits runs on iOS 16, which knows no blocks."""
 
 
-def compressed(folded: nn.Module, calibration: NDArray[np.uint8], bits: int, say: Say) -> Compressed:
+def compressed(folded: nn.Module, calibration: Images, bits: int, say: Say) -> Compressed:
     """Weights in `bits`, 8 or 4, those of sensitive layers in more.
 
     Args:
@@ -142,7 +143,7 @@ def compressed(folded: nn.Module, calibration: NDArray[np.uint8], bits: int, say
     return found
 
 
-def _plan(module: nn.Module, calibration: NDArray[np.uint8], bits: int) -> tuple[dict[str, Form], float]:
+def _plan(module: nn.Module, calibration: Images, bits: int) -> tuple[dict[str, Form], float]:
     """A form for each layer by name, and the noise that they promise."""
     noise, cost = _noises(module, _spread(calibration, _PROBED_IMAGES), FORMS[bits])
     smallest = sum(min(sizes.values()) for sizes in cost.values())
@@ -203,14 +204,12 @@ def _filled(
 class _Graph(Interpreter):
     """The graph of a module on any number of images; `layer` computes its convolutions and linear layers."""
 
-    def __init__(self, module: nn.Module, images: NDArray[np.uint8]) -> None:
+    def __init__(self, module: nn.Module, images: Images) -> None:
         super().__init__(equalize.export(module, images[:1]))
         self.layer: Callable[[Node, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = _apply
 
-    def on(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        result = self.run(torch.from_numpy(images))
-        outputs: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
-        return outputs
+    def on(self, images: Images) -> torch.Tensor:
+        return balanced(self.run(*inputs(images)), len(images))
 
     def run_node(self, n: Node) -> Any:
         if n.op == "call_module":  # a guard on the number of images
@@ -231,13 +230,12 @@ def _apply(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     return result
 
 
-def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
-    return chosen
+def _spread(images: Images, count: int) -> Images:
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
 
 
 def _noises(
-    module: nn.Module, images: NDArray[np.uint8], forms: Sequence[Form]
+    module: nn.Module, images: Images, forms: Sequence[Form]
 ) -> tuple[dict[str, dict[Form, float]], dict[str, dict[Form, float]]]:
     """By layer and form: the noise power that reaches the outputs, and bits."""
     graph = _Graph(module, images)
@@ -296,9 +294,7 @@ def _errors(
     return errors, cost
 
 
-def _rounded(
-    module: nn.Module, calibration: NDArray[np.uint8], choice: Mapping[str, Form], shrinkage: float
-) -> Compressed:
+def _rounded(module: nn.Module, calibration: Images, choice: Mapping[str, Form], shrinkage: float) -> Compressed:
     """One pass with all images, twice: the first half follows the float layers, the second the compressed ones."""
     graph = _Graph(module, calibration)
     images = _spread(calibration, max(1, _ELEMENTS // (2 * max(graph.sizes()))))
@@ -322,7 +318,7 @@ def _rounded(
 
     graph.layer = layer
     with torch.no_grad():
-        graph.on(np.concatenate([images, images]))
+        graph.on(images[np.tile(np.arange(len(images)), 2)])
     return Compressed(module=packing.with_weights(module, dense, biases), weights=weights)
 
 

@@ -30,6 +30,9 @@ class Task(Protocol):
 
     __name__: str  # the module's own
     SCORE: str  # what its score is called, in a word or two
+    OUTPUTS: tuple[
+        str, ...
+    ]  # names of the outputs, as many as a model gives; none where they are any, and the model's own
     MEANING: Meaning  # its metrics and limits, where the truth is known
 
     def meaning(self, config: Config) -> Meaning:

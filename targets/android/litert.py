@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
-from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace, example_inputs
 from twinkeel.pipeline.reading import read_bytes
 
 from .. import _layers, _pte
@@ -65,12 +65,13 @@ def trace(path: Path) -> Trace:
 
     model = _read(path)
     kinds = _layers_of(model)
+    count = len(model.subgraphs[0].outputs)
     model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
     interpreter = _interpreter(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
-    def opened(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[LayerValue]]:
-        outputs = _invoke(interpreter, pixels)
-        found = interpreter.get_output_details()[1:]
+    def opened(*inputs: NDArray[Any]) -> tuple[NDArray[np.float32], list[LayerValue]]:
+        outputs = _invoke(interpreter, *inputs, count=count)
+        found = interpreter.get_output_details()[count:]
         values = [_layers.nchw(interpreter.get_tensor(output["index"])) for output in found]
         return outputs, [LayerValue(kind=kind, steps=v) for kind, v in zip(kinds.values(), values, strict=True)]
 
@@ -82,7 +83,7 @@ def operators(path: Path) -> dict[str, int]:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
-    made = {int(interpreter.get_input_details()[0]["index"])}
+    made = {int(one["index"]) for one in interpreter.get_input_details()}
     count: dict[str, int] = {}
     for op in interpreter._get_ops_details():
         if op["op_name"] == "DEQUANTIZE" and not made.intersection(map(int, op["inputs"])):
@@ -133,9 +134,8 @@ def _layers_of(model: Any) -> dict[int, str]:
 def _convert(program: Program, precision: str, out: Path) -> Path:
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch
-    import torch
 
-    example = (torch.zeros(program.contract.shape, dtype=torch.uint8),)
+    example = example_inputs(program.contract)
     if precision == "int8":
         from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
         from litert_torch.quantize.quant_config import QuantConfig

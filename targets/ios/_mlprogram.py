@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from twinkeel.pipeline.errors import ConversionError
-from twinkeel.pipeline.program import InputContract, Program
-
-from ..runtimes import coreml
+from twinkeel.pipeline.program import InputContract, Program, example_inputs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from twinkeel.pipeline.program import PackedWeight
 
 IMAGE, PROBABILITIES, CLASS_LABEL = "image", "probabilities", "classLabel"
-LOGITS, OUTPUTS = coreml.LOGITS, coreml.OUTPUTS
 LEFT_OUT = ("common::int_op_canonicalization", "common::distributive_quantized_binary_op_scale_normalization")
 """See `pass_pipeline`."""
 
@@ -52,7 +49,8 @@ def pass_pipeline() -> Any:
 
 
 def image_graph(module: nn.Module, contract: InputContract, *, has_classes: bool) -> GraphModule:
-    """The module on an image: ``(1, 3, H, W)`` float32 RGB in 0..255 -> its outputs, and of logits the probabilities.
+    """The module on an image: ``(1, 3, H, W)`` float32 RGB in 0..255, and its further inputs -> its outputs, and of logits the
+    probabilities.
 
     Core ML hands the image over as floats in that layout, so the cast and the transpose of the bytes go, and the
     alpha channel, which carries the constant part of the normalization, is joined to it.
@@ -62,7 +60,7 @@ def image_graph(module: nn.Module, contract: InputContract, *, has_classes: bool
     from torch.fx.graph import CodeGen
 
     aten = torch.ops.aten
-    exported = torch.export.export(module, (torch.zeros(contract.shape, dtype=torch.uint8),), strict=False).module()
+    exported = torch.export.export(module, example_inputs(contract), strict=False).module()
     owner = deepcopy(exported)
     graph: Any = owner.graph
     image = _first(graph, lambda n: n.op == "placeholder", "input")
@@ -79,11 +77,11 @@ def image_graph(module: nn.Module, contract: InputContract, *, has_classes: bool
         if node.op == "call_module" or "assert" in str(node.target):  # guards on the shape of the bytes
             graph.erase_node(node)
     output = _first(graph, lambda n: n.op == "output", "output")
-    found = output.args[0][0] if isinstance(output.args[0], (tuple, list)) else output.args[0]
-    output.args = ((found,),)
+    found = tuple(output.args[0]) if isinstance(output.args[0], (tuple, list)) else (output.args[0],)
+    output.args = (found,)
     if has_classes:
         with graph.inserting_before(output):
-            output.args = ((found, graph.call_function(aten.softmax.int, (found, -1))),)
+            output.args = ((*found, graph.call_function(aten.softmax.int, (found[0], -1))),)
     graph.eliminate_dead_code()
     graph.set_codegen(CodeGen())
     return GraphModule(owner, graph)
@@ -104,10 +102,11 @@ def package(
     import coremltools
     import torch
 
-    shape = (1, 3, *program.contract.shape[1:3])
-    exported = torch.export.export(
-        image_graph(module, program.contract, has_classes=bool(program.labels)), (torch.zeros(shape),)
-    ).run_decompositions({})
+    contract = program.contract
+    shape = (1, 3, contract.height, contract.width)
+    examples = torch.zeros(shape), *example_inputs(contract)[1:]
+    graph = image_graph(module, contract, has_classes=bool(program.labels))
+    exported = torch.export.export(graph, examples).run_decompositions({})
     pipeline = pass_pipeline()
     if weights is not None:
         _register_pack_pass()
@@ -115,10 +114,13 @@ def package(
         pipeline.set_options(_PACK_PASS, {"weights": weights, "minimum_ios": program.minimum_ios})
     model = coremltools.convert(
         exported,
-        inputs=[coremltools.ImageType(IMAGE, shape=shape, color_layout=coremltools.colorlayout.RGB)],
+        inputs=[
+            coremltools.ImageType(IMAGE, shape=shape, color_layout=coremltools.colorlayout.RGB),
+            *(coremltools.TensorType(t.name, shape=(1, *t.shape), dtype=np.float32) for t in contract.tensors),
+        ],
         outputs=[
             coremltools.TensorType(name, dtype=np.float32)
-            for name in ((LOGITS, _SOFTMAX) if program.labels else (OUTPUTS,))
+            for name in (*program.names, *([_SOFTMAX] if program.labels else []))
         ],
         compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
         minimum_deployment_target=deployment_target(program.minimum_ios),
@@ -127,7 +129,7 @@ def package(
     )
     spec = model.get_spec()
     if program.labels:
-        _add_classifier(spec, program.labels)
+        _add_classifier(spec, program.names[0], program.labels)
     _describe(spec, program)
     return write_package(spec, Path(model.weights_dir) / "weight.bin", out)
 
@@ -178,7 +180,7 @@ def _first(graph: Any, fits: Any, what: str) -> Any:
     return node
 
 
-def _add_classifier(spec: Any, labels: tuple[str, ...]) -> None:
+def _add_classifier(spec: Any, logits: str, labels: tuple[str, ...]) -> None:
     """Append the operation `classify` and describe its outputs.
 
     coremltools 9.0 does it itself with `classifier_config`, but not beside an output of logits, nor with float16
@@ -206,7 +208,7 @@ def _add_classifier(spec: Any, labels: tuple[str, ...]) -> None:
     name = op.attributes["name"]
     name.type.tensorType.dataType = types.STRING
     name.immediateValue.tensor.strings.values.append("classify")
-    block.outputs[:] = [LOGITS, CLASS_LABEL, PROBABILITIES]
+    block.outputs[:] = [logits, CLASS_LABEL, PROBABILITIES]
 
     description = spec.description
     softmax = next(feature for feature in description.output if feature.name == _SOFTMAX)
@@ -223,13 +225,20 @@ def _describe(spec: Any, program: Program) -> None:
     metadata.versionString, metadata.shortDescription = about.version, about.description
     texts = {
         IMAGE: f"Image of {contract.width} x {contract.height} pixels, RGB. The normalization is inside; do not apply it before.",
-        OUTPUTS: "What the model computes, in the order of its own.",
-        LOGITS: f"Scores of the {len(program.labels)} classes before the softmax, in the order of the labels.",
         CLASS_LABEL: "The most probable class.",
         PROBABILITIES: "Probability of each class, 0 to 1; their sum is 1.",
     }
+    texts |= {t.name: f"{_sizes(t.shape)} numbers, {t.low:g} to {t.high:g}." for t in contract.tensors}
+    if program.labels:
+        texts[program.names[0]] = (
+            f"Scores of the {len(program.labels)} classes before the softmax, in the order of the labels."
+        )
     for feature in (*spec.description.input, *spec.description.output):
-        feature.shortDescription = texts[feature.name]
+        feature.shortDescription = texts.get(feature.name, "")
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _register_pack_pass() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
 
 from .. import _layers
 from ..runtimes import coreml as runtime
+from ..runtimes import packed
 from . import _mlprogram, mil_executor
 
 NAME = "ios/coreml"
@@ -47,13 +50,12 @@ def load(path: Path) -> Loaded:
     """The package on the reference executor."""
     model = mil_executor.Model(path)
 
-    def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
-        arrays = model.classify(pixels[0, ..., :3], arithmetic).arrays
-        outputs: NDArray[np.float32] = arrays[_mlprogram.LOGITS if _mlprogram.LOGITS in arrays else _mlprogram.OUTPUTS]
-        return outputs
+    def run(*inputs: NDArray[Any], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
+        arrays = model.predict(_named(model, inputs), arithmetic).arrays
+        return packed([arrays[name] for name in model.array_outputs])
 
-    def classify(pixels: NDArray[np.uint8]) -> tuple[str, dict[str, float]]:
-        prediction = model.classify(pixels[0, ..., :3])
+    def classify(*inputs: NDArray[Any]) -> tuple[str, dict[str, float]]:
+        prediction = model.predict(_named(model, inputs))
         return str(prediction.label), dict(prediction.probabilities)
 
     return Loaded(
@@ -64,13 +66,18 @@ def load(path: Path) -> Loaded:
     )
 
 
+def _named(model: mil_executor.Model, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The inputs by the package's names, the pixels as it takes them."""
+    return dict(zip(model.inputs, (inputs[0][0, ..., :3], *inputs[1:]), strict=True))
+
+
 def trace(path: Path) -> Trace:
     """The layers of an int8 package in exact arithmetic."""
     model = mil_executor.Model(path)
     kinds = model.quantized_layers
 
-    def traced(pixels: NDArray[np.uint8]) -> list[LayerValue]:
-        arrays = model.classify(pixels[0, ..., :3], "exact", kinds).arrays
+    def traced(*inputs: NDArray[Any]) -> list[LayerValue]:
+        arrays = model.predict(_named(model, inputs), "exact", kinds).arrays
         return [LayerValue(kind=kind, steps=_layers.signed(arrays[name])) for name, kind in kinds.items()]
 
     return traced

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError, PackageError
 from twinkeel.pipeline.files import digest
-from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace, example_inputs
 from twinkeel.pipeline.reading import shown
 
 from .. import _executorch, _layers, _pte
 from ..runtimes import coreml as runtime
+from ..runtimes import packed
 from . import _mlprogram, mil_executor
 
 NAME = "ios/executorch_coreml"
@@ -54,12 +55,11 @@ def load(path: Path) -> Loaded:
     Raises:
         PackageError: there is anything but the cast and one call of Core ML.
     """
-    model, source, result = _payload(path)
+    model, order = _payload(path)
 
-    def run(pixels: NDArray[np.uint8], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
-        given = {source: pixels.astype(np.float32)}
-        outputs: NDArray[np.float32] = model.predict(given, arithmetic).arrays[result].astype(np.float32)
-        return outputs
+    def run(*inputs: NDArray[Any], arithmetic: mil_executor.Arithmetic = "declared") -> NDArray[np.float32]:
+        arrays = model.predict(_named(order, inputs), arithmetic).arrays
+        return packed([arrays[one.name] for one in model.spec.description.output])
 
     return Loaded(run=run, exact=partial(run, arithmetic="exact"), unrounded=partial(run, arithmetic="unrounded"))
 
@@ -71,11 +71,11 @@ def payload(path: Path, folder: Path) -> Path:
 
 def trace(path: Path) -> Trace:
     """The layers of an int8 program's payload in exact arithmetic."""
-    model, source, _ = _payload(path)
+    model, order = _payload(path)
     kinds = model.quantized_layers
 
-    def traced(pixels: NDArray[np.uint8]) -> list[LayerValue]:
-        arrays = model.predict({source: pixels.astype(np.float32)}, "exact", kinds).arrays
+    def traced(*inputs: NDArray[Any]) -> list[LayerValue]:
+        arrays = model.predict(_named(order, inputs), "exact", kinds).arrays
         return [LayerValue(kind=kind, steps=_layers.signed(arrays[name])) for name, kind in kinds.items()]
 
     return traced
@@ -87,17 +87,21 @@ def operators(path: Path) -> dict[str, int]:
     return _executorch.operators(path) | {f"coreml:{name}": count for name, count in inside.items()}
 
 
-def _payload(path: Path) -> tuple[mil_executor.Model, str, str]:
-    """The Core ML program inside, and the names of its input and its output."""
-    _check_instructions(path)
+def _named(order: dict[str, int], inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: inputs[number].astype(np.float32) for name, number in order.items()}
+
+
+def _payload(path: Path) -> tuple[mil_executor.Model, dict[str, int]]:
+    """The Core ML program inside, and which of the program's inputs each of its own is, by name."""
+    order = _check_instructions(path)
     with tempfile.TemporaryDirectory() as folder:
         model = mil_executor.Model(mil_executor.unpack_delegate(path, Path(folder)))
     inputs, outputs = model.spec.description.input, model.spec.description.output
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != len(order) or not outputs:
         raise PackageError(
-            f"the Core ML payload of '{path}' has {len(inputs)} inputs and {len(outputs)} outputs, not 1"
+            f"the Core ML payload of '{path}' has {len(inputs)} inputs and {len(outputs)} outputs, not {len(order)} and some"
         )
-    return model, inputs[0].name, outputs[0].name
+    return model, {one.name: number for one, number in zip(inputs, order, strict=True)}
 
 
 def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:
@@ -113,15 +117,16 @@ def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:
         pass_names=list(_mlprogram.pass_pipeline().passes),
     )
     partitioner = CoreMLPartitioner(compile_specs=specs, skip_ops_for_coreml_delegation=_LEFT_OUTSIDE)
-    exported = torch.export.export(module, (torch.zeros(program.contract.shape, dtype=torch.uint8),), strict=False)
+    exported = torch.export.export(module, example_inputs(program.contract), strict=False)
     with _reproducible_payload():
         edge = to_edge_transform_and_lower(exported, partitioner=[partitioner])
     out.write_bytes(edge.to_executorch().buffer)
     return out
 
 
-def _check_instructions(path: Path) -> None:
-    """Bytes -> cast to float32 -> Core ML -> outputs, each reading what the one before wrote."""
+def _check_instructions(path: Path) -> list[int]:
+    """Bytes -> cast to float32 -> Core ML -> outputs, each reading what the one before wrote; which input of the program each
+    input of Core ML is."""
     from executorch.exir.scalar_type import ScalarType
     from executorch.exir.schema import DelegateCall, KernelCall
 
@@ -141,11 +146,14 @@ def _check_instructions(path: Path) -> None:
     if not cast.args:
         raise PackageError(f"'{path}' has a cast without arguments")
     source, result = cast.args[0], cast.args[-1]
-    if [source] != plan.inputs or delegate.args[:1] != [result] or delegate.args[-1:] != plan.outputs:
+    given = [result if number == source else number for number in plan.inputs]
+    read, written = delegate.args[: len(given)], delegate.args[len(given) :]
+    if plan.inputs[:1] != [source] or sorted(read) != sorted(given) or written != plan.outputs:
         raise PackageError(f"'{path}': Core ML does not read the cast pixels, or does not write the output")
     values = [plan.values[number].val if 0 <= number < len(plan.values) else None for number in (source, result)]
     if [getattr(value, "scalar_type", None) for value in values] != [ScalarType.BYTE, ScalarType.FLOAT]:
         raise PackageError(f"'{path}' does not cast bytes to float32")
+    return [given.index(number) for number in read]
 
 
 @contextmanager

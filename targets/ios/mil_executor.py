@@ -150,6 +150,11 @@ class Model:
         return {name: _declared_shape(kind) for name, kind in self._inputs.items()}
 
     @property
+    def array_outputs(self) -> list[str]:
+        """Names of the outputs that are arrays, in the order of the package: no class, no probabilities."""
+        return [one.name for one in self.spec.description.output if one.type.HasField("multiArrayType")]
+
+    @property
     def operations(self) -> dict[str, int]:
         """How often each operation occurs, constants left out."""
         count: dict[str, int] = {}

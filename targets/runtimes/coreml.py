@@ -5,9 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import packed
 
 NAME = "Core ML"
 PACKAGES = ("coremltools",)
@@ -15,8 +18,6 @@ MODULES = ("coremltools", "PIL.Image")
 UNITS = ("CPU_ONLY", "ALL")
 """Names of `coremltools.ComputeUnit`: the CPU alone, and whatever it chooses among CPU, GPU and Neural Engine."""
 EVIDENCE = "device"
-LOGITS, OUTPUTS = "logits", "outputs"
-"""Output of the packages that take an image, beside the probabilities."""
 
 
 def missing() -> str:
@@ -24,20 +25,23 @@ def missing() -> str:
     return "" if platform.system() == "Darwin" else f"macOS alone has it, this is {platform.system()}"
 
 
-def load(artifact: Path | bytes, unit: str = "CPU_ONLY") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def load(artifact: Path | bytes, unit: str = "CPU_ONLY") -> Callable[..., NDArray[np.float32]]:
     """A package, a folder, ready to run."""
     import coremltools
     from PIL import Image
 
     model = coremltools.models.MLModel(str(artifact), compute_units=coremltools.ComputeUnit[unit])
     description = model.get_spec().description
-    name = description.input[0].name
+    names = [feature.name for feature in description.input]
     is_image = description.input[0].type.HasField("imageType")
-    names = [feature.name for feature in description.output]
-    output = next((name for name in (LOGITS, OUTPUTS) if name in names), names[0]) if is_image else names[0]
+    # the others are the class and its probabilities
+    outputs = [feature.name for feature in description.output if feature.type.HasField("multiArrayType")]
 
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        given = Image.fromarray(pixels[0, ..., :3], "RGB") if is_image else pixels.astype(np.float32)
-        return np.asarray(model.predict({name: given})[output], np.float32).reshape(1, -1)
+    def run(*inputs: NDArray[Any]) -> NDArray[np.float32]:
+        given = dict(zip(names, (array.astype(np.float32) for array in inputs), strict=True))
+        if is_image:
+            given[names[0]] = Image.fromarray(inputs[0][0, ..., :3], "RGB")
+        found = model.predict(given)
+        return packed([found[name] for name in outputs])
 
     return run

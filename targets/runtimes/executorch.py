@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
 
+from . import packed
+
 NAME = "ExecuTorch"
 PACKAGES = ("executorch", "torch")
 MODULES = ("torch", "executorch.runtime")
@@ -17,7 +19,7 @@ UNITS = ("CPU",)
 EVIDENCE = "runtime"
 
 
-def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[..., NDArray[np.float32]]:
     """The program, ready to run.
 
     Raises:
@@ -25,15 +27,11 @@ def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint
     """
     execute = method(artifact)
 
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        outputs: NDArray[np.float32] = execute(pixels)[0]
-        return outputs
-
-    return run
+    return lambda *inputs: packed(execute(*inputs))
 
 
-def method(program: Path | bytes) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
-    """The one method of a program, a file or its content: pixels -> all its outputs."""
+def method(program: Path | bytes) -> Callable[..., list[NDArray[Any]]]:
+    """The one method of a program, a file or its content: its inputs, pixels first -> all its outputs."""
     import torch
     from executorch.runtime import Runtime
 
@@ -41,8 +39,8 @@ def method(program: Path | bytes) -> Callable[[NDArray[np.uint8]], list[NDArray[
     if found is None:
         raise ConversionError("the program has no method 'forward'")
 
-    def execute(pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    def execute(*inputs: NDArray[Any]) -> list[NDArray[Any]]:
         assert program  # the runtime reads the content where it lies, so it must live as long as the method
-        return [output.clone().numpy() for output in found.execute([torch.from_numpy(pixels)])]
+        return [output.clone().numpy() for output in found.execute([torch.from_numpy(one) for one in inputs])]
 
     return execute

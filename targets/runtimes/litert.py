@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
 
+from . import packed
+
 NAME = "LiteRT"
 PACKAGES = ("ai-edge-litert",)
 MODULES = ("ai_edge_litert.interpreter",)
@@ -17,14 +19,14 @@ UNITS = ("CPU",)
 EVIDENCE = "runtime"
 
 
-def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[..., NDArray[np.float32]]:
     """The artifact, ready to run; int8 outputs are given as float32.
 
     Raises:
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
     """
     made = interpreter(artifact)
-    return lambda pixels: invoke(made, pixels)
+    return lambda *inputs: invoke(made, *inputs)
 
 
 def interpreter(artifact: Path | bytes) -> Any:
@@ -41,13 +43,21 @@ def interpreter(artifact: Path | bytes) -> Any:
     return made
 
 
-def invoke(interpreter: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The first output."""
-    result = interpreter.get_output_details()[0]
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+def invoke(interpreter: Any, *inputs: NDArray[Any], count: int | None = None) -> NDArray[np.float32]:
+    """The outputs, packed.
+
+    Args:
+        count: how many of them, the first ones; all by default.
+    """
+    for given, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(given["index"], value)
     interpreter.invoke()
-    outputs: NDArray[np.float32] = interpreter.get_tensor(result["index"])
-    if result["dtype"] == np.int8:
-        scale, zero_point = result["quantization"]
-        return (outputs.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return outputs
+    return packed([_real(interpreter, one) for one in interpreter.get_output_details()[:count]])
+
+
+def _real(interpreter: Any, output: Any) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = interpreter.get_tensor(output["index"])
+    if output["dtype"] == np.int8:
+        scale, zero_point = output["quantization"]
+        return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return values

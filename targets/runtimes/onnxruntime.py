@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import packed
+
 NAME = "onnxruntime"
 PACKAGES = ("onnxruntime",)
 MODULES = ("onnxruntime",)
@@ -16,15 +18,12 @@ UNITS = ("CPU",)
 EVIDENCE = "runtime"
 
 
-def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[..., NDArray[np.float32]]:
     """The artifact, ready to run."""
     made = session(artifact.read_bytes() if isinstance(artifact, Path) else artifact)
 
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        outputs: NDArray[np.float32] = made.run(None, {"pixels": pixels})[0]
-        return outputs
-
-    return run
+    names = [one.name for one in made.get_inputs()]
+    return lambda *inputs: packed(made.run(None, dict(zip(names, inputs, strict=True))))
 
 
 def session(content: bytes, *, is_optimized: bool = False, save: Path | None = None) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...data import rgba
 from ...program import COMPRESSED
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, compress_name, job, load_program, module_of, numbers_of
 from ..work import Found, Work, awaited, entries
+from .data import inputs_in, part_of
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -40,7 +40,7 @@ def _keys(order: Order) -> list[str]:
 def compress_job(site: Site, key: str) -> Job:
     inputs = {
         **numbers_of(site, "fp32"),
-        "calibration images": site.data.digest("calibration-images.npy"),
+        "calibration images": inputs_in(site.data, "calibration"),
         "bits": COMPRESSED[key],
     }
     code = (
@@ -61,7 +61,7 @@ def compressed(site: Site, key: str) -> tuple[Entry, str]:
 
     def write(folder: Path) -> None:
         program = load_program(site, is_quantized=False)
-        images = rgba(shop.array(site.data, "calibration-images.npy"))
+        images = part_of(shop, site.data, "calibration").inputs
         with one_thread():
             found = weight_only.compressed(program.folded, images, COMPRESSED[key], lambda line, *_: said.append(line))
         (folder / "weights.safetensors").write_bytes(saved.write_compressed(found))

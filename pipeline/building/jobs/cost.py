@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import cast
 
 from ...parity import latencies
-from ...program import Target, references
+from ...program import Target
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, graphs, job, load_program, reads
 from ..work import Found, Work
+from .data import all_images
 from .latency import processor
 from .lower import lower_job
 
@@ -82,7 +83,7 @@ def cost_of_float(site: Site, module: str, lowered: Entry) -> dict[str, float]:
         plain = target.build(program, "int8", folder / f"plain{target.SUFFIX}")
         site.workshop.fetch(lowered, folder, f"artifact{target.SUFFIX}")
         mixed = folder / f"artifact{target.SUFFIX}"
-        image = references.images_of(site.workshop.array(site.data, "held-out-images.npy"))[0][:1]
+        image = all_images(site.workshop, site.data)[0][:1]
         taken = latencies({"mixed": target.load(mixed).run, "plain": target.load(plain).run}, image, 30)
         return {"bytes": mixed.stat().st_size, "plain bytes": plain.stat().st_size,
                 "ms": taken["mixed"], "plain ms": taken["plain"]}  # fmt: skip

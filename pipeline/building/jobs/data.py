@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ... import data as data_module
-from ...config import Arrays, Config
-from ...data import doubts
+from ...config import MOST_TENSORS, Arrays, Config
+from ...data import beside, doubts
 from ...errors import ConfigError
+from ...program import references
 from ...stages import checkpoint, pt2_file
 from ...store import Entry, Job, Workshop
 from ...tasks import named
@@ -47,6 +48,10 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
+    if config.input:
+        inputs["tensors"] = [one.model_dump() for one in config.input]
+        folders = (config.data.path, config.data.calibration_path)
+        inputs["tensors beside images"] = [beside.listing(Path(path)) for path in folders if path]
     if task.asks_weights(config) and config.model.exported is not None:
         inputs["outputs of the exported program"] = pt2_file.read(Path(config.model.exported)).outputs
     elif task.asks_weights(config) and not config.weights.from_factory:
@@ -64,10 +69,12 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
     for name, part in (("train", found.train), ("calibration", found.calibration), ("held-out", found.held_out)):
         np.save(folder / f"{name}-images.npy", part.images)
         np.save(folder / f"{name}-truth.npy", part.truth)
+        for number, tensor in enumerate(part.tensors):
+            np.save(folder / f"{name}-tensor-{number}.npy", tensor)
     (folder / "names.json").write_text(json.dumps(found.names))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
-    (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *task.doubts(found)]))
+    (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *found.notes, *task.doubts(found)]))
 
 
 def _outputs(config: Config) -> int:
@@ -84,14 +91,34 @@ def _outputs(config: Config) -> int:
 
 
 def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:
-    def part(name: str) -> data_module.Split:
-        return data_module.Split(
-            images=workshop.array(entry, f"{name}-images.npy"), truth=workshop.array(entry, f"{name}-truth.npy")
-        )
-
     return data_module.Dataset(
-        train=part("train"),
-        calibration=part("calibration"),
-        held_out=part("held-out"),
+        train=part_of(workshop, entry, "train"),
+        calibration=part_of(workshop, entry, "calibration"),
+        held_out=part_of(workshop, entry, "held-out"),
         names=tuple(workshop.json(entry, "names.json")),
     )
+
+
+def part_of(workshop: Workshop, entry: Entry, name: str) -> data_module.Split:
+    """``train``, ``calibration`` or ``held-out``."""
+    return data_module.Split(
+        images=workshop.array(entry, f"{name}-images.npy"),
+        truth=workshop.array(entry, f"{name}-truth.npy"),
+        tensors=tuple(workshop.array(entry, file) for file in _tensors(entry, name)),
+    )
+
+
+def inputs_in(entry: Entry, name: str) -> list[str]:
+    """Hashes of what a model is called with, of one of these parts."""
+    return [entry.digest(file) for file in (f"{name}-images.npy", *_tensors(entry, name))]
+
+
+def _tensors(entry: Entry, name: str) -> list[str]:
+    found = [f"{name}-tensor-{number}.npy" for number in range(MOST_TENSORS)]
+    return [file for file in found if entry.has(file)]
+
+
+def all_images(workshop: Workshop, entry: Entry) -> tuple[data_module.Images, list[int]]:
+    """What references and artifacts are run on, and the indices of the golden ones; see `references.images_of`."""
+    held_out = part_of(workshop, entry, "held-out")
+    return references.images_of(held_out.images, held_out.tensors)

@@ -16,12 +16,14 @@ from ...delivery import evidence
 from ...delivery import folder as folders
 from ...errors import ConversionError
 from ...parity import Judge, Measured, Outputs
-from ...program import ORIGINAL, Target, is_quantized, references, seal
+from ...program import ORIGINAL, Target, is_quantized, seal
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import Site, contract_of, job
 from ..telling import rungs
 from ..work import Found, Work, artifacts_awaited, entries
+from .data import all_images, inputs_in
+from .program import outputs_of
 from .reference import load_recording
 
 
@@ -62,7 +64,7 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "model": config.model.model_dump(exclude={"exported"}),  # what is told of it; what it is, is in the results
         "input contract": asdict(contract_of(config)),
         "names": list(site.names),
-        "images": site.data.digest("held-out-images.npy"),
+        "images": inputs_in(site.data, "held-out"),
         "truth": site.data.digest("held-out-truth.npy"),
         "doubts about the float model": list(site.doubts),
         "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
@@ -90,10 +92,10 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     order, shop, config = work.order, work.shop, site.config
     outputs = {key: shop.array(entry, "outputs.npy") for key, entry in site.references.items()}
     known = shop.json(site.program, "program.json")
-    scale, in_float = float(known["output_scale"]), tuple(known["in_float"])
+    given, in_float = outputs_of(shop, site.program), tuple(known["in_float"])
     truth = shop.array(site.data, "held-out-truth.npy")
     judge = Judge(
-        outputs=Outputs(references=outputs, truth=truth, output_scale=scale, in_float=in_float),
+        outputs=Outputs(references=outputs, truth=truth, outputs=given, in_float=in_float),
         targets=order.targets,
         config=config,
         meaning=site.task.meaning(config),
@@ -104,7 +106,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
     checks = judge.program_checks(has_int8=order.has_int8)
     rows = judge.rows(measured, checks)
-    images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+    images, golden = all_images(shop, site.data)
     wanted = {key: entry for key, entry in site.references.items() if is_quantized(key)}
     contents = folders.Contents(
         config=config,
@@ -115,7 +117,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         golden=golden,
         references=outputs,
         recording=load_recording(shop, wanted),
-        output_scale=scale,
+        outputs=given,
         in_float=in_float,
         weights_source=shop.json(site.weights, "origin.json")["source"],
         weights_sha256=site.weights.files["weights.safetensors"],

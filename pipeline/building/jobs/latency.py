@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...parity import latencies
-from ...program import Target, references
+from ...program import Target
 from ...store import Entry, Job, Workshop
 from ..order import Order
-from ..site import CODE, Site, job
+from ..site import CODE, Site, contract_of, job
 from ..work import Found, Work, artifacts_awaited, entries
+from .data import all_images
 
 NAME = "latency"
 LATENCY_RUNS = {"runtime": 30, "reference executor": 5}
@@ -62,7 +63,7 @@ def latency_job(site: Site, made: Mapping[tuple[str, str], tuple[Target, Entry]]
         f"{target.load.__module__} {precision}": lowered.digest(f"artifact{target.SUFFIX}")
         for (_, precision), (target, lowered) in made.items()
     }
-    inputs |= {"resolution": site.config.model.resolution, "processor": processor()}
+    inputs |= {"shapes": contract_of(site.config).shapes, "processor": processor()}
     code = tuple(sorted({target.load.__module__ for target, _ in made.values()} | {f"{CODE}.parity.measuring"}))
     packages = sorted({name for target, _ in made.values() for name in target.PACKAGES})
     return job(NAME, NAME, inputs, code, packages, by=__name__)
@@ -80,7 +81,7 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
     from ...store import one_thread
 
     shop = site.workshop
-    image = references.images_of(shop.array(site.data, "held-out-images.npy"))[0][:1]
+    image = all_images(shop, site.data)[0][:1]
     runs: dict[str, dict[str, Any]] = {}
     owners: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(dir=site.scratch) as folder, one_thread():

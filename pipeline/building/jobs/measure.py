@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...data import Images
 from ...delivery import machine
 from ...parity import Expected, described, measure
-from ...program import UNROUNDED, Target, references
+from ...program import UNROUNDED, Target
 from ...store import Entry, Job
 from ..site import CODE, Site, job, reads
+from .data import all_images, inputs_in
+from .program import outputs_of
 from .reference import load_recording
 
 
@@ -30,8 +32,8 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
         "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
         "twin": lowered.digest(f"twin{target.SUFFIX}"),
         "precision": precision,
-        "images": site.data.digest("held-out-images.npy"),
-        "output scale": site.program.digest("program.json"),
+        "images": inputs_in(site.data, "held-out"),
+        "outputs": site.program.digest("program.json"),
     }
     inputs |= {f"reference {name}": entry.digest() for name, entry in sorted(wanted.items())}
     if "labels" in reads(target):
@@ -49,14 +51,14 @@ def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entr
 
     def make(folder: Path) -> None:
         shop, key = site.workshop, target.REFERENCES[precision]
-        images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+        images, golden = all_images(shop, site.data)
         outputs = {name: shop.array(entry, "outputs.npy") for name, entry in site.references.items()}
         expected = Expected(
             reference=outputs[key],
             floating=outputs["fp32"],
             quantized=outputs["int8"],
             unrounded=outputs.get(key + UNROUNDED),
-            output_scale=float(shop.json(site.program, "program.json")["output_scale"]),
+            outputs=outputs_of(shop, site.program),
             names=site.names,
         )
         with tempfile.TemporaryDirectory(dir=site.scratch) as name:
@@ -94,9 +96,7 @@ def _runtime_versions(target: Target) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def _write_layers(
-    site: Site, target: Target, precision: str, path: Path, images: NDArray[np.uint8], folder: Path
-) -> None:
+def _write_layers(site: Site, target: Target, precision: str, path: Path, images: Images, folder: Path) -> None:
     """What the layers of an int8 artifact give for the golden images; a trace that fails is noted, the build goes on."""
     from ...parity import drift
 

@@ -18,6 +18,7 @@ from ..order import Order
 from ..site import CODE, Create, Site, contract_of, job, load_model, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
+from .data import inputs_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +61,7 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
         "model": model_of(config, create),
         "outputs": outputs,
         "normalization": [config.data.channels, config.data.mean, config.data.std],
-        "images": data.digest("held-out-images.npy"),
+        "images": inputs_in(data, "held-out"),
         "truth": data.digest("held-out-truth.npy"),
     }
     code = (
@@ -78,7 +79,7 @@ def make_original(config: Config, data: data_module.Dataset, model: nn.Module, f
 
     indices = chosen(len(data.held_out.images))
     contract = contract_of(config)
-    images = data_module.rgba(data.held_out.images[indices])
+    images = data.held_out.inputs[indices]
     outputs = evaluate(fold.Normalized(model, contract.mean, contract.std, contract.channels), images, batch=32)
     (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, data.held_out.truth[indices])))
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import data as data_module
 from ...config import Config
-from ...program import Program
+from ...program import Output, Program
 from ...saying import Say
 from ...stages import rungs
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, about, contract_of, job, load_model, model_of, module_of
+from ..site import CODE, Create, Site, about, contract_of, job, load_model, model_of, module_of, output_names
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ...stages.quantize import Quantized
 
 NAME = "quantize"
 
@@ -61,6 +63,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
         "weights": weights.digest("weights.safetensors"),
         "model": model_of(config, create),
         "normalization": [config.data.channels, config.data.mean, config.data.std],
+        "names of the outputs": list(output_names(config)),
         "quantization settings": config.quantize.model_dump(),
         "limits of the quantize leg": [
             [row.metric, row.value] for row in config.limit if row.leg == "quantize" and is_gated
@@ -71,6 +74,9 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
         inputs["training recipe"] = config.train.model_dump()
         names += ["train-images", "train-truth"]
     inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in names}
+    if config.input:
+        inputs["tensors"] = [one.model_dump() for one in config.input]
+        inputs["inputs"] = [data_step.inputs_in(data, name) for name in ("calibration", "held-out")]
     code = (
         module_of(create),
         named(config.model.task).MEANING.score.__module__,
@@ -86,18 +92,20 @@ def make_program(
     config: Config, data: data_module.Dataset, model: nn.Module, say: Say, folder: Path, *, is_gated: bool
 ) -> bool:
     """Write the program into a folder; False where somebody stopped the ladder: the next build is to go on with it."""
-    from ...program import integer
+    from ...program import example_inputs, integer
     from ...stages import saved
 
     program, climbed, all_int8 = quantized_program(config, data, model, say, is_gated=is_gated)
-    import torch
-
-    example = torch.zeros(program.contract.shape, dtype=torch.uint8)
+    examples = example_inputs(program.contract)
     variants = {"": program} | ({"all-int8-": all_int8} if all_int8 is not None else {})
     for prefix, variant in variants.items():
-        saved.write_graph(variant.quantized, example, folder / f"{prefix}quantized.pt2")
-        saved.write_graph(variant.quantized_unfolded, example, folder / f"{prefix}unfolded.pt2")
-        described = {"output_scale": variant.output_scale, "in_float": integer.in_float(variant.quantized)}
+        saved.write_graph(variant.quantized, examples, folder / f"{prefix}quantized.pt2")
+        saved.write_graph(variant.quantized_unfolded, examples, folder / f"{prefix}unfolded.pt2")
+        described = {
+            "outputs": [[one.name, one.shape] for one in variant.outputs],
+            "output_scales": [one.scale for one in variant.outputs],
+            "in_float": integer.in_float(variant.quantized),
+        }
         (folder / f"{prefix}program.json").write_text(json.dumps(described))
     described_rungs = [asdict(rung) for rung in climbed]
     (folder / "rungs.json").write_text(json.dumps(described_rungs))
@@ -123,7 +131,7 @@ def quantized_program(
 
     contract, task = contract_of(config), named(config.model.task)
     say("fold: BatchNorm and normalization into the convolutions")
-    folded = fold.fold(model, contract)
+    folded = fold.fold(model, contract, output_names(config))
     if folded.normalize is not None:
         cost = folded.normalize.weight.numel() * contract.height * contract.width
         say(
@@ -140,7 +148,7 @@ def quantized_program(
         tuned=climbed.tuned,
         quantized=climbed.quantized.module,
         quantized_unfolded=climbed.quantized.unfolded,
-        output_scale=climbed.quantized.output_scale,
+        outputs=_scaled(folded.outputs, climbed.quantized),
         about=about(config, data.names),
         minimum_ios=config.ios.version,
     )
@@ -148,6 +156,22 @@ def quantized_program(
     if plain is None:
         return program, climbed.rungs, None
     all_int8 = replace(
-        program, quantized=plain.module, quantized_unfolded=plain.unfolded, output_scale=plain.output_scale
+        program,
+        quantized=plain.module,
+        quantized_unfolded=plain.unfolded,
+        outputs=_scaled(folded.outputs, plain),
     )
     return program, climbed.rungs, all_int8
+
+
+def _scaled(outputs: Sequence[Output], quantized: Quantized) -> tuple[Output, ...]:
+    return tuple(replace(one, scale=step) for one, step in zip(outputs, quantized.output_scales, strict=True))
+
+
+def outputs_of(shop: Workshop, program: Entry) -> tuple[Output, ...]:
+    """What a stored program gives, with its steps in int8."""
+    known = shop.json(program, "program.json")
+    return tuple(
+        Output(name=name, shape=tuple(shape), scale=scale)
+        for (name, shape), scale in zip(known["outputs"], known["output_scales"], strict=True)
+    )

@@ -16,6 +16,7 @@ from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, job, load_program, module_of, numbers_of
 from ..work import Found, Work, entries, reference_awaited
+from .data import all_images, inputs_in
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -46,7 +47,7 @@ def _name(key: str) -> str:
 
 def reference_job(site: Site, key: str) -> Job:
     inputs: dict[str, Any] = numbers_of(site, key)
-    inputs |= {"reference": key, "images": site.data.digest("held-out-images.npy")}
+    inputs |= {"reference": key, "images": inputs_in(site.data, "held-out")}
     code = (module_of(site.create), f"{CODE}.program.references", f"{CODE}.stages.saved")
     return job("reference", _name(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
 
@@ -56,7 +57,7 @@ def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
     from ...store import one_thread
 
     shop = site.workshop
-    images, golden = references.images_of(shop.array(site.data, "held-out-images.npy"))
+    images, golden = all_images(shop, site.data)
     program = load_program(site, is_quantized=True, keys=keys)
 
     def make(key: str, folder: Path) -> None:

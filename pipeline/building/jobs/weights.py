@@ -114,6 +114,7 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
     """Raise a ConfigError where a model does not take the channels that it is to get, or one of the user's own does not
     give as many outputs as the data has names."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     shape = (1, len(CHANNELS[config.data.channels]), *config.model.size)
     if not config.model.given_by and shape[1] == 3:  # as all of `model/` take
@@ -122,18 +123,25 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
     was_training = model.training
     try:
         with torch.no_grad():
-            found = model.eval()(torch.zeros(shape))
+            given = (torch.zeros(1, *one.shape) for one in config.input)
+            found = tree_leaves(model.eval()(torch.zeros(shape), *given))
     except Exception as error:  # the user's own code
         raise ConfigError(
             f"{setting}: the model fails on an input of shape {shape}, normalized {config.data.channels}: "
             f"{type(error).__name__}: {str(error)[:500]}. {_likely_cause(model, config, shape[1])}"
         ) from error
     model.train(was_training)
-    given = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-    if given != (1, outputs):
+    wanted = named(config.model.task).OUTPUTS
+    shapes = [tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__ for one in found]
+    if wanted and len(shapes) != len(wanted):
         raise ConfigError(
-            f"{setting}: the model gives {given}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
-            "under [model.arguments], or bring data with as many."
+            f"{setting}: the model gives {len(shapes)} outputs, {', '.join(map(str, shapes))}, and {config.model.task} takes "
+            f"{len(wanted)}, {', '.join(wanted)}. Let it give that alone, or take them as they are: [model] task = 'features'."
+        )
+    if wanted and shapes != [(1, outputs)]:
+        raise ConfigError(
+            f"{setting}: the model gives {shapes[0]}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
+            "under [model.arguments], or bring data with as many; [model] task = 'features' takes any tensors."
         )
 
 

@@ -50,16 +50,16 @@ REWRITES = (
 pixels is a pool. A mean brings a flatten."""
 
 
-def canonical(model: nn.Module, example: torch.Tensor) -> Network:
+def canonical(model: nn.Module, *examples: torch.Tensor) -> Network:
     """The network of a model in evaluation mode, which stays as it is.
 
     Args:
-        example: an input ``(1, C, H, W)`` float32.
+        examples: an image ``(1, C, H, W)`` float32, and one of each further input.
 
     Raises:
         ConversionError: a part of the model is written in a way that no rewrite knows.
     """
-    network = Network(model, example)
+    network = Network(model, examples)
     for one in REWRITES:
         one.rewrite(network)
     return network

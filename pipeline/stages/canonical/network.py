@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
+from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
 from ...errors import ConversionError
-from ...program import WEIGHTED
+from ...program import WEIGHTED, Output
 
 aten = torch.ops.aten
 
 
 class Network:
-    """Of one image ``(1, C, H, W)`` float32, with one tensor as its output.
+    """Of one image ``(1, C, H, W)`` float32, and what else the model takes.
 
     Attributes:
         graph: of aten operations. A rewrite may change it, and gives ``meta["val"]`` to what it adds.
         values: of the ``get_attr`` nodes, by path in the user's model.
         input: the placeholder of the image.
+        outputs: what it gives, float32 ``(1, ...)`` each: the leaves of what the model returns, in torch's order of them.
     """
 
-    def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, examples: Sequence[torch.Tensor]) -> None:
         """
         Args:
             model: in evaluation mode.
+            examples: the image, and one of each further input.
 
         Raises:
-            ConversionError: torch.export cannot follow the model, or it gives something else than one tensor.
+            ConversionError: torch.export cannot follow the model, or it gives something else than float32 of each image.
         """
         try:
-            exported = torch.export.export(model, (example,), strict=False)
+            exported = torch.export.export(model, tuple(examples), strict=False)
         except Exception as error:  # of many types: whatever the user's code or the tracing of it raises
             first = next(iter(str(error).strip().splitlines()), "")
+            shapes = " and ".join(str(tuple(example.shape)) for example in examples)
             raise ConversionError(
-                f"torch.export cannot follow the model on an input of shape {tuple(example.shape)}: "
+                f"torch.export cannot follow the model on an input of shape {shapes}: "
                 f"{type(error).__name__}: {first[:500]}. Usual causes are another input size than the model takes, and "
                 "branches on what a tensor holds."
             ) from error
@@ -50,21 +56,23 @@ class Network:
         self.values: dict[str, torch.Tensor] = {}
         self.graph = Graph()
         copies: dict[Node, Node] = {}
+        given: list[Node] = []
         for node in exported.graph.nodes:
             if node.op == "placeholder" and node.name in paths:
                 path = paths[node.name]
                 self.values[path] = stored[path].detach()
                 copies[node] = self.graph.get_attr(path)
             elif node.op == "placeholder":
-                copies[node] = self.input = self.graph.placeholder("image")
+                copies[node] = self.graph.placeholder("image" if not given else node.name)
+                given.append(copies[node])
             elif node.op == "output":
-                outputs = node.args[0]
-                if len(outputs) != 1 or not isinstance(outputs[0], Node):
-                    raise ConversionError(f"the model gives {len(outputs)} outputs; one tensor is known")
-                self.graph.output(copies[outputs[0]])
+                found = node.args[0]
+                self.outputs = outputs(exported, found)
+                self.graph.output(copies[found[0]] if len(found) == 1 else tuple(copies[one] for one in found))
             else:
                 copies[node] = self.graph.node_copy(node, copies.__getitem__)
             copies.get(node, node).meta = dict(node.meta)
+        self.input = given[0]
 
     def calls(self, *targets: Any) -> list[Node]:
         """The nodes that call one of these operations, in order."""
@@ -161,6 +169,42 @@ class Network:
         layer.weight = nn.Parameter(weight.float(), requires_grad=False)
         layer.bias = nn.Parameter(bias.float(), requires_grad=False)
         return layer
+
+
+def outputs(exported: torch.export.ExportedProgram, found: Sequence[Any]) -> tuple[Output, ...]:
+    """The outputs of an exported model, named by the keys under which it returns them; ``output``, or ``output_0`` and so on,
+    where there are none.
+
+    Args:
+        found: the nodes that give them.
+
+    Raises:
+        ConversionError: there is none, or one is no float32 tensor of one image.
+    """
+    if not found:
+        raise ConversionError("the model gives nothing; a tensor, or several in a tuple or a dictionary, are wanted")
+    keys = tree_flatten_with_path(tree_unflatten(list(found), exported.call_spec.out_spec))[0]
+    named: list[Output] = []
+    for number, (path, node) in enumerate(keys):
+        value = node.meta.get("val") if isinstance(node, Node) else node
+        if (
+            not isinstance(value, torch.Tensor)
+            or value.dtype != torch.float32
+            or not value.shape
+            or value.shape[0] != 1
+        ):
+            told = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else repr(value)
+            raise ConversionError(
+                f"output {number} of the model is {told} for one image; float32 (1, ...) is wanted: the scores themselves, and "
+                "the images in the first dimension"
+            )
+        words = [str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", "")))) for part in path]
+        name = re.sub(r"\W", "_", "_".join(words), flags=re.ASCII)
+        name = name if name[:1].isalpha() else f"output_{name}".rstrip("_")
+        taken = {one.name for one in named}
+        free = next(n for k in range(len(keys) + 1) if (n := name[:60] if k == 0 else f"{name[:60]}_{k}") not in taken)
+        named.append(Output(name=free, shape=tuple(value.shape[1:])))
+    return tuple(named)
 
 
 def convolution(node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Config
+from ...data import Images, arrays
 from ...parity import Counted, Limit, Meaning, Values, drop_of, share_of
-from ...program import Decode
+from ...program import Decode, Output
 from .ranking import softmax
 
 PROBABILITY_TOLERANCE = 4e-3
@@ -48,17 +50,19 @@ def agreement(reference: Values, candidate: Values) -> Counted:
     return share_of(len(reference), int((reference.argmax(1) == candidate.argmax(1)).sum()))
 
 
-def count(original: Values, folded: Values, candidate: Values, labels: Labels) -> dict[str, Counted]:
+def count(
+    original: Values, folded: Values, candidate: Values, labels: Labels, outputs: Sequence[Output]
+) -> dict[str, Counted]:
     """Of the candidate's logits ``(N, classes)``: accuracy against the original, agreement with the folded model."""
     found = {"agreement": agreement(folded, candidate)}
     return found if is_unlabelled(labels) else found | {"accuracy_drop": accuracy_drop(original, candidate, labels)}
 
 
-def label_errors(classify: Decode, images: NDArray[np.uint8], logits: Values, labels: list[str]) -> int:
+def label_errors(classify: Decode, images: Images, logits: Values, labels: list[str]) -> int:
     """Number of images whose label or probabilities are not those of the logits, name by name."""
     errors = 0
-    for image, scores in zip(images, logits, strict=True):
-        label, probabilities = classify(image[None])
+    for number, scores in enumerate(logits):
+        label, probabilities = classify(*arrays(images[number : number + 1]))
         named = np.array([probabilities.get(name, np.nan) for name in labels])
         expected = softmax(scores)
         is_right = (

@@ -13,7 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Arrays, Config
-from ...data import Dataset, calibrated_on, fit, image_files, listing, read_image, split, split_in_two
+from ...data import (
+    Dataset,
+    beside,
+    calibrated_on,
+    digits,
+    fit,
+    image_files,
+    listing,
+    read_image,
+    split,
+    split_in_two,
+)
 from ...errors import DataError
 from ...reading import read_bytes, shown
 
@@ -38,7 +49,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     if isinstance(config.data, Arrays):
         return _in_memory(Path(config.data.path or ""), config, outputs)
     if config.data.source == "digits":
-        images, labels, names = _digits(*config.model.size)
+        images, labels, names = digits(*config.model.size)
     else:
         images, labels, names = _folder(Path(config.data.path or ""), *config.model.size)
     found = split(images, labels, names, config, groups=labels)
@@ -124,16 +135,6 @@ def _renamed(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
     return given
 
 
-def _digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """scikit-learn's 1797 handwritten digits, 8 x 8 with 17 grey levels."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
-    images = np.stack([fit(image, height, width) for image in grey])
-    return images, digits.target.astype(np.int64), tuple(str(n) for n in range(10))
-
-
 def _folder(root: Path, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     """Images of ``root/<class>/*``; classes in the order of their names."""
     if not root.is_dir():
@@ -168,7 +169,7 @@ def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> Datase
                 f"the labels are {labels.min()} to {labels.max()}, and the model has {len(names)} outputs: 0 to {len(names) - 1} "
                 "are known. Number the classes in the order of the outputs."
             )
-    found = split_in_two(images, labels, names, config)
+    found = split_in_two(images, labels, names, config, beside.stored(root, len(images), config))
     if config.data.calibration_path:
         found = calibrated_on(Path(config.data.calibration_path), found, config, partial(_labels_of, names))
     return found
@@ -185,7 +186,10 @@ def _unlabelled(root: Path, config: Config, outputs: Callable[[], int]) -> Datas
         raise DataError(f"data.path '{root}' is no folder with images.")
     images = np.stack([fit(read_image(file), *config.model.size) for file in files])
     names = read_labels(Path(config.data.labels)) if config.data.labels else _numbered(outputs())
-    found = split_in_two(images, np.full(len(images), -1, np.int64), names, config)
+    tensors = beside.tensors_of(files, len(images), config)
+    found = split_in_two(images, np.full(len(images), -1, np.int64), names, config, tensors)
+    if config.input and beside.are_drawn(files):
+        found = replace(found, notes=(beside.DRAWN,))
     if not config.data.calibration_path:
         return found
     return calibrated_on(

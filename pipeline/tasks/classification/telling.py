@@ -10,6 +10,8 @@ from typing import Any
 from ...parity import Counts, Worth
 
 SCORE = "accuracy"
+OUTPUTS = ("logits",)
+"""Names of the outputs."""
 
 
 def told(worth: Worth) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""What a model is given beside each image: tensors from files beside the images' own, or drawn where there are none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..errors import DataError
+from ..reading import plain_size
+
+SUFFIX = ".npz"
+"""Of the file beside an image: ``cat.npz`` beside ``cat.jpg``, with an array for each input under its name."""
+MAX_BYTES = 2**28
+DRAWN = (
+    "no image has tensors beside it: they were drawn evenly from their ranges, and so int8 is made for what may never come. Write "
+    "them beside the images: cat.npz, by `numpy.savez`, beside cat.jpg."
+)
+
+
+def tensors_of(files: Sequence[Path], count: int, config: Config) -> tuple[NDArray[np.float32], ...]:
+    """Float32 ``(count, *shape)`` for each further input of the model.
+
+    Args:
+        files: of the images; none where they are in no files.
+
+    Raises:
+        DataError: some images have a file beside them and others have not, or an array is missing or does not fit.
+    """
+    if not config.input:
+        return ()
+    beside = [file.with_suffix(SUFFIX) for file in files]
+    without = [path for path in beside if not path.is_file()]
+    if beside and not without:
+        rows = [_read(path, config) for path in beside]
+        return tuple(np.stack(column) for column in zip(*rows, strict=True))
+    if len(without) < len(beside):
+        raise DataError(
+            f"{len(without)} of {len(beside)} images have no tensors beside them, '{without[0]}' is the first. Write all, or none: "
+            "they are drawn from their ranges then."
+        )
+    random = np.random.default_rng(config.data.seed)
+    return tuple(random.uniform(one.range[0], one.range[1], (count, *one.shape)).astype(np.float32) for one in config.input)
+
+
+def stored(root: Path, count: int, config: Config) -> tuple[NDArray[np.float32], ...]:
+    """The same of images in memory, whose tensors are files ``<name>.npy`` ``(count, *shape)`` below `root`."""
+    found = []
+    for one in config.input:
+        array = np.load(root / f"{one.name}.npy", allow_pickle=False).astype(np.float32)
+        if array.shape != (count, *one.shape) or not np.isfinite(array).all():
+            raise DataError(
+                f"tensors: '{one.name}' is {array.shape}; finite numbers of shape {(count, *one.shape)} are wanted, one for each image"
+            )
+        found.append(array)
+    return tuple(found)
+
+
+def are_drawn(files: Sequence[Path]) -> bool:
+    """Whether there are no files beside these."""
+    return not any(file.with_suffix(SUFFIX).is_file() for file in files)
+
+
+def listing(root: Path) -> dict[str, str]:
+    """SHA-256 of every such file below `root`, by its path."""
+    files = sorted(root.rglob(f"*{SUFFIX}")) if root.is_dir() else []
+    return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _read(path: Path, config: Config) -> list[NDArray[np.float32]]:
+    try:
+        if (size := plain_size(path)) > MAX_BYTES:
+            raise DataError(f"'{path}' has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        with np.load(path, allow_pickle=False) as stored:
+            known = sorted(stored.files)
+            found = {one.name: np.asarray(stored[one.name]) for one in config.input if one.name in known}
+    except DataError:
+        raise
+    except Exception as error:  # numpy raises nearly anything on a damaged archive
+        raise DataError(f"cannot read '{path}': {error}. `numpy.savez` writes one.") from error
+    for one in config.input:
+        if one.name not in found:
+            raise DataError(f"'{path}' has no array '{one.name}'; it has {known}")
+        array = found[one.name]
+        if list(array.shape) != one.shape or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise DataError(
+                f"'{path}': '{one.name}' is {list(array.shape)} {array.dtype}; finite numbers of shape {one.shape} are wanted"
+            )
+    return [found[one.name].astype(np.float32) for one in config.input]

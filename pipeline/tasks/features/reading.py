@@ -1,0 +1,85 @@
+"""The data of a model whose outputs have no truth here: images, and what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import Arrays, Config
+from ...data import Dataset, beside, calibrated_on, digits, fit, image_files, listing, read_image, split_in_two
+from ...errors import ConfigError, DataError
+
+
+def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
+    """Images, some to calibrate on and the others held out; class folders are folders like others.
+
+    Args:
+        outputs: gives how many the given weights have, for networks of ours, which are made with a number of them.
+
+    Raises:
+        DataError: a file cannot be read, or a set would be empty.
+    """
+    names = tuple(str(number) for number in range(outputs())) if asks_weights(config) else ()
+    size, files = config.model.size, []
+    if isinstance(config.data, Arrays):
+        root = Path(config.data.path or "")
+        stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
+        images = np.stack([fit(image, *size) for image in stored])
+        tensors = beside.stored(root, len(images), config)
+    elif config.data.source == "digits":
+        images, _, _ = digits(*size)
+        tensors = beside.tensors_of([], len(images), config)
+    else:
+        root = Path(config.data.path or "")
+        files = image_files(root) if root.is_dir() else []
+        if not files:
+            raise DataError(f"data.path '{root}' is no folder with images.")
+        images = np.stack([fit(read_image(file), *size) for file in files])
+        tensors = beside.tensors_of(files, len(images), config)
+    found = split_in_two(images, _unknown(len(images)), names, config, tensors)
+    if config.input and not isinstance(config.data, Arrays) and beside.are_drawn(files):
+        found = replace(found, notes=(beside.DRAWN,))
+    if config.data.calibration_path:
+        found = calibrated_on(Path(config.data.calibration_path), found, config, lambda paths: _unknown(len(paths)))
+    return found
+
+
+def ingredients(config: Config) -> dict[str, Any]:
+    """What `load` reads, for the key of its result.
+
+    Raises:
+        ConfigError: the model would have to be trained, and there is nothing to train it for.
+    """
+    if config.is_trained:
+        raise ConfigError(
+            "model.task = 'features' knows no loss to train with: give [weights] path, or from_factory = true"
+        )
+    if config.quantize.qat == "always":
+        raise ConfigError("quantize.qat = 'always' takes training images, and features have none: set it to 'auto'")
+    settings = config.data
+    found: dict[str, Any] = {
+        "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
+        "share held out": settings.held_out_share,
+    }
+    for name, path in (("images", settings.path), ("calibration images", settings.calibration_path)):
+        if path:
+            found[name] = listing(Path(path))
+    return found
+
+
+def asks_weights(config: Config) -> bool:
+    """Networks of ours are made with a number of outputs; others know their own."""
+    return not config.model.given_by
+
+
+def doubts(data: Dataset) -> list[str]:
+    return []
+
+
+def _unknown(count: int) -> NDArray[np.int64]:
+    return np.full(count, -1, np.int64)
