@@ -117,7 +117,7 @@ class Subject:
             tuned=folded,
             quantized=made.module,
             quantized_unfolded=made.unfolded,
-            output_scale=made.output_scale,
+            outputs=made.with_steps(folded.outputs),
             about=About(author="", license="", version="", description=""),
             minimum_ios=18,
         )

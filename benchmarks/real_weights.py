@@ -179,8 +179,8 @@ def make_ours(task: Task) -> None:
         begun = time.perf_counter()
         target.build(program, "int8", task.folder / f"{runtime}{target.SUFFIX}")
         _say(f"{runtime}: {time.perf_counter() - begun:.0f} s")
-    found = {key: program.outputs(key, parts[1]) for key in sorted({t.REFERENCES["int8"] for t in OURS.values()})}
-    step = np.float64(program.output_scale)
+    found = {key: program.evaluate(key, parts[1]) for key in sorted({t.REFERENCES["int8"] for t in OURS.values()})}
+    step = np.float64(program.outputs[0].scale)
     np.savez(task.folder / "references.npz", float=evaluate(program.original, parts[1], 8), step=step, **found)
     (task.folder / "ladder.json").write_text(json.dumps({"seconds": seconds, "rungs": [asdict(r) for r in rungs]}))
 

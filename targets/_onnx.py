@@ -177,7 +177,13 @@ def trace(path: Path) -> Trace:
     import onnx
 
     graph = _optimized(path)
-    layers, count = _layers_of(graph.graph), len(graph.graph.output)
+    # onnxruntime puts branches that do not wait for each other into an order of its own
+    written = {
+        name: place for place, node in enumerate(onnx.load(path).graph.node) for name in (node.name, *node.output)
+    }
+    found = _layers_of(graph.graph)
+    layers = dict(sorted(found.items(), key=lambda item: written[item[0]])) if found.keys() <= written.keys() else found
+    count = len(graph.graph.output)
     names = [one.name for one in graph.graph.input]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in layers)
     session = _session(graph.SerializeToString(), is_optimized=True)

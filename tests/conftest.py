@@ -86,7 +86,7 @@ def make_program():
             tuned=folded,
             quantized=quantized.module,
             quantized_unfolded=quantized.unfolded,
-            output_scale=quantized.output_scale,
+            outputs=quantized.with_steps(folded.outputs),
             about=About(author="An author", license="A licence", version="1.2", description="A small model"),
             minimum_ios=18,
         )

@@ -56,12 +56,13 @@ from ..data import split
 from ..parity import Limit, Meaning, drop_of
 
 SCORE = "hit rate"
+OUTPUTS = ("halves",)
 NEAR = 0.1
 
 def _is_near(outputs, truth):
     return (np.abs(outputs - truth) <= NEAR).all(1)
 
-def _count(original, folded, candidate, truth):
+def _count(original, folded, candidate, truth, outputs):
     one, other = _is_near(original, truth), _is_near(candidate, truth)
     kept, lost, won = (int(x.sum()) for x in (one & other, one & ~other, other & ~one))
     return {"hits_lost": drop_of(len(truth), kept=kept, lost=lost, won=won)}

@@ -195,6 +195,7 @@ ELSEWHERE = {
     "pipeline/cli/calling.py": "`twinkeel.build(labels=...)` and data.labels",
     "pipeline/cli/looking.py": "`twinkeel run` ranks the classes of a package of any origin; `models` counts published classifiers",
     "pipeline/config.py": "settings of classifiers: data.labels, data.accept_accuracy, train.label_smoothing; names of the kits",
+    "pipeline/data/images.py": "the digits come with their labels",
     "pipeline/delivery/device.py": "the file that the kits of classifiers write on a phone, and the metric equal_logits",
     "pipeline/delivery/manifest.py": "keys of files of before: the task that is not named, and the width of outputs in golden.json",
     "pipeline/delivery/sdk.py": "the kits' part of the task",
@@ -209,8 +210,10 @@ ELSEWHERE = {
     "pipeline/stages/pt2_graph.py": "what an operation is called",
     "pipeline/stages/weights.py": "the last layer's name in checkpoints of classifiers, and the likely cause of its shape",
     "pipeline/tasks/__init__.pyi": "the door: ranking, for kits and `twinkeel run`",
+    "pipeline/tasks/features/__init__.py": "the Protocol's function labels",
+    "pipeline/tasks/features/telling.py": "the same: it has none",
     "pipeline/tasks/task.py": "what the Protocol explains by an example",
-    "targets/_onnx.py": "the output of the .onnx files is called logits, as always",
+    "targets/_onnx.py": "what a reason in a docstring was measured on: logits",
     "targets/android/sdk/__init__.py": "the kit",
     "pipeline/stages/canonical/attention.py": "the operation softmax",
     "targets/ios/_mil_ops.py": "operations of ML Programs: softmax, classify",
@@ -220,7 +223,6 @@ ELSEWHERE = {
     "targets/ios/mil_executor.py": "Core ML has classifiers; also what an operation is called in an error",
     "targets/ios/_mil_bounds.py": "what an operation is called in an error",
     "targets/ios/sdk/__init__.py": "the kit",
-    "targets/runtimes/coreml.py": "the output of the packages of classifiers is called logits",
 }
 """Files that speak of classification though they are no part of the task, its report or its kits, and why."""
 

@@ -118,6 +118,12 @@ def _of_program(config: Config, path: Path) -> Config:
         raise ConfigError(
             f"model.resolution is {config.model.resolution}, and the program '{path}' was exported for {size}: leave it out"
         )
+    asked, taken = [tuple(one.shape) for one in config.input], pt2_file.read(path).tensors
+    if asked != taken:
+        raise ConfigError(
+            f"the program '{path}' takes {taken or 'nothing'} beside the image, and [[input]] names {asked or 'none'}: give name, shape and "
+            "range of each, in this order"
+        )
     name = stem(path.stem)
     return settings.with_defaults(config, {"project": {"name": name}, "model": {"name": name, "resolution": size}})
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..report import Outcome
 
 _WHERE = "twinkeel.build"
-_SECTIONS = ("project", "data", "train", "quantize", "android", "ios", "parity", "targets", "limit")
+_SECTIONS = ("project", "data", "train", "quantize", "android", "ios", "parity", "targets", "input", "output", "limit")
 """Of the configuration, that are taken as keywords; the model and its weights are there, and the store is an argument."""
 
 
@@ -34,6 +34,7 @@ def build(
     platform: str | Sequence[str] = common.PLATFORMS,
     resolution: Any = None,
     task: str = "classification",
+    tensors: Mapping[str, Any] | None = None,
     store: str | Path | None = None,
     jobs: int | None = None,
     quiet: bool = False,
@@ -45,7 +46,8 @@ def build(
     their pixels: a second call with the same makes nothing again.
 
     Args:
-        model: ``(1, 3, H, W)`` float32, normalized RGB, or what ``data`` says of channels -> one tensor, with its weights.
+        model: ``(1, 3, H, W)`` float32, normalized RGB, or what ``data`` says of channels, and then `tensors` -> one tensor, or
+            with ``task="features"`` any number of them, with its weights.
         images: uint8 RGB: an array ``(N, H, W, 3)``; a folder of images at any depth; or what gives images or batches of them,
             as a loader does, with or without their labels. Some set the int8 ranges, the others are judged on.
         labels: ``(N,)`` integers; without them what is counted is agreement with the float model.
@@ -53,7 +55,9 @@ def build(
         out: folder that gets a folder for each platform and the report.
         platform: ``"android"``, ``"ios"`` or both.
         resolution: of the model's input, a number or height and width; the images' own where they have one size.
-        task: what the model's outputs mean.
+        task: what the model's outputs mean: ``"classification"``, or ``"features"`` for any tensors.
+        tensors: what the model is given beside each image, in the order of its arguments: ``(N, ...)`` by name. int8 is made
+            for their range; of images in a folder they lie beside these, and ``input=[...]`` describes them.
         store: where results are kept, a folder or an address; ``"none"`` keeps nothing, None is this user's cache.
         jobs: worker processes at a time; by cores and memory where it is None.
         quiet: no lines of progress.
@@ -69,7 +73,7 @@ def build(
     if unknown:
         raise ConfigError(f"{_WHERE}: unknown keyword '{unknown[0]}'. {nearest(unknown[0], _SECTIONS)}")
     with tempfile.TemporaryDirectory(prefix="twinkeel-") as name, _considerate():
-        config = _configured(model, images, labels, names, resolution, task, settings, Path(name))
+        config = _configured(model, images, labels, names, resolution, task, tensors, settings, Path(name))
         return _built(config, platform, Path(out), None if store is None else str(store), jobs, quiet=quiet)
 
 
@@ -80,10 +84,12 @@ def _configured(
     names: Sequence[str] | None,
     resolution: Any,
     task: str,
+    tensors: Mapping[str, Any] | None,
     settings: Mapping[str, Any],
     folder: Path,
 ) -> Config:
     """The configuration, with the model and the images put into a folder that it names."""
+    import numpy as np
     from torch import nn
 
     from .. import config as settings_module
@@ -99,12 +105,16 @@ def _configured(
     if names is not None:
         (folder / "names.txt").write_text("".join(f"{one}\n" for one in names), encoding="utf-8")
         data["labels"] = str(folder / "names.txt")
+    if tensors:
+        asked["input"] = _described(tensors, images, asked)
     if isinstance(images, (str, Path)):
         if labels is not None:
             raise DataError(f"{_WHERE}: labels of a folder are its folders' names: data={{'source': 'folder'}}")
         data = {"source": "images", "path": str(images), **data}
     else:
         data, resolution = _kept(images, labels, data, resolution, folder)
+        for key, values in (tensors or {}).items():
+            np.save(folder / "images" / f"{key}.npy", np.asarray(values, np.float32))
     if resolution is None:
         raise ConfigError(f"{_WHERE}: resolution is not given, and the images do not tell: resolution=224, for example")
     path = folder / f"{architectures.stem(type(model).__name__)}.pt2"
@@ -118,8 +128,28 @@ def _configured(
         there = settings_module.Arrays.model_validate(config.data.model_dump() | arrays)
         never = config.quantize.model_copy(update={"qat": "never"})
         config = config.model_copy(update={"data": there, "quantize": never})
-    pt2_writing.write(model, (len(CHANNELS[config.data.channels]), *config.model.size), path)
+    shape = (1, len(CHANNELS[config.data.channels]), *config.model.size)
+    pt2_writing.write(model, [shape, *((1, *one.shape) for one in config.input)], path)
     return common.checked(config)
+
+
+def _described(tensors: Mapping[str, Any], images: Any, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name, shape and range of arrays, as the configuration has them."""
+    import numpy as np
+
+    if "input" in asked or isinstance(images, (str, Path)):
+        raise ConfigError(
+            f"{_WHERE}: tensors are arrays beside images in memory, and describe themselves; of a folder of images, input=[...] "
+            "describes those that lie beside them"
+        )
+    found = []
+    for name, values in tensors.items():
+        array = np.asarray(_plain(values), np.float32)
+        if not array.ndim or not np.isfinite(array).all():
+            raise DataError(f"{_WHERE}: tensors['{name}'] is {array.shape}; finite numbers (N, ...) are wanted")
+        low, high = float(array.min()), float(array.max())
+        found.append({"name": name, "shape": list(array.shape[1:]), "range": [low, high if high > low else low + 1]})
+    return found
 
 
 def _kept(images: Any, labels: Any, data: dict[str, Any], resolution: Any, folder: Path) -> tuple[dict[str, Any], Any]:

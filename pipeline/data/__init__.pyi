@@ -12,7 +12,6 @@ from .in_memory import truth_of as truth_of
 from .pixels import fit as fit
 from .pixels import model_input as model_input
 from .samples import Images as Images
-from .samples import Samples as Samples
 from .samples import arrays as arrays
 from .samples import with_tensors as with_tensors
 from .splits import Dataset as Dataset

@@ -44,7 +44,9 @@ def tensors_of(files: Sequence[Path], count: int, config: Config) -> tuple[NDArr
             "they are drawn from their ranges then."
         )
     random = np.random.default_rng(config.data.seed)
-    return tuple(random.uniform(one.range[0], one.range[1], (count, *one.shape)).astype(np.float32) for one in config.input)
+    return tuple(
+        random.uniform(one.range[0], one.range[1], (count, *one.shape)).astype(np.float32) for one in config.input
+    )
 
 
 def stored(root: Path, count: int, config: Config) -> tuple[NDArray[np.float32], ...]:

@@ -82,8 +82,8 @@ class Block:
             elif node.op == "call_function":
                 given = [values[a] if isinstance(a, Node) else a for a in node.args]
                 values[node] = node.target(*given, **node.kwargs)  # type: ignore[operator]
-        given = [values[one] for one in self.last]
-        return given[0] if len(given) == 1 else packed(given, len(x))
+        ends: list[torch.Tensor] = [values[one] for one in self.last]
+        return ends[0] if len(ends) == 1 else packed(ends, len(x))
 
     @property
     def last(self) -> list[Node]:
@@ -301,7 +301,9 @@ def _shares(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
     """What each value counts, so that each of several outputs counts alike: over the root mean square of its output."""
     if not sizes:
         return torch.ones(())
-    each = [torch.full_like(part, 1 / max(float(part.square().mean().sqrt()), 1e-12)) for part in torch.split(x, sizes, 1)]
+    each = [
+        torch.full_like(part, 1 / max(float(part.square().mean().sqrt()), 1e-12)) for part in torch.split(x, sizes, 1)
+    ]
     return torch.cat(each, 1)
 
 

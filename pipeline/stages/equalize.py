@@ -387,9 +387,9 @@ def _upper_bounds(graph: GraphModule, layers: dict[Node, _Layer]) -> dict[Node, 
     bounds = {}
     for node in graph.graph.nodes:
         sources = [ranges[a] for a in node.all_input_nodes if a in ranges]
-        if node.op == "placeholder":
+        if node.op == "placeholder" and node.meta["val"].dtype == torch.uint8:
             ranges[node] = np.array([0.0, 0.0, 0.0, 255.0]), np.full(4, 255.0)  # opaque RGBA bytes
-        elif not sources:
+        elif node.op != "placeholder" and not sources:
             continue
         elif node in layers:
             ranges[node] = _interval(layers[node], *sources[0])

@@ -60,10 +60,33 @@ class Pt2:
 
     @property
     def outputs(self) -> int:
-        """How many the program has for an image: the last axis of its output."""
-        specs = self.graph["signature"]["output_specs"]
-        name = specs[0]["user_output"]["arg"]["as_tensor"]["name"]
+        """How many the program has for an image: the last axis of its first output."""
+        name = self.output_names[0]
         return int(self.graph["graph"]["tensor_values"][name]["sizes"][-1]["as_int"])
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names inside the program of the tensors that it gives."""
+        return [spec["user_output"]["arg"]["as_tensor"]["name"] for spec in self.graph["signature"]["output_specs"]]
+
+    @property
+    def output_keys(self) -> list[str]:
+        """What the model calls them: the keys of the dictionary that it gives; none of another form."""
+        calls = self.graph.get("module_call_graph") or [{}]
+        told = (calls[0].get("signature") or {}).get("out_spec") or "[]"
+        version_and_spec = parse_json(told.encode())
+        spec = version_and_spec[1] if len(version_and_spec) == 2 else {}
+        if spec.get("type") not in ("builtins.dict", "collections.OrderedDict"):
+            return []
+        keys = parse_json(spec["context"].encode())
+        is_flat = all(child.get("type") is None for child in spec["children_spec"])
+        are_names = is_flat and isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        return keys if are_names and len(keys) == len(self.output_names) else []
+
+    @property
+    def tensors(self) -> list[tuple[int, ...]]:
+        """Shapes of what it takes beside the image, without the batch."""
+        return [_tensor_of(self.graph, spec, self.path) for spec in _given(self.graph)[1:]]
 
 
 def sha256(path: Path) -> str:
@@ -78,7 +101,7 @@ def read(path: Path) -> Pt2:
 
     Raises:
         WeightsError: it is no such archive, is damaged, holds what would have to be unpickled or compiled, or a program of
-            another kind than an image's ``(1, 1 or 3, H, W)`` float32 to one tensor.
+            another kind than an image's ``(1, 1 or 3, H, W)`` float32, and tensors, to tensors.
     """
     try:
         if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
@@ -99,7 +122,7 @@ def read(path: Path) -> Pt2:
             root=root,
         )
         _check_signature(found)
-        _ = found.shape, found.outputs
+        _ = found.shape, found.outputs, found.tensors, found.output_keys
     except WeightsError:
         raise
     except Exception as error:  # a damaged archive, or JSON of another form: of many types
@@ -155,7 +178,7 @@ def _json(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
 
 
 def _check_signature(found: Pt2) -> None:
-    """One image in, one tensor out, and nothing that the program changes."""
+    """Tensors in, tensors out, and nothing that the program changes."""
     signature = found.graph["signature"]
     inputs = [next(iter(spec)) for spec in signature["input_specs"]]
     outputs = [next(iter(spec)) for spec in signature["output_specs"]]
@@ -164,15 +187,32 @@ def _check_signature(found: Pt2) -> None:
             f"'{found.path}' was exported in training mode: it changes its own buffers. Export model.eval()."
         )
     others = sorted({*inputs} - {"user_input", "parameter", "buffer", "tensor_constant"})
-    if others or inputs.count("user_input") != 1 or outputs != ["user_output"]:
+    if others or not inputs.count("user_input") or not outputs or {*outputs} != {"user_output"}:
         raise WeightsError(
             f"'{found.path}' takes {inputs.count('user_input')} inputs{f' and {shown(others[0])}' if others else ''} and gives "
-            f"{len(outputs)} outputs; one image in and one tensor out is known. Export a module that has a forward like that."
+            f"{len(outputs)} outputs; an image and tensors in, and tensors out, are known. Export a module that has a forward like "
+            "that."
         )
 
 
+def _given(graph: Mapping[str, Any]) -> list[Any]:
+    return [spec for spec in graph["signature"]["input_specs"] if "user_input" in spec]
+
+
+def _tensor_of(graph: Mapping[str, Any], spec: Any, path: Path) -> tuple[int, ...]:
+    meta = graph["graph"]["tensor_values"][spec["user_input"]["arg"]["as_tensor"]["name"]]
+    sizes = [size.get("as_int") for size in meta["sizes"]]
+    known = all(isinstance(size, int) and 0 < size < 10**5 for size in sizes[1:])
+    if not sizes or sizes[0] not in (None, 1) or not known or meta["dtype"] != _FLOAT:
+        shape = ", ".join("?" if size is None else shown(size, 20) for size in sizes[:8])
+        raise WeightsError(
+            f"'{path}' takes ({shape}) of type {shown(meta['dtype'], 20)} beside the image; float32 (1, ...) of one size is known"
+        )
+    return tuple(sizes[1:])
+
+
 def _input_of(graph: Mapping[str, Any], path: Path) -> tuple[int | None, int, int, int]:
-    spec = next(spec for spec in graph["signature"]["input_specs"] if "user_input" in spec)
+    spec = _given(graph)[0]
     meta = graph["graph"]["tensor_values"][spec["user_input"]["arg"]["as_tensor"]["name"]]
     sizes = [size.get("as_int") for size in meta["sizes"]]
     is_image = len(sizes) == 4 and sizes[1] in (1, 3) and sizes[0] in (None, 1) and meta["dtype"] == _FLOAT

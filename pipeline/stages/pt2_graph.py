@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Interpreter, Node
+from torch.utils._pytree import tree_map
 
 from ..errors import WeightsError
 from ..reading import shown
@@ -73,7 +74,7 @@ _INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 class OneByOne(nn.Module):
     """A program that takes one image, for any number of them. Its tensors keep their paths."""
 
-    run: Callable[[torch.Tensor], torch.Tensor]
+    run: Callable[..., Any]
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
@@ -81,11 +82,12 @@ class OneByOne(nn.Module):
         self._non_persistent_buffers_set = program._non_persistent_buffers_set
         self.__dict__["run"] = program  # no submodule: its tensors are this module's own
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """``(N, 3, H, W)`` float32 -> ``(N, ...)``."""
+    def forward(self, images: torch.Tensor, *tensors: torch.Tensor) -> Any:
+        """``(N, 3, H, W)`` float32, and what belongs to each -> ``(N, ...)``, one or several."""
         if len(images) == 1:
-            return self.run(images)
-        return torch.cat([self.run(images[n : n + 1]) for n in range(len(images))])
+            return self.run(images, *tensors)
+        found = [self.run(*(one[n : n + 1] for one in (images, *tensors))) for n in range(len(images))]
+        return tree_map(lambda *parts: torch.cat(parts), *found)
 
 
 def load(path: Path) -> nn.Module:
@@ -110,13 +112,15 @@ def load(path: Path) -> nn.Module:
 
 
 def _module(found: Pt2) -> GraphModule:
-    root, graph, values = nn.Module(), Graph(), dict[str, Node]()
+    root, graph, values, taken = nn.Module(), Graph(), dict[str, Node](), set[str]()
     with zipfile.ZipFile(found.path) as archive:
         stored = _Stored(found, archive)
         for spec in found.graph["signature"]["input_specs"]:
             ((kind, told),) = spec.items()
             if kind == "user_input":
-                values[told["arg"]["as_tensor"]["name"]] = graph.placeholder("image")
+                name = told["arg"]["as_tensor"]["name"]
+                values[name] = graph.placeholder(f"input_{len(values)}" if "image" in taken else "image")
+                taken.add("image")
                 continue
             path = told[{"parameter": "parameter_name", "buffer": "buffer_name"}.get(kind, "tensor_constant_name")]
             is_kept = bool(told.get("persistent", False))
@@ -125,8 +129,8 @@ def _module(found: Pt2) -> GraphModule:
     for node in found.graph["graph"]["nodes"]:
         if not _ASSERTS.fullmatch(node["target"]):
             _call(graph, values, node, found.path)
-    (output,) = found.graph["signature"]["output_specs"]
-    graph.output(values[output["user_output"]["arg"]["as_tensor"]["name"]])
+    given, keys = [values[name] for name in found.output_names], found.output_keys
+    graph.output(dict(zip(keys, given, strict=True)) if keys else given[0] if len(given) == 1 else tuple(given))
     graph.eliminate_dead_code()
     return GraphModule(root, graph, "Exported")
 

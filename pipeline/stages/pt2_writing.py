@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -15,23 +16,23 @@ _OF_THE_SOURCE = ("stack_trace", "from_node", "custom", "nn_module_stack", "sour
 """Where in whose code an operation comes from: it differs where the same model is made elsewhere."""
 
 
-def write(model: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+def write(model: nn.Module, shapes: Sequence[Sequence[int]], path: Path) -> None:
     """Write a copy of a model, in evaluation mode and on the CPU; the model stays as it is.
 
     Args:
-        model: ``(1, C, H, W)`` float32, normalized -> one tensor.
-        shape: C, H and W.
+        model: ``(1, C, H, W)`` float32, normalized, and what else it takes -> tensors.
+        shapes: of its inputs for one image, the image's first.
 
     Raises:
         ConversionError: it cannot be copied, or torch.export cannot follow it.
     """
     try:
         copy = deepcopy(model).cpu().eval().requires_grad_(False)
-        exported = torch.export.export(copy, (torch.zeros(1, *shape),), strict=False)
+        exported = torch.export.export(copy, tuple(torch.zeros(*shape) for shape in shapes), strict=False)
     except Exception as error:  # of many types: whatever the user's code or the tracing of it raises
         first = next(iter(str(error).strip().splitlines()), "")
         raise ConversionError(
-            f"torch.export cannot follow the {type(model).__name__} on an input of shape {(1, *shape)}: "
+            f"torch.export cannot follow the {type(model).__name__} on an input of shape {' and '.join(str(tuple(shape)) for shape in shapes)}: "
             f"{type(error).__name__}: {first[:500]}. Usual causes are another input size than the model takes, and branches on "
             "what a tensor holds."
         ) from error

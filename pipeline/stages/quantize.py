@@ -12,10 +12,10 @@ on their int32 grid. The flow is torchao's PT2E with ExecuTorch's XNNPACK annota
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ from ..program import (
     TRANSPOSED,
     WEIGHTED,
     InputContract,
+    Output,
     attribute,
     inputs,
     module_path,
@@ -83,6 +84,10 @@ class Quantized:
     module: GraphModule
     unfolded: GraphModule
     output_scales: tuple[float, ...]
+
+    def with_steps(self, outputs: Sequence[Output]) -> tuple[Output, ...]:
+        """The outputs of the float module with their steps here."""
+        return tuple(replace(one, scale=step) for one, step in zip(outputs, self.output_scales, strict=True))
 
 
 def quantize(

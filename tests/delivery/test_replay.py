@@ -463,7 +463,7 @@ def small_build(make_program, finish, tmp_path_factory):
         artifacts.append((target.NAME, target.KERNELS, precision, path, target.REFERENCES[precision], target.EVIDENCE))
     assert len(np.unique(expected["int8-xnnpack"], axis=0)) == len(images)
     names = tuple(f"image-{n}" for n in range(len(images)))
-    return finish(folder, artifacts, expected, names, images, program.output_scale)
+    return finish(folder, artifacts, expected, names, images, program.outputs[0].scale)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_weights_in_few_bits_that_lose_answers_are_missed_and_few_images_leave_i
         candidate = np.zeros((images, 2), np.float32)
         candidate[:kept, 0], candidate[kept:, 1] = 1, 1
         reference = np.tile(np.float32([1, 0]), (images, 1))
-        counted = classification.MEANING.count(reference, reference, candidate, np.zeros(images, np.int64))
+        counted = classification.MEANING.count(reference, reference, candidate, np.zeros(images, np.int64), ())
         (check,) = parity.judge("lower", [known["agreement"]], counted)
         return check.verdict
 

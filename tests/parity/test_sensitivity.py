@@ -29,8 +29,8 @@ def test_all_switches_off_is_the_float_model_and_all_on_the_quantized_one(small_
     )
     error = metrics.max_error(evaluate(small_program.folded, IMAGES), switched.outputs(IMAGES, ()))
     assert error <= 1e-5, f"{error:.2e}"
-    quantized = small_program.outputs("int8", IMAGES)
-    apart = metrics.steps(quantized, switched.outputs(IMAGES, names), small_program.output_scale)
+    quantized = small_program.evaluate("int8", IMAGES)
+    apart = metrics.steps(quantized, switched.outputs(IMAGES, names), small_program.outputs[0].scale)
     assert (apart <= 3).all(), apart.max()
 
 

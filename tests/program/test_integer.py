@@ -146,10 +146,10 @@ def test_a_tie_of_a_mean_goes_to_even_steps_in_xnnpack_and_to_even_distances_in_
 def _check(program, images, folder):
     for name in ("android/litert", "android/executorch", "android/onnx"):
         target = common.targets()[name]
-        expected = program.outputs(target.REFERENCES["int8"], images)
+        expected = program.evaluate(target.REFERENCES["int8"], images)
         run = target.load(target.build(program, "int8", folder / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])
-        apart = metrics.steps(expected, found, program.output_scale)
+        apart = metrics.steps(expected, found, program.outputs[0].scale)
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.6f} equal, at most {apart.max():.0f} steps"
 
 

@@ -380,7 +380,10 @@ INT8 = ("android/litert", "android/executorch", "ios/coreml")
 def test_every_runtime_computes_what_the_rung_promised(settings, shallow_program, few, tmp_path):
     made = quantize.quantize(shallow_program.folded, data.rgba(few.calibration.images), CONTRACT, settings)
     program = dataclasses.replace(
-        shallow_program, quantized=made.module, quantized_unfolded=made.unfolded, output_scale=made.output_scale
+        shallow_program,
+        quantized=made.module,
+        quantized_unfolded=made.unfolded,
+        outputs=made.with_steps(shallow_program.folded.outputs),
     )
     images = data.rgba(few.held_out.images[:8])
     for name in INT8:
@@ -388,7 +391,7 @@ def test_every_runtime_computes_what_the_rung_promised(settings, shallow_program
         loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
         run = loaded.exact or loaded.run
         found = np.concatenate([run(image[None]) for image in images])
-        apart = metrics.steps(program.outputs(target.REFERENCES["int8"], images), found, program.output_scale)
+        apart = metrics.steps(program.evaluate(target.REFERENCES["int8"], images), found, program.outputs[0].scale)
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
 
 
@@ -399,7 +402,7 @@ def test_relu_models_are_the_same_on_every_runtime(make_program, shallow_model, 
         target = common.targets()[name]
         loaded = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}"))
         found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
-        apart = metrics.steps(program.outputs(target.REFERENCES["int8"], images), found, program.output_scale)
+        apart = metrics.steps(program.evaluate(target.REFERENCES["int8"], images), found, program.outputs[0].scale)
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
 
 

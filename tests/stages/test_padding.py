@@ -95,7 +95,7 @@ def test_biases_behind_zeros_are_on_their_grid(padded_program):
 @pytest.mark.parametrize("key", ["int8-xnnpack", "int8-onnxruntime"])
 def test_integer_arithmetic_puts_the_zero_point(key, padded_program, images):
     wanted = evaluate_quantized(padded_program.quantized, images)
-    apart = metrics.steps(wanted, padded_program.outputs(key, images), padded_program.output_scale)
+    apart = metrics.steps(wanted, padded_program.evaluate(key, images), padded_program.outputs[0].scale)
     assert apart.max() <= 2 and (apart == 0).mean() > 0.8, f"{(apart == 0).mean():.3f} equal, {apart.max()} steps"
 
 
@@ -165,12 +165,15 @@ def test_every_runtime_computes_the_int8_reference(name, kept, padded_program, i
         settings = quantize.Settings(float_layers=frozenset(kept))
         made = quantize.quantize(program.folded, noise(4), program.contract, settings)
         program = dataclasses.replace(
-            program, quantized=made.module, quantized_unfolded=made.unfolded, output_scale=made.output_scale
+            program,
+            quantized=made.module,
+            quantized_unfolded=made.unfolded,
+            outputs=made.with_steps(program.folded.outputs),
         )
     path = target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")
     loaded, operators = target.load(path), target.operators(path)
     found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])
-    apart = metrics.steps(program.outputs(target.REFERENCES["int8"], images), found, program.output_scale)
+    apart = metrics.steps(program.evaluate(target.REFERENCES["int8"], images), found, program.outputs[0].scale)
     least = 0.7 if kept or name == "android/onnx" else 1.0  # sums of layers in float, and means in float, are rounded
     assert (apart == 0).mean() >= least and apart.max() <= 2, f"{(apart == 0).mean():.3f} equal, {apart.max()} steps"
     assert not [op for op in operators if "pad" in op.lower()], operators
@@ -185,7 +188,7 @@ def test_every_runtime_computes_the_float_reference(name, padded_program, images
     path = target.build(program, precision, tmp_path / f"x{target.SUFFIX}")
     operators = target.operators(path)
     found = np.concatenate([target.load(path).run(image[None]) for image in images])
-    snr = metrics.snr_db(program.outputs(target.REFERENCES[precision], images), found)
+    snr = metrics.snr_db(program.evaluate(target.REFERENCES[precision], images), found)
     assert snr > (60 if precision == "fp16" else 100), snr
     assert not [op for op in operators if "pad" in op.lower()], operators
     assert operators.get("delegate", 1) == 1, operators
@@ -201,7 +204,7 @@ def test_odd_maps_are_padded_evenly_by_the_convolution_itself(resolution, padded
         target = common.targets()[name]
         run = target.load(target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])
-        assert np.array_equal(program.outputs("int8-xnnpack", images), found), name
+        assert np.array_equal(program.evaluate("int8-xnnpack", images), found), name
 
 
 def test_training_under_quantization_keeps_the_zeros(padded_program):

@@ -189,6 +189,6 @@ def test_half_references_leave_the_program_alone(shallow_program):
 
 def test_without_rounding_a_quantized_reference_is_near_the_float_one(small_program):
     images = noise(2)
-    rounded, unrounded = (small_program.outputs(key, images) for key in ("int8", "int8-unrounded"))
-    folded = small_program.outputs("fp32", images)
+    rounded, unrounded = (small_program.evaluate(key, images) for key in ("int8", "int8-unrounded"))
+    folded = small_program.evaluate("fp32", images)
     assert metrics.snr_db(folded, unrounded) > metrics.snr_db(folded, rounded) + 3

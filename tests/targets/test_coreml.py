@@ -28,7 +28,7 @@ def test_each_precision_at_each_version_that_it_needs(version, shallow_program, 
         model, loaded = mil_executor.Model(package), coreml.load(package)
         assert model.opset == OPSETS[version]
         found = np.concatenate([loaded.exact(image[None]) for image in IMAGES])
-        error = metrics.max_error(program.outputs(coreml.REFERENCES[precision], IMAGES), found)
+        error = metrics.max_error(program.evaluate(coreml.REFERENCES[precision], IMAGES), found)
         assert error <= 1e-5, f"iOS {version} {precision}: {error:.2e}"
 
 
@@ -54,7 +54,7 @@ def test_each_way_to_store_a_weight_is_computed_with_exactly_and_takes_the_bytes
     vars(program)["w4"] = compress.Compressed(module=module, weights=weights)
     package = coreml.build(program, "w4", tmp_path / "x")
     found = np.concatenate([coreml.load(package).exact(image[None]) for image in IMAGES])
-    error = metrics.max_error(program.outputs("w4", IMAGES), found)
+    error = metrics.max_error(program.evaluate("w4", IMAGES), found)
     assert error <= 1e-5, f"{error:.2e}"
     stored = (package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").stat().st_size
     layers = compress.weighted(module)
@@ -127,11 +127,11 @@ def test_values_that_float16_cannot_hold_are_seen(make_program, tmp_path):
     torch.manual_seed(0)
     program = make_program(mobilenet_v2.create(10, 0.35), 32, passes=0)
     expected = measure.Expected(
-        reference=program.outputs("fp16-all", IMAGES),
-        floating=program.outputs("fp32", IMAGES),
+        reference=program.evaluate("fp16-all", IMAGES),
+        floating=program.evaluate("fp32", IMAGES),
         quantized=None,
         unrounded=None,
-        output_scale=1.0,
+        outputs=program.outputs,
         names=program.labels,
     )
     package = coreml.build(program, "fp16", tmp_path / "x")

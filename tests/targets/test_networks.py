@@ -37,7 +37,7 @@ def made(name, pixels):
         tuned=folded,
         quantized=made.module,
         quantized_unfolded=made.unfolded,
-        output_scale=made.output_scale,
+        outputs=made.with_steps(folded.outputs),
         about=About(author="", license="", version="1", description=""),
         minimum_ios=18,
     )
@@ -57,9 +57,9 @@ def test_int8_equals_the_reference_in_the_runtimes_arithmetic(program, pixels, n
     path = target.build(program, "int8", tmp_path / f"network{target.SUFFIX}")
     run = target.load(path).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    expected = program.outputs(target.REFERENCES["int8"], pixels)
+    expected = program.evaluate(target.REFERENCES["int8"], pixels)
     equal = float((found == expected).mean())
-    steps = metrics.steps(expected, found, program.output_scale).max()
+    steps = metrics.steps(expected, found, program.outputs[0].scale).max()
     assert equal == 1, f"{100 * equal:.1f} % equal, {steps:g} steps apart"
     if name == "android/executorch":
         assert target.operators(path) == {"delegate": 1}
@@ -79,7 +79,7 @@ def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(nam
     target = common.targets()["android/executorch"]
     run = target.load(target.build(program, "int8", tmp_path / "network.pte")).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    assert metrics.snr_db(program.outputs("int8-xnnpack", pixels), found) >= 30
+    assert metrics.snr_db(program.evaluate("int8-xnnpack", pixels), found) >= 30
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "vit", "unet"])
@@ -87,7 +87,7 @@ def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(nam
 def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_path):
     program, target = made(name, pixels), common.targets()["ios/coreml"]
     loaded = target.load(target.build(program, precision, tmp_path / "network.mlpackage"))
-    expected = program.outputs(target.REFERENCES[precision], pixels[:4])
+    expected = program.evaluate(target.REFERENCES[precision], pixels[:4])
     found = np.concatenate([loaded.exact(image[None]) for image in pixels[:4]])
     assert metrics.max_error(expected, found) <= 1e-5
 

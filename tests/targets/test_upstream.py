@@ -96,11 +96,11 @@ def _checked(program, folder):
     twin = coreml.build_twin(program, "int8", folder / "twin.mlpackage")
     images = data.rgba(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
     expected = measure.Expected(
-        reference=program.outputs("int8-fp16", images),
-        floating=program.outputs("fp32", images),
-        quantized=program.outputs("int8", images),
-        unrounded=program.outputs("int8-fp16-unrounded", images),
-        output_scale=program.output_scale,
+        reference=program.evaluate("int8-fp16", images),
+        floating=program.evaluate("fp32", images),
+        quantized=program.evaluate("int8", images),
+        unrounded=program.evaluate("int8-fp16-unrounded", images),
+        outputs=program.outputs,
         names=program.labels,
     )
     return measure.measure(coreml, package, "int8", images, expected, classification.MEANING, twin=twin).metrics

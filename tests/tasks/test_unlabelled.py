@@ -83,7 +83,7 @@ def test_agreement_is_counted_and_accuracy_is_not():
     logits, unknown = np.eye(5, dtype=np.float32), np.full(5, -1)
     other = logits[[0, 1, 2, 4, 3]]
     meaning = classification.meaning(config("in"))
-    worth = meaning.worth(logits, logits, other, unknown)
+    worth = meaning.worth(logits, logits, other, unknown, ())
     assert worth.counted.keys() == {"agreement"} and worth.counted["agreement"][0] == 0.6 and math.isnan(worth.score)
     assert classification.columns(worth) == {"as float": "3 of 5", "accuracy": "–"}
     assert classification.shares(worth) == {"agreement": 0.6}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ from . import data as data_step
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from ...stages.quantize import Quantized
 
 NAME = "quantize"
 
@@ -148,7 +146,7 @@ def quantized_program(
         tuned=climbed.tuned,
         quantized=climbed.quantized.module,
         quantized_unfolded=climbed.quantized.unfolded,
-        outputs=_scaled(folded.outputs, climbed.quantized),
+        outputs=climbed.quantized.with_steps(folded.outputs),
         about=about(config, data.names),
         minimum_ios=config.ios.version,
     )
@@ -159,13 +157,9 @@ def quantized_program(
         program,
         quantized=plain.module,
         quantized_unfolded=plain.unfolded,
-        outputs=_scaled(folded.outputs, plain),
+        outputs=plain.with_steps(folded.outputs),
     )
     return program, climbed.rungs, all_int8
-
-
-def _scaled(outputs: Sequence[Output], quantized: Quantized) -> tuple[Output, ...]:
-    return tuple(replace(one, scale=step) for one, step in zip(outputs, quantized.output_scales, strict=True))
 
 
 def outputs_of(shop: Workshop, program: Entry) -> tuple[Output, ...]:

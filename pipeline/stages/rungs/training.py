@@ -18,6 +18,9 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
 def _trained(ladder: Ladder, best: Measured) -> list[State]:
     from .. import qat
 
+    if ladder.contract.tensors:
+        ladder.say("quantize: quantization-aware training is for models of one image alone; left out")
+        return []
     state = best.state
     # weights move, so their scales follow them again
     changed = replace(state.settings, weight_scales={}, activation_ranges=None)
