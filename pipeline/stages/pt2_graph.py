@@ -295,6 +295,6 @@ def _check_values(program: GraphModule, found: Pt2) -> None:
             return value
 
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        Shapes(program).run(torch.empty(1, *found.shape[1:]))
+        Shapes(program).run(torch.empty(1, *found.shape[1:]), *(torch.empty(1, *shape) for shape in found.tensors))
     if large:
         raise WeightsError(f"'{found.path}': {large[0]}; at most {MAX_VALUE_BYTES:,} bytes are computed with")
