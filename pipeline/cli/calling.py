@@ -116,8 +116,7 @@ def _configured(
         if config.quantize.qat == "always":
             raise ConfigError(f"{_WHERE}: quantize.qat = 'always' takes training images; give class folders")
         there = settings_module.Arrays.model_validate(config.data.model_dump() | arrays)
-        never = config.quantize.model_copy(update={"qat": "never"})
-        config = config.model_copy(update={"data": there, "quantize": never})
+        config = config.model_copy(update={"data": there})
     pt2_writing.write(model, (len(CHANNELS[config.data.channels]), *config.model.size), path)
     return common.checked(config)
 

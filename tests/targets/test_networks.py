@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import networks
 import numpy as np
+import programs
 import pytest
 import torch
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import About, InputContract, integer, layers
-from twinkeel.pipeline.program.program import Program
-from twinkeel.pipeline.stages import fold, quantize
+from twinkeel.pipeline.program import InputContract, integer, layers
 
-CONTRACT = InputContract.of(networks.RESOLUTION, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CONTRACT = InputContract.of(networks.RESOLUTION, programs.MEAN, programs.STD)
 TARGETS = ("android/executorch", "android/litert", "android/onnx")
 
 
@@ -26,26 +25,13 @@ def pixels():
 def made(name, pixels):
     torch.manual_seed(0)
     model = networks.settled(networks.NETWORKS[name]())
-    folded = fold.fold(model, CONTRACT)
-    made = quantize.quantize(folded, pixels[:16], CONTRACT)
-    return Program(
-        name="network",
-        contract=CONTRACT,
-        labels=tuple(str(n) for n in range(networks.OUTPUTS)) if name != "unet" else (),
-        original=fold.Normalized(model, CONTRACT.mean, CONTRACT.std).eval(),
-        folded=folded,
-        tuned=folded,
-        quantized=made.module,
-        quantized_unfolded=made.unfolded,
-        output_scale=made.output_scale,
-        about=About(author="", license="", version="1", description=""),
-        minimum_ios=18,
-    )
+    labels = map(str, range(networks.OUTPUTS)) if name != "unet" else ()
+    return programs.program(model, CONTRACT, pixels[:16], labels=tuple(labels))
 
 
 @pytest.fixture(
     scope="module",
-    params=["resnet", "squeezenet", "mobilenet_v3", "efficientnet", "shufflenet", "densenet"],
+    params=["resnet", "squeezenet", "mobilenet_v3", "efficientnet", "shufflenet", "densenet", "odd"],
 )
 def program(request, pixels):
     return made(request.param, pixels)

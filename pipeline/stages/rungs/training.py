@@ -44,4 +44,11 @@ def _seconds(ladder: Ladder, _: Measured) -> float:
     return 5 * qat.images(ladder.config, len(ladder.data.train.images)) * ladder.image_seconds
 
 
+def _wanting(ladder: Ladder) -> str:
+    if len(ladder.data.train.images):
+        return ""
+    return f"data.source = '{ladder.config.data.source}' has no images to train on, for all are calibrated or judged on"
+
+
 _trained.seconds = _seconds  # type: ignore[attr-defined]
+_trained.wanting = _wanting  # type: ignore[attr-defined]
