@@ -41,10 +41,14 @@ _LAYERS = {
 
 
 def build(program: Program, precision: str, out: Path) -> Path:
-    """int8 comes from the unfolded quantized reference: litert-torch 0.10 refuses folded int8 weights."""
+    """int8 comes from the unfolded quantized reference: litert-torch 0.10 refuses folded int8 weights.
+
+    Weights of fp16 are rounded before they are converted: where a first convolution without padding reads the pixels,
+    litert-torch puts the grey level into its bias, as the weights make it that it sees then.
+    """
     if precision == "fp16":
         with tempfile.TemporaryDirectory() as folder:
-            return _to_half(_convert(program, "fp32", Path(folder) / "float.tflite"), out)
+            return _to_half(_convert(program, precision, Path(folder) / "float.tflite"), out)
     if precision == "int8":
         return _flatbuffer.rewrite(_convert(program, precision, out), program.contract.grey)
     return _convert(program, precision, out)
@@ -146,7 +150,7 @@ def _convert(program: Program, precision: str, out: Path) -> Path:
             program.quantized_unfolded, example, quant_config=QuantConfig(pt2e_quantizer=static)
         )
     else:
-        model = litert_torch.convert(program.folded, example)
+        model = litert_torch.convert(program.reference(precision), example)
     model.export(str(out))
     return out
 

@@ -78,6 +78,14 @@ def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_pat
     assert metrics.max_error(expected, found) <= 1e-5
 
 
+def test_fp16_weights_and_what_litert_makes_of_them_are_those_of_the_reference(pixels, tmp_path):
+    """Pixels are normalized by a convolution without padding, whose bias takes the grey level."""
+    program, target = made("preactivated", pixels), common.targets()["android/litert"]
+    run = target.load(target.build(program, "fp16", tmp_path / "network.tflite")).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    assert metrics.snr_db(program.outputs("fp16", pixels), found) >= 110
+
+
 def test_an_added_constant_is_no_residual(program, pixels):
     _, recording = layers.watch(program, "int8-xnnpack", pixels[:1])
     additions = [layer.name for layer in recording.layers if layer.kind == "addition"]
