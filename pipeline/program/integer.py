@@ -25,6 +25,7 @@ onnxruntime, below `onnxruntime/core`; convolution and linear layer as above (`p
   22 of 2,621,440 results differ, by one step; the reference follows x86, `added_on_arm64` is the other.
 - multiplication: as XNNPACK's, with the zero point added in float32 before the rounding (`mlas/lib/qlmul.cpp`).
 - mean: as XNNPACK's, `QLinearGlobalAveragePool` (`mlas/lib/qlgavgpool.cpp`); the ONNX target makes a pool of it.
+- transposed convolution: in float, between a dequantize and a quantize.
 - bilinear resizing: in float32, four products and three additions in a fixed order (`providers/cpu/tensor/upsample.h`), then
   quantized. That is x86. On arm64 the additions are fused with the products, which puts ties on either side: of 187,584 values under
   120 pairs of sizes 346 differ, by one step; the reference follows x86, `resized_on_arm64` is the other.
@@ -263,7 +264,7 @@ def in_float(module: GraphModule) -> tuple[str, ...]:
         read = [source for source in node.all_input_nodes if source in waits]
         are_steps = bool(read) and not any(waits[source] for source in read)
         waits[node] = not (are_steps and node.target in (*_ON_THE_GRID, *BILINEAR))
-        if are_steps and node.target in BILINEAR:
+        if are_steps and node.target in (*BILINEAR, *TRANSPOSED):
             found.add(f"{_short(node)} in onnxruntime")
         if node.target not in (*_ON_THE_GRID, *_EACH_BY_ITSELF, *_SUMMED) and not (
             are_steps and node.target in (aten.mean.dim, *BILINEAR)

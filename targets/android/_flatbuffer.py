@@ -6,16 +6,18 @@ one for each channel, but a flatbuffer may refer to the same bytes from many pla
 
 It has no quantized input of bytes either: its only way to them is a cast and a subtraction, over four bytes a value. And
 where more zeros are on one side of a map than on the other, it leaves them an operation of their own, between two that turn
-the map around; in float32 it finds that these are TFLite's padding "SAME".
+the map around; in float32 it finds that these are TFLite's padding "SAME". Transposed convolutions it leaves in float.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
 
 _FORCE_ALIGN = 16
@@ -24,13 +26,17 @@ _CLASS = re.compile(r"(?:\w+\.)+(?:[^\W_]+_)?")
 """Of a module in a name: ``torch.nn.modules.conv.Conv2d_0`` is the module ``0``."""
 
 
-def rewrite(path: Path, grey: int) -> Path:
+def rewrite(path: Path, grey: int, transposed: Sequence[NDArray[np.float32]] = ()) -> Path:
     """Write a file anew, in place, from what litert-torch wrote.
 
     - Bytes less the grey level are a DEQUANTIZE, where a CAST and a SUB were: 1.5 % of the latency at width 1.0.
     - What is given beside the pixels is float32, and a QUANTIZE makes int8 of it, where litert-torch asks the app for int8.
     - Zeros that TFLite's padding "SAME" would put are put by the convolution that reads them.
+    - Transposed convolutions between integers have integers inside.
     - Each list of numbers is stored once, and tensors are named by their modules' paths alone: 7 % of the size.
+
+    Args:
+        transposed: scales of the weights of the transposed convolutions in order of the data, one or ``(out,)`` each.
 
     Raises:
         ConversionError: the graph does not begin with bytes less the grey level.
@@ -41,6 +47,7 @@ def rewrite(path: Path, grey: int) -> Path:
     _take_pixels_as_quantized(model, grey)
     _take_floats(model)
     _pad_in_convolutions(model)
+    _transpose_in_integers(model, transposed)
     for graph in model.subgraphs:
         _shorten_names(graph.tensors)
     path.write_bytes(_packed(model))
@@ -143,6 +150,48 @@ def _pad_in_convolutions(model: Any) -> None:
             op.builtinOptions.padding = schema.Padding.SAME
     _drop_unread(graph)
     _drop_unused_codes(model)
+
+
+def _transpose_in_integers(model: Any, scales: Sequence[NDArray[np.float32]]) -> None:
+    """DEQUANTIZE -> TRANSPOSE_CONV, weights and bias in float -> QUANTIZE  ==>  TRANSPOSE_CONV, int8 weights, int32 bias."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph, kinds, types = model.subgraphs[0], schema.BuiltinOperator, schema.TensorType
+    kind = {id(op): model.operatorCodes[op.opcodeIndex].builtinCode for op in graph.operators}
+    layers = [op for op in graph.operators if kind[id(op)] == kinds.TRANSPOSE_CONV]
+    if len(layers) != len(scales):
+        return  # of groups litert-torch makes several
+    for op, scale in zip(layers, scales, strict=True):
+        before = next((o for o in graph.operators if op.inputs[2] in o.outputs), None)
+        behind = [o for o in graph.operators if op.outputs[0] in o.inputs]
+        ends = [kind[id(o)] for o in (before, *behind) if o is not None]
+        if ends != [kinds.DEQUANTIZE, kinds.QUANTIZE] or len(op.inputs) < 4:
+            continue
+        assert before is not None
+        step = graph.tensors[before.inputs[0]].quantization.scale[0]
+        weight, bias = (graph.tensors[op.inputs[place]] for place in (1, 3))
+        each = np.broadcast_to(scale, weight.shape[:1])
+        _store(model, weight, each.reshape(-1, 1, 1, 1), each, types.INT8)
+        _store(model, bias, float(step) * each.astype(np.float64), np.float32(step) * each, types.INT32)
+        op.inputs, op.outputs = np.array([*op.inputs[:2], before.inputs[0], op.inputs[3]], np.int32), behind[0].outputs
+    _drop_unread(graph)
+    _drop_unused_codes(model)
+
+
+def _store(model: Any, tensor: Any, grid: NDArray[Any], scale: NDArray[np.float32], kind: int) -> None:
+    """Whole steps of a grid in the place of a tensor's floats, of one scale for each of its first dimension."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    before = model.buffers[tensor.buffer]
+    values = np.frombuffer(before.data, np.float32).reshape(tensor.shape).astype(np.float64)
+    steps = np.rint(values / grid).astype(np.int8 if kind == schema.TensorType.INT8 else np.int32)
+    old, tensor.buffer, tensor.type = tensor.buffer, len(model.buffers), kind
+    model.buffers.append(schema.BufferT(data=np.frombuffer(steps.tobytes(), np.uint8)))
+    if all(other.buffer != old for graph in model.subgraphs for other in graph.tensors):
+        before.data = None
+    tensor.quantization = schema.QuantizationParametersT(
+        scale=scale.astype(np.float32), zeroPoint=np.zeros(len(scale), np.int64), quantizedDimension=0
+    )
 
 
 def _same_padding(op: Any, shape: Any, kernel: Any) -> list[list[int]]:

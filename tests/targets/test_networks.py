@@ -7,6 +7,7 @@ import numpy as np
 import programs
 import pytest
 import torch
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import InputContract, integer, layers
@@ -57,7 +58,7 @@ def test_no_integers_are_wanting_in_these_networks(program):
 
 @pytest.mark.parametrize(
     ("name", "in_float"),
-    [("unet", ("upsample_bilinear2d",)), ("vit", ("layer_norm", "matmul", "softmax")), ("convnext", ("layer_norm",))],
+    [("vit", ("layer_norm", "matmul", "softmax")), ("convnext", ("layer_norm",))],
 )
 def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(name, in_float, pixels, tmp_path):
     program = made(name, pixels)
@@ -66,6 +67,27 @@ def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(nam
     run = target.load(target.build(program, "int8", tmp_path / "network.pte")).run
     found = np.concatenate([run(image[None]) for image in pixels])
     assert metrics.snr_db(program.outputs("int8-xnnpack", pixels), found) >= 30
+
+
+@pytest.fixture(scope="module")
+def unet(pixels):
+    return made("unet", pixels)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_maps_are_resized_in_integers_and_onnxruntime_does_it_in_float(unet, pixels, name, tmp_path):
+    in_float = integer.in_float(unet.quantized)
+    assert in_float == ("conv_transpose2d in onnxruntime", "upsample_bilinear2d in onnxruntime")
+    target = common.targets()[name]
+    path = target.build(unet, "int8", tmp_path / f"network{target.SUFFIX}")
+    run = target.load(path).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    expected = unet.outputs(target.REFERENCES["int8"], pixels)
+    if parity.arithmetic(target.KERNELS, in_float):
+        assert (found == expected).all(), f"{100 * (found == expected).mean():.2f} % equal"
+        assert name != "android/executorch" or target.operators(path) == {"delegate": 1}
+    assert bool(parity.arithmetic(target.KERNELS, in_float)) == (name != "android/onnx")
+    assert metrics.snr_db(expected, found) >= 30
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "vit", "unet"])
@@ -95,3 +117,31 @@ def test_an_added_constant_is_no_residual(program, pixels):
         for node in program.folded.model.graph.nodes
     )
     assert hardswishes == constants
+
+
+class Up(torch.nn.Module):
+    """Transposed convolutions of several kinds, two of them with the same weights, behind activations and without."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = torch.nn.Conv2d(3, 8, 3, 4, 1)
+        self.even = torch.nn.ConvTranspose2d(8, 8, 2, 2)
+        self.wide = torch.nn.ConvTranspose2d(8, 6, 4, 2, 1)
+        self.same = torch.nn.ConvTranspose2d(6, 6, 1)
+        self.last = torch.nn.Conv2d(6, 3, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.even(torch.relu(self.down(x))))
+        x = torch.relu(self.wide(x))
+        return self.last(self.same(x) + self.same(x * 0.5))
+
+
+@pytest.mark.parametrize("name", TARGETS[:2])
+def test_transposed_convolutions_are_integers(pixels, name, tmp_path):
+    program = programs.program(networks.settled(Up()), CONTRACT, pixels[:16])
+    target = common.targets()[name]
+    path = target.build(program, "int8", tmp_path / f"network{target.SUFFIX}")
+    run = target.load(path).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    expected = program.outputs("int8-xnnpack", pixels)
+    assert (found == expected).all(), f"{100 * (found == expected).mean():.2f} % equal: {target.operators(path)}"
