@@ -95,7 +95,11 @@ def cell(
     checks = parity.judge("lower", [row for row in allowed if row.metric not in counted], found.metrics)
     missed = [str(check) for check in checks if not check.is_met]
     return {
-        "state": "missed" if missed else "verified" if parity.arithmetic(target.KERNELS, in_float) else "judged by noise",
+        "state": "missed"
+        if missed
+        else "verified"
+        if parity.arithmetic(target.KERNELS, in_float)
+        else "judged by noise",
         "why": "; ".join(missed) or ", ".join(in_float),
         "equal": float((found.outputs == said[key]).mean()),
         "snr_db": metrics.snr_db(said[key], found.outputs),

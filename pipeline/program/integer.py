@@ -409,8 +409,6 @@ KERNELS = {
     "xnnpack": Kernels(
         _times_reciprocal, _added_by_xnnpack, _multiplied_by_xnnpack, _resized_by_xnnpack, means_are_even=True
     ),
-    "onnxruntime": Kernels(
-        _divided, _added_on_x86, _multiplied_by_onnxruntime, _resized_on_x86, means_are_even=False
-    ),
+    "onnxruntime": Kernels(_divided, _added_on_x86, _multiplied_by_onnxruntime, _resized_on_x86, means_are_even=False),
 }
 """Whose arithmetic is known, by the `KERNELS` of a target."""

@@ -82,18 +82,14 @@ def _fused(one: torch.Tensor, other: torch.Tensor, total: torch.Tensor) -> torch
     return (one.double() * other.double() + total.double()).float()
 
 
-def _sides(
-    x: torch.Tensor, size: Sequence[int] | None, factors: Sequence[float] | None
-) -> list[tuple[int, int]]:
+def _sides(x: torch.Tensor, size: Sequence[int] | None, factors: Sequence[float] | None) -> list[tuple[int, int]]:
     """Height before and after, and width."""
     before = [int(side) for side in x.shape[2:]]
     after = size or [int(side * factor) for side, factor in zip(before, factors or (), strict=True)]
     return list(zip(before, map(int, after), strict=True))
 
 
-def _neighbours(
-    place: NDArray[np.float32], count: int
-) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.float32]]:
+def _neighbours(place: NDArray[np.float32], count: int) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.float32]]:
     """Of each place on an axis the two of `count` values that it lies between, and how far it is from the first."""
     place = np.clip(place, np.float32(0), np.float32(count - 1)).astype(np.float32)
     low = place.astype(np.int64)

@@ -14,7 +14,12 @@ class Frozen(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(channels)
-        for name, least, most in (("weight", 0.5, 1.5), ("bias", -1, 1), ("running_mean", -1, 1), ("running_var", 0.5, 2)):
+        for name, least, most in (
+            ("weight", 0.5, 1.5),
+            ("bias", -1, 1),
+            ("running_mean", -1, 1),
+            ("running_var", 0.5, 2),
+        ):
             self.register_buffer(name, torch.rand(channels, generator=draw) * (most - least) + least)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

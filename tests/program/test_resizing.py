@@ -80,7 +80,9 @@ def _resized_by_onnxruntime(pixels, size, scale, zero_point, align_corners):
     graph = make.make_graph(
         [
             make.make_node("DequantizeLinear", ["x", "scale", "zero"], ["real"]),
-            make.make_node("Resize", ["real", "", "", "size"], ["resized"], mode="linear", coordinate_transformation_mode=mode),
+            make.make_node(
+                "Resize", ["real", "", "", "size"], ["resized"], mode="linear", coordinate_transformation_mode=mode
+            ),
             make.make_node("QuantizeLinear", ["resized", "scale", "zero"], ["y"]),
         ],
         "resizing",

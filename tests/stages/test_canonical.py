@@ -162,7 +162,9 @@ class Calling(nn.Module):
         lambda m, x: x.contiguous().view(x.size(0), 6, -1, x.size(3)),
         lambda m, x: torch.clamp(x, 0, 6) + x.clamp_min(0) + F.relu6(x),
         lambda m, x: F.batch_norm(x.flatten(2), m.mean, m.var).unflatten(2, x.shape[2:]),
-        lambda m, x: F.batch_norm(F.linear(x.flatten(2).mT, m.square[:, :, 0, 0]), m.tokens, m.tokens + 1).mT[..., None],
+        lambda m, x: F.batch_norm(F.linear(x.flatten(2).mT, m.square[:, :, 0, 0]), m.tokens, m.tokens + 1).mT[
+            ..., None
+        ],
     ],
     ids=["dropout", "batch_norm", "computed weights", "in place", "same", "view", "clamps", "rows", "tokens"],
 )
@@ -176,7 +178,10 @@ def test_calls_are_known_as_modules_are(call):
     [
         (lambda m, x: m.norm(x), "no running statistics.*track_running_stats=True"),
         (lambda m, x: F.batch_norm(x, m.mean, m.var, training=True), "in training mode.*evaluation mode"),
-        (lambda m, x: F.batch_norm(F.conv2d(x, m.conv.weight.repeat(1, 2, 1, 1), x.mean((0, 2, 3))), m.mean, m.var), "computes from the image"),
+        (
+            lambda m, x: F.batch_norm(F.conv2d(x, m.conv.weight.repeat(1, 2, 1, 1), x.mean((0, 2, 3))), m.mean, m.var),
+            "computes from the image",
+        ),
         (lambda m, x: F.conv2d(x, x.mean((0, 2, 3)).view(1, 6, 1, 1)), "computes from the image"),
         (lambda m, x: x if x.sum() > 0 else -x, "torch.export cannot follow"),
     ],

@@ -127,13 +127,13 @@ class Up(torch.nn.Module):
         self.down = torch.nn.Conv2d(3, 8, 3, 4, 1)
         self.even = torch.nn.ConvTranspose2d(8, 8, 2, 2)
         self.wide = torch.nn.ConvTranspose2d(8, 6, 4, 2, 1)
-        self.same = torch.nn.ConvTranspose2d(6, 6, 1)
+        self.same = torch.nn.ConvTranspose2d(6, 6, 2, 2)
         self.last = torch.nn.Conv2d(6, 3, 1)
 
     def forward(self, x):
         x = torch.relu(self.even(torch.relu(self.down(x))))
         x = torch.relu(self.wide(x))
-        return self.last(self.same(x) + self.same(x * 0.5))
+        return self.last(self.same(x) + self.same(torch.max_pool2d(x, 3, 1, 1)))
 
 
 @pytest.mark.parametrize("name", TARGETS[:2])
