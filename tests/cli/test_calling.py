@@ -141,7 +141,7 @@ def test_labels_of_some_of_the_classes_names_and_a_loader(pictures, places):
 def test_images_in_memory_without_labels_are_not_trained_on(pictures, places):
     limit = [{"leg": "quantize", "precision": "int8", "metric": "snr_db", "value": 200.0}]
     with pytest.raises(
-        ParityError, match="no quantization-aware training: data.source = 'arrays' has no images to train on"
+        ParityError, match=r"no quantization-aware training: data\.source = 'arrays' has no images to train on"
     ):
         build(Net(), pictures, **places, limit=limit, targets={"android/onnx": ["int8"]})
 

@@ -39,8 +39,8 @@ def _gives_channels(layer: Node) -> bool:
     """Whether each channel that a BatchNorm behind a layer sees comes from weights of its own, in a row."""
     if layer.target == aten.linear.default:
         return bool(layer.meta["val"].ndim == 2)  # of tokens it sees the second axis, and a layer gives the last
-    groups = layer.args[6] if len(layer.args) > 6 else 1
-    return layer.target not in TRANSPOSED or groups == 1
+    groups: Any = layer.args[6] if len(layer.args) > 6 else 1
+    return layer.target not in TRANSPOSED or bool(groups == 1)
 
 
 def _depthwise(network: Network, node: Node, factor: torch.Tensor, shift: torch.Tensor) -> Node:

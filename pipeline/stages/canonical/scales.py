@@ -19,7 +19,6 @@ dequantizes it in int8 and it overflows, and litert-torch 0.10 turns each map th
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 from torch.fx import Node
