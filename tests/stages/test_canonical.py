@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import networks
 import numpy as np
+import odd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -221,3 +222,11 @@ def test_weight_norm_as_it_was_keeps_its_name_too():
     model = Stem(torch.nn.utils.weight_norm(nn.Conv2d(3, 6, 3)), 6).eval().requires_grad_(False)
     snr, folded = moved(model)
     assert isinstance(folded.model.stem, nn.Conv2d) and snr >= LEAST_DB, f"{snr:.1f} dB"
+
+
+def test_a_frozen_batch_norm_goes_into_its_convolution():
+    model = Stem(nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), odd.Frozen(6), nn.ReLU()), 6).eval()
+    snr, folded = moved(model)
+    assert snr >= LEAST_DB, f"{snr:.1f} dB"
+    calls = {node.target for node in folded.model.graph.nodes if node.op == "call_function"}
+    assert not calls & {torch.ops.aten.mul.Tensor, torch.ops.aten.add.Tensor}, calls
