@@ -81,7 +81,7 @@ def cell(
                 floating=said["fp32"],
                 quantized=said["int8"],
                 unrounded=said.get(key + "-unrounded"),
-                output_scale=made.output_scale,
+                outputs=made.outputs,
                 names=made.labels,
             )
             found = parity.measure(target, path, precision, images, expected, MEANING, closely=range(6), twin=twin)
@@ -117,7 +117,7 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         (target, precision) for target in targets for precision in target.PRECISIONS if precision not in ("w8", "w4")
     ]
     said = {
-        key: evaluate(made.original, images) if key == references.ORIGINAL else made.outputs(key, images)
+        key: evaluate(made.original, images) if key == references.ORIGINAL else made.evaluate(key, images)
         for key in references.keys(wanted)
     }
     return {

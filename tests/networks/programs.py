@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def program(
         tuned=folded,
         quantized=made.module,
         quantized_unfolded=made.unfolded,
-        output_scale=made.output_scale,
+        outputs=tuple(replace(one, scale=step) for one, step in zip(folded.outputs, made.output_scales, strict=True)),
         about=about,
         minimum_ios=18,
     )

@@ -11,7 +11,7 @@ from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.data import rgba
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import integer
+from twinkeel.pipeline.program import integer, steps
 
 
 def _steps(values, scale=1.0, zero_point=0):
@@ -146,10 +146,10 @@ def test_a_tie_of_a_mean_goes_to_even_steps_in_xnnpack_and_to_even_distances_in_
 def _check(program, images, folder):
     for name in ("android/litert", "android/executorch", "android/onnx"):
         target = common.targets()[name]
-        expected = program.outputs(target.REFERENCES["int8"], images)
+        expected = program.evaluate(target.REFERENCES["int8"], images)
         run = target.load(target.build(program, "int8", folder / f"x{target.SUFFIX}")).run
         found = np.concatenate([run(image[None]) for image in images])
-        apart = metrics.steps(expected, found, program.output_scale)
+        apart = metrics.steps(expected, found, steps(program.outputs))
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.6f} equal, at most {apart.max():.0f} steps"
 
 

@@ -10,7 +10,7 @@ import torch
 from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import InputContract, integer, layers
+from twinkeel.pipeline.program import InputContract, integer, layers, steps
 
 CONTRACT = InputContract.of(networks.RESOLUTION, programs.MEAN, programs.STD)
 TARGETS = ("android/executorch", "android/litert", "android/onnx")
@@ -44,10 +44,10 @@ def test_int8_equals_the_reference_in_the_runtimes_arithmetic(program, pixels, n
     path = target.build(program, "int8", tmp_path / f"network{target.SUFFIX}")
     run = target.load(path).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    expected = program.outputs(target.REFERENCES["int8"], pixels)
+    expected = program.evaluate(target.REFERENCES["int8"], pixels)
     equal = float((found == expected).mean())
-    steps = metrics.steps(expected, found, program.output_scale).max()
-    assert equal == 1, f"{100 * equal:.1f} % equal, {steps:g} steps apart"
+    apart = metrics.steps(expected, found, steps(program.outputs)).max()
+    assert equal == 1, f"{100 * equal:.1f} % equal, {apart:g} steps apart"
     if name == "android/executorch":
         assert target.operators(path) == {"delegate": 1}
 
@@ -66,7 +66,7 @@ def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(nam
     target = common.targets()["android/executorch"]
     run = target.load(target.build(program, "int8", tmp_path / "network.pte")).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    assert metrics.snr_db(program.outputs("int8-xnnpack", pixels), found) >= 30
+    assert metrics.snr_db(program.evaluate("int8-xnnpack", pixels), found) >= 30
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_maps_are_resized_in_integers_and_onnxruntime_does_it_in_float(unet, pix
     path = target.build(unet, "int8", tmp_path / f"network{target.SUFFIX}")
     run = target.load(path).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    expected = unet.outputs(target.REFERENCES["int8"], pixels)
+    expected = unet.evaluate(target.REFERENCES["int8"], pixels)
     if parity.arithmetic(target.KERNELS, in_float):
         assert (found == expected).all(), f"{100 * (found == expected).mean():.2f} % equal"
         assert name != "android/executorch" or target.operators(path) == {"delegate": 1}
@@ -95,7 +95,7 @@ def test_maps_are_resized_in_integers_and_onnxruntime_does_it_in_float(unet, pix
 def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_path):
     program, target = made(name, pixels), common.targets()["ios/coreml"]
     loaded = target.load(target.build(program, precision, tmp_path / "network.mlpackage"))
-    expected = program.outputs(target.REFERENCES[precision], pixels[:4])
+    expected = program.evaluate(target.REFERENCES[precision], pixels[:4])
     found = np.concatenate([loaded.exact(image[None]) for image in pixels[:4]])
     assert metrics.max_error(expected, found) <= 1e-5
 
@@ -105,7 +105,7 @@ def test_fp16_weights_and_what_litert_makes_of_them_are_those_of_the_reference(p
     program, target = made("preactivated", pixels), common.targets()["android/litert"]
     run = target.load(target.build(program, "fp16", tmp_path / "network.tflite")).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    assert metrics.snr_db(program.outputs("fp16", pixels), found) >= 110
+    assert metrics.snr_db(program.evaluate("fp16", pixels), found) >= 110
 
 
 def test_an_added_constant_is_no_residual(program, pixels):
@@ -143,5 +143,5 @@ def test_transposed_convolutions_are_integers(pixels, name, tmp_path):
     path = target.build(program, "int8", tmp_path / f"network{target.SUFFIX}")
     run = target.load(path).run
     found = np.concatenate([run(image[None]) for image in pixels])
-    expected = program.outputs("int8-xnnpack", pixels)
+    expected = program.evaluate("int8-xnnpack", pixels)
     assert (found == expected).all(), f"{100 * (found == expected).mean():.2f} % equal: {target.operators(path)}"
