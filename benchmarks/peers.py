@@ -37,6 +37,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "networks"))
+
+import programs
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -44,7 +48,7 @@ from twinkeel.model import count, mobilenet_v2
 from twinkeel.pipeline import data
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program.evaluation import evaluate
-from twinkeel.pipeline.program.program import About, InputContract, Program
+from twinkeel.pipeline.program.program import InputContract, Program
 from twinkeel.pipeline.stages import fold, quantize
 from twinkeel.targets import _executorch, _onnx
 from twinkeel.targets.android import litert
@@ -106,21 +110,8 @@ class Subject:
     def program(self) -> Program:
         """What our targets build from."""
         contract = InputContract.of(self.size, self.mean, self.std)
-        folded = fold.fold(self.model, contract)
-        made = quantize.quantize(folded, self.pixels[: self.calibrating], contract)
-        return Program(
-            name="peers",
-            contract=contract,
-            labels=tuple(f"class {n}" for n in range(1000)),
-            original=fold.Normalized(self.model, self.mean, self.std),
-            folded=folded,
-            tuned=folded,
-            quantized=made.module,
-            quantized_unfolded=made.unfolded,
-            outputs=made.with_steps(folded.outputs),
-            about=About(author="", license="", version="", description=""),
-            minimum_ios=18,
-        )
+        labels = [f"class {n}" for n in range(1000)]
+        return programs.program(self.model, contract, self.pixels[: self.calibrating], name="peers", labels=labels)
 
     @cached_property
     def expected(self) -> NDArray[np.float32]:

@@ -208,6 +208,11 @@ class Data(Section):
         return self.source not in ("images", "arrays")
 
     @property
+    def is_trained_on(self) -> bool:
+        """Whether some of the images are for training; the others are calibrated or judged on, all of them."""
+        return self.source in ("digits", "folder")
+
+    @property
     def held_out_share(self) -> float:
         """As asked for. Of digits a half: with fewer images a score that is kept could not be told from one that is
         not, and they train in seconds."""

@@ -37,7 +37,13 @@ def build(program: Program, precision: str, out: Path) -> Path:
     example = example_inputs(program.contract)
     graph = torch.export.export(program.reference(precision), example, strict=False).module()
     graph = _with_pixels_as_quantized(graph, program.contract.grey)  # type: ignore[arg-type]
-    with _unsigned_pixels(), _zeros_of_float_layers(), _no_undone_transposes(), _zeros_in_convolutions():
+    with (
+        _unsigned_pixels(),
+        _zeros_of_float_layers(),
+        _no_undone_transposes(),
+        _zeros_in_convolutions(),
+        _resizing_in_integers(),
+    ):
         edge = to_edge_transform_and_lower(torch.export.export(graph, example), partitioner=[XnnpackPartitioner()])
     out.write_bytes(edge.to_executorch().buffer)
     load(out)  # a program can lower and still be refused by the runtime
@@ -168,6 +174,33 @@ def _zeros_of_float_layers() -> Iterator[None]:
         yield
     finally:
         InsertPadQDQPass.call = insert
+
+
+@contextmanager
+def _resizing_in_integers() -> Iterator[None]:
+    """Let ExecuTorch's XNNPACK lowering resize quantized maps as they are.
+
+    XNNPACK and the runtime do; executorch 1.4 offers bilinear resizing in float alone, between a dequantize and a quantize.
+    Can go when `UpsampleBilinear2dConfig` knows static quantization, and its visitor writes the tensors' grids.
+    """
+    from executorch.backends.xnnpack.operators import node_visitor
+    from executorch.backends.xnnpack.partition.config.generic_node_configs import UpsampleBilinear2dConfig
+    from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
+
+    # the module of a visitor has None in the place of its class
+    visitor, config = node_visitor._node_visitor_dict["aten.upsample_bilinear2d.vec"], UpsampleBilinear2dConfig
+    define, precisions = visitor.define_node, config.supported_precision_types
+
+    def with_grids(self: Any, node: Any, graph: Any, ids: Any, handle: int) -> None:
+        self.define_nodes_tensor_inputs_outputs(node, graph, ids, convert_to_nhwc=True)
+        define(self, node, graph, ids, handle)  # of tensors that are there already
+
+    visitor.define_node = with_grids
+    config.supported_precision_types = lambda _: [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]
+    try:
+        yield
+    finally:
+        visitor.define_node, config.supported_precision_types = define, precisions
 
 
 def _no_undone_transposes() -> AbstractContextManager[None]:

@@ -143,6 +143,7 @@ def _make_weights_unsigned(graph: Any) -> None:
 
     stored = {tensor.name: tensor for tensor in graph.initializer}
     makers = {node.output[0]: node for node in graph.node}
+    unsigned: set[str] = set()
     for layer in graph.node:
         source = makers.get(layer.input[1]) if layer.op_type in ("Conv", "Gemm", "MatMul") else None
         while source is not None and source.op_type == "Transpose":
@@ -153,12 +154,14 @@ def _make_weights_unsigned(graph: Any) -> None:
         is_depthwise = layer.op_type == "Conv" and _attribute(layer, "group", 1) == weight.dims[0]
         if weight.data_type != onnx.TensorProto.INT8 or is_depthwise:
             continue
-        values = onnx.numpy_helper.to_array(weight).astype(np.int16) + 128
-        zero_points = np.full(list(stored[source.input[1]].dims), 128, np.uint8)
-        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.uint8), weight.name))
-        name = f"{weight.name}_zero_point_unsigned"
-        graph.initializer.append(onnx.numpy_helper.from_array(zero_points, name))
-        source.input[2:] = [name]
+        if weight.name not in unsigned:  # layers that share weights share the steps, whatever their scales are
+            values = onnx.numpy_helper.to_array(weight).astype(np.int16) + 128
+            zero_points = np.full(list(stored[source.input[1]].dims), 128, np.uint8)
+            unsigned.add(weight.name)
+            for name, made in (("", values.astype(np.uint8)), ("_zero_point", zero_points)):
+                graph.initializer.append(onnx.numpy_helper.from_array(made, f"{weight.name}{name}_unsigned"))
+        source.input[0] = f"{weight.name}_unsigned"
+        source.input[2:] = [f"{weight.name}_zero_point_unsigned"]
     read = {name for node in graph.node for name in node.input}
     for name in stored.keys() - read:
         graph.initializer.remove(stored[name])

@@ -60,12 +60,12 @@ def run_cli():
 def make_program():
     """Make a program of a model with random weights, at a resolution."""
     import numpy as np
+    import programs
     import torch
     from twinkeel.pipeline import data
-    from twinkeel.pipeline.program.program import About, InputContract, Program
-    from twinkeel.pipeline.stages import fold, quantize
+    from twinkeel.pipeline.program.program import About, InputContract
 
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    about = About(author="An author", license="A licence", version="1.2", description="A small model")
 
     def make(model, resolution, passes=3):
         torch.manual_seed(0)
@@ -73,23 +73,10 @@ def make_program():
             for _ in range(passes):  # BatchNorm statistics that are not 0 and 1
                 model(torch.randn(4, 3, 64, 64))
         model.eval().requires_grad_(False)
-        contract = InputContract.of(resolution, mean, std)
-        folded = fold.fold(model, contract)
+        contract = InputContract.of(resolution, programs.MEAN, programs.STD)
         images = np.random.default_rng(0).integers(0, 256, (2, resolution, resolution, 3), np.uint8)
-        quantized = quantize.quantize(folded, data.rgba(images), contract)
-        return Program(
-            name="small",
-            contract=contract,
-            labels=tuple(f"class {n}" for n in range(model.classifier[1].out_features)),
-            original=fold.Normalized(model, mean, std),
-            folded=folded,
-            tuned=folded,
-            quantized=quantized.module,
-            quantized_unfolded=quantized.unfolded,
-            outputs=quantized.with_steps(folded.outputs),
-            about=About(author="An author", license="A licence", version="1.2", description="A small model"),
-            minimum_ios=18,
-        )
+        labels = [f"class {n}" for n in range(model.classifier[1].out_features)]
+        return programs.program(model, contract, data.rgba(images), name="small", labels=labels, about=about)
 
     return make
 

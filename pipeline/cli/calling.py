@@ -126,8 +126,7 @@ def _configured(
         if config.quantize.qat == "always":
             raise ConfigError(f"{_WHERE}: quantize.qat = 'always' takes training images; give class folders")
         there = settings_module.Arrays.model_validate(config.data.model_dump() | arrays)
-        never = config.quantize.model_copy(update={"qat": "never"})
-        config = config.model_copy(update={"data": there, "quantize": never})
+        config = config.model_copy(update={"data": there})
     shape = (1, len(CHANNELS[config.data.channels]), *config.model.size)
     pt2_writing.write(model, [shape, *((1, *one.shape) for one in config.input)], path)
     return common.checked(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import IMAGENET_MEAN, IMAGENET_STD, Config
 from .splits import Dataset, Split
 
 FEW_IMAGES = 64
@@ -42,6 +43,20 @@ def warnings(data: Dataset) -> list[str]:
             "hold. Bring images that are as dark and as bright as those the app will see."
         )
     return found
+
+
+def of_order(config: Config) -> list[str]:
+    """Numbers of ImageNet that stand in the order of R, G, B though the channels do not; one line for both."""
+    known = {"mean": (config.data.mean, IMAGENET_MEAN), "std": (config.data.std, IMAGENET_STD)}
+    found = {name: list(rgb) for name, (given, rgb) in known.items() if tuple(given) == rgb}
+    if config.data.channels != "bgr" or not found:
+        return []
+    given = " and ".join(f"{name} = {numbers}" for name, numbers in found.items())
+    turned = ", ".join(f"{name} = {numbers[::-1]}" for name, numbers in found.items())
+    return [
+        f"[data] {given} {'are' if len(found) > 1 else 'is'} ImageNet's in the order of R, G, B, and channels = 'bgr' reads them as B, G, R. If "
+        f"the model was trained with ImageNet's numbers: {turned}."
+    ]
 
 
 def neighbour_correlation(images: NDArray[np.uint8]) -> float:

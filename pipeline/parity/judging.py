@@ -152,7 +152,7 @@ class Judge:
         held_out = found[: outputs.held_out]
         worth = self.meaning.worth(outputs.of(ORIGINAL), outputs.of("fp32"), held_out, outputs.truth, outputs.outputs)
         absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
-        in_float = outputs.in_float if artifact.precision == "int8" else ()
+        in_float = limits.floats_in(target.KERNELS, outputs.in_float if artifact.precision == "int8" else ())
         allowed = self._limits(
             "lower", artifact.precision, target.EVIDENCE, limits.arithmetic(target.KERNELS, in_float)
         )

@@ -166,13 +166,21 @@ in the first ones.
 """
 
 
+def floats_in(kernels: str, in_float: Sequence[str]) -> tuple[str, ...]:
+    """Of what is in float between integers, that of a runtime with these kernels: what ends in others' name is theirs. Core
+    ML's packages are compared in exact arithmetic."""
+    if kernels == "coreml":
+        return ()
+    return tuple(name for name in in_float if " in " not in name or name.endswith(f" in {kernels}"))
+
+
 def arithmetic(kernels: str, in_float: Sequence[str]) -> str:
     """Whose arithmetic an int8 artifact has to the last bit: its kernels', or nobody's where sums of floats are inside.
 
     Args:
-        in_float: operations whose order of sums is each runtime's own. Core ML's packages are compared in exact arithmetic.
+        in_float: operations whose order of sums is each runtime's own, as `integer.in_float` gives them.
     """
-    return "" if in_float and kernels != "coreml" else kernels
+    return "" if floats_in(kernels, in_float) else kernels
 
 
 def layer_limits(kernels: str) -> tuple[Limit, ...]:

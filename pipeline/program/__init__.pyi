@@ -27,6 +27,7 @@ from .evaluation import example_inputs as example_inputs
 from .evaluation import inputs as inputs
 from .evaluation import packed as packed
 from .graph import ACTIVATIONS as ACTIVATIONS
+from .graph import BILINEAR as BILINEAR
 from .graph import CLAMP as CLAMP
 from .graph import MOVES as MOVES
 from .graph import PAD as PAD

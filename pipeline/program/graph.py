@@ -43,6 +43,9 @@ MOVES = (
 )
 """What gives some of the values that it reads, in another place: quantized ones stay on their grid."""
 
+BILINEAR = (aten.upsample_bilinear2d.vec,)
+"""What gives means of neighbours: quantized ones stay on their grid too, rounded to it."""
+
 PAD = aten.pad.default
 """Zeros around a map, where the convolution behind cannot put them itself: more of them on one side than on the other."""
 

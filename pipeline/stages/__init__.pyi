@@ -7,6 +7,7 @@ from . import pt2_graph as pt2_graph
 from . import pt2_writing as pt2_writing
 from . import rungs as rungs
 from . import saved as saved
+from . import several as several
 from . import train as train
 from . import weight_only as weight_only
 from . import weights as weights

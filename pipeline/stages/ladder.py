@@ -155,7 +155,7 @@ def climb(
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
-                    if not applies(method, best):
+                    if not applies(method, best) or ladder.wants(name, method):
                         continue
                     if ladder.has_time(name, method, best) and (states := method(ladder, best)):
                         best = ladder.measure(name, states, best)
@@ -208,8 +208,9 @@ class _Module(Protocol):
 
     def rungs(self, wanted: Quantize) -> list[tuple[str, str, Method]]:
         """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first. A method may
-        have attributes: ``seconds``, which gives about how long it takes from the same two, and ``applies``, which says of
-        the best state whether there is anything to do."""
+        have attributes: ``seconds``, which gives about how long it takes from the same two; ``applies``, which says of the
+        best state whether there is anything to do; ``wanting``, which says of the ladder what the method needs and has not,
+        in words, empty where it has all."""
 
 
 def methods(wanted: Quantize) -> list[tuple[str, str, Method]]:
@@ -235,6 +236,7 @@ class Ladder:
         fitted: the calibration images that methods see.
         judging: those that a rung is chosen by.
         left_out: names of rungs that there was no time for.
+        wanting: by the name of a rung, what it needs and has not.
         image_seconds: that an image takes through the quantized network.
     """
 
@@ -253,6 +255,7 @@ class Ladder:
         self.outputs: tuple[Output, ...] = folded.outputs
         self.rungs: list[Rung] = []
         self.left_out: list[str] = []
+        self.wanting: dict[str, str] = {}
         self.calibration = data.calibration.inputs
         is_judge = np.arange(len(self.calibration)) % JUDGES == JUDGES - 1
         if len(self.calibration) < 2 * JUDGES:
@@ -343,6 +346,14 @@ class Ladder:
             return state.settings.activation_ranges
         wanted = self.statistics(state, self.fitted if images is None else images)
         return self.simulation(state).ranges(wanted, state.settings.estimator)
+
+    def wants(self, name: str, method: Method) -> bool:
+        """Whether a rung needs what is not there; says so."""
+        why = getattr(method, "wanting", lambda _: "")(self)
+        if why:
+            self.wanting[name] = why
+            self.say(f"quantize: no {name}: {why}")
+        return bool(why)
 
     def has_time(self, name: str, method: Method, best: Measured) -> bool:
         """Says what comes next and how long it may take; False where that is longer than what is left."""
@@ -463,6 +474,7 @@ class Ladder:
         found = self.sensitivities(best)
         blamed = sorted(found.layers, key=lambda layer: layer.alone_db)[:_BLAMED]
         left_out = [f"There was no time for: {'; '.join(self.left_out)} (--minutes)."] if self.left_out else []
+        left_out += [f"There was no {name}: {why}." for name, why in self.wanting.items()]
         forbidden = [name for name, when, _ in methods(self.config.quantize) if when == "never"]
         return "\n".join(
             [

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import ConversionError
+from .tracing import followed
 
 _OF_THE_SOURCE = ("stack_trace", "from_node", "custom", "nn_module_stack", "source_fn_stack", "torch_fn")
 """Where in whose code an operation comes from: it differs where the same model is made elsewhere."""
@@ -26,16 +26,9 @@ def write(model: nn.Module, shapes: Sequence[Sequence[int]], path: Path) -> None
     Raises:
         ConversionError: it cannot be copied, or torch.export cannot follow it.
     """
-    try:
+    with followed(f"the {type(model).__name__}", *shapes):
         copy = deepcopy(model).cpu().eval().requires_grad_(False)
         exported = torch.export.export(copy, tuple(torch.zeros(*shape) for shape in shapes), strict=False)
-    except Exception as error:  # of many types: whatever the user's code or the tracing of it raises
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise ConversionError(
-            f"torch.export cannot follow the {type(model).__name__} on an input of shape {' and '.join(str(tuple(shape)) for shape in shapes)}: "
-            f"{type(error).__name__}: {first[:500]}. Usual causes are another input size than the model takes, and branches on "
-            "what a tensor holds."
-        ) from error
     for node in exported.graph.nodes:
         for key in _OF_THE_SOURCE:
             node.meta.pop(key, None)

@@ -6,31 +6,40 @@ one for each channel, but a flatbuffer may refer to the same bytes from many pla
 
 It has no quantized input of bytes either: its only way to them is a cast and a subtraction, over four bytes a value. And
 where more zeros are on one side of a map than on the other, it leaves them an operation of their own, between two that turn
-the map around; in float32 it finds that these are TFLite's padding "SAME".
+the map around; in float32 it finds that these are TFLite's padding "SAME". Transposed convolutions it leaves in float.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
 
 _FORCE_ALIGN = 16
 """Bytes, of the content of buffers. The schema asks for it; what is generated from it for Python does not."""
+_NEAR = 1e-4
+"""Of a whole step: what rounding to float32 leaves."""
 _CLASS = re.compile(r"(?:\w+\.)+(?:[^\W_]+_)?")
 """Of a module in a name: ``torch.nn.modules.conv.Conv2d_0`` is the module ``0``."""
 
 
-def rewrite(path: Path, grey: int) -> Path:
+def rewrite(path: Path, grey: int, transposed: Sequence[NDArray[np.float32]] = ()) -> Path:
     """Write a file anew, in place, from what litert-torch wrote.
 
     - Bytes less the grey level are a DEQUANTIZE, where a CAST and a SUB were: 1.5 % of the latency at width 1.0.
     - What is given beside the pixels is float32, and a QUANTIZE makes int8 of it, where litert-torch asks the app for int8.
     - Zeros that TFLite's padding "SAME" would put are put by the convolution that reads them.
+    - Transposed convolutions between integers have integers inside.
     - Each list of numbers is stored once, and tensors are named by their modules' paths alone: 7 % of the size.
+
+    Args:
+        transposed: scales of the weights of the transposed convolutions, one or ``(out,)`` each.
 
     Raises:
         ConversionError: the graph does not begin with bytes less the grey level.
@@ -41,6 +50,7 @@ def rewrite(path: Path, grey: int) -> Path:
     _take_pixels_as_quantized(model, grey)
     _take_floats(model)
     _pad_in_convolutions(model)
+    _transpose_in_integers(model, transposed)
     for graph in model.subgraphs:
         _shorten_names(graph.tensors)
     path.write_bytes(_packed(model))
@@ -143,6 +153,71 @@ def _pad_in_convolutions(model: Any) -> None:
             op.builtinOptions.padding = schema.Padding.SAME
     _drop_unread(graph)
     _drop_unused_codes(model)
+
+
+def _transpose_in_integers(model: Any, scales: Sequence[NDArray[np.float32]]) -> None:
+    """DEQUANTIZE -> TRANSPOSE_CONV, weights and bias in float -> QUANTIZE  ==>  TRANSPOSE_CONV, int8 weights, int32 bias."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph, kinds, types = model.subgraphs[0], schema.BuiltinOperator, schema.TensorType
+    kind = {id(op): model.operatorCodes[op.opcodeIndex].builtinCode for op in graph.operators}
+    for op in [op for op in graph.operators if kind[id(op)] == kinds.TRANSPOSE_CONV]:
+        before = next((o for o in graph.operators if op.inputs[2] in o.outputs), None)
+        behind = [o for o in graph.operators if op.outputs[0] in o.inputs]
+        ends = [kind[id(o)] for o in (before, *behind) if o is not None]
+        if ends != [kinds.DEQUANTIZE, kinds.QUANTIZE] or len(op.inputs) < 4:
+            continue
+        assert before is not None
+        step = graph.tensors[before.inputs[0]].quantization.scale[0]
+        weight, bias = (graph.tensors[op.inputs[place]] for place in (1, 3))
+        fitting = next((scale for scale in scales if _is_grid(model, weight, scale)), None)
+        if fitting is None:
+            continue
+        each = np.broadcast_to(fitting, weight.shape[:1])
+        one = _in_steps(model, weight, each.reshape(-1, 1, 1, 1), each, types.INT8)
+        other = _in_steps(model, bias, float(step) * each.astype(np.float64), np.float32(step) * each, types.INT32)
+        op.inputs, op.outputs = np.array([op.inputs[0], one, before.inputs[0], other], np.int32), behind[0].outputs
+        graph.operators.remove(behind[0])
+    _drop_unread(graph)
+    _drop_unused_codes(model)
+    _empty_unread_buffers(model)
+
+
+def _is_grid(model: Any, weight: Any, scale: NDArray[np.float32]) -> bool:
+    """Whether float weights ``(out, H, W, in)`` are whole steps of these scales, and the largest of each is 127."""
+    values = np.frombuffer(model.buffers[weight.buffer].data, np.float32).reshape(weight.shape[0], -1)
+    if scale.size not in (1, len(values)):
+        return False
+    steps = values / scale.reshape(-1, 1)
+    largest = np.abs(steps).max() if scale.size == 1 else np.abs(steps).max(1)
+    return bool(np.abs(steps - np.rint(steps)).max() < _NEAR and (np.rint(largest) == 127).all())
+
+
+def _in_steps(model: Any, tensor: Any, grid: NDArray[Any], scale: NDArray[np.float32], kind: int) -> int:
+    """A new tensor with the whole steps of a grid that another one's floats are, of one scale for each of its first
+    dimension; its number. Layers with equal weights share the other one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    values = np.frombuffer(model.buffers[tensor.buffer].data, np.float32).reshape(tensor.shape).astype(np.float64)
+    steps = np.rint(values / grid).astype(np.int8 if kind == schema.TensorType.INT8 else np.int32)
+    tensors, made = model.subgraphs[0].tensors, copy(tensor)
+    made.buffer, made.type, made.name = len(model.buffers), kind, tensor.name + f";{len(tensors)}".encode()
+    made.quantization = schema.QuantizationParametersT(
+        scale=scale.astype(np.float32), zeroPoint=np.zeros(len(scale), np.int64), quantizedDimension=0
+    )
+    model.buffers.append(schema.BufferT(data=np.frombuffer(steps.tobytes(), np.uint8)))
+    tensors.append(made)
+    return len(tensors) - 1
+
+
+def _empty_unread_buffers(model: Any) -> None:
+    """A file has a tensor's bytes whether or not an operator reads it."""
+    graph = model.subgraphs[0]
+    read = {int(tensor) for op in graph.operators for tensor in (*op.inputs, *op.outputs) if tensor >= 0}
+    kept = {graph.tensors[tensor].buffer for tensor in read} | {entry.buffer for entry in model.metadata or ()}
+    for number, buffer in enumerate(model.buffers):
+        if number not in kept:
+            buffer.data = None
 
 
 def _same_padding(op: Any, shape: Any, kernel: Any) -> list[list[int]]:

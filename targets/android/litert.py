@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
-from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace, example_inputs
+from twinkeel.pipeline.program import TRANSPOSED, LayerValue, Loaded, Program, Trace, attribute, example_inputs
 from twinkeel.pipeline.reading import read_bytes
 
 from .. import _layers, _pte
@@ -18,6 +18,9 @@ from ..runtimes import litert as runtime
 from ..runtimes.litert import interpreter as _interpreter
 from ..runtimes.litert import invoke as _invoke
 from . import _flatbuffer
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
 
 NAME = "android/litert"
 SUFFIX = ".tflite"
@@ -41,12 +44,17 @@ _LAYERS = {
 
 
 def build(program: Program, precision: str, out: Path) -> Path:
-    """int8 comes from the unfolded quantized reference: litert-torch 0.10 refuses folded int8 weights."""
+    """int8 comes from the unfolded quantized reference: litert-torch 0.10 refuses folded int8 weights.
+
+    Weights of fp16 are rounded before they are converted: where a first convolution without padding reads the pixels,
+    litert-torch puts the grey level into its bias, as the weights make it that it sees then.
+    """
     if precision == "fp16":
         with tempfile.TemporaryDirectory() as folder:
-            return _to_half(_convert(program, "fp32", Path(folder) / "float.tflite"), out)
+            return _to_half(_convert(program, precision, Path(folder) / "float.tflite"), out)
     if precision == "int8":
-        return _flatbuffer.rewrite(_convert(program, precision, out), program.contract.grey)
+        scales = _transposed_scales(program.quantized)
+        return _flatbuffer.rewrite(_convert(program, precision, out), program.contract.grey, scales)
     return _convert(program, precision, out)
 
 
@@ -131,6 +139,21 @@ def _layers_of(model: Any) -> dict[int, str]:
     return found
 
 
+def _transposed_scales(quantized: GraphModule) -> list[NDArray[np.float32]]:
+    """Of the weights of quantized transposed convolutions, one or ``(out,)`` each, in order of the data."""
+    found = []
+    for node in quantized.graph.nodes:
+        weight: Any = node.args[1] if node.target in TRANSPOSED else None
+        if weight is not None and "dequantize" in str(weight.target):
+            scale = weight.args[1]
+            found.append(
+                np.array([scale], np.float32)
+                if isinstance(scale, float)
+                else attribute(quantized, str(scale.target)).numpy().astype(np.float32)
+            )
+    return found
+
+
 def _convert(program: Program, precision: str, out: Path) -> Path:
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch
@@ -146,7 +169,7 @@ def _convert(program: Program, precision: str, out: Path) -> Path:
             program.quantized_unfolded, example, quant_config=QuantConfig(pt2e_quantizer=static)
         )
     else:
-        model = litert_torch.convert(program.folded, example)
+        model = litert_torch.convert(program.reference(precision), example)
     model.export(str(out))
     return out
 

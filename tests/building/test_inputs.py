@@ -129,6 +129,20 @@ def test_what_the_input_is_changes_the_keys_of_what_it_changes():
     assert changed(given, grey) == {"weights", "original", "program"}
 
 
+def test_how_to_train_is_no_ingredient_where_nothing_is_trained_on(tmp_path):
+    def key(source, epochs):
+        asked = {
+            "data": {"source": source, "path": str(tmp_path)},
+            "weights": {"path": __file__},
+            "train": {"epochs": epochs},
+        }
+        create = Architecture(module="twinkeel.model.mobilenet_v2", options={})
+        return program.program_job(Config.model_validate(asked), create, Kept(), Kept(), is_gated=True).key
+
+    assert key("images", 1) == key("images", 2)
+    assert key("folder", 1) != key("folder", 2)
+
+
 def test_the_contract_is_what_was_asked_for():
     contract = contract_of(
         Config.model_validate(

@@ -19,7 +19,7 @@ from twinkeel.pipeline import data
 from twinkeel.pipeline.building import site
 from twinkeel.pipeline.building.jobs import data as data_step
 from twinkeel.pipeline.cli import architectures, calling
-from twinkeel.pipeline.errors import ConfigError, ConversionError, DataError
+from twinkeel.pipeline.errors import ConfigError, ConversionError, DataError, ParityError
 from twinkeel.pipeline.stages import pt2_writing
 
 TEN_LINES = """
@@ -136,6 +136,14 @@ def test_labels_of_some_of_the_classes_names_and_a_loader(pictures, places):
     assert told.splitlines() == names and "accuracy" in str(result)
     assert result.rows[0].artifact.path.endswith("birds-fp32.onnx")
     assert build(Net(), pictures, labels.numpy(), **places, **settings).ran == []
+
+
+def test_images_in_memory_without_labels_are_not_trained_on(pictures, places):
+    limit = [{"leg": "quantize", "precision": "int8", "metric": "snr_db", "value": 200.0}]
+    with pytest.raises(
+        ParityError, match=r"no quantization-aware training: data\.source = 'arrays' has no images to train on"
+    ):
+        build(Net(), pictures, **places, limit=limit, targets={"android/onnx": ["int8"]})
 
 
 def test_a_failure_is_given_and_shown(pictures, places):

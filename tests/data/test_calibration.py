@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from twinkeel.pipeline import data
-from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.config import IMAGENET_MEAN, IMAGENET_STD, Config
 from twinkeel.pipeline.data import doubts
 from twinkeel.pipeline.errors import DataError
 from twinkeel.pipeline.tasks import classification
@@ -49,6 +49,22 @@ def test_noise_is_told_from_images(digits):
 def test_images_that_are_all_dark_do_not_cover_the_input(digits):
     found = warnings(with_calibration(digits, digits.calibration.images // 3))
     assert len(found) == 1 and "outside 0..85" in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std", "turned"),
+    [
+        ("bgr", IMAGENET_MEAN, IMAGENET_STD, "mean = [0.406, 0.456, 0.485], std = [0.225, 0.224, 0.229]."),
+        ("bgr", IMAGENET_MEAN, (0.5, 0.5, 0.5), "ImageNet's numbers: mean = [0.406, 0.456, 0.485]."),
+        ("bgr", (0.0, 0.0, 0.0), IMAGENET_STD, "ImageNet's numbers: std = [0.225, 0.224, 0.229]."),
+        ("bgr", IMAGENET_MEAN[::-1], IMAGENET_STD[::-1], None),
+        ("rgb", IMAGENET_MEAN, IMAGENET_STD, None),
+    ],
+)
+def test_imagenets_numbers_in_another_order_than_the_channels_are_told(channels, mean, std, turned):
+    given = {"channels": channels, "mean": list(mean), "std": list(std)}
+    found = doubts.of_order(Config.model_validate({"data": given}))
+    assert len(found) == bool(turned) and (not turned or found[0].endswith(turned)), found
 
 
 def test_constant_images_can_be_looked_at(digits):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import attending
 import branched
 import gated
+import odd
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -287,4 +288,5 @@ NETWORKS = {
     "mobilevit": attending.MobileViT,
     "unet": attending.UNet,
     "embedding": attending.Embedding,
+    "odd": odd.Odd,
 }

@@ -107,3 +107,11 @@ def test_weights_in_few_bits_that_lose_answers_are_missed_and_few_images_leave_i
     assert verdict(200, 1000) == "missed"
     assert verdict(round(1000 * (agreement + 0.045)), 1000) == "holds"
     assert verdict(round(40 * agreement), 40) == "open"
+
+
+def test_what_one_runtime_has_in_float_is_no_excuse_for_another():
+    in_float = ("conv_transpose2d in onnxruntime", "upsample_bilinear2d in onnxruntime")
+    assert limits.arithmetic("xnnpack", in_float) == "xnnpack" and limits.arithmetic("coreml", in_float) == "coreml"
+    assert limits.arithmetic("onnxruntime", in_float) == "" and limits.floats_in("onnxruntime", in_float) == in_float
+    assert limits.arithmetic("xnnpack", (*in_float, "softmax")) == ""
+    assert limits.floats_in("xnnpack", (*in_float, "softmax")) == ("softmax",)

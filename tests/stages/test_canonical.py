@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import networks
 import numpy as np
+import odd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -141,8 +142,9 @@ class Calling(nn.Module):
     def __init__(self, call) -> None:
         super().__init__()
         self.conv, self.call = nn.Conv2d(3, 6, 3), call
-        self.register_buffer("mean", torch.zeros(6))
-        self.register_buffer("var", torch.ones(6))
+        self.register_buffer("mean", torch.rand(6))
+        self.register_buffer("var", torch.rand(6) + 0.5)
+        self.register_buffer("tokens", torch.rand((networks.RESOLUTION - 2) ** 2))
         self.square = nn.Parameter(torch.randn(6, 6, 2, 2))
         self.norm = nn.BatchNorm2d(6, track_running_stats=False)
 
@@ -160,8 +162,12 @@ class Calling(nn.Module):
         lambda m, x: F.conv2d(x, m.square, padding="same"),
         lambda m, x: x.contiguous().view(x.size(0), 6, -1, x.size(3)),
         lambda m, x: torch.clamp(x, 0, 6) + x.clamp_min(0) + F.relu6(x),
+        lambda m, x: F.batch_norm(x.flatten(2), m.mean, m.var).unflatten(2, x.shape[2:]),
+        lambda m, x: F.batch_norm(F.linear(x.flatten(2).mT, m.square[:, :, 0, 0]), m.tokens, m.tokens + 1).mT[
+            ..., None
+        ],
     ],
-    ids=["dropout", "batch_norm", "computed weights", "in place", "same", "view", "clamps"],
+    ids=["dropout", "batch_norm", "computed weights", "in place", "same", "view", "clamps", "rows", "tokens"],
 )
 def test_calls_are_known_as_modules_are(call):
     snr, _ = moved(networks.settled(Calling(call)))
@@ -171,11 +177,16 @@ def test_calls_are_known_as_modules_are(call):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda m, x: m.norm(x), "no running statistics"),
+        (lambda m, x: m.norm(x), "no running statistics.*track_running_stats=True"),
+        (lambda m, x: F.batch_norm(x, m.mean, m.var, training=True), "in training mode.*evaluation mode"),
+        (
+            lambda m, x: F.batch_norm(F.conv2d(x, m.conv.weight.repeat(1, 2, 1, 1), x.mean((0, 2, 3))), m.mean, m.var),
+            "computes from the image",
+        ),
         (lambda m, x: F.conv2d(x, x.mean((0, 2, 3)).view(1, 6, 1, 1)), "computes from the image"),
         (lambda m, x: x if x.sum() > 0 else -x, "torch.export cannot follow"),
     ],
-    ids=["no statistics", "weights of the image", "a branch"],
+    ids=["no statistics", "training", "biases of the image", "weights of the image", "a branch"],
 )
 def test_what_no_rewrite_knows_is_one_clear_error(call, words):
     with pytest.raises(ConversionError, match=words):
@@ -197,3 +208,25 @@ def test_layers_that_share_weights_become_two():
         "model.conv",
         "model.conv_1",
     }
+
+
+def test_layers_that_are_parametrized_keep_the_names_of_their_modules():
+    model = networks.settled(networks.NETWORKS["odd"]())
+    _, folded = moved(model)
+    names = {n.removeprefix("model.") for n, m in folded.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert {"stem", "down", "fc", "shared.conv", "shared.conv_1"} <= names, names
+    assert not any("parametrizations" in name for name in names), names
+
+
+def test_weight_norm_as_it_was_keeps_its_name_too():
+    model = Stem(torch.nn.utils.weight_norm(nn.Conv2d(3, 6, 3)), 6).eval().requires_grad_(False)
+    snr, folded = moved(model)
+    assert isinstance(folded.model.stem, nn.Conv2d) and snr >= LEAST_DB, f"{snr:.1f} dB"
+
+
+def test_a_frozen_batch_norm_goes_into_its_convolution():
+    model = Stem(nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), odd.Frozen(6), nn.ReLU()), 6).eval()
+    snr, folded = moved(model)
+    assert snr >= LEAST_DB, f"{snr:.1f} dB"
+    calls = {node.target for node in folded.model.graph.nodes if node.op == "call_function"}
+    assert not calls & {torch.ops.aten.mul.Tensor, torch.ops.aten.add.Tensor}, calls

@@ -98,6 +98,19 @@ def test_the_best_is_kept_whether_or_not_the_gate_is_met_and_each_rung_has_a_lin
     assert snr > found.rungs[0].snr_db + 0.9, found.rungs
 
 
+def test_without_training_images_training_is_left_out_and_said(hard, few):
+    nothing = dataclasses.replace(few, train=data.Split(images=few.train.images[:0], truth=few.train.truth[:0]))
+    asked = config(snr_db=200.0, **only("qat"))
+    asked = asked.model_copy(update={"data": asked.data.model_copy(update={"source": "images"})})
+    lines = []
+    with pytest.raises(ParityError) as caught:
+        ladder.climb(hard[0], nothing, CONTRACT, asked, classification, lambda line, *_: lines.append(line))
+    told = "data.source = 'images' has no images to train on, for all are calibrated or judged on"
+    assert f"quantize: no quantization-aware training: {told}" in lines, lines
+    assert f"There was no quantization-aware training: {told}." in str(caught.value)
+    assert "int8 misses its gate on every rung" in str(caught.value)
+
+
 def _disturbed(module):
     changed = copy.deepcopy(module)
     with torch.no_grad():

@@ -65,6 +65,11 @@ def one_of(draw, *choices):
     return chosen() if callable(chosen) else chosen
 
 
+def normed(net, x):
+    """Of a vector or of rows, as BatchNorm1d takes them."""
+    return F.batch_norm(x, net.norm.running_mean, net.norm.running_var, net.norm.weight, net.norm.bias)
+
+
 def number(draw):
     return float(draw.uniform(0.2, 3))
 
@@ -139,6 +144,7 @@ CONTAINING = {
         (lambda net, x, draw: net.last(net.norm(x)), (aten.batch_norm.default,)),
         (lambda net, x, draw: net.last(net.norm(torch.relu(x)) + one_of(draw, x, 0)), (aten.batch_norm.default,)),
         (lambda net, x, draw: net.last(net.norm(x) + x), (aten.batch_norm.default,)),
+        (lambda net, x, draw: normed(net, one_of(draw, lambda: x.flatten(2), lambda: x.mean((2, 3)), lambda: x.mean((2, 3), keepdim=True).flatten(1))), (aten.batch_norm.default,)),
     ],
     scales: [
         (multiplied_before, (aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.sub.Tensor)),
@@ -178,6 +184,7 @@ CONTAINING = {
     tokens: [
         (lambda net, x, draw: net.last(torch.cat([x[:, 1:], net.each[:, :1].expand(1, 1, *x.shape[2:])], 1)), (aten.cat.default,)),
         (lambda net, x, draw: torch.cat([net.norm.bias.view(1, -1, 1), x.flatten(2), net.each.flatten(2)], 2), (aten.cat.default,)),
+        (lambda net, x, draw: torch.cat([net.each.flatten(2), x.flatten(2), net.each.flatten(2), x.flatten(2).sigmoid(), net.each.flatten(2)], 2), ()),
     ],
     biases: [(lambda net, x, draw: F.conv2d(x, net.last.weight) + F.conv2d(x, net.last.weight, None, 1), ())],
     means: [

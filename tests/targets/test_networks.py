@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import networks
 import numpy as np
+import programs
 import pytest
 import torch
+from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import About, InputContract, integer, layers
-from twinkeel.pipeline.program.program import Program
-from twinkeel.pipeline.stages import fold, quantize
+from twinkeel.pipeline.program import InputContract, integer, layers, steps
 
-CONTRACT = InputContract.of(networks.RESOLUTION, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CONTRACT = InputContract.of(networks.RESOLUTION, programs.MEAN, programs.STD)
 TARGETS = ("android/executorch", "android/litert", "android/onnx")
 
 
@@ -26,26 +26,13 @@ def pixels():
 def made(name, pixels):
     torch.manual_seed(0)
     model = networks.settled(networks.NETWORKS[name]())
-    folded = fold.fold(model, CONTRACT)
-    made = quantize.quantize(folded, pixels[:16], CONTRACT)
-    return Program(
-        name="network",
-        contract=CONTRACT,
-        labels=tuple(str(n) for n in range(networks.OUTPUTS)) if name != "unet" else (),
-        original=fold.Normalized(model, CONTRACT.mean, CONTRACT.std).eval(),
-        folded=folded,
-        tuned=folded,
-        quantized=made.module,
-        quantized_unfolded=made.unfolded,
-        outputs=made.with_steps(folded.outputs),
-        about=About(author="", license="", version="1", description=""),
-        minimum_ios=18,
-    )
+    labels = map(str, range(networks.OUTPUTS)) if name != "unet" else ()
+    return programs.program(model, CONTRACT, pixels[:16], labels=tuple(labels))
 
 
 @pytest.fixture(
     scope="module",
-    params=["resnet", "squeezenet", "mobilenet_v3", "efficientnet", "shufflenet", "densenet"],
+    params=["resnet", "squeezenet", "mobilenet_v3", "efficientnet", "shufflenet", "densenet", "odd"],
 )
 def program(request, pixels):
     return made(request.param, pixels)
@@ -59,8 +46,8 @@ def test_int8_equals_the_reference_in_the_runtimes_arithmetic(program, pixels, n
     found = np.concatenate([run(image[None]) for image in pixels])
     expected = program.evaluate(target.REFERENCES["int8"], pixels)
     equal = float((found == expected).mean())
-    steps = metrics.steps(expected, found, program.outputs[0].scale).max()
-    assert equal == 1, f"{100 * equal:.1f} % equal, {steps:g} steps apart"
+    apart = metrics.steps(expected, found, steps(program.outputs)).max()
+    assert equal == 1, f"{100 * equal:.1f} % equal, {apart:g} steps apart"
     if name == "android/executorch":
         assert target.operators(path) == {"delegate": 1}
 
@@ -71,7 +58,7 @@ def test_no_integers_are_wanting_in_these_networks(program):
 
 @pytest.mark.parametrize(
     ("name", "in_float"),
-    [("unet", ("upsample_bilinear2d",)), ("vit", ("layer_norm", "matmul", "softmax")), ("convnext", ("layer_norm",))],
+    [("vit", ("layer_norm", "matmul", "softmax")), ("convnext", ("layer_norm",))],
 )
 def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(name, in_float, pixels, tmp_path):
     program = made(name, pixels)
@@ -80,6 +67,27 @@ def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(nam
     run = target.load(target.build(program, "int8", tmp_path / "network.pte")).run
     found = np.concatenate([run(image[None]) for image in pixels])
     assert metrics.snr_db(program.evaluate("int8-xnnpack", pixels), found) >= 30
+
+
+@pytest.fixture(scope="module")
+def unet(pixels):
+    return made("unet", pixels)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_maps_are_resized_in_integers_and_onnxruntime_does_it_in_float(unet, pixels, name, tmp_path):
+    in_float = integer.in_float(unet.quantized)
+    assert in_float == ("conv_transpose2d in onnxruntime", "upsample_bilinear2d in onnxruntime")
+    target = common.targets()[name]
+    path = target.build(unet, "int8", tmp_path / f"network{target.SUFFIX}")
+    run = target.load(path).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    expected = unet.evaluate(target.REFERENCES["int8"], pixels)
+    if parity.arithmetic(target.KERNELS, in_float):
+        assert (found == expected).all(), f"{100 * (found == expected).mean():.2f} % equal"
+        assert name != "android/executorch" or target.operators(path) == {"delegate": 1}
+    assert bool(parity.arithmetic(target.KERNELS, in_float)) == (name != "android/onnx")
+    assert metrics.snr_db(expected, found) >= 30
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "vit", "unet"])
@@ -92,6 +100,14 @@ def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_pat
     assert metrics.max_error(expected, found) <= 1e-5
 
 
+def test_fp16_weights_and_what_litert_makes_of_them_are_those_of_the_reference(pixels, tmp_path):
+    """Pixels are normalized by a convolution without padding, whose bias takes the grey level."""
+    program, target = made("preactivated", pixels), common.targets()["android/litert"]
+    run = target.load(target.build(program, "fp16", tmp_path / "network.tflite")).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    assert metrics.snr_db(program.evaluate("fp16", pixels), found) >= 110
+
+
 def test_an_added_constant_is_no_residual(program, pixels):
     _, recording = layers.watch(program, "int8-xnnpack", pixels[:1])
     additions = [layer.name for layer in recording.layers if layer.kind == "addition"]
@@ -101,3 +117,31 @@ def test_an_added_constant_is_no_residual(program, pixels):
         for node in program.folded.model.graph.nodes
     )
     assert hardswishes == constants
+
+
+class Up(torch.nn.Module):
+    """Transposed convolutions of several kinds, two of them with the same weights, behind activations and without."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = torch.nn.Conv2d(3, 8, 3, 4, 1)
+        self.even = torch.nn.ConvTranspose2d(8, 8, 2, 2)
+        self.wide = torch.nn.ConvTranspose2d(8, 6, 4, 2, 1)
+        self.same = torch.nn.ConvTranspose2d(6, 6, 2, 2)
+        self.last = torch.nn.Conv2d(6, 3, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.even(torch.relu(self.down(x))))
+        x = torch.relu(self.wide(x))
+        return self.last(self.same(x) + self.same(torch.max_pool2d(x, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("name", TARGETS[:2])
+def test_transposed_convolutions_are_integers(pixels, name, tmp_path):
+    program = programs.program(networks.settled(Up()), CONTRACT, pixels[:16])
+    target = common.targets()[name]
+    path = target.build(program, "int8", tmp_path / f"network{target.SUFFIX}")
+    run = target.load(path).run
+    found = np.concatenate([run(image[None]) for image in pixels])
+    expected = program.evaluate("int8-xnnpack", pixels)
+    assert (found == expected).all(), f"{100 * (found == expected).mean():.2f} % equal: {target.operators(path)}"

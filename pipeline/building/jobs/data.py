@@ -41,7 +41,8 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     if NAME not in found:
         return known
     order.check_certainty(len(shop.array(known.data, "held-out-truth.npy")))
-    warnings = [f"WARNING {line}" for line in shop.json(known.data, "warnings.json")]
+    found_doubts = [*doubts.of_order(site.config), *shop.json(known.data, "warnings.json")]
+    warnings = [f"WARNING {line}" for line in found_doubts]
     return known.knowing({}, names=tuple(shop.json(known.data, "names.json")), told=(*site.told, *warnings))
 
 

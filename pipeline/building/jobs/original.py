@@ -69,18 +69,20 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
         named(config.model.task).look.__module__,
         f"{CODE}.program.program",
         f"{CODE}.stages.fold",
+        f"{CODE}.stages.several",
     )
     return job(NAME, NAME, inputs, code, ("torch", "numpy", "scipy"), by=__name__)
 
 
 def make_original(config: Config, data: data_module.Dataset, model: nn.Module, folder: Path) -> None:
     from ...program import evaluate
-    from ...stages import fold
+    from ...stages import fold, several
 
     indices = chosen(len(data.held_out.images))
     contract = contract_of(config)
+    original = fold.Normalized(model, contract.mean, contract.std, contract.channels)
     images = data.held_out.inputs[indices]
-    outputs = evaluate(fold.Normalized(model, contract.mean, contract.std, contract.channels), images, batch=32)
+    outputs = evaluate(original, images, batch=1 if several.why_not(original, images) else 32)
     (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, data.held_out.truth[indices])))
 
 

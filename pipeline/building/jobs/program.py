@@ -68,7 +68,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
         ],
         "gated": is_gated,
     }
-    if config.quantize.qat != "never":
+    if config.quantize.qat != "never" and config.data.is_trained_on:
         inputs["training recipe"] = config.train.model_dump()
         names += ["train-images", "train-truth"]
     inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in names}
@@ -81,6 +81,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
         f"{CODE}.stages.ladder",
         f"{CODE}.stages.saved",
         f"{CODE}.stages.fold",
+        f"{CODE}.stages.several",
         *rungs.names(),
     )
     return job("program", NAME, inputs, code, ("torch", "torchao", "executorch", "numpy"), by=__name__)
@@ -125,11 +126,12 @@ def quantized_program(
     Returns:
         the program, the rungs of the ladder, and the program without layers in float where it has some.
     """
-    from ...stages import fold, ladder
+    from ...stages import fold, ladder, several
 
     contract, task = contract_of(config), named(config.model.task)
     say("fold: BatchNorm and normalization into the convolutions")
     folded = fold.fold(model, contract, output_names(config))
+    several.check(folded, data.calibration.inputs, "calibration")
     if folded.normalize is not None:
         cost = folded.normalize.weight.numel() * contract.height * contract.width
         say(

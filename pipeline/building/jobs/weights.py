@@ -57,7 +57,7 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
     elif config.weights.is_given:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     else:
-        code += [f"{CODE}.stages.train", named(config.model.task).loss.__module__]
+        code += [f"{CODE}.stages.train", f"{CODE}.stages.several", named(config.model.task).loss.__module__]
         inputs["training recipe"] = config.train.model_dump()
         inputs["normalization"] = [config.data.channels, config.data.mean, config.data.std]
         inputs["source of the images"] = config.data.source
@@ -77,7 +77,7 @@ def make_weights(
     import torch
     from safetensors.torch import save_file
 
-    from ...stages import train, weights
+    from ...stages import fold, several, train, weights
 
     task = named(config.model.task)
     torch.manual_seed(config.train.seed)
@@ -93,6 +93,8 @@ def make_weights(
             source = f"checkpoint, SHA-256 {found}"
     else:
         source = f"trained on {config.data.source}"
+        normalized = fold.Normalized(model, config.data.mean, config.data.std, config.data.channels)
+        several.check(normalized.eval(), data.train.inputs, "training")
         curve = train.train(
             model,
             data,

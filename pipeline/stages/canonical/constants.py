@@ -6,6 +6,8 @@ after    conv(x, c, bias), x + c
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch.fx import Node
 from torch.fx.node import map_arg
@@ -26,6 +28,11 @@ def rewrite(network: Network) -> None:
             network.put(node, network.constant(node, _path(node), value.detach().clone()))
 
 
+_PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\.\w+$|\.(weight)_(?:orig|g|v)$")
+"""Where torch keeps what a weight is computed from: by parametrizations, as `weight_norm` and `spectral_norm` are, and before."""
+
+
 def _path(node: Node) -> str:
-    """Beside the first value that it is computed from."""
-    return str(node.all_input_nodes[0].target) if node.all_input_nodes else node.name
+    """Beside the first value that it is computed from; of a weight that is parametrized, the weight's own."""
+    path = str(node.all_input_nodes[0].target) if node.all_input_nodes else node.name
+    return _PARAMETRIZED.sub(lambda found: f".{found[1] or found[2]}", path)

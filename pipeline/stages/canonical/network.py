@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
 from ...errors import ConversionError
-from ...program import WEIGHTED, Output
+from ...program import TRANSPOSED, WEIGHTED, Output
+from ..tracing import followed
 
 aten = torch.ops.aten
 
@@ -36,16 +38,8 @@ class Network:
         Raises:
             ConversionError: torch.export cannot follow the model, or it gives something else than float32 of each image.
         """
-        try:
+        with followed("the model", *(example.shape for example in examples)):
             exported = torch.export.export(model, tuple(examples), strict=False)
-        except Exception as error:  # of many types: whatever the user's code or the tracing of it raises
-            first = next(iter(str(error).strip().splitlines()), "")
-            shapes = " and ".join(str(tuple(example.shape)) for example in examples)
-            raise ConversionError(
-                f"torch.export cannot follow the model on an input of shape {shapes}: "
-                f"{type(error).__name__}: {first[:500]}. Usual causes are another input size than the model takes, and "
-                "branches on what a tensor holds."
-            ) from error
         signature = exported.graph_signature
         paths = {
             **signature.inputs_to_parameters,
@@ -91,7 +85,8 @@ class Network:
         """A new operation, with its shape, and with the place in the user's code of the one that it stands before."""
         with self.graph.inserting_before(before):
             node = self.graph.call_function(target, args)
-        node.meta = {**before.meta, "val": target(*(a.meta["val"] if isinstance(a, Node) else a for a in args))}
+        given = map_aggregate(args, lambda a: a.meta["val"] if isinstance(a, Node) else a)
+        node.meta = {**before.meta, "val": target(*given)}
         return node
 
     def constant(self, before: Node, path: str, value: torch.Tensor, instead_of: Node | None = None) -> Node:
@@ -114,6 +109,15 @@ class Network:
         one = self.constant(layer, path, weight.float(), layer)
         beside = f"{str(one.target).removesuffix('.weight')}.bias"
         layer.args = (layer.args[0], one, self.constant(layer, beside, bias.float(), layer), *layer.args[3:])
+
+    def layer(self, node: Node) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Weight and bias of a convolution or linear layer in float64, zeros where it has none; None of anything else, and
+        where the model computes one of them from the image."""
+        if node.target not in (*WEIGHTED, *TRANSPOSED):
+            return None
+        weight, given = self.value(node.args[1]), node.args[2] if len(node.args) > 2 else None
+        bias = torch.zeros(width(node)) if given is None else self.value(given)
+        return None if weight is None or bias is None else (weight.double(), bias.double())
 
     def value(self, node: Any) -> torch.Tensor | None:
         """Of a parameter or buffer; None of what is no such."""
@@ -217,6 +221,11 @@ def convolution(node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int
 
     groups: Any = node.args[6] if len(node.args) > 6 else 1
     return pair(3, 1), pair(4, 0), pair(5, 1), groups
+
+
+def width(layer: Node) -> int:
+    """Of a convolution or linear layer, for each pixel or row."""
+    return int(layer.meta["val"].shape[-1 if layer.target == aten.linear.default else 1])
 
 
 def _free(path: str, taken: set[str]) -> str:

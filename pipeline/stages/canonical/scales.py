@@ -19,7 +19,6 @@ dequantizes it in int8 and it overflows, and litert-torch 0.10 turns each map th
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 from torch.fx import Node
@@ -72,19 +71,18 @@ def _constant(network: Network, node: Node) -> tuple[Node, torch.Tensor] | None:
 def _into_layer_before(network: Network, node: Node, source: Node, value: torch.Tensor) -> bool:
     if source.target not in WEIGHTED or len(source.users) != 1:
         return False
-    weight, bias = (network.value(part) for part in (*source.args[1:3], None)[:2])
-    each = _each_output(source, value)
-    if weight is None or each is None:
+    layer, each = network.layer(source), _each_output(source, value)
+    if layer is None or each is None:
         return False
-    known: Any = torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.double()
-    factor, shift = torch.ones_like(known), torch.zeros_like(known)
+    weight, bias = layer
+    factor, shift = torch.ones_like(bias), torch.zeros_like(bias)
     if node.target in _PRODUCTS:
         factor = 1 / each if node.target in _INVERSE else each
     else:
         shift = -each if node.target in _INVERSE else each
     path = str(source.args[1].target)  # type: ignore[union-attr]
-    scaled = weight.double() * factor.view(-1, *[1] * (weight.ndim - 1))
-    network.set_layer(source, path, scaled, known * factor + shift)
+    scaled = weight * factor.view(-1, *[1] * (weight.ndim - 1))
+    network.set_layer(source, path, scaled, bias * factor + shift)
     network.put(node, source)
     return True
 
@@ -120,10 +118,10 @@ def _into_layers_behind(network: Network, node: Node, source: Node, value: torch
     factor = float(value) if node.target in (aten.mul.Tensor, aten.mul.Scalar) else 1 / float(value)
     network.put(node, source)
     for layer in layers:
-        weight, bias = (network.value(part) for part in (*layer.args[1:3], None)[:2])
-        assert weight is not None
-        kept = torch.zeros(len(weight)) if bias is None else bias
-        network.set_layer(layer, str(layer.args[1].target), weight.double() * factor, kept)  # type: ignore[union-attr]
+        found = network.layer(layer)
+        assert found is not None
+        weight, bias = found
+        network.set_layer(layer, str(layer.args[1].target), weight * factor, bias)  # type: ignore[union-attr]
     return True
 
 
@@ -131,7 +129,7 @@ def _layers_behind(network: Network, node: Node) -> list[Node] | None:
     """The layers that all that reads a map ends in, each reached once; None where something else reads it too."""
     found: list[Node] = []
     for user in node.users:
-        if user.target in WEIGHTED and user.args[0] is node and network.value(user.args[1]) is not None:
+        if user.target in WEIGHTED and user.args[0] is node and network.layer(user) is not None:
             found.append(user)
         elif user.target in _HOMOGENEOUS or (user.target == PAD and len(user.args) < 4) or _is_product(user, node):
             behind = _layers_behind(network, user)

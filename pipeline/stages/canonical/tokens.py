@@ -1,7 +1,10 @@
-"""A constant beside a map is added to zeros, so that it is there once for each image of several.
+"""Constants beside maps are added to zeros, so that they are there once for each image of several.
 
 before   cat([c, x], 1)               c a token (1, 1, width), x (1, 16, width)
 after    pad(x, zeros before) + c'    c' (1, 17, width), the token and zeros
+
+before   cat([x, c, y], 1)
+after    cat([pad(x, zeros behind), y], 1) + c'
 """
 
 from __future__ import annotations
@@ -17,15 +20,22 @@ def rewrite(network: Network) -> None:
     for node in network.calls(aten.cat.default):
         parts: Any = node.args[0]
         values = [network.value(part) for part in parts]
-        others = [number for number, value in enumerate(values) if value is None]
-        if len(others) != 1 or len(parts) == 1:
+        maps = [number for number, value in enumerate(values) if value is None]
+        if len(maps) in (0, len(parts)):
             continue
-        (place,) = others
-        source, dim = parts[place], int(node.args[1] if len(node.args) > 1 else 0) % node.meta["val"].ndim  # type: ignore[arg-type]
-        pieces = [torch.zeros(source.meta["val"].shape) if value is None else value.float() for value in values]
-        sizes = [piece.shape[dim] for piece in pieces]
-        around = [0, 0] * (node.meta["val"].ndim - dim)
-        around[-2:] = [sum(sizes[:place]), sum(sizes[place + 1 :])]
-        padded = network.insert(node, aten.pad.default, source, around)
-        constant = network.constant(node, str(parts[1 if place == 0 else 0].target), torch.cat(pieces, dim))
-        network.put(node, network.insert(node, aten.add.Tensor, padded, constant))
+        dim = int(node.args[1] if len(node.args) > 1 else 0) % node.meta["val"].ndim  # type: ignore[arg-type]
+        sizes = [part.meta["val"].shape[dim] for part in parts]
+        padded = []
+        for place, following in zip(maps, [*maps[1:], len(parts)], strict=True):
+            around = [0, 0] * (node.meta["val"].ndim - dim)
+            around[-2:] = [sum(sizes[:place]) if place == maps[0] else 0, sum(sizes[place + 1 : following])]
+            part = parts[place]
+            padded.append(network.insert(node, aten.pad.default, part, around) if any(around) else part)
+        joined = padded[0] if len(padded) == 1 else network.insert(node, aten.cat.default, padded, dim)
+        pieces = [
+            torch.zeros(part.meta["val"].shape) if value is None else value.float()
+            for part, value in zip(parts, values, strict=True)
+        ]
+        first = next(part for number, part in enumerate(parts) if number not in maps)
+        constant = network.constant(node, str(first.target), torch.cat(pieces, dim))
+        network.put(node, network.insert(node, aten.add.Tensor, joined, constant))

@@ -18,9 +18,6 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
 def _trained(ladder: Ladder, best: Measured) -> list[State]:
     from .. import qat
 
-    if ladder.contract.tensors:
-        ladder.say("quantize: quantization-aware training is for models of one image alone; left out")
-        return []
     state = best.state
     # weights move, so their scales follow them again
     changed = replace(state.settings, weight_scales={}, activation_ranges=None)
@@ -47,4 +44,13 @@ def _seconds(ladder: Ladder, _: Measured) -> float:
     return 5 * qat.images(ladder.config, len(ladder.data.train.images)) * ladder.image_seconds
 
 
+def _wanting(ladder: Ladder) -> str:
+    if ladder.contract.tensors:
+        return "it trains models of one image alone, without [[input]]"
+    if len(ladder.data.train.images):
+        return ""
+    return f"data.source = '{ladder.config.data.source}' has no images to train on, for all are calibrated or judged on"
+
+
 _trained.seconds = _seconds  # type: ignore[attr-defined]
+_trained.wanting = _wanting  # type: ignore[attr-defined]
