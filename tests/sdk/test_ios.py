@@ -77,7 +77,8 @@ def with_labels(contents, labels):
     expected = dict.fromkeys(contents.golden.expected, logits) | {"fp32": logits * np.float32(1.01)}
     golden = replace(contents.golden, expected=expected)
     categories = tuple(tuple(top(row, 5)) for row in logits)
-    return replace(contents, labels=tuple(labels), golden=golden, categories=categories)
+    outputs = (replace(contents.outputs[0], shape=(len(labels),)),)
+    return replace(contents, labels=tuple(labels), outputs=outputs, golden=golden, categories=categories)
 
 
 def passed(output):
@@ -260,7 +261,7 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         "snr_db": metrics.snr_db(reference, logits),
         "snr_loss_db": metrics.snr_loss_db(expected["fp32"], expected["int8"], logits),
         "max_error": metrics.max_error(reference, logits),
-        **metrics.step_metrics(reference, logits, contents.output_scale),
+        **metrics.step_metrics(reference, logits, contents.outputs[0].scale),
     }
     found = {name: float(value) for name, value in re.findall(r" - \w+: (\w+) is (\S+)$", result.stdout, re.MULTILINE)}
     assert found == pytest.approx(wanted, rel=1e-7)
