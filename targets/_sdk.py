@@ -35,7 +35,7 @@ def render(
 
     Args:
         names: what stands for a path's part, ``__package__`` for example.
-        filters: the language's own, beside ``one_line``.
+        filters: the language's own, beside ``one_line`` and ``shape``.
     """
     import jinja2
 
@@ -47,7 +47,7 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"one_line": one_line, **filters}
+    environment.filters |= {"one_line": one_line, "shape": lambda shape: str(tuple(shape)), **filters}
     words = WORDS[contents.task]
     names = {**names, "__api__": words["api"]}
     for tree in ("all", contents.task, contents.runtime):

@@ -313,7 +313,6 @@ def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
             "classifier/build.gradle.kts",
             *(source.format("main", name) for name in ("Labels", "ModelInfo")),
             source.format("sharedTest", "Vectors"),
-            source.format("androidTest", "GoldenTest"),
             *(f"classifier/src/main/assets/{PACKAGE}/{path.name}" for path in (first.artifact, artifact)),
             *(f"classifier/src/golden/golden/{key}.f32" for key in ("fp32", "int8", "int8-xnnpack")),
         ]

@@ -240,7 +240,7 @@ def test_framework_bound_code_runs_on_stubs(stubbed, swift):
     print(f"{contents.runtime} on stubs: {passed(result.stdout)} tests passed")
     assert passed(result.stdout) == STUB_TESTS[contents.runtime]
 
-    results = device.read_results(folder / "device-results.json")
+    results = device.read_results(folder / "ImageClassifier-device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
     assert [run.units for run in results.runs] == (list(device.UNITS) if contents.runtime == "coreml" else ["CPU"])
@@ -251,7 +251,7 @@ def test_framework_bound_code_runs_on_stubs(stubbed, swift):
 
 def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swift):
     contents, folder = stubbed
-    (folder / "device-results.json").unlink(missing_ok=True)
+    (folder / "ImageClassifier-device-results.json").unlink(missing_ok=True)
     result = run_on_stubs(swift, stubbed, "reversed")
     failed = set(re.findall(r"Test Case 'DeviceTests.(\w+)' failed", result.stdout))
     assert failed == {"testLogitsAreWithinTheLimits", "testClassifierGivesTheExpectedClass"}, result.stdout
@@ -263,9 +263,14 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         "max_error": metrics.max_error(reference, logits),
         **metrics.step_metrics(reference, logits, contents.outputs[0].scale),
     }
-    found = {name: float(value) for name, value in re.findall(r" - \w+: (\w+) is (\S+)$", result.stdout, re.MULTILINE)}
+    found = {
+        name: float(value)
+        for name, value in re.findall(r" - \w+: logits: (\w+) is (\S+)$", result.stdout, re.MULTILINE)
+    }
     assert found == pytest.approx(wanted, rel=1e-7)
-    assert len(device.read_results(folder / "device-results.json").runs) == 2 - (contents.runtime == "executorch")
+    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == 2 - (
+        contents.runtime == "executorch"
+    )
 
 
 def test_a_wrong_method_name_does_not_compile(stubbed, swift):
