@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import unicodedata
@@ -35,7 +36,7 @@ def render(
 
     Args:
         names: what stands for a path's part, ``__package__`` for example.
-        filters: the language's own, beside ``one_line`` and ``shape``.
+        filters: the language's own, beside ``one_line``, and ``shape`` and ``size`` of a tensor's shape.
     """
     import jinja2
 
@@ -47,7 +48,12 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"one_line": one_line, "shape": lambda shape: str(tuple(shape)), **filters}
+    environment.filters |= {
+        "one_line": one_line,
+        "shape": lambda shape: str(tuple(shape)),
+        "size": math.prod,
+        **filters,
+    }
     words = WORDS[contents.task]
     names = {**names, "__api__": words["api"]}
     for tree in ("all", contents.task, contents.runtime):

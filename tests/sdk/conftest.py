@@ -7,13 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
@@ -32,11 +30,6 @@ FEATURE_OUTPUTS = (("embedding", (6,), 0.25), ("heat_map", (2, 3, 4), 0.5))
 FEATURE_INPUTS = (("camera_pose", (2, 3), -2.0, 2.0),)
 """(name, shape, low, high) each."""
 SUFFIXES = {"litert": "tflite", "executorch": "pte", "coreml": "mlpackage"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoldenTensors(Golden):
-    tensors: Mapping[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +104,7 @@ def feature_contents(tmp_path_factory):
             state="verified",
             counted=(),
             doubts=(),
-            golden=GoldenTensors(
+            golden=Golden(
                 names=names,
                 inputs=images,
                 expected={"fp32": noisy, "int8": reference},

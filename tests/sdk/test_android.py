@@ -166,7 +166,7 @@ def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_p
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
     (run,) = results.runs
-    logits = np.array([run.logits[image] for image in contents.golden.names], np.float32)
+    logits = np.array([run.outputs[image] for image in contents.golden.names], np.float32)
     np.testing.assert_allclose(logits, contents.golden.expected[contents.reference], rtol=0, atol=1e-5)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from twinkeel.pipeline.delivery import device
 from twinkeel.targets.android import sdk
 
 HARNESS = Path(__file__).parent / "harness" / "android" / "features"
@@ -87,11 +87,10 @@ def test_kit_passes_its_own_tests_and_hands_bytes_and_inputs_to_the_runtime(name
 def test_device_test_writes_results_of_all_outputs(name, kotlin, built, tmp_path):
     contents = built.contents[name]
     assert on_a_device(kotlin, built, name, tmp_path / "out", 0) == 3
-    results = json.loads((tmp_path / "out" / "device-results.json").read_text())
-    assert (results["target"], results["precision"]) == (contents.target, contents.precision)
-    (run,) = results["runs"]
-    assert set(run) == {"units", "outputs"}
-    found = np.array([run["outputs"][image] for image in contents.golden.names], np.float32)
+    results = device.read_results(tmp_path / "out" / "device-results.json")
+    assert (results.target, results.precision) == (contents.target, contents.precision)
+    (run,) = results.runs
+    found = np.array([run.outputs[image] for image in contents.golden.names], np.float32)
     np.testing.assert_allclose(found, contents.golden.expected["int8"], rtol=1e-6)
 
 

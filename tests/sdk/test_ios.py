@@ -245,7 +245,7 @@ def test_framework_bound_code_runs_on_stubs(stubbed, swift):
     assert results.artifact_sha256 == contents.sha256
     assert [run.units for run in results.runs] == (list(device.UNITS) if contents.runtime == "coreml" else ["CPU"])
     for run in results.runs:
-        logits = np.array([run.logits[name] for name in contents.golden.names], np.float32)
+        logits = np.array([run.outputs[name] for name in contents.golden.names], np.float32)
         assert np.array_equal(logits, contents.golden.expected[contents.reference])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from twinkeel.pipeline.delivery import device
 from twinkeel.targets.ios import sdk
 
 STUBS = Path(__file__).parent / "stubs" / "ios"
@@ -116,13 +117,12 @@ def test_kits_pass_their_own_tests_on_stubs(package, swift):
     print(f"features on stubs: {count} tests passed")
     assert count == 2 * (VECTOR_TESTS + DEVICE_TESTS + STUB_TESTS) + (VECTOR_TESTS - 2 + 1)
     for module, runs in (("CoreFeatures", ["CPU_ONLY", "ALL"]), ("TorchFeatures", ["CPU"])):
-        results = json.loads((folder / f"{module}-device-results.json").read_text())
-        assert (results["target"], results["precision"]) == (contents[module].target, "int8")
-        assert [run["units"] for run in results["runs"]] == runs
+        results = device.read_results(folder / f"{module}-device-results.json")
+        assert (results.target, results.precision) == (contents[module].target, "int8")
+        assert [run.units for run in results.runs] == runs
         golden = contents[module].golden
-        for found in results["runs"]:
-            assert set(found) == {"units", "outputs"}
-            values = np.array([found["outputs"][name] for name in golden.names], np.float32)
+        for found in results.runs:
+            values = np.array([found.outputs[name] for name in golden.names], np.float32)
             assert np.array_equal(values, golden.expected["int8"])
 
 
