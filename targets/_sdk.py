@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from twinkeel.pipeline.delivery import Contents
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that a source file does not show as they are: controls, direction marks, unassigned, lines."""
+
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "classification": {"api": "Classifier", "instance": "classifier", "work": "a classification"},
+    "features": {"api": "FeatureExtractor", "instance": "extractor", "work": "an extraction"},
+}
+"""By task: its class, what an instance of that is called (on Android its module too), and what it does."""
 
 
 def render(
@@ -21,14 +29,14 @@ def render(
     names: Mapping[str, str],
     filters: Mapping[str, Callable[..., str]],
 ) -> None:
-    """Write every file below `templates`, ``all/`` first and the artifact's runtime after it, into `out`.
+    """Write every file below `templates` into `out`: those of ``all/``, of the task and of the artifact's runtime.
 
-    A file that ends in ``.j2`` is a Jinja template, which reads `contents` as ``sdk``, and loses the suffix; the
-    others are copied.
+    A file that ends in ``.j2`` is a Jinja template, which reads `contents` as ``sdk`` and the task's `WORDS`, and loses
+    the suffix; the others are copied. A leading underscore means a part of other templates, which is not written.
 
     Args:
         names: what stands for a path's part, ``__package__`` for example.
-        filters: the language's own, beside ``one_line``.
+        filters: the language's own, beside ``one_line``, and ``shape`` and ``size`` of a tensor's shape.
     """
     import jinja2
 
@@ -40,9 +48,16 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"one_line": one_line, **filters}
-    for tree in ("all", contents.runtime):
-        for source in sorted(p for p in (templates / tree).rglob("*") if p.is_file()):
+    environment.filters |= {
+        "one_line": one_line,
+        "shape": lambda shape: str(tuple(shape)),
+        "size": math.prod,
+        **filters,
+    }
+    words = WORDS[contents.task]
+    names = {**names, "__api__": words["api"]}
+    for tree in ("all", contents.task, contents.runtime):
+        for source in sorted(p for p in (templates / tree).rglob("*") if p.is_file() and not _is_part(p)):
             parts = [names.get(part, part) for part in source.relative_to(templates / tree).parts]
             for placeholder, name in names.items():
                 parts[-1] = parts[-1].replace(placeholder, name)
@@ -50,9 +65,13 @@ def render(
             path.parent.mkdir(parents=True, exist_ok=True)
             if source.suffix == ".j2":
                 template = environment.get_template(source.relative_to(templates).as_posix())
-                path.with_suffix("").write_text(template.render(sdk=contents), encoding="utf-8", newline="\n")
+                path.with_suffix("").write_text(template.render(sdk=contents, **words), encoding="utf-8", newline="\n")
             else:
                 shutil.copyfile(source, path)
+
+
+def _is_part(template: Path) -> bool:
+    return template.name.startswith("_") and not template.name.startswith("__")
 
 
 def settle(out: Path) -> None:
@@ -81,3 +100,35 @@ def one_line(text: str) -> str:
     """Text for a comment or a README: on one line, nothing invisible, and no end of a comment in it."""
     shown = "".join(" " if unicodedata.category(c) in _ESCAPED else c for c in text)
     return " ".join(shown.split()).replace("*/", "* /").replace("/*", "/ *")
+
+
+def camel_case(name: str) -> str:
+    """``heatMap17`` of ``heat_map17`` or ``HeatMap17``."""
+    first, *others = _parts(name)
+    return first.lower() + "".join(part[0].upper() + part[1:].lower() for part in others)
+
+
+def constant_case(name: str) -> str:
+    """``HEAT_MAP17`` of the same."""
+    return "_".join(_parts(name)).upper()
+
+
+def identifiers(
+    names: Iterable[str], spelled: Callable[[str], str], taken: Collection[str], suffix: str
+) -> dict[str, str]:
+    """By name, what code calls each: as `spelled`, and with `suffix` or a number more where that is taken.
+
+    Args:
+        names: each ``[A-Za-z][A-Za-z0-9_]*``, no two alike.
+        taken: words that an identifier must not be.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain = spelled(name)
+        candidates = (plain, spelled(f"{name}_{suffix}"), *(spelled(f"{name}_{suffix}{n}") for n in range(2, 1000)))
+        found[name] = next(one for one in candidates if one not in taken and one not in found.values())
+    return found
+
+
+def _parts(name: str) -> list[str]:
+    return re.findall(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+", name)

@@ -214,6 +214,7 @@ ELSEWHERE = {
     "pipeline/tasks/features/telling.py": "the same: it has none",
     "pipeline/tasks/task.py": "what the Protocol explains by an example",
     "targets/_onnx.py": "what a reason in a docstring was measured on: logits",
+    "targets/_sdk.py": "what a kit calls its class, by task",
     "targets/android/sdk/__init__.py": "the kit",
     "pipeline/stages/canonical/attention.py": "the operation softmax",
     "targets/ios/_mil_ops.py": "operations of ML Programs: softmax, classify",

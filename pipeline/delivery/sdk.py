@@ -14,11 +14,11 @@ from ..config import Android, Config, Ios, Project
 from ..data import model_input
 from ..errors import ConfigError
 from ..parity import Limit
-from ..program import Target
+from ..program import Output, Target, Tensor
 from ..saying import Say
 from ..tasks import top
 from .device import limits
-from .manifest import Golden, checks_before, counted_of
+from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
 
 TOP = 5
 """Categories of each golden image in the vectors."""
@@ -55,9 +55,12 @@ class Contents:
     """All that the templates of a kit read.
 
     Attributes:
+        task: whose outputs these are, ``classification`` or ``features``.
         project: name, author, license, version and description of the model.
         settings: the platform's section of the configuration.
-        labels: class names in the order of the logits; any text.
+        labels: class names in the order of the logits, any text; empty for features.
+        outputs: in the order in which the artifact gives them; a classifier has one.
+        inputs: beside the image, in the order in which the artifact takes them; mostly none.
         height: of the input in pixels.
         width: of the input in pixels.
         target: of the artifact, ``android/litert`` for example.
@@ -65,20 +68,22 @@ class Contents:
         artifact: file or folder to be copied into the kit.
         sha256: of the artifact.
         bytes: of the artifact.
-        output_scale: step of the int8 logits.
         reference: key of `golden.expected` that the artifact must equal.
-        limits: what a device's logits are judged by, against `reference`, ``fp32`` and ``int8``.
+        limits: what a device's outputs are judged by, against `reference`, ``fp32`` and ``int8``.
         state: of the artifact's checks, ``verified`` or ``open``.
         counted: the verdicts on it that were counted on held-out images, in words.
         doubts: what there is to say against the float model, though something was built on it.
-        golden: inputs and expected logits.
-        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits.
+        golden: inputs, and expected outputs ``(N, width)``: all of an image, flattened and joined in their order.
+        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for features.
         pixels: images of odd shapes and what they become.
     """
 
+    task: str
     project: Project
     settings: Android | Ios
     labels: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    inputs: tuple[Tensor, ...]
     height: int
     width: int
     target: str
@@ -86,7 +91,6 @@ class Contents:
     artifact: Path
     sha256: str
     bytes: int
-    output_scale: float
     reference: str
     limits: tuple[Limit, ...]
     state: str
@@ -159,10 +163,15 @@ def contents(
     target, precision = pair
     entry = next(e for e in manifest["artifacts"] if (e["target"], e["precision"]) == pair)
     reference = entry["reference"]
+    task = manifest.get("task", "classification")
+    expected = golden.expected[reference]
     return Contents(
+        task=task,
         project=config.project,
         settings=config.settings(target.split("/")[0]),
         labels=tuple(manifest.get("labels", ())),
+        outputs=outputs_of(manifest, expected.shape[1]),
+        inputs=tensors_of(manifest),
         height=manifest["input"]["height"],
         width=manifest["input"]["width"],
         target=target,
@@ -170,14 +179,13 @@ def contents(
         artifact=folder / entry["path"],
         sha256=entry["sha256"],
         bytes=entry["bytes"],
-        output_scale=manifest["outputs"][0]["scale"],
         reference=reference,
         limits=limits(entry),
         state=entry["parity"],
         counted=tuple(counted_of([*checks_before(manifest, precision), *entry["checks"]])),
         doubts=tuple(manifest["doubts"]),
         golden=golden,
-        categories=tuple(tuple(top(logits, TOP)) for logits in golden.expected[reference]),
+        categories=tuple(tuple(top(logits, TOP)) for logits in expected) if task == "classification" else (),
         pixels=pixel_cases(manifest["input"]["height"], manifest["input"]["width"]),
     )
 
@@ -195,10 +203,11 @@ def pixel_cases(height: int, width: int) -> tuple[PixelCase, ...]:
 
 
 def write_vectors(contents: Contents, folder: Path) -> None:
-    """The raw files of a kit's tests, all of RGBA bytes but the logits, which are little-endian float32.
+    """The raw files of a kit's tests: RGBA bytes, and numbers as little-endian float32.
 
-    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``; ``golden/<key>.f32``
-    ``(N, classes)`` for the reference, fp32 and int8.
+    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``, and
+    ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
+    int8.
     """
     (folder / "pixels").mkdir(parents=True)
     for case in contents.pixels:
@@ -207,5 +216,8 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     (folder / "golden").mkdir()
     for name, image in zip(contents.golden.names, contents.golden.inputs, strict=True):
         (folder / "golden" / f"{name}.rgba").write_bytes(image.tobytes())
+    for tensor in contents.inputs:
+        for name, values in zip(contents.golden.names, contents.golden.tensors[tensor.name], strict=True):
+            (folder / "golden" / f"{name}.{tensor.name}.f32").write_bytes(values.astype("<f4").tobytes())
     for key in sorted({contents.reference, "fp32", "int8"}):
         (folder / "golden" / f"{key}.f32").write_bytes(contents.golden.expected[key].astype("<f4").tobytes())

@@ -15,7 +15,7 @@ from twinkeel.pipeline.delivery import folder as folder_module
 from twinkeel.pipeline.delivery import manifest, sdk
 from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.tasks.classification.ranking import softmax, top
-from twinkeel.targets._sdk import one_line
+from twinkeel.targets._sdk import camel_case, constant_case, identifiers, one_line
 
 
 def choice(platform, text, tmp_path):
@@ -92,6 +92,49 @@ def test_categories_are_ordered_by_logit_and_equal_ones_by_class():
 
 def test_comments_cannot_be_left():
     assert one_line("a\n */ evil() /* \u202eb\0") == "a * / evil() / * b"
+
+
+def test_names_are_spelled_as_the_languages_do():
+    names = ("heat_map", "HeatMap", "p3", "stage_3_4", "RGB", "aBC", "trailing_")
+    assert [camel_case(name) for name in names] == ["heatMap", "heatMap", "p3", "stage34", "rgb", "aBc", "trailing"]
+    assert [constant_case(name) for name in names] == [
+        "HEAT_MAP", "HEAT_MAP", "P3", "STAGE_3_4", "RGB", "A_BC", "TRAILING",
+    ]  # fmt: skip
+
+
+def test_no_two_tensors_have_one_identifier():
+    names = ("in", "heat_map", "heatMap", "HeatMap", "HEAT_MAP", "heat_map_output", "in_output")
+    found = identifiers(names, camel_case, {"in"}, "output")
+    assert list(found) == list(names)
+    assert len(set(found.values())) == len(names) and "in" not in found.values()
+    assert (found["in"], found["heat_map"], found["heatMap"]) == ("inOutput", "heatMap", "heatMapOutput")
+
+
+def test_tensors_of_a_kit_are_those_of_the_manifest(fixed_build):
+    folder = fixed_build.folders["android"]
+    content, golden = manifest.read_manifest(folder), manifest.read_golden(folder / "golden")
+    pair = ("android/litert", "int8")
+    plain = sdk.contents(Config(), content, golden, folder, pair)
+    width = golden.expected["fp32"].shape[1]
+    assert plain.task == "classification" and plain.inputs == () and len(plain.categories) == len(golden.names)
+    assert [(output.size, output.scale) for output in plain.outputs] == [(width, content["outputs"][0]["scale"])]
+    told = {
+        "task": "features",
+        "labels": [],
+        "outputs": [
+            {"name": "vector", "shape": [width - 4], "scale": 0.5},
+            {"name": "map", "shape": [1, 2, 2], "scale": 0.25},
+        ],
+        "tensors": [{"name": "pose", "shape": [2, 3], "low": -1.0, "high": 1.0}],
+    }
+    features = sdk.contents(Config(), {**content, **told}, golden, folder, pair)
+    assert features.categories == () and features.labels == ()
+    assert [(o.name, o.shape, o.size, o.scale) for o in features.outputs] == [
+        ("vector", (width - 4,), width - 4, 0.5),
+        ("map", (1, 2, 2), 4, 0.25),
+    ]
+    (pose,) = features.inputs
+    assert (pose.name, pose.shape, pose.low, pose.high) == ("pose", (2, 3), -1.0, 1.0)
 
 
 def test_a_build_has_kits_that_its_manifest_knows(fixed_build):

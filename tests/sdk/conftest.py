@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,6 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from twinkeel.pipeline.delivery.manifest import Golden
+from twinkeel.pipeline.parity.limits import Limit
+
+KOTLIN_STUBS = Path(__file__).parent / "stubs" / "android"
+
+
+EVERY_METRIC = (  # the reference itself keeps to all
+    Limit(metric="equal_logits", sense=">=", value=1, reason=""),
+    Limit(metric="max_error", sense="<=", value=1e-6, reason=""),
+    Limit(metric="max_steps", sense="<=", value=0, reason=""),
+    Limit(metric="snr_db", sense=">=", value=100, reason=""),
+    Limit(metric="snr_loss_db", sense="<=", value=0.001, reason=""),
+)
+FEATURE_OUTPUTS = (("embedding", (6,), 0.25), ("heat_map", (2, 3, 4), 0.5))
+"""(name, shape, step) each."""
+FEATURE_INPUTS = (("camera_pose", (2, 3), -2.0, 2.0),)
+"""(name, shape, low, high) each."""
+SUFFIXES = {"litert": "tflite", "executorch": "pte", "coreml": "mlpackage"}
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +64,60 @@ def oblong_contents(kit_contents):
 
 
 @pytest.fixture(scope="session")
+def feature_contents(tmp_path_factory):
+    """Contents of a kit of features, made by hand: inputs of 9 rows of 7 columns, outputs on their int8 steps."""
+
+    def make(platform, runtime, precision, outputs=FEATURE_OUTPUTS, inputs=FEATURE_INPUTS, **settings):
+        from twinkeel.pipeline.config import Android, Ios, Project
+        from twinkeel.pipeline.delivery import sdk
+
+        rng, names = np.random.default_rng(1), ("first", "second", "third")
+        outputs = tuple(sdk.Output(name=name, shape=shape, scale=scale) for name, shape, scale in outputs)
+        inputs = tuple(sdk.Tensor(name=name, shape=shape, low=low, high=high) for name, shape, low, high in inputs)
+        reference = np.concatenate(
+            [rng.integers(-100, 100, (len(names), o.size)) * np.float32(o.scale) for o in outputs], 1
+        ).astype(np.float32)
+        noisy = (reference * (1 + 0.01 * rng.normal(size=reference.shape))).astype(np.float32)
+        images = rng.integers(0, 256, (len(names), 9, 7, 4), np.uint8)
+        images[..., 3] = 255
+        artifact = tmp_path_factory.mktemp("artifact") / f"toy-{precision}.{SUFFIXES[runtime]}"
+        if runtime == "coreml":
+            artifact.mkdir()
+        (artifact / "Manifest.json" if runtime == "coreml" else artifact).write_text("a stub's model")
+        section = Android if platform == "android" else Ios
+        return sdk.Contents(
+            task="features",
+            project=Project(name="toy"),
+            settings=section(sdk=runtime, sdk_precision=precision, **settings),
+            labels=(),
+            outputs=outputs,
+            inputs=inputs,
+            height=9,
+            width=7,
+            target=f"{platform}/{runtime}",
+            precision=precision,
+            artifact=artifact,
+            sha256="5" * 64,
+            bytes=14,
+            reference="int8",
+            limits=EVERY_METRIC,
+            state="verified",
+            counted=(),
+            doubts=(),
+            golden=Golden(
+                names=names,
+                inputs=images,
+                expected={"fp32": noisy, "int8": reference},
+                tensors={t.name: rng.uniform(t.low, t.high, (len(names), *t.shape)).astype(np.float32) for t in inputs},
+            ),
+            categories=(),
+            pixels=sdk.pixel_cases(9, 7),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def resizing():
     """The module `resizing.py` beside this file."""
     path = Path(__file__).with_name("resizing.py")
@@ -68,6 +141,84 @@ def compiler(variable, name):
 @pytest.fixture(scope="session")
 def kotlinc():
     return compiler("TWINKEEL_KOTLINC", "kotlinc")
+
+
+class Kotlin:
+    """The compiler, the libraries that come with it, and the stubs, compiled once."""
+
+    def __init__(self, kotlinc, folder):
+        self.kotlinc, self.stubs = kotlinc, folder
+        libraries = kotlinc.resolve().parent.parent / "lib"
+        names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
+        self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
+        java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
+        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(folder), *java], check=True)
+        self.check(self.compile(folder, [KOTLIN_STUBS / "kotlin"], [folder]))
+
+    def compile(self, out, sources, classpath, *options):
+        """Compile `sources` with warnings as errors; the finished process."""
+        path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
+        return subprocess.run(
+            [
+                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
+                *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
+            ],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
+        )
+
+    def library(self, kit, out):
+        """Compile a kit's library, as its own build does."""
+        return self.libraries([kit / "classifier"], out)
+
+    def libraries(self, modules, out):
+        """Compile the libraries of several kits, which lie in different packages, at once."""
+        sources = [module / "src" / "main" / "kotlin" for module in modules]
+        return self.compile(out, sources, [self.stubs], "-module-name", "library", "-Xexplicit-api=strict")
+
+    def tests(self, kit, library, out, *others):
+        """Compile a kit's own tests, which see what is internal to the library, and `others` with them."""
+        return self.tests_of([kit / "classifier"], library, out, *others)
+
+    def tests_of(self, modules, library, out, *others):
+        """The same of the kits of `libraries`."""
+        folders = ("sharedTest", "test", "androidTest")
+        sources = [module / "src" / folder / "kotlin" for module in modules for folder in folders]
+        classpath = [self.stubs, library, self.test, self.junit]
+        options = ("-module-name", "library", f"-Xfriend-paths={library}")
+        return self.compile(out, [*sources, *others], classpath, *options)
+
+    def sample(self, kit, library, out):
+        return self.compile(out, [kit / "sample" / "src" / "main" / "kotlin"], [self.stubs, library])
+
+    def run(self, classpath, main, *arguments, **properties):
+        """What a program prints."""
+        path = os.pathsep.join(map(str, [*classpath, self.stubs, self.stdlib, self.test, self.coroutines]))
+        given = [f"-Dfakes.{name}={value}" for name, value in properties.items()]
+        command = ["java", "-Dfile.encoding=UTF-8", *given, "-cp", path, main, *map(str, arguments)]
+        finished = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+        self.check(finished)
+        return finished.stdout
+
+    def passed(self, *arguments, **properties):
+        """How many tests a program of the kits' tests has run; none of them failed."""
+        printed = self.run(*arguments, **properties)
+        found = re.search(r"(\d+) tests run, 0 failed", printed)
+        assert found, printed
+        return int(found[1])
+
+    @staticmethod
+    def check(finished):
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        assert "warning:" not in finished.stderr, finished.stderr
+
+
+@pytest.fixture(scope="session")
+def kotlin(kotlinc, tmp_path_factory):
+    if not shutil.which("javac"):
+        pytest.fail("no javac beside kotlinc: install a JDK of version 17 or later")
+    return Kotlin(kotlinc, tmp_path_factory.mktemp("stubs"))
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,11 @@ import importlib
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-STUBS = Path(__file__).parent / "stubs" / "android"
 HARNESS = Path(__file__).parent / "harness" / "android"
 PACKAGE = "com.example.classifier"  # of the harness
 
@@ -50,61 +48,6 @@ HOSTILE = (
 )
 
 
-class Kotlin:
-    """The compiler, the libraries that come with it, and the stubs, compiled once."""
-
-    def __init__(self, kotlinc, folder):
-        self.kotlinc, self.stubs = kotlinc, folder
-        libraries = kotlinc.resolve().parent.parent / "lib"
-        names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
-        self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
-        java = [str(path) for path in sorted((STUBS / "java").rglob("*.java"))]
-        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(folder), *java], check=True)
-        self.check(self.compile(folder, [STUBS / "kotlin"], [folder]))
-
-    def compile(self, out, sources, classpath, *options):
-        """Compile `sources` with warnings as errors; the finished process."""
-        path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
-        return subprocess.run(
-            [
-                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
-                *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
-            ],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
-        )
-
-    def library(self, kit, out):
-        """Compile a kit's library, as its own build does."""
-        sources = [kit / "classifier" / "src" / "main" / "kotlin"]
-        return self.compile(out, sources, [self.stubs], "-module-name", "classifier", "-Xexplicit-api=strict")
-
-    def tests(self, kit, library, out, *others):
-        """Compile a kit's own tests, which see what is internal to the library, and `others` with them."""
-        sources = [kit / "classifier" / "src" / tests / "kotlin" for tests in ("sharedTest", "test", "androidTest")]
-        classpath = [self.stubs, library, self.test, self.junit]
-        options = ("-module-name", "classifier", f"-Xfriend-paths={library}")
-        return self.compile(out, [*sources, *others], classpath, *options)
-
-    def sample(self, kit, library, out):
-        return self.compile(out, [kit / "sample" / "src" / "main" / "kotlin"], [self.stubs, library])
-
-    def run(self, classpath, main, *arguments, **properties):
-        """What a program prints."""
-        path = os.pathsep.join(map(str, [*classpath, self.stubs, self.stdlib, self.test, self.coroutines]))
-        given = [f"-Dfakes.{name}={value}" for name, value in properties.items()]
-        command = ["java", "-Dfile.encoding=UTF-8", *given, "-cp", path, main, *map(str, arguments)]
-        finished = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
-        self.check(finished)
-        return finished.stdout
-
-    @staticmethod
-    def check(finished):
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        assert "warning:" not in finished.stderr, finished.stderr
-
-
 @dataclasses.dataclass(frozen=True)
 class Built:
     contents: object
@@ -119,13 +62,6 @@ class Built:
     @property
     def classpath(self):
         return [self.library, self.tests, self.module / "src" / "golden"]
-
-
-@pytest.fixture(scope="module")
-def kotlin(kotlinc, tmp_path_factory):
-    if not shutil.which("javac"):
-        pytest.fail("no javac beside kotlinc: install a JDK of version 17 or later")
-    return Kotlin(kotlinc, tmp_path_factory.mktemp("stubs"))
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +100,7 @@ def with_labels(contents, labels):
     return dataclasses.replace(
         contents,
         labels=tuple(labels),
+        outputs=(dataclasses.replace(contents.outputs[0], shape=(len(labels),)),),
         golden=dataclasses.replace(contents.golden, expected=expected),
         categories=tuple(tuple(top(logits, 5)) for logits in expected[contents.reference]),
     )
@@ -173,17 +110,11 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def number_run(printed):
-    found = re.search(r"(\d+) tests run, 0 failed", printed)
-    assert found, printed
-    return int(found[1])
-
-
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_kit_passes_its_own_tests(name, kotlin, build):
     built = build(name)
     classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "RankingTest")]
-    count = number_run(kotlin.run(built.classpath, "fakes.TestRunner", *classes))
+    count = kotlin.passed(built.classpath, "fakes.TestRunner", *classes)
     print(f"{name}: compiled without warnings, {count} tests run on the JVM")
     assert count == 9
 
@@ -212,7 +143,7 @@ def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
 def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, build, tmp_path):
     built = build(name)
     output = "int8" if name in ("litert-int8", OBLONG) else "float32"
-    printed = kotlin.run(
+    count = kotlin.passed(
         built.classpath,
         "fakes.TestRunner",
         f"{PACKAGE}.EndToEnd",
@@ -220,7 +151,7 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
         files=tmp_path / "files",
         output=output,
     )
-    print(f"{name}: {number_run(printed)} tests of the classifier run with a runtime that is a stub")
+    print(f"{name}: {count} tests of the classifier run with a runtime that is a stub")
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
@@ -229,19 +160,19 @@ def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_p
 
     built = build(name)
     contents = built.contents
-    step = [contents.output_scale] if name in ("litert-int8", OBLONG) else []
-    assert number_run(kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, *step)) == 3
+    step = [contents.outputs[0].scale] if name in ("litert-int8", OBLONG) else []
+    assert kotlin.passed(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, *step) == 3
     results = device.read_results(tmp_path / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
     (run,) = results.runs
-    logits = np.array([run.logits[image] for image in contents.golden.names], np.float32)
+    logits = np.array([run.outputs[image] for image in contents.golden.names], np.float32)
     np.testing.assert_allclose(logits, contents.golden.expected[contents.reference], rtol=0, atol=1e-5)
 
 
 def test_device_test_fails_on_other_logits(kotlin, build, tmp_path):
     built = build("litert-int8")
-    step = 2 * built.contents.output_scale
+    step = 2 * built.contents.outputs[0].scale
     with pytest.raises(AssertionError, match="equal_logits is 0"):
         kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, step)
 
@@ -294,7 +225,7 @@ def test_hostile_names_stay_as_they_are(kotlin, kit_contents, tmp_path):
     classpath = [library, tests, kit / "classifier" / "src" / "golden"]
     printed = kotlin.run(classpath, "com.example.in.fun.when.PrinterKt").splitlines()
     assert [bytes.fromhex(line).decode("utf-16-be", "surrogatepass") for line in printed] == list(HOSTILE)
-    assert number_run(kotlin.run(classpath, "fakes.TestRunner", "com.example.in.fun.when.RankingTest")) == 5
+    assert kotlin.passed(classpath, "fakes.TestRunner", "com.example.in.fun.when.RankingTest") == 5
 
 
 def no_errors(kit):
@@ -325,7 +256,7 @@ def test_many_labels_compile(kotlin, kit_contents, tmp_path):
     kotlin.check(kotlin.library(kit, library))
     kotlin.check(kotlin.tests(kit, library, tests))
     classpath = [library, tests, kit / "classifier" / "src" / "golden"]
-    assert number_run(kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.RankingTest")) == 5
+    assert kotlin.passed(classpath, "fakes.TestRunner", f"{PACKAGE}.RankingTest") == 5
 
 
 def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
@@ -366,7 +297,7 @@ def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
         project=first.project.model_copy(update={"name": "other", "version": "2"}),
         artifact=artifact,
         sha256="0" * 64,
-        output_scale=0.5,
+        outputs=(dataclasses.replace(first.outputs[0], shape=(12,), scale=0.5),),
     )
     write(first, tmp_path / "first")
     write(second, tmp_path / "second")
@@ -382,7 +313,6 @@ def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
             "classifier/build.gradle.kts",
             *(source.format("main", name) for name in ("Labels", "ModelInfo")),
             source.format("sharedTest", "Vectors"),
-            source.format("androidTest", "GoldenTest"),
             *(f"classifier/src/main/assets/{PACKAGE}/{path.name}" for path in (first.artifact, artifact)),
             *(f"classifier/src/golden/golden/{key}.f32" for key in ("fp32", "int8", "int8-xnnpack")),
         ]

@@ -77,7 +77,8 @@ def with_labels(contents, labels):
     expected = dict.fromkeys(contents.golden.expected, logits) | {"fp32": logits * np.float32(1.01)}
     golden = replace(contents.golden, expected=expected)
     categories = tuple(tuple(top(row, 5)) for row in logits)
-    return replace(contents, labels=tuple(labels), golden=golden, categories=categories)
+    outputs = (replace(contents.outputs[0], shape=(len(labels),)),)
+    return replace(contents, labels=tuple(labels), outputs=outputs, golden=golden, categories=categories)
 
 
 def passed(output):
@@ -239,18 +240,18 @@ def test_framework_bound_code_runs_on_stubs(stubbed, swift):
     print(f"{contents.runtime} on stubs: {passed(result.stdout)} tests passed")
     assert passed(result.stdout) == STUB_TESTS[contents.runtime]
 
-    results = device.read_results(folder / "device-results.json")
+    results = device.read_results(folder / "ImageClassifier-device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
     assert [run.units for run in results.runs] == (list(device.UNITS) if contents.runtime == "coreml" else ["CPU"])
     for run in results.runs:
-        logits = np.array([run.logits[name] for name in contents.golden.names], np.float32)
+        logits = np.array([run.outputs[name] for name in contents.golden.names], np.float32)
         assert np.array_equal(logits, contents.golden.expected[contents.reference])
 
 
 def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swift):
     contents, folder = stubbed
-    (folder / "device-results.json").unlink(missing_ok=True)
+    (folder / "ImageClassifier-device-results.json").unlink(missing_ok=True)
     result = run_on_stubs(swift, stubbed, "reversed")
     failed = set(re.findall(r"Test Case 'DeviceTests.(\w+)' failed", result.stdout))
     assert failed == {"testLogitsAreWithinTheLimits", "testClassifierGivesTheExpectedClass"}, result.stdout
@@ -260,11 +261,16 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         "snr_db": metrics.snr_db(reference, logits),
         "snr_loss_db": metrics.snr_loss_db(expected["fp32"], expected["int8"], logits),
         "max_error": metrics.max_error(reference, logits),
-        **metrics.step_metrics(reference, logits, contents.output_scale),
+        **metrics.step_metrics(reference, logits, contents.outputs[0].scale),
     }
-    found = {name: float(value) for name, value in re.findall(r" - \w+: (\w+) is (\S+)$", result.stdout, re.MULTILINE)}
+    found = {
+        name: float(value)
+        for name, value in re.findall(r" - \w+: logits: (\w+) is (\S+)$", result.stdout, re.MULTILINE)
+    }
     assert found == pytest.approx(wanted, rel=1e-7)
-    assert len(device.read_results(folder / "device-results.json").runs) == 2 - (contents.runtime == "executorch")
+    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == 2 - (
+        contents.runtime == "executorch"
+    )
 
 
 def test_a_wrong_method_name_does_not_compile(stubbed, swift):

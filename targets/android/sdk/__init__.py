@@ -8,7 +8,16 @@ from pathlib import Path
 
 from twinkeel.pipeline.config import Android
 from twinkeel.pipeline.delivery import Contents, write_vectors
-from twinkeel.targets._sdk import copy_artifact, escape, render, settle
+from twinkeel.targets._sdk import (
+    WORDS,
+    camel_case,
+    constant_case,
+    copy_artifact,
+    escape,
+    identifiers,
+    render,
+    settle,
+)
 
 _HARD_KEYWORDS = """
 as break class continue do else false for fun if in interface is null object package return super this throw true try
@@ -17,30 +26,36 @@ typealias typeof val var when while
 _KOTLIN_WORDS = frozenset(_HARD_KEYWORDS.split())
 """Kotlin's hard keywords: part of a package's name only in backticks."""
 
+_PARAMETERS = _KOTLIN_WORDS | {"bitmap", "model", "orientation", "run", "turns"}
+"""What a further input of `extract` cannot be called."""
+
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _LITERAL = 8_000
 """Most characters of a literal: a constant of the JVM holds 65,535 bytes, and a character takes up to six."""
 
-TASKS = ("classification",)
+TASKS = ("classification", "features")
 
 
 def write(contents: Contents, out: Path) -> None:
     """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
     settings = contents.settings
     assert isinstance(settings, Android)
-    module = out / "classifier"
+    library = WORDS[contents.task]["instance"]
+    module = out / library
     copy_artifact(contents, module / "src" / "main" / "assets" / settings.package)
     write_vectors(contents, module / "src" / "golden")
     render(
         Path(__file__).parent / "templates",
         out,
         contents,
-        names={"__package__": settings.package.replace(".", "/"), "__dot__": "."},
+        names={"__package__": settings.package.replace(".", "/"), "__library__": library, "__dot__": "."},
         filters={
             "kotlin": kotlin,
             "package_name": package_name,
             "label_digest": label_digest,
+            "constants": lambda tensors: identifiers((t.name for t in tensors), constant_case, (), "output"),
+            "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
             "double": lambda number: repr(float(number)),
         },
     )

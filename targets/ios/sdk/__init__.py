@@ -8,9 +8,19 @@ from pathlib import Path
 from twinkeel.pipeline.config import Ios
 from twinkeel.pipeline.delivery import Contents, write_vectors
 
-from ..._sdk import copy_artifact, escape, render, settle
+from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
-TASKS = ("classification",)
+TASKS = ("classification", "features")
+_KEYWORDS = """
+as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough false
+fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private protocol public
+repeat rethrows return self some static struct subscript super switch throw throws true try typealias var where while
+"""
+_WORDS = frozenset(_KEYWORDS.split())
+_CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
+"""What a case of `FeatureName` cannot be called."""
+_PARAMETERS = _WORDS | {"image", "model", "orientation", "pixels"}
+"""What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26}
 """The macOS of the same year as an iOS, for the package's tests on a Mac."""
@@ -26,7 +36,12 @@ def write(contents: Contents, out: Path) -> None:
         out,
         contents,
         names={"__module__Tests": f"{module}Tests", "__module__": module},
-        filters={"swift": swift_string, "macos": _macos},
+        filters={
+            "swift": swift_string,
+            "macos": _macos,
+            "cases": lambda tensors: identifiers((t.name for t in tensors), camel_case, _CASES, "output"),
+            "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
+        },
     )
     copy_artifact(contents, out / "Sources" / module / "Resources")
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
@@ -47,15 +62,21 @@ def _macos(version: int) -> str:
 
 def _vectors(contents: Contents) -> str:
     """What the kit's tests replay, beside the raw files of `write_vectors`."""
-    vectors = {
-        "labels": contents.labels,
-        "pixels": [
-            {"name": case.name, "width": case.width, "height": case.height, "orientation": case.orientation}
-            for case in contents.pixels
-        ],
-        "golden": [
+    pixels = [
+        {"name": case.name, "width": case.width, "height": case.height, "orientation": case.orientation}
+        for case in contents.pixels
+    ]
+    if contents.task == "classification":
+        golden = [
             {"name": name, "top": [{"index": index, "probability": probability} for index, probability in top]}
             for name, top in zip(contents.golden.names, contents.categories, strict=True)
-        ],
-    }
+        ]
+        vectors = {"labels": contents.labels, "pixels": pixels, "golden": golden}
+    else:
+        vectors = {
+            "outputs": [{"name": output.name, "shape": output.shape} for output in contents.outputs],
+            "inputs": [{"name": tensor.name, "shape": tensor.shape} for tensor in contents.inputs],
+            "pixels": pixels,
+            "golden": [{"name": name} for name in contents.golden.names],
+        }
     return json.dumps(vectors, indent=1) + "\n"

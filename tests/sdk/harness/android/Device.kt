@@ -13,12 +13,13 @@ fun main(arguments: Array<String>) {
     val module = File(arguments[0])
     Fakes.assets = arrayOf(File(module, "src/main/assets"), File(module, "src/golden"))
     Fakes.files = File(arguments[1])
-    val logits = Vectors.logits(resource(Vectors.REFERENCE))
+    val logits = Vectors.rows(resource(Vectors.REFERENCE))
     val step = arguments.getOrNull(2)?.toFloat()
     if (step != null) {
         Fakes.scale = step
         Fakes.zeroPoint = Byte.MIN_VALUE - logits.minOf { row -> (row.min() / step).roundToInt() }
     }
+    Fakes.layout = arrayOf(Fakes.Output(ModelInfo.CLASSES, step ?: 0f, Fakes.zeroPoint))
     for ((name, row) in Vectors.images.zip(logits)) {
         val image = ByteBuffer.wrap(resource("golden/$name.rgba"))
         Fakes.outputs[image] = if (step == null) float32(row) else int8(row, step)

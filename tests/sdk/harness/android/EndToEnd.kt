@@ -28,6 +28,7 @@ class EndToEnd {
         Fakes.files = File(System.getProperty("fakes.files"))
         Fakes.isFailing = false
         Fakes.isSrgb = true
+        Fakes.layout = arrayOf(Fakes.Output(ModelInfo.CLASSES, if (isInt8) Fakes.scale else 0f, Fakes.zeroPoint))
         Fakes.output = if (isInt8) int8() else float32()
     }
 

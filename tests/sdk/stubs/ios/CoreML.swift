@@ -31,6 +31,10 @@ open class MLFeatureValue: NSObject {
         pixelBuffer = nil
         multiArrayValue = value
     }
+
+    public convenience init<Scalar: MLShapedArrayScalar>(shapedArray: MLShapedArray<Scalar>) {
+        self.init(multiArray: MLMultiArray(values: shapedArray.scalars.map { $0 as! Float }))
+    }
 }
 
 open class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
@@ -65,6 +69,11 @@ public struct MLShapedArray<Scalar: MLShapedArrayScalar> {
 
     public init(converting multiArray: MLMultiArray) {
         scalars = multiArray.values.map(Scalar.make)
+    }
+
+    public init<S: Sequence>(scalars: S, shape: [Int]) where S.Element == Scalar {
+        self.scalars = Array(scalars)
+        precondition(shape.first == 1 && shape.reduce(1, *) == self.scalars.count)
     }
 }
 
@@ -103,8 +112,16 @@ open class MLModel: NSObject {
                 }
             }
         }
-        let logits = MLMultiArray(values: StubRuntime.logits(of: rgba))
-        return try MLDictionaryFeatureProvider(dictionary: ["logits": MLFeatureValue(multiArray: logits)])
+        let names = StubRuntime.inputNames
+        guard input.featureNames == Set(names + ["image"]) else {
+            throw CocoaError(.featureUnsupported)
+        }
+        let tensors = names.map { input.featureValue(for: $0)!.multiArrayValue!.values }
+        var outputs: [String: Any] = [:]
+        for (name, values) in StubRuntime.outputs(of: rgba, tensors) {
+            outputs[name] = MLFeatureValue(multiArray: MLMultiArray(values: values))
+        }
+        return try MLDictionaryFeatureProvider(dictionary: outputs)
     }
 
     open func prediction(from input: MLFeatureProvider) async throws -> MLFeatureProvider {

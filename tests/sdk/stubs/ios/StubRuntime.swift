@@ -1,36 +1,75 @@
 // What the stubs of Core ML and ExecuTorch compute with; no framework of Apple's has such a module.
 //
-// It knows the golden images of a kit's vectors and gives the reference's logits for them, 0 for any other image. The
-// folder of the vectors and the reference's key come from the environment: STUB_VECTORS and STUB_REFERENCE, which may
-// be "reversed" for logits that are wrong.
+// It knows the golden images of a kit's vectors, with what the model reads beside them, and gives the reference's
+// outputs for them, 0 for anything else. The folder of the vectors and the reference's key come from the environment:
+// STUB_VECTORS and STUB_REFERENCE, which may be "reversed" for outputs that are wrong. STUB_ADDED is added to the last
+// value of the last image.
 
 import Foundation
 
 public enum StubRuntime {
-    /// The last input as `(height, width, 4)` RGBA.
+    /// The last image as `(height, width, 4)` RGBA, and the last inputs beside it.
     public nonisolated(unsafe) static var lastInput: [UInt8] = []
+    public nonisolated(unsafe) static var lastTensors: [[Float]] = []
 
-    public static func logits(of rgba: [UInt8]) -> [Float] {
-        lastInput = rgba
-        let vectors = URL(fileURLWithPath: ProcessInfo.processInfo.environment["STUB_VECTORS"]!)
-        let reference = ProcessInfo.processInfo.environment["STUB_REFERENCE"]!
-        struct Golden: Decodable { let name: String }
-        struct Vectors: Decodable { let golden: [Golden] }
-        let json = try! Data(contentsOf: vectors.appendingPathComponent("vectors.json"))
-        let names = try! JSONDecoder().decode(Vectors.self, from: json).golden.map(\.name)
-        let isReversed = reference == "reversed"
-        let file = vectors.appendingPathComponent("golden/\(isReversed ? "fp32" : reference).f32")
-        let values = try! Data(contentsOf: file).withUnsafeBytes {
-            Array($0.bindMemory(to: Float.self))
+    struct Tensor: Decodable {
+        let name: String
+        let shape: [Int]
+    }
+
+    struct Golden: Decodable { let name: String }
+
+    struct Vectors: Decodable {
+        let golden: [Golden]
+        /// None of a classifier.
+        let outputs: [Tensor]?
+        let inputs: [Tensor]?
+    }
+
+    public static var inputNames: [String] { (vectors.inputs ?? []).map(\.name) }
+
+    /// The outputs by name, in their order.
+    public static func outputs(of rgba: [UInt8], _ tensors: [[Float]] = []) -> [(name: String, values: [Float])] {
+        (lastInput, lastTensors) = (rgba, tensors)
+        let row = row(of: rgba, tensors)
+        guard let outputs = vectors.outputs else {
+            return [("logits", row)]
         }
-        let classes = values.count / names.count
+        var start = 0
+        return outputs.map { output in
+            defer { start += output.shape.reduce(1, *) }
+            return (output.name, Array(row[start..<start + output.shape.reduce(1, *)]))
+        }
+    }
+
+    private static func row(of rgba: [UInt8], _ tensors: [[Float]]) -> [Float] {
+        let reference = environment("STUB_REFERENCE")
+        let isReversed = reference == "reversed"
+        var values = floats("golden/\(isReversed ? "fp32" : reference).f32")
+        values[values.count - 1] += Float(environment("STUB_ADDED", or: "0"))!
+        let names = vectors.golden.map(\.name)
+        let width = values.count / names.count
         for (number, name) in names.enumerated() {
-            let image = try! Data(contentsOf: vectors.appendingPathComponent("golden/\(name).rgba"))
-            if image.elementsEqual(rgba) {
-                let logits = Array(values[number * classes..<(number + 1) * classes])
-                return isReversed ? logits.reversed() : logits
+            let given = inputNames.map { floats("golden/\(name).\($0).f32") }
+            if data("golden/\(name).rgba").elementsEqual(rgba), given == tensors {
+                let row = Array(values[number * width..<(number + 1) * width])
+                return isReversed ? row.reversed() : row
             }
         }
-        return [Float](repeating: 0, count: classes)
+        return [Float](repeating: 0, count: width)
+    }
+
+    private static let vectors = try! JSONDecoder().decode(Vectors.self, from: data("vectors.json"))
+
+    private static func floats(_ name: String) -> [Float] {
+        data(name).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    }
+
+    private static func data(_ name: String) -> Data {
+        try! Data(contentsOf: URL(fileURLWithPath: environment("STUB_VECTORS")).appendingPathComponent(name))
+    }
+
+    private static func environment(_ name: String, or value: String? = nil) -> String {
+        ProcessInfo.processInfo.environment[name] ?? value!
     }
 }

@@ -21,7 +21,7 @@ open class XCTAttachment: NSObject {
 
 extension XCTestCase {
     func add(_ attachment: XCTAttachment) {
-        let target = URL(fileURLWithPath: FileManager.default.currentDirectoryPath).appendingPathComponent(attachment.name!)
+        let target = URL(fileURLWithPath: FileManager.default.currentDirectoryPath).appendingPathComponent("__module__-\(attachment.name!)")
         try? FileManager.default.removeItem(at: target)
         try! FileManager.default.copyItem(at: attachment.file, to: target)
     }

@@ -20,6 +20,14 @@ abstract class Tensor internal constructor(internal val data: ByteBuffer) {
             require(shape.reduce { a, b -> a * b } == data.capacity().toLong())
             return object : Tensor(data) {}
         }
+
+        @JvmStatic
+        fun fromBlob(data: FloatArray, shape: LongArray): Tensor {
+            require(shape.first() == 1L && shape.reduce { a, b -> a * b } == data.size.toLong())
+            val copy = ByteBuffer.allocateDirect(4 * data.size).order(ByteOrder.nativeOrder())
+            copy.asFloatBuffer().put(data)
+            return object : Tensor(copy) {}
+        }
     }
 }
 
@@ -34,8 +42,15 @@ class EValue private constructor(private val tensor: Tensor) {
 
 open class Module private constructor() : Closeable {
     open fun forward(vararg inputs: EValue): Array<EValue> {
-        val output = Fakes.run(inputs.single().toTensor().data.duplicate().apply { rewind() }) // wherever its position is
-        return arrayOf(EValue.from(object : Tensor(ByteBuffer.wrap(output)) {}))
+        val data = inputs.map { value ->
+            val buffer = value.toTensor().data
+            buffer.duplicate().order(buffer.order()).apply { rewind() } // wherever its position is
+        }
+        val output = ByteBuffer.wrap(Fakes.run(data.first(), data.drop(1)))
+        return Fakes.layout.map { one ->
+            val bytes = ByteArray(4 * one.size()).also { output.get(it) }
+            EValue.from(object : Tensor(ByteBuffer.wrap(bytes)) {})
+        }.toTypedArray()
     }
 
     open fun destroy() = Fakes.close()

@@ -1,10 +1,14 @@
 package fakes;
 
+import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.FileNotFoundException;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.locks.LockSupport;
 
@@ -14,9 +18,19 @@ public final class Fakes {
     public static File[] assets = {};
     public static File files;
 
-    /** Of the int8 output. */
+    /** Of an int8 output. */
     public static float scale = 0.125f;
     public static int zeroPoint = -3;
+
+    /** An output of the runtime: int8 in steps of a scale, or float32 where that is 0. */
+    public record Output(int size, float scale, int zeroPoint) {
+        public int bytes() {
+            return scale == 0 ? 4 * size : size;
+        }
+    }
+
+    /** The outputs, in their order. */
+    public static Output[] layout = {};
 
     public static boolean isSrgb = true;
     public static boolean isOpen;
@@ -24,8 +38,11 @@ public final class Fakes {
     public static int milliseconds;
     public static int rowsRead;
 
-    /** The last input, the bytes of the output, and those of the inputs that have outputs of their own. */
+    /** The last image, and the last inputs beside it. */
     public static byte[] input;
+    public static List<float[]> tensors = List.of();
+
+    /** The bytes of all outputs, and those of the inputs, an image and what follows it, that have outputs of their own. */
     public static byte[] output;
     public static final Map<ByteBuffer, byte[]> outputs = new HashMap<>();
 
@@ -33,17 +50,31 @@ public final class Fakes {
 
     private Fakes() {}
 
-    public static byte[] run(ByteBuffer buffer) {
+    public static byte[] run(ByteBuffer buffer, List<ByteBuffer> others) {
         if (isRunning || !isOpen) throw new AssertionError("two runs at once, or one of a closed model");
         if (isFailing) throw new IllegalArgumentException("it fails");
         if (!buffer.isDirect() || buffer.position() != 0) throw new AssertionError("not a buffer that is read in place");
         isRunning = true;
         LockSupport.parkNanos(1_000_000L * milliseconds);
+        input = bytes(buffer);
+        tensors = new ArrayList<>();
+        ByteArrayOutputStream all = new ByteArrayOutputStream();
+        all.writeBytes(input);
+        for (ByteBuffer other : others) {
+            if (!other.isDirect() || other.order() != ByteOrder.nativeOrder()) throw new AssertionError("no floats");
+            all.writeBytes(bytes(other));
+            float[] values = new float[other.remaining() / 4];
+            other.asFloatBuffer().get(values);
+            tensors.add(values);
+        }
+        isRunning = false;
+        return outputs.getOrDefault(ByteBuffer.wrap(all.toByteArray()), output);
+    }
+
+    private static byte[] bytes(ByteBuffer buffer) {
         byte[] bytes = new byte[buffer.remaining()];
         buffer.duplicate().get(bytes);
-        input = bytes;
-        isRunning = false;
-        return outputs.getOrDefault(ByteBuffer.wrap(bytes), output);
+        return bytes;
     }
 
     public static void close() {

@@ -21,5 +21,9 @@ public interface Tensor {
         }
     }
 
+    DataType dataType();
+
+    int numBytes();
+
     QuantizationParams quantizationParams();
 }
