@@ -8,6 +8,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from twinkeel.pipeline.delivery import Contents
 
@@ -27,7 +28,7 @@ def render(
     contents: Contents,
     *,
     names: Mapping[str, str],
-    filters: Mapping[str, Callable[..., str]],
+    filters: Mapping[str, Callable[..., Any]],
 ) -> None:
     """Write every file below `templates` into `out`: those of ``all/``, of the task and of the artifact's runtime.
 

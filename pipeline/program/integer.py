@@ -336,9 +336,7 @@ def _convolve(target: Any, x: Steps, weight: Weight | Steps, bias: torch.Tensor 
     return Sums(values, scale if target == aten.linear.default else scale.view(1, -1, *[1] * (values.ndim - 2)))
 
 
-def _summed(
-    target: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any
-) -> torch.Tensor:
+def _summed(target: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
     """Sums of whole numbers of at most 255 by weights, exact in float64.
 
     In float32, three times as fast, where each product and each sum of them is below 2^24, in whatever order. An algorithm
