@@ -84,7 +84,7 @@ def pictures():
 
 
 @pytest.fixture
-def places(tmp_path, tmp_path_factory):
+def places(tmp_path, tmp_path_factory, here):
     """A store for all of these builds: what they share is made once."""
     return {"out": tmp_path / "out", "store": tmp_path_factory.getbasetemp() / "calling-store"}
 
