@@ -24,11 +24,12 @@ WIDTH = 0.2
 """Of the fixed weights."""
 
 LONGEST_FIRST = (
-    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_padding",
-    "test_faults", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
-    "test_trust", "test_sensitivity", "test_stages", "test_folders",
+    "test_default_build", "test_builds", "test_ladder", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_networks",
+    "test_padding", "test_faults", "test_replay", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
+    "test_unlabelled", "test_original", "test_inputs", "test_trust", "test_sensitivity", "test_stages", "test_folders",
 )  # fmt: skip
-"""Files of tests, from two minutes down to some seconds; all others take less."""
+"""Files of tests, from some minutes down to some seconds; all others take less. `test_builds` begins with `fixed_build`, which
+the other process is not to wait for."""
 
 
 def pytest_collection_modifyitems(items):
