@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
 SHARED = Path(".nox") / "shared"
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's threads spin while they wait, which starves the worker processes
+# torch's threads spin while they wait, which starves the worker processes; and for maps of 32 pixels two of them take 1.5 times
+# the time of the processor that one takes, where two processes have two cores
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 # two: the builds among the tests take all cores by themselves; files in the order of tests/conftest.py, longest first
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 SOURCES = ("api", "model", "pipeline", "targets", "tests", "benchmarks", "docs", "noxfile.py")

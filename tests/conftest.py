@@ -14,6 +14,8 @@ from twinkeel.pipeline.files import write_json
 from twinkeel.pipeline.tasks import classification
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from twinkeel.pipeline.config import Config
     from twinkeel.pipeline.report.results import Result as BuildResult
     from twinkeel.pipeline.store.entries import Store
@@ -22,11 +24,12 @@ WIDTH = 0.2
 """Of the fixed weights."""
 
 LONGEST_FIRST = (
-    "test_default_build", "test_ladder", "test_builds", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_padding",
-    "test_faults", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
-    "test_trust", "test_sensitivity", "test_stages", "test_folders",
+    "test_default_build", "test_builds", "test_ladder", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_networks",
+    "test_padding", "test_faults", "test_replay", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
+    "test_unlabelled", "test_original", "test_inputs", "test_trust", "test_sensitivity", "test_stages", "test_folders",
 )  # fmt: skip
-"""Files of tests, from two minutes down to some seconds; all others take less."""
+"""Files of tests, from some minutes down to some seconds; all others take less. `test_builds` begins with `fixed_build`, which
+the other process is not to wait for."""
 
 
 def pytest_collection_modifyitems(items):
@@ -54,6 +57,32 @@ def run_cli():
         return CliRunner().invoke(cli, [str(a) for a in arguments])
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Jobs of builds run in this process, which has torch and the converters already: a worker imports them for each.
+
+    What crosses to a worker crosses here too. Builds in processes of their own are those of `default_build`, of
+    `test_builds.py`, and one of each kind of model: a factory, a saved program, a network of a package, a module in memory.
+    """
+    from twinkeel.pipeline.building import runner
+
+    monkeypatch.setattr(runner, "Workers", lambda number: _executor())
+
+
+def _executor():
+    """Runs a call at once, on copies of what it is given and gives, as a process has them."""
+    import pickle
+
+    from twinkeel.pipeline.store import Here
+
+    class Copying(Here):
+        def submit(self, function, /, *args, **kwargs):
+            function, args, kwargs = pickle.loads(pickle.dumps((function, args, kwargs)))
+            return super().submit(lambda: pickle.loads(pickle.dumps(function(*args, **kwargs))))
+
+    return Copying()
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +211,7 @@ def fixed_build(fixed_weights, tmp_path_factory):
         "data": {"held_out": 0.2},
         "quantize": {"minutes": 0, "equalize": "always"},  # what the ladder finds is looked at in its own tests
     }
-    return _built("fixed", Config.model_validate(asked), tmp_path_factory)
+    return _built("fixed", Config.model_validate(asked), tmp_path_factory, _executor())
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +226,9 @@ def default_build(tmp_path_factory):
     return _built("default", Config(), tmp_path_factory)
 
 
-def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def _built(
+    name: str, config: Config, tmp_path_factory: pytest.TempPathFactory, executor: Executor | None = None
+) -> Build:
     """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2
@@ -218,7 +249,7 @@ def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory) 
     root.mkdir(exist_ok=True)
     store, said = Store(str(root / "store")), root / "messages.json"
     with FileLock(root / "lock"):
-        results = runner.build(asked, store, say).results
+        results = runner.build(asked, store, say, executor).results
         if not said.exists():
             said.write_text(json.dumps(messages))
     messages = json.loads(said.read_text())

@@ -48,17 +48,43 @@ equalize = "never"
 "ios/onnx" = ["fp32"]
 """
 """A build of some seconds: given weights, few images, one artifact, shipped on both platforms."""
+SMALLER = SMALL.replace("width = 0.2", 'factory = "net.py:create"').replace(
+    'path = "w.safetensors"\n[data]', 'from_factory = true\n[data]\naccept_accuracy = "untrained"'
+)
+"""The same of two layers, for tests that make all of it again."""
+NET = """
+import torch
+from torch import nn
+
+
+def create(num_classes):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8192, num_classes)).eval()
+"""
+
+
+def undisturbed(root, *arguments):
+    ended(start(root, root / "out", root / "store", *arguments))
+    assert (root / "out" / "build.json").is_file()
+    return root
 
 
 @pytest.fixture(scope="module")
 def project(fixed_weights, tmp_path_factory):
-    """A configuration, and an undisturbed build of it into ``out`` with ``store``."""
+    """A configuration, and an undisturbed build of it into ``out`` with ``store``, one job at a time."""
     root = tmp_path_factory.mktemp("project")
     shutil.copy(fixed_weights, root / "w.safetensors")
     (root / "twinkeel.toml").write_text(SMALL)
-    ended(start(root, root / "out", root / "store"))
-    assert (root / "out" / "build.json").is_file()
-    return root
+    return undisturbed(root, "--jobs", "1")
+
+
+@pytest.fixture(scope="module")
+def smaller(tmp_path_factory):
+    """A project of two layers, built as well."""
+    root = tmp_path_factory.mktemp("smaller")
+    (root / "net.py").write_text(NET)
+    (root / "twinkeel.toml").write_text(SMALLER)
+    return undisturbed(root)
 
 
 def changed(build, **sections):
@@ -204,23 +230,23 @@ def test_a_build_into_another_folder_takes_all_from_the_store(project, tmp_path)
 
 
 @pytest.mark.parametrize("year", [1971, 2040])
-def test_a_clock_that_jumps_changes_nothing(year, project, tmp_path):
+def test_a_clock_that_jumps_changes_nothing(year, smaller, tmp_path):
     """What was written before seems to be of the future, or of a time long ago."""
-    out, store = (shutil.copytree(project / name, tmp_path / name) for name in ("out", "store"))
+    out, store = (shutil.copytree(smaller / name, tmp_path / name) for name in ("out", "store"))
     seconds = (year - 1970) * 365.25 * 86400
     for path in tmp_path.rglob("*"):
         os.utime(path, (seconds, seconds))
-    text = start(project, out, store).communicate(timeout=120)[0]
+    text = start(smaller, out, store).communicate(timeout=120)[0]
     assert "nothing to do" in text, text
     (out / "android" / "labels.txt").write_text("other")
-    text = start(project, out, store).communicate(timeout=120)[0]
+    text = start(smaller, out, store).communicate(timeout=120)[0]
     assert "references:" not in text and "artifacts:" not in text
-    assert folders(out) == folders(project / "out") and outputs.verify(out)
+    assert folders(out) == folders(smaller / "out") and outputs.verify(out)
     kept = Store(str(store))
     kept.prune(kept.usage().bytes // 2)
     assert kept.usage(is_checked=True).damaged == ()
-    text = start(project, tmp_path / "again", store).communicate(timeout=300)[0]
-    assert folders(tmp_path / "again") == folders(project / "out"), text
+    text = start(smaller, tmp_path / "again", store).communicate(timeout=300)[0]
+    assert folders(tmp_path / "again") == folders(smaller / "out"), text
 
 
 def test_what_was_changed_in_a_folder_is_put_right(project, tmp_path):
@@ -232,42 +258,44 @@ def test_what_was_changed_in_a_folder_is_put_right(project, tmp_path):
     assert folders(out) == folders(project / "out") and (out / "report.html").is_file()
 
 
-def test_killed_at_any_moment_and_run_again_it_is_the_same(project, tmp_path):
-    """Three kills here; `benchmarks/disturbed.py` does a hundred."""
-    chance, kills = random.Random(0), 0
+def test_killed_at_any_moment_and_run_again_it_is_the_same(smaller, tmp_path):
+    """Three kills here; `benchmarks/disturbed.py` does a hundred. After a build that was done before its time a new one."""
+    chance, kills, done = random.Random(0), 0, 0
     while kills < 3:
-        build = start(project, tmp_path / "out", tmp_path / "store", start_new_session=True)
+        place = tmp_path / f"{done}"
+        build = start(smaller, place / "out", place / "store", start_new_session=True)
         try:
             build.wait(chance.uniform(1, 6))
+            done += 1
         except subprocess.TimeoutExpired:
             build.send_signal(signal.SIGKILL)
             kills += 1
         build.communicate()
         for platform in common.PLATFORMS:  # whole, or not there
-            if (tmp_path / "out" / platform).exists():
-                manifest.verify(tmp_path / "out" / platform)
-    assert start(project, tmp_path / "out", tmp_path / "store").wait(300) == 0
-    assert folders(tmp_path / "out") == folders(project / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["android", "build.json", "ios", "report.html"]
-    assert Store(str(tmp_path / "store")).usage(is_checked=True).damaged == ()
+            if (place / "out" / platform).exists():
+                manifest.verify(place / "out" / platform)
+    assert start(smaller, place / "out", place / "store").wait(300) == 0
+    assert folders(place / "out") == folders(smaller / "out")
+    assert sorted(p.name for p in (place / "out").iterdir()) == ["android", "build.json", "ios", "report.html"]
+    assert Store(str(place / "store")).usage(is_checked=True).damaged == ()
 
 
 @pytest.mark.parametrize("is_same_folder", [True, False], ids=["one-folder", "two-folders"])
-def test_two_builds_at_once_are_both_right(is_same_folder, project, tmp_path):
+def test_two_builds_at_once_are_both_right(is_same_folder, smaller, tmp_path):
     outs = [tmp_path / "out", tmp_path / ("out" if is_same_folder else "out-2")]
-    builds = [start(project, out, tmp_path / "store") for out in outs]
+    builds = [start(smaller, out, tmp_path / "store") for out in outs]
     texts = [build.communicate(timeout=300)[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0], texts
     for out in outs:
-        assert folders(out) == folders(project / "out")
+        assert folders(out) == folders(smaller / "out")
     waits = [text for text in texts if "waiting: another build is at work" in text]
     assert len(waits) == is_same_folder, texts
 
 
 @pytest.mark.parametrize("is_filled", [False, True], ids=["empty-store", "filled-store"])
-def test_without_room_the_earlier_output_stays(is_filled, project, tmp_path):
+def test_without_room_the_earlier_output_stays(is_filled, smaller, tmp_path):
     """A disk that takes no file of more than 100 kB."""
-    out = shutil.copytree(project / "out", tmp_path / "out")
+    out = shutil.copytree(smaller / "out", tmp_path / "out")
     (out / "android" / "labels.txt").write_text("so that there is something to do")
     before = folders(out)
 
@@ -275,7 +303,7 @@ def test_without_room_the_earlier_output_stays(is_filled, project, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    build = start(project, out, (project if is_filled else tmp_path) / "store", preexec_fn=bounded)
+    build = start(smaller, out, (smaller if is_filled else tmp_path) / "store", preexec_fn=bounded)
     text = build.communicate(timeout=300)[0]
     assert build.returncode not in (0, None) and "Traceback" not in text, text
     assert "cannot write to" in text and "Make room" in text, text
@@ -297,12 +325,12 @@ def test_a_damaged_store_costs_time_and_no_byte(project, tmp_path):
     assert folders(tmp_path / "out") == folders(project / "out")
 
 
-def test_a_store_of_no_use_is_done_without(project, tmp_path):
+def test_a_store_of_no_use_is_done_without(smaller, tmp_path):
     (tmp_path / "file").write_text("a file where a folder is asked for")
-    build = start(project, tmp_path / "out", tmp_path / "file")
+    build = start(smaller, tmp_path / "out", tmp_path / "file")
     text = build.communicate(timeout=300)[0]
     assert build.returncode == 0 and "cannot be written" in text, text
-    assert folders(tmp_path / "out") == folders(project / "out")
+    assert folders(tmp_path / "out") == folders(smaller / "out")
 
 
 def test_every_changed_byte_below_the_output_is_found(fixed_build, tmp_path):

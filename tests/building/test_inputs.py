@@ -60,6 +60,7 @@ def grey(tmp_path):
     return write
 
 
+@pytest.mark.usefixtures("here")
 def test_a_model_of_grey_oblong_images_is_built(run_cli, grey, tmp_path):
     result = run_cli("build", "android", "-c", grey(), "-o", tmp_path / "out", "--store", "none")
     assert result.exit_code == 0, result.output

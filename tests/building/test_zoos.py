@@ -186,24 +186,22 @@ def test_a_package_that_is_broken_is_one_clear_error(zoos):
 def test_what_the_package_says_is_kept_and_damage_to_it_is_mended(zoos, tmp_path):
     config(model={"name": "timm:small"})
     (kept,) = (tmp_path / "cache" / "twinkeel" / "zoos").iterdir()
+    damages = ["[]", "{", '{"data": {"mean": [1]}}', '{"data": 3}']
     code = (
-        "import sys\nfrom twinkeel.pipeline.cli import architectures\nfrom twinkeel.pipeline.config import Config\n"
-        "found = architectures.checked(Config.model_validate({'model': {'name': 'timm:small'}}))\n"
-        "print(found.model.resolution, 'torch' in sys.modules, 'timm' in sys.modules)"
+        "import sys\nfrom pathlib import Path\n"
+        "from twinkeel.pipeline.cli import architectures\nfrom twinkeel.pipeline.config import Config\n"
+        "def tell():\n"
+        "    found = architectures.checked(Config.model_validate({'model': {'name': 'timm:small'}}))\n"
+        "    print(found.model.resolution, 'torch' in sys.modules, sys.modules.pop('timm', None) is not None)\n"
+        f"tell()\nfor damage in {damages!r}:\n    Path(sys.argv[1]).write_text(damage)\n    tell()\n    tell()\n"
     )
+    import os
 
-    def told():
-        import os
-
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(zoos), os.environ.get("PYTHONPATH", "")])}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-        ).stdout.split()
-
-    assert told() == ["64", "False", "False"]
-    for damage in ("[]", "{", '{"data": {"mean": [1]}}', '{"data": 3}'):
-        kept.write_text(damage)
-        assert told() == ["64", "True", "True"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(zoos), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code, kept], env=environment, capture_output=True, text=True)
+    told = done.stdout.splitlines()
+    assert told[0] == "64 False False", done
+    assert told[1:] == ["64 True True", "64 True False"] * len(damages), done  # asked, and kept again
 
 
 def test_a_build_of_a_checkpoint(zoos, run_cli, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -35,6 +37,13 @@ def twinkeel(*arguments, code=MAIN, closed=(), **streams):
     redirections = " ".join(f"{number}>&-" for number in closed)
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
     return subprocess.run(["sh", "-c", f'exec "$@" {redirections}', "sh", *command], text=True, **streams)
+
+
+@functools.cache
+def undisturbed(*arguments):
+    """The same with its streams open, in an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return twinkeel(*arguments, cwd=folder)
 
 
 @pytest.fixture
@@ -74,7 +83,7 @@ def test_so_do_those_of_a_program_without_the_command(closed, tmp_path):
     ("arguments", "code"), [(["targets"], 0), (["--help"], 0), (["verify", "nowhere"], 7), (["symbian"], 2)], ids=str
 )
 def test_a_closed_stream_is_as_the_null_device(arguments, code, closed, tmp_path):
-    opened = twinkeel(*arguments, cwd=tmp_path)
+    opened = undisturbed(*arguments)
     done = twinkeel(*arguments, closed=closed, cwd=tmp_path)
     assert done.returncode == opened.returncode == code, done
     assert done.stdout == ("" if 1 in closed else opened.stdout)

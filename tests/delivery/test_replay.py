@@ -436,18 +436,15 @@ def test_logits_that_are_no_numbers_fail(build, toy, logits):
 
 
 @pytest.fixture(scope="session")
-def small_build(make_program, finish, tmp_path_factory):
+def small_build(make_program, shallow_model, finish, tmp_path_factory):
     """A finished folder of LiteRT's and onnxruntime's artifacts and one of ExecuTorch, of a model with random weights.
 
     Its BatchNorm has seen enough for logits that differ from image to image, in int8 too.
     """
-    import torch
-    from twinkeel.model import mobilenet_v2
     from twinkeel.pipeline.program import references
     from twinkeel.targets.android import executorch, onnx
 
-    torch.manual_seed(0)
-    program = make_program(mobilenet_v2.create(10, 0.35), 32, passes=40)
+    program = make_program(shallow_model(), 32, passes=40)
     folder, random = tmp_path_factory.mktemp("small") / "android", np.random.default_rng(1)
     images = random.integers(0, 256, (6, 32, 32, 4), np.uint8)
     images[3:] = random.integers(0, 256, (3, 1, 1, 4))  # of one colour

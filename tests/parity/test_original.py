@@ -168,7 +168,7 @@ def _configured(tmp_path, fixed_weights, names, more=""):
     _folders(tmp_path / "images", names)
     (tmp_path / "twinkeel.toml").write_text(
         f'[model]\nwidth = 0.2\n[data]\nsource = "folder"\npath = "images"\nheld_out = 0.5\n{more}'
-        f'[weights]\npath = "{fixed_weights}"\n[targets]\n"android/onnx" = ["fp32"]\n'
+        f'[weights]\npath = "{fixed_weights}"\n[quantize]\nminutes = 0\n[targets]\n"android/onnx" = ["fp32"]\n'
     )
     return "build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--store", tmp_path / "store"
 
@@ -186,6 +186,7 @@ def test_folders_in_another_order_than_the_weights_end_the_build_before_anything
     assert "quantize:" not in done.output and not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_accepted_is_built_and_the_reason_stands_in_the_manifest(run_cli, tmp_path, fixed_weights):
     import json
 

@@ -35,13 +35,13 @@ def test_all_switches_off_is_the_float_model_and_all_on_the_quantized_one(small_
 
 
 @pytest.fixture(scope="module")
-def clean(small_program):
-    return sensitivity.measure(small_program, IMAGES, _quiet)
+def clean(shallow_program):
+    return sensitivity.measure(shallow_program, IMAGES, _quiet)
 
 
-@pytest.mark.parametrize("layer", ["features.5.conv.2", "features.9.conv.1.0", "features.12.conv.2 + residual"])
-def test_a_coarse_grid_shows_at_its_layer_and_at_no_other(layer, small_program, clean):
-    quantized = deepcopy(small_program.quantized)
+@pytest.mark.parametrize("layer", ["features.2.conv.2", "features.4.conv.1.0", "features.3.conv.2 + residual"])
+def test_a_coarse_grid_shows_at_its_layer_and_at_no_other(layer, shallow_program, clean):
+    quantized = deepcopy(shallow_program.quantized)
     node = next(
         n
         for n, (name, _) in layers.owners(quantized).items()
@@ -50,7 +50,7 @@ def test_a_coarse_grid_shows_at_its_layer_and_at_no_other(layer, small_program, 
     for changed in (node, *node.users):
         changed.update_arg(1, changed.args[1] * 64)
     quantized.recompile()
-    found = sensitivity.measure(dataclasses.replace(small_program, quantized=quantized), IMAGES, _quiet)
+    found = sensitivity.measure(dataclasses.replace(shallow_program, quantized=quantized), IMAGES, _quiet)
     lost = {x.name: x.alone_db - y.alone_db for x, y in zip(clean.layers, found.layers, strict=True) if x != y}
     alone = {name: db for name, db in lost.items() if np.isfinite(db) and abs(db) > 0.01}
     assert set(alone) == {layer}, alone

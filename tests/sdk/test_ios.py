@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import functools
 import json
 import os
 import plistlib
@@ -94,10 +95,20 @@ def files(folder):
 # without the frameworks
 
 
+@pytest.fixture(scope="module")
+def kits(kit_contents, tmp_path_factory):
+    """Write a kit into a folder, made once: what swift built there is not built again."""
+
+    @functools.cache
+    def make(runtime, precision):
+        return write(kit(kit_contents, runtime, precision), tmp_path_factory.mktemp("kits") / "sdk")
+
+    return make
+
+
 @pytest.mark.parametrize(("runtime", "precision"), KITS)
-def test_compiles_without_warnings_and_passes_its_own_tests(runtime, precision, kit_contents, swift, tmp_path):
-    folder = write(kit(kit_contents, runtime, precision), tmp_path / "sdk")
-    result = swift(folder, "test", *STRICT)
+def test_compiles_without_warnings_and_passes_its_own_tests(runtime, precision, kits, swift):
+    result = swift(kits(runtime, precision), "test", *STRICT)
     assert result.returncode == 0, result.stdout
     print(f"{runtime} {precision}: {passed(result.stdout)} tests passed")
     assert passed(result.stdout) == VECTOR_TESTS
@@ -111,15 +122,18 @@ def test_a_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
     assert "resized to 31 x 45" in readme and "square" not in readme
 
 
-def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kit_contents, swift, tmp_path):
-    folder = write(kit(kit_contents), tmp_path / "sdk")
+def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kits, swift):
+    folder = kits("coreml", "int8")
     expected = folder / "Tests/ImageClassifierTests/Vectors/pixels/turned-6.expected.rgba"
-    content = bytearray(expected.read_bytes())
+    labels = folder / "Sources/ImageClassifier/Labels.swift"
+    right = {path: path.read_bytes() for path in (expected, labels)}
+    content = bytearray(right[expected])
     content[100] ^= 1
     expected.write_bytes(content)
-    labels = folder / "Sources/ImageClassifier/Labels.swift"
-    labels.write_text(labels.read_text().replace('"7"', '"seven"'))
+    labels.write_bytes(right[labels].replace(b'"7"', b'"seven"'))
     result = swift(folder, "test", *STRICT)
+    for path, content in right.items():
+        path.write_bytes(content)
     failed = set(re.findall(r"Test Case 'VectorTests.(\w+)' failed", result.stdout))
     assert failed == {"testImagesBecomeTheExpectedBytes", "testLabelsAreThoseOfTheModel"}, result.stdout
 
@@ -273,6 +287,7 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
     )
 
 
+@pytest.mark.parametrize("stubbed", ["coreml", "executorch"], indirect=True)
 def test_a_wrong_method_name_does_not_compile(stubbed, swift):
     contents, folder = stubbed
     calls = {

@@ -137,16 +137,16 @@ def test_few_calibration_images_are_fitted_to_and_judge(hard, few):
     assert len(found.fitted) == len(found.judging) == 3
 
 
-def test_what_there_is_no_time_for_is_left_out_and_said(small_program, few):
-    found, lines = climb(small_program.folded, few, config(snr_db=5.0, minutes=0.0))
+def test_what_there_is_no_time_for_is_left_out_and_said(shallow_program, few):
+    found, lines = climb(shallow_program.folded, few, config(snr_db=5.0, minutes=0.0))
     assert [rung.name for rung in found.rungs] == ["plain", "chosen"]
     for name in ("bias correction", "equalization", "ranges by mse", "learned rounding", "layer-wise reconstruction"):
         assert name in found.rungs[-1].note and any(f"no time for {name}" in line for line in lines), lines
 
 
-def test_what_is_asked_for_is_done_whatever_the_time(small_program, few):
+def test_what_is_asked_for_is_done_whatever_the_time(shallow_program, few):
     wanted = config(snr_db=5.0, minutes=0.0, bias_correction="always")
-    assert [rung.name for rung in climb(small_program.folded, few, wanted)[0].rungs] == [
+    assert [rung.name for rung in climb(shallow_program.folded, few, wanted)[0].rungs] == [
         "plain",
         "bias correction",
         "chosen",
@@ -208,17 +208,17 @@ def test_a_second_ctrl_c_ends_the_build(hard, few, monkeypatch):
     assert not isinstance(error.value, ladder.Stopped)
 
 
-def test_rungs_can_be_asked_for_and_forbidden(small_program, few):
+def test_rungs_can_be_asked_for_and_forbidden(shallow_program, few):
     wanted = config(snr_db=5.0, **only(bias_correction="always", reconstruction="always"))
-    found, _ = climb(small_program.folded, few, wanted)
+    found, _ = climb(shallow_program.folded, few, wanted)
     assert [rung.name for rung in found.rungs] == ["plain", "bias correction", "layer-wise reconstruction", "chosen"]
     wanted = config(snr_db=5.0, **only(equalize="always"))
-    assert next(rung.name for rung in climb(small_program.folded, few, wanted)[0].rungs) == "equalization"
+    assert next(rung.name for rung in climb(shallow_program.folded, few, wanted)[0].rungs) == "equalization"
 
 
-def test_a_gate_that_no_rung_meets_is_an_error_with_every_rung_and_the_layers_to_blame(small_program, few):
+def test_a_gate_that_no_rung_meets_is_an_error_with_every_rung_and_the_layers_to_blame(shallow_program, few):
     with pytest.raises(ParityError) as error:
-        climb(small_program.folded, few, config(snr_db=90.0, max_float_layers=2, qat="never"))
+        climb(shallow_program.folded, few, config(snr_db=90.0, max_float_layers=2, qat="never"))
     text = str(error.value)
     for part in ("snr_db is", ">= 90", "equalization", "bias correction", "percentile", "mse", "learned rounding",
                  "layers in float (features.", "layers that lose most", "forbids quantization-aware training"):  # fmt: skip
@@ -280,16 +280,22 @@ def test_bias_correction_takes_the_mean_error_out(hard):
     assert all(torch.equal(layers[path][0], corrected[path][0]) for path in layers)
 
 
-@pytest.mark.parametrize("method", ["solved", "learnt"])
-def test_rounding_gains_and_its_weights_are_those_of_the_artifact(hard, method):
+@pytest.fixture(scope="module")
+def learnt(hard):
+    """The simulation, its ranges, and the rounding that was learnt with it."""
     folded, _, images = hard
     found, limits, statistics = simulated(folded, images)
+    given = found, folded, folded, quantize.Settings(), limits, statistics, images
+    return found, limits, blocks.learn(*given, lambda *_: None)
+
+
+@pytest.mark.parametrize("method", ["solved", "learnt"])
+def test_rounding_gains_and_its_weights_are_those_of_the_artifact(hard, learnt, method):
+    folded, _, images = hard
+    found, limits, rounded = learnt
     plain = found.rounded(folded, quantize.Settings(), limits)
-    given = found, folded, folded, quantize.Settings(), limits
     if method == "solved":
-        rounded = layerwise.reconstruct(*given, images)
-    else:
-        rounded = blocks.learn(*given, statistics, images, lambda *_: None)
+        rounded = layerwise.reconstruct(found, folded, folded, quantize.Settings(), limits, images)
     settings = quantize.Settings(weight_scales=rounded.weight_scales)
     tuned = layerwise.with_layers(folded, rounded.layers)
     again = found.converted(tuned, settings, limits)
@@ -308,10 +314,8 @@ def test_rounding_gains_and_its_weights_are_those_of_the_artifact(hard, method):
             np.testing.assert_allclose(dense, rounded.layers[path][0].double(), rtol=1e-5, atol=1e-12)
 
 
-def test_learned_rounding_moves_no_weight_by_a_step(hard):
-    folded, _, images = hard
-    found, limits, statistics = simulated(folded, images)
-    rounded = blocks.learn(found, folded, folded, quantize.Settings(), limits, statistics, images, lambda *_: None)
+def test_learned_rounding_moves_no_weight_by_a_step(hard, learnt):
+    folded, rounded = hard[0], learnt[2]
     changed = 0
     for path, (weight, _) in rounded.layers.items():
         scale = torch.from_numpy(rounded.weight_scales[path]).float().view(-1, *[1] * (weight.ndim - 1))
@@ -419,10 +423,10 @@ def test_relu_models_are_the_same_on_every_runtime(make_program, shallow_model, 
         assert (apart == 0).all(), f"{name}: {(apart == 0).mean():.4f} equal, at most {apart.max():.0f} steps"
 
 
-def test_a_layer_that_is_not_there_cannot_be_kept_in_float(small_program, few):
+def test_a_layer_that_is_not_there_cannot_be_kept_in_float(shallow_program, few):
     with pytest.raises(ConversionError, match=r"features\.99"):
         settings = quantize.Settings(float_layers=frozenset({"model.features.99"}))
-        quantize.quantize(small_program.folded, data.rgba(few.calibration.images[:1]), CONTRACT, settings)
+        quantize.quantize(shallow_program.folded, data.rgba(few.calibration.images[:1]), CONTRACT, settings)
 
 
 def test_snr_grows_with_the_calibration_set(fixed_model, few, tmp_path):
@@ -440,10 +444,36 @@ def test_snr_grows_with_the_calibration_set(fixed_model, few, tmp_path):
     assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_cost_of_layers_in_float_is_measured_and_the_artifact_is_verified(run_cli, fixed_weights, tmp_path):
+FEW_LAYERS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU6(), nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.ReLU6(), nn.Conv2d(16, 32, 1)
+        )
+        self.classifier = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+def create(num_classes):
+    return Net(num_classes).eval()
+"""
+
+
+@pytest.mark.usefixtures("here")
+def test_the_cost_of_layers_in_float_is_measured_and_the_artifact_is_verified(run_cli, tmp_path):
+    (tmp_path / "net.py").write_text(FEW_LAYERS)
     (tmp_path / "twinkeel.toml").write_text(
-        f'[model]\nwidth = 0.2\n[weights]\npath = "{fixed_weights}"\n[targets]\n"android/litert" = ["int8"]\n'
-        '[data]\ncalibration = 16\nheld_out = 0.1\n[quantize]\nminutes = 0.0\nfloat_layers = "always"\nmax_float_layers = 2\n'
+        '[model]\nfactory = "net.py:create"\n[weights]\nfrom_factory = true\n[targets]\n"android/litert" = ["int8"]\n'
+        '[data]\ncalibration = 16\nheld_out = 0.1\naccept_accuracy = "untrained"\n'
+        '[quantize]\nminutes = 0.0\nfloat_layers = "always"\nmax_float_layers = 2\n'
     )
     result = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out")
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"

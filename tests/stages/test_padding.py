@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -155,21 +156,32 @@ def test_sensitivity_knows_layers_behind_zeros(padded_program, images):
     assert set(PADDED) <= {layer.name for layer in found.layers}
 
 
+@pytest.fixture(scope="module")
+def keeping(padded_program):
+    """The program with some layers kept in float, made once."""
+
+    @functools.cache
+    def make(kept):
+        if not kept:
+            return padded_program
+        settings = quantize.Settings(float_layers=frozenset(kept))
+        made = quantize.quantize(padded_program.folded, noise(4), padded_program.contract, settings)
+        return dataclasses.replace(
+            padded_program,
+            quantized=made.module,
+            quantized_unfolded=made.unfolded,
+            outputs=made.with_steps(padded_program.folded.outputs),
+        )
+
+    return make
+
+
 @pytest.mark.parametrize("name", INT8)
 @pytest.mark.parametrize(
     "kept", [(), ("model.features.0.0",), ("model.features.2.conv.1.0", "model.features.2.conv.0.0")]
 )
-def test_every_runtime_computes_the_int8_reference(name, kept, padded_program, images, tmp_path):
-    target, program = common.targets()[name], padded_program
-    if kept:
-        settings = quantize.Settings(float_layers=frozenset(kept))
-        made = quantize.quantize(program.folded, noise(4), program.contract, settings)
-        program = dataclasses.replace(
-            program,
-            quantized=made.module,
-            quantized_unfolded=made.unfolded,
-            outputs=made.with_steps(program.folded.outputs),
-        )
+def test_every_runtime_computes_the_int8_reference(name, kept, keeping, images, tmp_path):
+    target, program = common.targets()[name], keeping(kept)
     path = target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")
     loaded, operators = target.load(path), target.operators(path)
     found = np.concatenate([(loaded.exact or loaded.run)(image[None]) for image in images])

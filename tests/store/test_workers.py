@@ -111,6 +111,19 @@ def test_the_number_follows_cores_and_memory(monkeypatch):
     assert 1 <= workers.count() <= workers.cores()
 
 
+def test_a_result_is_made_on_one_thread_however_many_there_are():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with workers.one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def _fail(kind):
     raise {"config": ConfigError("as it was"), "damaged": Damaged("a key", "a file"), "value": ValueError("bad")}[kind]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import networks
 import numpy as np
 import programs
@@ -23,19 +25,25 @@ def pixels():
     return np.concatenate([images, np.full((*images.shape[:3], 1), 255, np.uint8)], -1)
 
 
-def made(name, pixels):
+def make(name, pixels):
     torch.manual_seed(0)
     model = networks.settled(networks.NETWORKS[name]())
     labels = map(str, range(networks.OUTPUTS)) if name != "unet" else ()
     return programs.program(model, CONTRACT, pixels[:16], labels=tuple(labels))
 
 
+@pytest.fixture(scope="module")
+def made(pixels):
+    """The program of a network by name, made once."""
+    return functools.cache(lambda name: make(name, pixels))
+
+
 @pytest.fixture(
     scope="module",
     params=["resnet", "squeezenet", "mobilenet_v3", "efficientnet", "shufflenet", "densenet", "odd"],
 )
-def program(request, pixels):
-    return made(request.param, pixels)
+def program(request, made):
+    return made(request.param)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -60,8 +68,8 @@ def test_no_integers_are_wanting_in_these_networks(program):
     ("name", "in_float"),
     [("vit", ("layer_norm", "matmul", "softmax")), ("convnext", ("layer_norm",))],
 )
-def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(name, in_float, pixels, tmp_path):
-    program = made(name, pixels)
+def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(name, in_float, made, pixels, tmp_path):
+    program = made(name)
     assert integer.in_float(program.quantized) == in_float
     target = common.targets()["android/executorch"]
     run = target.load(target.build(program, "int8", tmp_path / "network.pte")).run
@@ -92,8 +100,8 @@ def test_maps_are_resized_in_integers_and_onnxruntime_does_it_in_float(unet, pix
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "vit", "unet"])
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_core_ml_packages_hold_the_same_numbers(name, precision, pixels, tmp_path):
-    program, target = made(name, pixels), common.targets()["ios/coreml"]
+def test_core_ml_packages_hold_the_same_numbers(name, precision, made, pixels, tmp_path):
+    program, target = made(name), common.targets()["ios/coreml"]
     loaded = target.load(target.build(program, precision, tmp_path / "network.mlpackage"))
     expected = program.evaluate(target.REFERENCES[precision], pixels[:4])
     found = np.concatenate([loaded.exact(image[None]) for image in pixels[:4]])

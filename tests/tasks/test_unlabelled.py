@@ -105,6 +105,7 @@ def test_of_the_original_only_what_needs_no_label_is_looked_at():
     assert "'n4' on every one of 40" in original.doubt(always, names)
 
 
+@pytest.mark.usefixtures("here")
 def test_a_build(fixed_weights, run_cli, tmp_path):
     """Weights and a folder of images, and nothing else."""
     photos(tmp_path / "in", 40)
@@ -115,7 +116,7 @@ def test_a_build(fixed_weights, run_cli, tmp_path):
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "agreement"\nvalue = 0.3\nreason = "the same"\n'
     )
     out = tmp_path / "out"
-    ended = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", out, "--store", "none", "--jobs", "1")
+    ended = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", out, "--store", "none")
     assert ended.exit_code == 0, ended.output
     assert "accuracy unknown" in ended.output and "of 20" in ended.output
     table = json.loads((out / "android" / "parity.json").read_text())
