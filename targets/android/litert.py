@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from twinkeel.pipeline.errors import ConversionError
-from twinkeel.pipeline.program import TRANSPOSED, LayerValue, Loaded, Program, Trace, attribute, example_inputs
+from twinkeel.pipeline.program import LayerValue, Loaded, Program, Trace, example_inputs
 from twinkeel.pipeline.reading import read_bytes
 
 from .. import _layers, _pte
@@ -141,6 +141,8 @@ def _layers_of(model: Any) -> dict[int, str]:
 
 def _transposed_scales(quantized: GraphModule) -> list[NDArray[np.float32]]:
     """Of the weights of quantized transposed convolutions, one or ``(out,)`` each, in order of the data."""
+    from twinkeel.pipeline.program import TRANSPOSED, attribute
+
     found = []
     for node in quantized.graph.nodes:
         weight: Any = node.args[1] if node.target in TRANSPOSED else None

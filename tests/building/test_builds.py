@@ -171,7 +171,7 @@ def test_a_target_that_reads_what_it_does_not_name_is_refused(fixed_build, tmp_p
     from twinkeel.pipeline.stages.saved import SavedProgram
 
     contract = InputContract.of(32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    program = SavedProgram(torch.nn.Identity(), contract, lambda name: b"", {"minimum_ios": 18})
+    program = SavedProgram(torch.nn.Identity(), contract, (), lambda name: b"", {"minimum_ios": 18})
     assert program.minimum_ios == 18
     with pytest.raises(ConversionError, match="reads the program's 'labels'"):
         assert program.labels

@@ -95,7 +95,9 @@ def test_one_artifact_is_not_compared_with_the_references_alone(fixed_build, tmp
 def test_folders_of_two_builds_are_not_compared(fixed_build, tmp_path):
     copy = shutil.copytree(fixed_build.folders["ios"], tmp_path / "ios")
     listed = json.loads((copy / "manifest.json").read_text())
-    manifest.write(listed | {"outputs": [one | {"scale": 2 * one["scale"]} for one in listed["outputs"]]}, copy / "manifest.json")
+    manifest.write(
+        listed | {"outputs": [one | {"scale": 2 * one["scale"]} for one in listed["outputs"]]}, copy / "manifest.json"
+    )
     with pytest.raises(VerifyError, match="different models or images"):
         finished.compare([fixed_build.folders["android"], copy], common.targets())
 

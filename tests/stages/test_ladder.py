@@ -333,7 +333,7 @@ def test_blocks_cover_every_layer_once_and_nothing_passes_them_by(hard):
     for part, after in itertools.pairwise(parts):
         assert part.end is after.start
     layers, images = found.floats(hard[0]), torch.from_numpy(hard[2][:2])
-    x = found.value_at(parts[0].start, images, layers)
+    x = found.value_at(parts[0].start, (images,), layers)
     for part in parts:
         x = part.output(x, layers, {})
     assert torch.allclose(x, hard[0](images), rtol=1e-4, atol=1e-5)

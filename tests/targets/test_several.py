@@ -1,0 +1,173 @@
+"""Networks of several outputs and of several inputs on every runtime: the right number in the right place."""
+
+from __future__ import annotations
+
+import numpy as np
+import programs
+import pytest
+import several
+import torch
+from torch import nn
+from twinkeel.pipeline import parity
+from twinkeel.pipeline.cli import common
+from twinkeel.pipeline.data import arrays, with_tensors
+from twinkeel.pipeline.errors import ConversionError
+from twinkeel.pipeline.parity import metrics, run_all
+from twinkeel.pipeline.program import InputContract, Output, Tensor, evaluate, parts
+from twinkeel.pipeline.stages import blocks, equalize, fold, ladder, weight_only
+
+RUNTIMES = ("android/executorch", "android/litert", "android/onnx")
+NUMBERS = Tensor(name="numbers", shape=(several.NUMBERS,), low=-1, high=1)
+
+
+def contract(*tensors, size=64):
+    return InputContract.of(size, programs.MEAN, programs.STD, "rgb", tensors)
+
+
+def pixels(count=16, size=64):
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    images = coarse.repeat(size // 8, 1).repeat(size // 8, 2)
+    return np.concatenate([images, np.full((*images.shape[:3], 1), 255, np.uint8)], -1)
+
+
+def drawn(tensors, count=16, seed=1):
+    random = np.random.default_rng(seed)
+    return tuple(random.uniform(t.low, t.high, (count, *t.shape)).astype(np.float32) for t in tensors)
+
+
+@pytest.fixture(scope="module", params=["heads", "paired"])
+def case(request):
+    """A program, and what it is run on."""
+    tensors = (NUMBERS,) if request.param == "paired" else ()
+    samples = with_tensors(pixels(), drawn(tensors))
+    return programs.program(getattr(several, request.param)(), contract(*tensors), samples), samples
+
+
+def test_outputs_are_named_by_the_models_keys_and_packed_in_its_order(case):
+    program, samples = case
+    if len(program.outputs) == 2:
+        assert [(one.name, one.shape) for one in program.outputs] == [("embedding", (16,)), ("heat_map", (5, 16, 16))]
+        wanted = program.original.model(_normalized(samples))
+        found = evaluate(program.folded, samples)
+        for part, key in zip(parts(program.outputs), ("embedding", "heat map"), strict=True):
+            assert np.allclose(found[:, part], wanted[key].flatten(1).numpy(), atol=1e-4)
+    else:
+        assert [(one.name, one.shape) for one in program.outputs] == [("output", (several.OUTPUTS,))]
+    assert metrics.snr_db(evaluate(program.original, samples), evaluate(program.folded, samples), program.outputs) >= 90
+
+
+def _normalized(images):
+    colour = torch.from_numpy(images[..., :3]).permute(0, 3, 1, 2).float() / 255
+    return (colour - torch.tensor(programs.MEAN).view(1, 3, 1, 1)) / torch.tensor(programs.STD).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_int8_equals_the_reference_to_the_last_bit(case, name, tmp_path):
+    program, samples = case
+    target = common.targets()[name]
+    path = target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")
+    found = run_all(target.load(path).run, samples)
+    assert np.array_equal(found, program.evaluate(target.REFERENCES["int8"], samples))
+    if name == "android/executorch":
+        assert target.operators(path) == {"delegate": 1}
+    assert len(target.trace(path)(*arrays(samples[:1]))) == 6
+
+
+@pytest.mark.parametrize(("name", "precision"), [("ios/coreml", "int8"), ("ios/executorch_coreml", "fp16")])
+def test_core_ml_holds_the_same_numbers(case, name, precision, tmp_path):
+    program, samples = case
+    target = common.targets()[name]
+    loaded = target.load(target.build(program, precision, tmp_path / f"x{target.SUFFIX}"))
+    expected = program.evaluate(target.REFERENCES[precision], samples[:4])
+    for wanted, found in metrics.each(program.outputs, expected, run_all(loaded.exact, samples[:4])):
+        assert metrics.max_error(wanted, found) <= 1e-5
+
+
+class Many(nn.Module):
+    """Twelve inputs and outputs, of which no two may be exchanged."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.heads = nn.ModuleList(nn.Linear(9 + n, 3) for n in range(12))
+
+    def forward(self, x, *given):
+        x = torch.relu(self.conv(x)).mean((2, 3))
+        return tuple(head(torch.cat([x, one], 1)) for head, one in zip(self.heads, given, strict=True))
+
+
+@pytest.fixture(scope="module")
+def many():
+    torch.manual_seed(1)
+    tensors = tuple(Tensor(name=f"z{11 - n}", shape=(n + 1,), low=-1, high=1) for n in range(12))
+    samples = with_tensors(pixels(8, 32), drawn(tensors, 8))
+    model = Many().eval().requires_grad_(False)
+    return programs.program(model, contract(*tensors, size=32), samples), samples
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_dozen_of_each_keep_their_order(many, name, precision, tmp_path):
+    program, samples = many
+    target = common.targets()[name]
+    path = target.build(program, precision, tmp_path / f"x{target.SUFFIX}")
+    found = run_all(target.load(path).run, samples)
+    assert metrics.snr_db(program.evaluate(target.REFERENCES[precision], samples), found, program.outputs) >= 90
+
+
+def test_what_changes_rounding_takes_several_inputs_and_outputs(case):
+    program, samples = case
+    found = weight_only.compressed(program.folded, samples, 4, lambda *_: None)
+    kept = evaluate(found.module, samples)
+    assert metrics.snr_db(evaluate(program.folded, samples), kept, program.outputs) >= 15
+    even = equalize.equalize(program.folded, samples).module
+    assert metrics.snr_db(evaluate(program.folded, samples), evaluate(even, samples), program.outputs) >= 60
+
+
+def test_a_learnt_rounding_is_better_by_the_worst_output(case):
+    """Of both networks the part behind all inputs is learnt."""
+    program, samples = case
+    settings = ladder.quantize.Settings()
+    simulated = ladder.Simulation(program.folded, samples[:1], program.contract, settings)
+    wanted = simulated.statistics(program.folded, samples)
+    ranges = simulated.ranges(wanted, "minmax")
+    plain = simulated.outputs(simulated.rounded(program.folded, settings, ranges), ranges, samples)
+    learnt = blocks.learn(simulated, program.folded, program.folded, settings, ranges, wanted, samples, lambda *_: None)
+    floating = evaluate(program.folded, samples)
+    after = simulated.outputs(learnt.layers, ranges, samples)
+    gain = metrics.snr_db(floating, after, program.outputs) - metrics.snr_db(floating, plain, program.outputs)
+    assert gain >= -0.1, f"{gain:.2f} dB"
+
+
+def test_the_worst_of_several_outputs_is_told_in_its_own_steps():
+    outputs = (Output(name="small", shape=(2,), scale=0.01), Output(name="large", shape=(3,), scale=10.0))
+    wanted = np.array([[0.1, 0.2, 1000, 2000, 3000]], np.float32)
+    found = wanted + np.array([[0, 0.02, 0, 0, 0]], np.float32)
+    told = metrics.output_metrics(wanted, found, wanted, wanted + 1e-3, outputs)
+    assert told["max_steps"] == 2 and told["equal_logits"] == 0.5
+    assert told["snr_db"] == pytest.approx(metrics.snr_db(wanted[:, :2], found[:, :2]))
+    assert told["snr_db"] < metrics.snr_db(wanted, found) - 60
+    assert parity.snr_db(wanted, found, outputs) == pytest.approx(told["snr_db"])
+
+
+@pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        (lambda x: (x.mean((2, 3)), x.argmax(1)), "output 1 of the model is (1, 64, 64) torch.int64"),
+        (lambda x: x.mean(), "output 0 of the model is () torch.float32"),
+        (lambda x: (), "gives nothing"),
+    ],
+)
+def test_what_is_no_float_of_an_image_is_named(forward, told):
+    class Calling(nn.Module):
+        def forward(self, x):
+            return forward(x)
+
+    with pytest.raises(ConversionError) as caught:
+        fold.fold(Calling().eval(), contract())
+    assert told in str(caught.value)
+
+
+def test_names_are_as_many_as_outputs():
+    with pytest.raises(ConversionError, match=r"2 outputs are named .*one, two.* and the model gives 1"):
+        fold.fold(several.paired(), contract(NUMBERS), ("one", "two"))
