@@ -113,7 +113,7 @@ def test_without_labels_agreement_is_counted_and_the_model_stays_as_it_is(pictur
 def test_another_weight_and_other_images_are_other_jobs(pictures, tmp_path):
     def keys(name, model, images):
         (tmp_path / name).mkdir()
-        config = calling._configured(model, images, None, None, None, "classification", {}, tmp_path / name)
+        config = calling._configured(model, images, None, None, None, "classification", None, {}, tmp_path / name)
         create = architectures.architecture(config)
         return data_step.data_job(config).key, site.model_of(config, create)["sources"]
 
@@ -171,9 +171,9 @@ def test_the_program_is_the_same_bytes_wherever_the_class_is(tmp_path):
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        torch.manual_seed(0)\n"
         "        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())\n"
         "        self.fc = nn.Linear(8, 10)\n\n    def forward(self, x):\n        return self.fc(self.stem(x).mean((2, 3)))\n\n\n"
-        "pt2_writing.write(Net(), (3, 32, 32), pathlib.Path(sys.argv[1]))\n"
+        "pt2_writing.write(Net(), [(1, 3, 32, 32)], pathlib.Path(sys.argv[1]))\n"
     )
-    pt2_writing.write(Net(), (3, 32, 32), tmp_path / "here.pt2")
+    pt2_writing.write(Net(), [(1, 3, 32, 32)], tmp_path / "here.pt2")
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code, tmp_path / "there.pt2"], check=True, env=environment)
     assert (tmp_path / "here.pt2").read_bytes() == (tmp_path / "there.pt2").read_bytes()

@@ -35,9 +35,7 @@ path = "in"
 [quantize]
 minutes = 0
 [targets]
-"android/litert" = ["int8"]
-"android/onnx" = ["fp32"]
-"ios/coreml" = ["int8"]
+{targets}
 {more}
 """
 INPUT = """
@@ -50,7 +48,7 @@ name = "scores"
 """
 
 
-def written(folder, name, more="", tensors=True):
+def written(folder, name, more="", tensors=True, targets=None):
     """A configuration, the network's file, and images with their tensors beside them."""
     random = np.random.default_rng(0)
     (folder / "in").mkdir()
@@ -59,16 +57,25 @@ def written(folder, name, more="", tensors=True):
         small.resize((64, 64), Image.Resampling.BICUBIC).save(folder / "in" / f"{number}.png")
         if tensors:
             np.savez(folder / "in" / f"{number}.npz", numbers=random.uniform(-1, 1, 6))
+    listed = "\n".join(f'"{target}" = {precisions}' for target, precisions in (targets or {}).items())
     shutil.copy(Path(several.__file__), folder / "several.py")
-    (folder / "twinkeel.toml").write_text(TOML.format(name=name, more=more))
+    (folder / "twinkeel.toml").write_text(TOML.format(name=name, more=more, targets=listed))
 
 
-@pytest.mark.parametrize(("name", "more"), [("heads", ""), ("paired", INPUT)])
-def test_a_build_of_both_platforms(name, more, run_cli, tmp_path):
-    written(tmp_path, name, more)
-    config = ("-c", str(tmp_path / "twinkeel.toml"), "-o", str(tmp_path / "out"))
-    code, out, err = run_cli("build", "all", *config)
-    assert code == 0, err + out
+@pytest.mark.parametrize(
+    ("name", "more", "targets"),
+    [
+        ("heads", "", {"android/litert": ["int8"], "ios/coreml": ["int8"]}),
+        ("paired", INPUT, {"android/litert": ["int8"], "ios/executorch_coreml": ["fp16"]}),
+    ],
+    ids=["heads", "paired"],
+)
+def test_a_build_of_both_platforms(name, more, targets, here, run_cli, tmp_path):
+    written(tmp_path, name, more, targets=targets)
+    config = ("-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--store", tmp_path / "store")
+    result = run_cli("build", "all", *config)
+    assert result.exit_code == 0, result.output
+    assert "nothing to do" in run_cli("build", "all", *config).output
     content, golden = manifest.read_verified(tmp_path / "out" / "android")
     outputs = [(one["name"], one["shape"]) for one in content["outputs"]]
     if name == "heads":
@@ -81,25 +88,23 @@ def test_a_build_of_both_platforms(name, more, run_cli, tmp_path):
     assert "drawn" not in json.dumps(content["warnings"])
     rows = {(e["target"], e["precision"]): e for e in content["artifacts"]}
     assert rows["android/litert", "int8"]["alike"] == 1
-    code, out, err = run_cli("parity", str(tmp_path / "out" / "ios"))
-    assert code == 0, err
-    code, out, err = run_cli("replay", str(tmp_path / "out" / "android"))
-    assert code == 0, err
-    code, out, err = run_cli("build", "all", *config, "--json")
-    assert json.loads(out)["ran"] == []
+    assert (tmp_path / "out" / "android" / "sdk").is_dir()
+    for command in (("parity", "ios"), ("replay", "android")):
+        result = run_cli(command[0], tmp_path / "out" / command[1])
+        assert result.exit_code == 0, result.output
 
 
-def test_a_classifier_gives_one_output(run_cli, tmp_path):
-    written(tmp_path, "heads", 'labels = "names.txt"')
+def test_a_classifier_gives_one_output(here, run_cli, tmp_path):
+    written(tmp_path, "heads", targets={"android/onnx": ["fp32"]})
     text = (tmp_path / "twinkeel.toml").read_text().replace('task = "features"', "")
-    text = text.replace('path = "in"', 'path = "in"\nlabels = "names.txt"').replace('\nlabels = "names.txt"\n\n', "\n")
-    (tmp_path / "twinkeel.toml").write_text(text.replace('["int8"]\nlabels = "names.txt"', '["int8"]'))
+    (tmp_path / "twinkeel.toml").write_text(text.replace('path = "in"', 'path = "in"\nlabels = "names.txt"'))
     (tmp_path / "names.txt").write_text("".join(f"c{n}\n" for n in range(16)))
-    code, _, err = run_cli("build", "android", "-c", str(tmp_path / "twinkeel.toml"), "-o", str(tmp_path / "out"))
-    assert code == 2 and "gives 2 outputs" in err and "task = 'features'" in err
+    result = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--store", "none")
+    assert isinstance(result.exception, ConfigError)
+    assert "gives 2 outputs" in str(result.exception) and "task = 'features'" in str(result.exception)
 
 
-def test_from_python(tmp_path):
+def test_from_python(here, tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (24, 16, 16, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     given = {"task": "features", "quiet": True, "store": str(tmp_path / "store"), "out": tmp_path / "out"}
@@ -122,7 +127,7 @@ def test_from_python(tmp_path):
 def config(folder, **more):
     return Config.model_validate(
         {
-            "model": {"task": "features", "factory": "several.py:paired"},
+            "model": {"task": "features", "factory": "several.py:paired", "resolution": 64},
             "weights": {"from_factory": True},
             "data": {"source": "images", "path": str(folder)},
             "input": [{"name": "numbers", "shape": [6], "range": [-1.0, 2.0]}],
@@ -190,7 +195,7 @@ def test_tensors_that_do_not_fit_are_named(change, told, tmp_path):
         ({"input": [{"name": "a", "shape": [1], "range": [1.0, 1.0]}]}, "must be \\[least, largest\\]"),
         ({"input": [{"name": "a", "shape": [0], "range": [0.0, 1.0]}]}, "greater than or equal to 1"),
         ({"output": [{"name": "a"}, {"name": "a"}]}, "'a' stands twice"),
-        ({"weights": {}}, "is not trained here"),
+        ({"weights": {}, "data": {}}, "is not trained here"),
         ({"quantize": {"qat": "always"}}, "models of one image alone"),
     ],
 )
