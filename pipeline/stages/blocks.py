@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from ..data import Images
 from ..program import ACTIVATIONS, WEIGHTED, inputs, module_path, packed
@@ -80,7 +81,7 @@ class Block:
                 value = values[node.args[0]]
                 values[node] = grids[node].trained(value) if node in grids else value
             elif node.op == "call_function":
-                given = [values[a] if isinstance(a, Node) else a for a in node.args]
+                given = map_arg(node.args, values.__getitem__)  # a concatenation has a list of them
                 values[node] = node.target(*given, **node.kwargs)  # type: ignore[operator]
         ends: list[torch.Tensor] = [values[one] for one in self.last]
         return ends[0] if len(ends) == 1 else packed(ends, len(x))
@@ -94,7 +95,8 @@ class Block:
     @property
     def sizes(self) -> list[int]:
         """Values of each of several outputs; none where it ends in one tensor."""
-        return [one.meta["val"][0].numel() for one in self.last] if len(self.last) > 1 else []
+        given = [one.args[0] if ranges.is_observer(one) else one for one in self.last]
+        return [one.meta["val"][0].numel() for one in given] if len(given) > 1 else []  # type: ignore[union-attr]
 
 
 def blocks(simulation: Simulation) -> list[Block]:

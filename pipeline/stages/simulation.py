@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Interpreter, Node
+from torch.fx.node import map_arg
 
 from ..data import Images
 from ..program import WEIGHTED, InputContract, attribute, inputs, module_path, packed, unpadded
@@ -276,7 +277,7 @@ class Walk:
         if node in self.grids:
             return self.grids[node].rounded(self.value(node.args[0], number))
         if node.op == "call_function":
-            args = [self.value(a, number) if isinstance(a, Node) else a for a in node.args]
+            args = map_arg(node.args, lambda a: self.value(a, number))  # a concatenation has a list of them
             return node.target(*args, **node.kwargs)
         raise ValueError(f"'{node.name}' has no value here")
 
