@@ -34,6 +34,7 @@ from .graph import PAD as PAD
 from .graph import TRANSPOSED as TRANSPOSED
 from .graph import WEIGHTED as WEIGHTED
 from .graph import attribute as attribute
+from .graph import channel_axis as channel_axis
 from .graph import module_path as module_path
 from .graph import unpadded as unpadded
 from .layers import Layer as Layer

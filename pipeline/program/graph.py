@@ -50,6 +50,12 @@ PAD = aten.pad.default
 """Zeros around a map, where the convolution behind cannot put them itself: more of them on one side than on the other."""
 
 
+def channel_axis(node: Node) -> int:
+    """Where a layer's channels are, in what it reads and in what it gives: 1 of a convolution, the last of a linear layer,
+    which may stand over any number of places."""
+    return -1 if node.target == aten.linear.default else 1
+
+
 def unpadded(node: Node) -> Node:
     """What a convolution or linear node reads, before the zeros around it."""
     source: Node = node.args[0]  # type: ignore[assignment]

@@ -294,7 +294,8 @@ def _importance(
         (x * _shares(x.detach(), parts[-1].sizes) * torch.randn(x.shape, generator=random)).sum().backward()  # type: ignore[no-untyped-call]
         for block, y in outputs:
             assert y.grad is not None
-            squares = y.grad.square().sum([d for d in range(y.ndim) if d != 1], keepdim=True)
+            channels = 2 if y.ndim == 3 else 1  # tokens have theirs last
+            squares = y.grad.square().sum([d for d in range(y.ndim) if d != channels], keepdim=True)
             totals[block] = totals[block] + squares if block in totals else squares
     return {block: total / total.mean().clamp_min(1e-30) for block, total in totals.items()}
 

@@ -175,7 +175,7 @@ def _analyse(graph: GraphModule) -> tuple[dict[Node, _Layer], list[_Group]]:
 
     for node in graph.graph.nodes:
         sources = [a for a in node.all_input_nodes if a in group_of]
-        if node.target in WEIGHTED and node.args[0] in group_of:
+        if node.target in WEIGHTED and node.args[0] in group_of and _is_over_channels(node):
             layers[node] = layer = _layer(graph, node)
             source = group_of[node.args[0]]
             source.readers.append((layer, node.args[0]))
@@ -217,6 +217,11 @@ def _layer(graph: GraphModule, node: Any) -> _Layer:
         is_grouped=_is_grouped(node) and not is_depthwise,
         pads=any(padding) or node.args[0].target == PAD,
     )
+
+
+def _is_over_channels(node: Any) -> bool:
+    """Whether a layer mixes the second axis of what it reads: a linear layer over tokens mixes the last."""
+    return bool(node.target == aten.conv2d.default or node.args[0].meta["val"].ndim == 2)
 
 
 def _is_grouped(node: Any) -> bool:
@@ -377,7 +382,9 @@ def _apply(group: _Group, factors: NDArray[np.float64], shifts: dict[_Layer, NDA
         layer.bias /= factors
     for layer, node in group.readers:
         if shifts:  # before the factors: the shift is in the old units
-            layer.bias += layer.weight.sum(2) @ _shift_of(group, node, shifts)
+            shift = np.broadcast_to(_shift_of(group, node, shifts), len(factors))
+            taps = layer.weight.sum(2)
+            layer.bias += taps[:, 0] * shift if layer.is_depthwise else taps @ shift
         layer.weight *= factors[:, None, None] if layer.is_depthwise else factors[None, :, None]
 
 
@@ -401,12 +408,17 @@ def _upper_bounds(graph: GraphModule, layers: dict[Node, _Layer]) -> dict[Node, 
             ranges[node] = sources[0][0] + sources[1][0], sources[0][1] + sources[1][1]
         elif node.target == aten.sub.Tensor and isinstance(node.args[1], (int, float)):
             ranges[node] = sources[0][0] - node.args[1], sources[0][1] - node.args[1]
-        elif node.target in (aten.to.dtype, aten.permute.default, *_SAME):
+        elif node.target == aten.to.dtype or _turns_pixels(node) or (node.target in _SAME and _keeps_channels(node)):
             ranges[node] = sources[0]
         elif "val" in node.meta and getattr(node.meta["val"], "ndim", 0) > 1:
             channels = node.meta["val"].shape[1]
             ranges[node] = np.full(channels, -np.inf), np.full(channels, np.inf)
     return bounds
+
+
+def _turns_pixels(node: Node) -> bool:
+    """RGBA bytes, with their channels last, to maps."""
+    return node.target == aten.permute.default and list(node.args[1]) == [0, 3, 1, 2] and node.meta["val"].shape[1] == 4  # type: ignore[arg-type]
 
 
 def _interval(

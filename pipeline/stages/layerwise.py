@@ -23,7 +23,7 @@ from torch import nn
 from torch.fx import Node
 
 from ..data import Images
-from ..program import WEIGHTED, module_path
+from ..program import WEIGHTED, channel_axis, module_path
 from . import quantize
 from .simulation import Layers, Ranges, Simulation, Statistics, Walk, channel_means, parameters
 
@@ -73,7 +73,7 @@ def _mean_output(walk: Walk, node: Node, weight: torch.Tensor, bias: torch.Tenso
     is_pointwise = is_pointwise and (weight.ndim == 2 or _geometry(node)[0] == [1, 1])
     total = torch.zeros(weight.shape[1] if is_pointwise else len(weight), dtype=torch.float64)
     for number, batch in enumerate(walk.images):
-        total += channel_means(walk.value(node.args[0] if is_pointwise else node, number)) * len(batch[0])
+        total += channel_means(node, walk.value(node.args[0] if is_pointwise else node, number)) * len(batch[0])
     mean = total / sum(len(batch[0]) for batch in walk.images)
     # the mean of a product with one weight per channel is the product with the mean
     return weight.reshape(len(weight), -1).double() @ mean + bias.double() if is_pointwise else mean
@@ -103,7 +103,7 @@ def reconstruct(
     wanted: dict[str, list[torch.Tensor]] = {}
 
     def watch(node: Node, y: torch.Tensor) -> None:
-        wanted.setdefault(module_path(node), []).append(_sampled(y, _count(node, count)))
+        wanted.setdefault(module_path(node), []).append(_sampled(node, y, _count(node, count)))
 
     simulation.watch(floating, images, watch)
     walk = Walk(simulation, simulation.rounded(tuned, settings, found), found, images)
@@ -141,9 +141,9 @@ def with_layers(module: nn.Module, layers: Layers) -> nn.Module:
     return changed
 
 
-def _sampled(x: torch.Tensor, count: int) -> torch.Tensor:
-    """``(samples, channels)`` of ``(N, channels, ...)``: the same places for each tensor of the same shape."""
-    rows = x if x.ndim == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+def _sampled(layer: Node, x: torch.Tensor, count: int) -> torch.Tensor:
+    """``(samples, channels)`` of what a layer reads or gives: the same places for each tensor of the same shape."""
+    rows = x.movedim(channel_axis(layer), -1).flatten(0, -2)
     return rows[_places(len(rows), count)]
 
 
@@ -156,11 +156,11 @@ def _places(total: int, count: int) -> torch.Tensor:
 
 def _inputs(node: Node, x: torch.Tensor, weight: torch.Tensor, count: int) -> torch.Tensor:
     """What each output value is computed from: ``(groups, samples, taps)``."""
-    if x.ndim == 2:
-        return _sampled(x, count)[None].double()
+    if node.target != aten.conv2d.default:
+        return _sampled(node, x, count)[None].double()
     stride, padding, dilation, groups = _geometry(node)
     if weight.shape[2:] == (1, 1) and stride == [1, 1] and padding == [0, 0] and groups == 1:
-        return _sampled(x, count)[None].double()
+        return _sampled(node, x, count)[None].double()
     height = (x.shape[2] + 2 * padding[0] - dilation[0] * (weight.shape[2] - 1) - 1) // stride[0] + 1
     width = (x.shape[3] + 2 * padding[1] - dilation[1] * (weight.shape[3] - 1) - 1) // stride[1] + 1
     places = _places(len(x) * height * width, count)

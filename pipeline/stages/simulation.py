@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from ..data import Images
-from ..program import WEIGHTED, InputContract, attribute, inputs, module_path, packed, unpadded
+from ..program import WEIGHTED, InputContract, attribute, channel_axis, inputs, module_path, packed, unpadded
 from . import quantize, ranges
 
 Ranges = tuple[tuple[float, float], ...]
@@ -141,7 +141,7 @@ class Simulation:
 
         def watch(node: Node, y: torch.Tensor) -> None:
             for total, values in ((sums, y), (squares, y.square())):
-                total[module_path(node)] = total.get(module_path(node), 0) + channel_means(values) * len(y)
+                total[module_path(node)] = total.get(module_path(node), 0) + channel_means(node, values) * len(y)
 
         self.watch(module, images, watch, observe)
         for one in seen:
@@ -360,8 +360,9 @@ def weight_scale(weight: torch.Tensor, granularity: str, given: NDArray[np.float
     return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def channel_means(x: torch.Tensor) -> torch.Tensor:
-    return x.mean([d for d in range(x.ndim) if d != 1]).double()
+def channel_means(layer: Node, x: torch.Tensor) -> torch.Tensor:
+    """``(channels,)`` float64 of what a layer reads or gives."""
+    return x.movedim(channel_axis(layer), 0).flatten(1).mean(1).double()
 
 
 def parameters(module: nn.Module, path: str) -> tuple[torch.Tensor, torch.Tensor]:

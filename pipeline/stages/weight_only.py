@@ -35,7 +35,7 @@ from torch import nn
 from torch.fx import Interpreter, Node
 
 from ..data import Images
-from ..program import WEIGHTED, Compressed, PackedWeight, balanced, evaluate, inputs, module_path
+from ..program import WEIGHTED, Compressed, PackedWeight, balanced, channel_axis, evaluate, inputs, module_path
 from ..program import compress as packing
 from ..saying import Say
 from . import equalize
@@ -268,7 +268,8 @@ def _noises(
             for number, (node, x, _) in enumerate(seen):
                 for form, error in errors[module_path(node)].items():
                     delta = _apply(node, x, error, None)
-                    delta -= delta.mean([d for d in range(delta.ndim) if d != 1], keepdim=True)  # the bias takes it
+                    others = [d for d in range(delta.ndim) if d != channel_axis(node) % delta.ndim]
+                    delta -= delta.mean(others, keepdim=True)  # the bias takes it
                     for probe in probes:
                         reached = (probe[number] * delta).flatten(1).sum(1)
                         noise[module_path(node)][form] += float(reached.double().square().sum())
@@ -311,7 +312,7 @@ def _rounded(module: nn.Module, calibration: Images, choice: Mapping[str, Form],
             weights[name] = packed
         dense[name] = weight.numpy().astype(np.float16) if packed is None else packed.dense
         changed = torch.from_numpy(dense[name].astype(np.float32))
-        shift = _channel_means(wanted) - _channel_means(_apply(node, compressed, changed, None))
+        shift = _channel_means(node, wanted) - _channel_means(node, _apply(node, compressed, changed, None))
         biases[name] = shift.numpy().astype(np.float16)
         corrected = torch.from_numpy(biases[name].astype(np.float32))
         return torch.cat([wanted, _apply(node, compressed, changed, corrected)])
@@ -322,8 +323,8 @@ def _rounded(module: nn.Module, calibration: Images, choice: Mapping[str, Form],
     return Compressed(module=packing.with_weights(module, dense, biases), weights=weights)
 
 
-def _channel_means(x: torch.Tensor) -> torch.Tensor:
-    return x.double().mean([d for d in range(x.ndim) if d != 1])
+def _channel_means(layer: Node, x: torch.Tensor) -> torch.Tensor:
+    return x.double().movedim(channel_axis(layer), 0).flatten(1).mean(1)
 
 
 def _round(
@@ -353,7 +354,7 @@ def _covariances(
 
     It reads up to `_PLACES` of them, drawn at random: any regular choice would fall in step with some width.
     """
-    images, groups = len(floating), 1 if floating.ndim == 2 else _geometry(node)[3]
+    images, groups = len(floating), 1 if _is_linear(node) else _geometry(node)[3]
     taps = weight[0].numel()
     chunk = max(1, 2**23 // (floating[0].numel() * weight[0, 0].numel()))
     draw = torch.Generator().manual_seed(0)
@@ -386,10 +387,14 @@ def _geometry(node: Node) -> tuple[list[int], list[int], list[int], int]:
     return stride, padding, dilation, groups  # type: ignore[return-value]
 
 
+def _is_linear(node: Node) -> bool:
+    return channel_axis(node) == -1
+
+
 def _places(node: Node, x: torch.Tensor, weight: torch.Tensor) -> int:
     """How many values each output channel has, on all images."""
-    if x.ndim == 2:
-        return len(x)
+    if _is_linear(node):
+        return x[..., 0].numel()
     stride, padding, dilation, _ = _geometry(node)
     sides = [
         (size + 2 * p - d * (kernel - 1) - 1) // s + 1
@@ -409,7 +414,9 @@ def _inputs(
     if x.ndim == 2:
         return x[None]
     stride, padding, dilation, groups = _geometry(node)
-    if weight.shape[2:] == (1, 1) and stride == [1, 1] and padding == [0, 0]:
+    if _is_linear(node):
+        columns, groups = x.flatten(1, -2).transpose(1, 2), 1
+    elif weight.shape[2:] == (1, 1) and stride == [1, 1] and padding == [0, 0]:
         columns = x.flatten(2)
     else:
         columns = nn.functional.unfold(x, weight.shape[2:], dilation, padding, stride)  # type: ignore[arg-type]
