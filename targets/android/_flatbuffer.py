@@ -93,8 +93,8 @@ def _take_floats(model: Any) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     graph, kind = model.subgraphs[0], schema.BuiltinOperator.QUANTIZE
-    inputs = np.array(graph.inputs, np.int32)
-    for place, number in enumerate(graph.inputs):
+    inputs = list(graph.inputs)
+    for place, number in enumerate(inputs):
         tensor = graph.tensors[number]
         if tensor.type != schema.TensorType.INT8:
             continue
@@ -113,7 +113,8 @@ def _take_floats(model: Any) -> None:
         quantize.outputs = np.array([number], np.int32)
         model.operatorCodes.append(schema.OperatorCodeT(builtinCode=kind, deprecatedBuiltinCode=kind, version=1))
         graph.operators.insert(0, quantize)
-    graph.inputs = inputs
+    if inputs != list(graph.inputs):
+        graph.inputs = np.array(inputs, np.int32)
 
 
 def _pad_in_convolutions(model: Any) -> None:

@@ -99,6 +99,9 @@ class Kept:
     def digest(self, name=""):
         return name
 
+    def has(self, name):
+        return False
+
 
 def keys(is_given=False, model=None, **of_data):
     """Key by step of a build from the digits."""

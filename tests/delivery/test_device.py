@@ -37,7 +37,7 @@ class Feature:
     def __init__(self, name, is_image):
         self.name, self.type, self.is_image = name, self, is_image
     def HasField(self, name):
-        return name == "imageType" and self.is_image
+        return name == ("imageType" if self.is_image else "multiArrayType")
 
 class MLModel:
     def __init__(self, path, compute_units):

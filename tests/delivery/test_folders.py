@@ -12,6 +12,7 @@ from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import finished, manifest
 from twinkeel.pipeline.errors import VerifyError
 from twinkeel.pipeline.parity import comparison
+from twinkeel.pipeline.program import Output
 from twinkeel.pipeline.report import terminal as report
 
 BOTH = pytest.mark.parametrize("platform", common.PLATFORMS)
@@ -131,19 +132,24 @@ def test_an_artifact_that_computes_something_else_fails_parity(references, fixed
 
 @BOTH
 def test_a_folder_of_the_manifest_before_is_read(platform, fixed_build, tmp_path):
-    """Version 1 knew square inputs of RGB alone."""
+    """Version 2 had one output, version 1 square inputs of RGB alone."""
     copy = shutil.copytree(fixed_build.folders[platform], tmp_path / platform)
     listed = json.loads((copy / "manifest.json").read_text())
-    assert listed["schema_version"] == 2
+    assert listed["schema_version"] == 3 and listed.pop("tensors") == []
+    (output,) = listed.pop("outputs")
+    assert (output["name"], output["shape"]) == ("logits", [10])
+    listed |= {"schema_version": 2, "output_scale": output["scale"]}
+    manifest.write(listed, copy / "manifest.json")
+    assert all(check.is_met for _, checks in manifest.replay(copy, common.targets()) for check in checks)
     side = listed["input"].pop("height")
     assert listed["input"].pop("width") == side
     assert listed["input"].pop("model_channels") == "rgb"
     listed |= {"schema_version": 1, "input": {**listed["input"], "resolution": side}}
     manifest.write(listed, copy / "manifest.json")
     assert manifest.verify(copy) == len(listed["files"])
-    assert all(check.is_met for _, checks in manifest.replay(copy, common.targets()) for check in checks)
-    manifest.write(listed | {"schema_version": 3}, copy / "manifest.json")
-    with pytest.raises(VerifyError, match="schema version 3; 1, 2 can be read"):
+    assert manifest.outputs_of(listed, 10) == (Output(name="logits", shape=(10,), scale=output["scale"]),)
+    manifest.write(listed | {"schema_version": 4}, copy / "manifest.json")
+    with pytest.raises(VerifyError, match="schema version 4; 1, 2, 3 can be read"):
         manifest.verify(copy)
 
 

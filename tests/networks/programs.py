@@ -30,7 +30,7 @@ def program(
         calibration: ``(N, H, W, 4)`` uint8 RGBA.
         labels: names of the outputs, where these are classes.
     """
-    folded = fold.fold(model, contract)
+    folded = fold.fold(model, contract, ("logits",) if labels else ())
     made = quantize.quantize(folded, calibration, contract)
     return Program(
         name=name,

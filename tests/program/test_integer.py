@@ -114,7 +114,7 @@ def test_what_has_no_integers_is_computed_in_float_and_named_where_it_sums(small
     assert integer.in_float(module) == named
     expected = operation(torch.from_numpy(pixels).float(), *args)
     steps = (torch.round(expected / 0.01) - 128).clamp(-128, 127) + 128
-    assert np.allclose(integer.evaluate_integer(module, pixels), 0.01 * steps.numpy(), atol=1e-6)
+    assert np.allclose(integer.evaluate_integer(module, pixels), 0.01 * steps.numpy().reshape(1, -1), atol=1e-6)
 
 
 def test_float_outputs_are_named_too(small_program):

@@ -88,7 +88,7 @@ def _row(target, precision, floating, logits, labels, *, evidence="runtime", mea
     return Row(
         artifact=Artifact(target=target, precision=precision, path=f"x/{precision}", bytes=1_234_567, sha256="0" * 64),
         checks=[_check(measured=measured)],
-        worth=classification.MEANING.worth(floating, floating, logits, labels),
+        worth=classification.MEANING.worth(floating, floating, logits, labels, ()),
         latency_ms=1.25,
         operators={"CONV_2D": 35, "ADD": 10},
         evidence=evidence,

@@ -243,7 +243,7 @@ def network(inside, draw):
         return model(example)
 
     torch.manual_seed(0)
-    made = Network(model, example)
+    made = Network(model, [example])
     expected = again()
     del state
     return made, example, expected

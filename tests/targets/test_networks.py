@@ -78,8 +78,8 @@ def test_sums_of_floats_between_integers_are_named_and_no_noise_of_their_own(nam
 
 
 @pytest.fixture(scope="module")
-def unet(pixels):
-    return made("unet", pixels)
+def unet(made):
+    return made("unet")
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -108,9 +108,9 @@ def test_core_ml_packages_hold_the_same_numbers(name, precision, made, pixels, t
     assert metrics.max_error(expected, found) <= 1e-5
 
 
-def test_fp16_weights_and_what_litert_makes_of_them_are_those_of_the_reference(pixels, tmp_path):
+def test_fp16_weights_and_what_litert_makes_of_them_are_those_of_the_reference(made, pixels, tmp_path):
     """Pixels are normalized by a convolution without padding, whose bias takes the grey level."""
-    program, target = made("preactivated", pixels), common.targets()["android/litert"]
+    program, target = made("preactivated"), common.targets()["android/litert"]
     run = target.load(target.build(program, "fp16", tmp_path / "network.tflite")).run
     found = np.concatenate([run(image[None]) for image in pixels])
     assert metrics.snr_db(program.evaluate("fp16", pixels), found) >= 110

@@ -156,6 +156,7 @@ def test_the_worst_of_several_outputs_is_told_in_its_own_steps():
         (lambda x: (x.mean((2, 3)), x.argmax(1)), "output 1 of the model is (1, 64, 64) torch.int64"),
         (lambda x: x.mean(), "output 0 of the model is () torch.float32"),
         (lambda x: (), "gives nothing"),
+        (lambda x: (x.mean((2, 3)), None), "gives [None]"),
     ],
 )
 def test_what_is_no_float_of_an_image_is_named(forward, told):

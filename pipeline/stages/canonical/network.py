@@ -26,7 +26,6 @@ class Network:
         graph: of aten operations. A rewrite may change it, and gives ``meta["val"]`` to what it adds.
         values: of the ``get_attr`` nodes, by path in the user's model.
         input: the placeholder of the image.
-        outputs: what it gives, float32 ``(1, ...)`` each: the leaves of what the model returns, in torch's order of them.
     """
 
     def __init__(self, model: nn.Module, examples: Sequence[torch.Tensor]) -> None:
@@ -36,7 +35,7 @@ class Network:
             examples: the image, and one of each further input.
 
         Raises:
-            ConversionError: torch.export cannot follow the model, or it gives something else than float32 of each image.
+            ConversionError: torch.export cannot follow the model, or it gives nothing.
         """
         with followed("the model", *(example.shape for example in examples)):
             exported = torch.export.export(model, tuple(examples), strict=False)
@@ -61,12 +60,27 @@ class Network:
                 given.append(copies[node])
             elif node.op == "output":
                 found = node.args[0]
-                self.outputs = outputs(exported, found)
+                self._given = exported.call_spec.out_spec, [getattr(one, "meta", {}).get("val") for one in found]
+                if not found or not all(isinstance(one, Node) for one in found):
+                    raise ConversionError(
+                        f"the model gives {[one for one in found if not isinstance(one, Node)] or 'nothing'}; a tensor, or several in a "
+                        "tuple or a dictionary, are wanted"
+                    )
                 self.graph.output(copies[found[0]] if len(found) == 1 else tuple(copies[one] for one in found))
             else:
                 copies[node] = self.graph.node_copy(node, copies.__getitem__)
             copies.get(node, node).meta = dict(node.meta)
         self.input = given[0]
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the model gives: the leaves of what it returns, named by the keys under which it does; ``output``, or ``output_0``
+        and so on, where there are none.
+
+        Raises:
+            ConversionError: one is no float32 tensor of one image.
+        """
+        return _outputs(*self._given)
 
     def calls(self, *targets: Any) -> list[Node]:
         """The nodes that call one of these operations, in order."""
@@ -175,22 +189,10 @@ class Network:
         return layer
 
 
-def outputs(exported: torch.export.ExportedProgram, found: Sequence[Any]) -> tuple[Output, ...]:
-    """The outputs of an exported model, named by the keys under which it returns them; ``output``, or ``output_0`` and so on,
-    where there are none.
-
-    Args:
-        found: the nodes that give them.
-
-    Raises:
-        ConversionError: there is none, or one is no float32 tensor of one image.
-    """
-    if not found:
-        raise ConversionError("the model gives nothing; a tensor, or several in a tuple or a dictionary, are wanted")
-    keys = tree_flatten_with_path(tree_unflatten(list(found), exported.call_spec.out_spec))[0]
+def _outputs(spec: Any, found: Sequence[Any]) -> tuple[Output, ...]:
+    keys = tree_flatten_with_path(tree_unflatten(list(found), spec))[0]
     named: list[Output] = []
-    for number, (path, node) in enumerate(keys):
-        value = node.meta.get("val") if isinstance(node, Node) else node
+    for number, (path, value) in enumerate(keys):
         if (
             not isinstance(value, torch.Tensor)
             or value.dtype != torch.float32
