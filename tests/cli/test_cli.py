@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 
@@ -269,15 +270,34 @@ def test_a_damaged_manifest_is_refused(text, run_cli, tmp_path):
     assert isinstance(result.exception, TwinkeelError), repr(result.exception)
 
 
+NET = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
+        self.body = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.ReLU6(), nn.Conv2d(16, 16, 1))
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.fc((x + self.body(x)).mean((2, 3)))
+"""
+
+
 @pytest.mark.usefixtures("here")
 def test_a_folder_of_images_and_a_checkpoint_build_twice_to_the_same_bytes(run_cli, tmp_path):
     """By the command and its processes, and in this process, where other converters were at work before."""
     root = _image_folder(tmp_path / "images", classes=("ant", "bee", "cat"), files=12)
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 33), np.uint8)).save(root / "ant" / "grey.jpg")
-    _checkpoint(tmp_path / "w.pth", classes=3)
+    (tmp_path / "net.py").write_text(NET)
+    torch.manual_seed(0)
+    torch.save(runpy.run_path(str(tmp_path / "net.py"))["Net"](3).state_dict(), tmp_path / "w.pth")
     (tmp_path / "twinkeel.toml").write_text(
-        '[project]\nname = "mine"\n[data]\nsource = "folder"\npath = "images"\n[weights]\npath = "w.pth"\n'
-        '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 0.0\nreason = "random weights"\n'
+        '[model]\nfactory = "net.py:Net"\n[project]\nname = "mine"\n[data]\nsource = "folder"\npath = "images"\naccept_accuracy = "random weights"\n'
+        '[weights]\npath = "w.pth"\n[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "snr_db"\nvalue = 0.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "accuracy_drop"\nvalue = 1.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "quantize"\nprecision = "int8"\nmetric = "agreement"\nvalue = 0.0\nreason = "random weights"\n'
         '[[limit]]\nleg = "lower"\nprecision = "int8"\nmetric = "snr_loss_db"\nvalue = 60.0\nreason = "random weights"\n'
