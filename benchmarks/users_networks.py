@@ -31,14 +31,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "networks"))
 
 import networks
 import programs
+import several
 from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
+from twinkeel.pipeline.data import Images, with_tensors
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import InputContract, Program, Target, evaluate, integer, references
+from twinkeel.pipeline.program import InputContract, Program, Target, Tensor, evaluate, integer, references
 from twinkeel.pipeline.stages import fold
 from twinkeel.pipeline.tasks import named
 
 CALIBRATION, IMAGES = 16, 24
+PAIRED = "two inputs"
+SEVERAL = {"two outputs": several.heads, PAIRED: several.paired}
+NAMES = [*networks.NETWORKS, *SEVERAL]
+NUMBERS = Tensor(name="numbers", shape=(several.NUMBERS,), low=-1, high=1)
 MEANING = named("classification").MEANING
 TARGETS = ("android/litert", "android/executorch", "android/onnx", "ios/coreml", "ios/executorch_coreml")
 STRAY = ("DEQUANTIZE", "QUANTIZE", "TRANSPOSE", "RESHAPE", "PAD")
@@ -52,20 +58,22 @@ def pixels(count: int, seed: int) -> NDArray[np.uint8]:
     return np.concatenate([images, np.full((*images.shape[:3], 1), 255, np.uint8)], -1)
 
 
-def program(name: str, images: NDArray[np.uint8], seed: int) -> Program:
+def program(name: str, images: Images, seed: int) -> Program:
     import torch
 
     torch.manual_seed(seed)
-    contract = InputContract.of(networks.RESOLUTION, programs.MEAN, programs.STD)
-    model = networks.settled(networks.NETWORKS[name](), seed)
-    width = evaluate(fold.Normalized(model, contract.mean, contract.std), images[:1]).shape[1:]
-    labels = tuple(map(str, range(networks.OUTPUTS))) if width == (networks.OUTPUTS,) else ()
+    tensors = [NUMBERS] if name == PAIRED else []
+    contract = InputContract.of(networks.RESOLUTION, programs.MEAN, programs.STD, "rgb", tensors)
+    if name in SEVERAL:
+        model, labels = SEVERAL[name](), []
+    else:
+        model = networks.settled(networks.NETWORKS[name](), seed)
+        width = evaluate(fold.Normalized(model, contract.mean, contract.std), images[:1]).shape[1:]
+        labels = list(map(str, range(networks.OUTPUTS))) if width == (networks.OUTPUTS,) else []
     return programs.program(model, contract, images[:CALIBRATION], name=name.replace(" ", "_"), labels=labels)
 
 
-def cell(
-    made: Program, target: Target, precision: str, images: NDArray[np.uint8], said: dict[str, Any]
-) -> dict[str, Any]:
+def cell(made: Program, target: Target, precision: str, images: Images, said: dict[str, Any]) -> dict[str, Any]:
     """One artifact: whether every limit holds, what was measured, and what it is made of."""
     began = time.perf_counter()
     key = target.REFERENCES[precision]
@@ -102,7 +110,7 @@ def cell(
         else "judged by noise",
         "why": "; ".join(missed) or ", ".join(in_float),
         "equal": float((found.outputs == said[key]).mean()),
-        "snr_db": metrics.snr_db(said[key], found.outputs),
+        "snr_db": metrics.snr_db(said[key], found.outputs, made.outputs),
         "delegates": operators.get("delegate"),
         "stray": {name: operators[name] for name in STRAY if name in operators} if "litert" in target.NAME else {},
         "seconds": round(time.perf_counter() - began, 1),
@@ -110,7 +118,10 @@ def cell(
 
 
 def measured(name: str, seed: int) -> dict[str, Any]:
-    images = pixels(IMAGES, seed)
+    images: Images = pixels(IMAGES, seed)
+    if name == PAIRED:
+        numbers = np.random.default_rng(seed).uniform(-1, 1, (IMAGES, *NUMBERS.shape)).astype(np.float32)
+        images = with_tensors(images, (numbers,))
     made = program(name, images, seed)
     targets = [common.targets()[target] for target in TARGETS]
     wanted = [
@@ -121,8 +132,8 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         for key in references.keys(wanted)
     }
     return {
-        "fold_db": metrics.snr_db(said[references.ORIGINAL], said["fp32"]),
-        "int8_db": metrics.snr_db(said["fp32"], said["int8"]),
+        "fold_db": metrics.snr_db(said[references.ORIGINAL], said["fp32"], made.outputs),
+        "int8_db": metrics.snr_db(said["fp32"], said["int8"], made.outputs),
         "pixels": "in a 1x1 convolution" if made.folded.normalize is not None else "in the first convolution",
         "in_float": integer.in_float(made.quantized),
         "cells": {f"{t.NAME} {p}": cell(made, t, p, images, said) for t, p in wanted},
@@ -169,7 +180,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=list(networks.NETWORKS), choices=list(networks.NETWORKS))
+    parser.add_argument("--only", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "benchmarks")
     given = parser.parse_args(arguments)

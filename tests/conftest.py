@@ -25,7 +25,8 @@ WIDTH = 0.2
 
 LONGEST_FIRST = (
     "test_default_build", "test_builds", "test_ladder", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_networks",
-    "test_padding", "test_faults", "test_replay", "test_integer", "test_coreml", "test_equalize", "test_litert", "test_upstream", "test_executorch",
+    "test_several", "test_padding", "test_faults", "test_replay", "test_integer", "test_android_features", "test_ios_features",
+    "test_features", "test_coreml", "test_weight_only", "test_users_ladder", "test_one_by_one", "test_equalize", "test_litert", "test_upstream", "test_executorch",
     "test_unlabelled", "test_original", "test_inputs", "test_trust", "test_sensitivity", "test_stages", "test_folders",
 )  # fmt: skip
 """Files of tests, from some minutes down to some seconds; all others take less. `test_builds` begins with `fixed_build`, which

@@ -71,7 +71,7 @@ def written(tmp_path):
     return write
 
 
-def test_given_weights_are_built_one_image_at_a_time(run_cli, written, tmp_path):
+def test_given_weights_are_built_one_image_at_a_time(here, run_cli, written, tmp_path):
     path = written("x.mean(2).view(1, -1)")
     result = run_cli("build", "android", "-c", path, "-o", tmp_path / "out", "--store", "none", "--jobs", "1")
     assert result.exit_code == 0, result.output
