@@ -366,7 +366,7 @@ def test_sampled_inputs_times_the_weights_are_the_layer(shape):
     inputs = layerwise._inputs(node, x, layer.weight, 4096)
     rows = layer.weight.reshape(groups, -1, inputs.shape[2])
     found = torch.einsum("gst,got->sgo", inputs, rows).reshape(inputs.shape[1], -1) + layer.bias
-    assert torch.allclose(found, layerwise._sampled(layer(x), 4096))
+    assert torch.allclose(found, layerwise._sampled(node, layer(x), 4096))
 
 
 def test_training_under_fake_quantization_comes_nearer_to_the_float_model(hard, few, monkeypatch):
