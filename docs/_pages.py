@@ -52,7 +52,7 @@ def configuration() -> str:
     package = types.ModuleType("twinkeel")
     package.__path__ = [str(ROOT)]  # the sources, whatever is installed
     sys.modules.setdefault("twinkeel", package)
-    from twinkeel.pipeline.config import Config, Limit, Section
+    from twinkeel.pipeline.config import Config, Input, Limit, Output, Section
 
     lines: list[str] = []
     for name, field in Config.model_fields.items():
@@ -61,7 +61,9 @@ def configuration() -> str:
             lines += _section(f"[{name}]", field.description, kind)
     lines += ["", "## [targets]", "", _sentence(Config.model_fields["targets"].description), ""]
     lines += ["```toml", "[targets]", '"android/litert" = ["fp32", "int8"]', '"ios/coreml" = ["int8"]', "```"]
-    return "\n".join(lines + _section("[[limit]]", Config.model_fields["limit"].description, Limit))
+    for name, kind in (("input", Input), ("output", Output), ("limit", Limit)):
+        lines += _section(f"[[{name}]]", Config.model_fields[name].description, kind)
+    return "\n".join(lines)
 
 
 def _section(title: str, description: str | None, kind: Any) -> list[str]:
