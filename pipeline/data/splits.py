@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
-from .beside import tensors_of
+from .beside import DRAWN, tensors_of
 from .images import image_files, read_image, rgba
 from .pixels import fit
 from .samples import Images, with_tensors
@@ -102,7 +102,8 @@ def split(
     for name, part in (("held-out", held_out), ("calibration", calibrated), ("training", train)):
         if not len(part.images):
             raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
-    return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names)
+    notes = (DRAWN,) if config.input else ()
+    return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names, notes=notes)
 
 
 def split_in_two(
