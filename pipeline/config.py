@@ -385,7 +385,7 @@ class Cache(Section):
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", value):
-        raise ValueError("must be 1 to 64 letters, digits or _, a letter first")
+        raise ValueError(f"must be 1 to 64 of a-z, A-Z, 0-9 and _, a letter first, not {value!r}")
     return value
 
 
@@ -406,7 +406,7 @@ class Input(Section):
     @model_validator(mode="after")
     def _is_a_range(self) -> Input:
         if not self.range[0] < self.range[1]:
-            raise ValueError(f"range must be [least, largest], not {self.range}")
+            raise ValueError(f"range must be [least, largest], the second above the first, not {self.range}")
         return self
 
 

@@ -114,7 +114,7 @@ def _configured(
     else:
         data, resolution = _kept(images, labels, data, resolution, folder)
         for key, values in (tensors or {}).items():
-            np.save(folder / "images" / f"{key}.npy", np.asarray(values, np.float32))
+            np.save(folder / "images" / f"{key}.npy", _numbers(key, values))
     if resolution is None:
         raise ConfigError(f"{_WHERE}: resolution is not given, and the images do not tell: resolution=224, for example")
     path = folder / f"{architectures.stem(type(model).__name__)}.pt2"
@@ -136,6 +136,8 @@ def _described(tensors: Mapping[str, Any], images: Any, asked: Mapping[str, Any]
     """Name, shape and range of arrays, as the configuration has them."""
     import numpy as np
 
+    if not isinstance(tensors, Mapping):
+        raise ConfigError(f"{_WHERE}: tensors is a {type(tensors).__name__}; arrays (N, ...) by name are wanted")
     if "input" in asked or isinstance(images, (str, Path)):
         raise ConfigError(
             f"{_WHERE}: tensors are arrays beside images in memory, and describe themselves; of a folder of images, input=[...] "
@@ -143,12 +145,26 @@ def _described(tensors: Mapping[str, Any], images: Any, asked: Mapping[str, Any]
         )
     found = []
     for name, values in tensors.items():
-        array = np.asarray(_plain(values), np.float32)
-        if not array.ndim or not np.isfinite(array).all():
-            raise DataError(f"{_WHERE}: tensors['{name}'] is {array.shape}; finite numbers (N, ...) are wanted")
+        array = _numbers(str(name), values)
+        if not array.ndim or not array.size or not np.isfinite(array).all():
+            wrong = "" if np.isfinite(array).all() else ", and not all of it is finite"
+            raise DataError(f"{_WHERE}: tensors['{name}'] is {array.shape}{wrong}; finite numbers (N, ...) are wanted")
         low, high = float(array.min()), float(array.max())
         found.append({"name": name, "shape": list(array.shape[1:]), "range": [low, high if high > low else low + 1]})
     return found
+
+
+def _numbers(name: str, values: Any) -> Any:
+    """float32 of what was handed over, a tensor's gradient left behind."""
+    import numpy as np
+
+    try:
+        array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"it is of {array.dtype}")
+        return array.astype(np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{_WHERE}: tensors['{name}'] is no array of numbers: {error}. (N, ...) is wanted") from error
 
 
 def _kept(images: Any, labels: Any, data: dict[str, Any], resolution: Any, folder: Path) -> tuple[dict[str, Any], Any]:

@@ -285,12 +285,28 @@ def grey_subtraction(graph: GraphModule) -> Node:
 
 
 def _set_input_range(prepared: GraphModule, contract: InputContract) -> None:
-    """Scale 1 and zero point grey - 128, whatever the calibration images hold."""
+    """Of pixels scale 1 and zero point grey - 128, whatever the calibration images hold; of what is given beside them at least
+    the range that it is said to have."""
+    for node, (low, high) in input_ranges(prepared, contract).items():
+        observer = prepared.get_submodule(str(node.target))
+        observer.min_val = torch.minimum(torch.as_tensor(observer.min_val), torch.tensor(low))
+        observer.max_val = torch.maximum(torch.as_tensor(observer.max_val), torch.tensor(high))
     observers = [user for user in grey_subtraction(prepared).users if user.op == "call_module"]
     for node in observers:
         observer = prepared.get_submodule(str(node.target))
         observer.min_val = torch.tensor(float(-contract.grey))
         observer.max_val = torch.tensor(float(255 - contract.grey))
+
+
+def input_ranges(prepared: GraphModule, contract: InputContract) -> dict[Node, tuple[float, float]]:
+    """By observer of an input beside the pixels, the range that the contract has."""
+    given = [node for node in prepared.graph.nodes if node.op == "placeholder"][1:]
+    return {
+        user: (tensor.low, tensor.high)
+        for node, tensor in zip(given, contract.tensors, strict=False)
+        for user in node.users
+        if ranges.is_observer(user)
+    }
 
 
 def _set_weight_scales(prepared: GraphModule, scales: Mapping[str, NDArray[np.float64]]) -> None:

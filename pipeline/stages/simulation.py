@@ -188,6 +188,9 @@ class Simulation:
         found = [seen.range(estimator) for seen in statistics.seen]
         if self._input is not None:
             found[self._input] = float(-self.contract.grey), float(255 - self.contract.grey)
+        for node, (low, high) in quantize.input_ranges(self.graph, self.contract).items():
+            number = self.activations[node]
+            found[number] = min(found[number][0], low), max(found[number][1], high)
         return tuple(found)
 
     def rounded(self, module: nn.Module, settings: quantize.Settings, found: Ranges) -> Layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,13 +17,16 @@ def followed(what: str, *shapes: Sequence[int]) -> Iterator[None]:
         what: is followed, in words.
         shapes: of the inputs.
     """
+    # torch tells the same at length
+    talkative = logging.getLogger("torch._subclasses.fake_tensor")
+    was_silent, talkative.disabled = talkative.disabled, True
     try:
         yield
     except Exception as error:  # of many types
         first = next(iter(str(error).strip().splitlines()), "")
         causes = (
-            "Usual causes are another input size than the model takes, inputs that [[input]] does not name, and branches on what a "
-            "tensor holds."
+            "Usual causes are another input size than the model takes, inputs that [[input]] (from Python: tensors=) does not "
+            "name, and branches on what a tensor holds."
         )
         if "deepcopy protocol" in first:
             causes = (
@@ -33,3 +37,5 @@ def followed(what: str, *shapes: Sequence[int]) -> Iterator[None]:
             f"torch.export cannot follow {what} on an input of shape {' and '.join(str(tuple(one)) for one in shapes)}: "
             f"{type(error).__name__}: {first[:500]}. {causes}"
         ) from error
+    finally:
+        talkative.disabled = was_silent

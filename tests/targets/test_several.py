@@ -61,6 +61,23 @@ def _normalized(images):
     return (colour - torch.tensor(programs.MEAN).view(1, 3, 1, 1)) / torch.tensor(programs.STD).view(1, 3, 1, 1)
 
 
+def test_the_range_of_an_input_is_the_one_that_it_is_said_to_have():
+    """Calibrated on a tenth of it, converted directly and as the ladder does it."""
+    (numbers,), images = drawn([NUMBERS]), pixels()
+    few = with_tensors(images, (0.1 * numbers,))
+    folded = fold.fold(several.paired(), contract(NUMBERS))
+    settings = ladder.quantize.Settings()
+    simulated = ladder.Simulation(folded, few[:1], contract(NUMBERS), settings)
+    ranges = simulated.ranges(simulated.statistics(folded, few), "minmax")
+    for made in (
+        ladder.quantize.quantize(folded, few, contract(NUMBERS)),
+        simulated.converted(folded, settings, ranges),
+    ):
+        given = [n for n in made.module.graph.nodes if n.op == "placeholder"][1]
+        (step,) = [user.args[1] for user in given.users if "quantize_per_tensor" in str(user.target)]
+        assert step == pytest.approx(2 / 255, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_int8_equals_the_reference_to_the_last_bit(case, name, tmp_path):
     program, samples = case

@@ -118,7 +118,12 @@ def test_from_python(here, tmp_path):
         ({"numbers": tensors["numbers"][:20]}, "one for each image"),
         ({"numbers": tensors["numbers"][:, :5]}, "torch.export cannot follow"),
         ({"image": tensors["numbers"]}, "'image' is the image's own name"),
-        (None, "inputs that \\[\\[input\\]\\] does not name"),
+        (None, r"inputs that \[\[input\]\] \(from Python: tensors=\) does not"),
+        ([1, 2], "arrays .* by name are wanted"),
+        ({"numbers": "abc"}, "no array of numbers"),
+        ({"numbers": [[1, 2], [3]] * 12}, "no array of numbers"),
+        ({"numbers": tensors["numbers"] * 1j}, "no array of numbers"),
+        ({"numbers": np.full((24, 6), np.nan)}, "not all of it is finite"),
     ):
         with pytest.raises(twinkeel.TwinkeelError, match=told):
             twinkeel.build(several.paired(), images, tensors=wrong, **given)
@@ -190,7 +195,7 @@ def test_tensors_that_do_not_fit_are_named(change, told, tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"input": [{"name": "a b", "shape": [1], "range": [0.0, 1.0]}]}, "letters, digits or _"),
+        ({"input": [{"name": "a b", "shape": [1], "range": [0.0, 1.0]}]}, "of a-z, A-Z, 0-9 and _"),
         ({"input": [{"name": "image", "shape": [1], "range": [0.0, 1.0]}]}, "the image's own name"),
         ({"input": [{"name": "a", "shape": [1], "range": [1.0, 1.0]}]}, "must be \\[least, largest\\]"),
         ({"input": [{"name": "a", "shape": [0], "range": [0.0, 1.0]}]}, "greater than or equal to 1"),
