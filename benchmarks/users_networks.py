@@ -45,7 +45,7 @@ PAIRED = "two inputs"
 SEVERAL = {"two outputs": several.heads, PAIRED: several.paired}
 NAMES = [*networks.NETWORKS, *SEVERAL]
 NUMBERS = Tensor(name="numbers", shape=(several.NUMBERS,), low=-1, high=1)
-MEANING = named("classification").MEANING
+MEANINGS = named("features").MEANING, named("classification").MEANING
 TARGETS = ("android/litert", "android/executorch", "android/onnx", "ios/coreml", "ios/executorch_coreml")
 STRAY = ("DEQUANTIZE", "QUANTIZE", "TRANSPOSE", "RESHAPE", "PAD")
 
@@ -76,7 +76,7 @@ def program(name: str, images: Images, seed: int) -> Program:
 def cell(made: Program, target: Target, precision: str, images: Images, said: dict[str, Any]) -> dict[str, Any]:
     """One artifact: whether every limit holds, what was measured, and what it is made of."""
     began = time.perf_counter()
-    key = target.REFERENCES[precision]
+    key, meaning = target.REFERENCES[precision], MEANINGS[bool(made.labels)]
     in_float = integer.in_float(made.quantized) if precision == "int8" else ()
     try:
         with tempfile.TemporaryDirectory() as name:
@@ -92,14 +92,14 @@ def cell(made: Program, target: Target, precision: str, images: Images, said: di
                 outputs=made.outputs,
                 names=made.labels,
             )
-            found = parity.measure(target, path, precision, images, expected, MEANING, closely=range(6), twin=twin)
+            found = parity.measure(target, path, precision, images, expected, meaning, closely=range(6), twin=twin)
             operators = target.operators(path)
     except Exception as error:  # of many types: the converters' and the runtimes'
         return {"state": "not built", "why": parity.described(error)}
     allowed = parity.limits_for(
-        MEANING, "lower", precision, (), target.EVIDENCE, parity.arithmetic(target.KERNELS, in_float)
+        meaning, "lower", precision, (), target.EVIDENCE, parity.arithmetic(target.KERNELS, in_float)
     )
-    counted = {MEANING.decoding, *MEANING.counted}
+    counted = {meaning.decoding, *meaning.counted}
     checks = parity.judge("lower", [row for row in allowed if row.metric not in counted], found.metrics)
     missed = [str(check) for check in checks if not check.is_met]
     return {
