@@ -166,7 +166,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
             axes.text(column + 0.48, row + 0.46, told + more, ha="center", va="center", fontsize=7)
     axes.set(xlim=(0, len(cells)), ylim=(len(names), 0))
     axes.set_xticks(
-        [c + 0.48 for c in range(len(cells))], [c.partition("/")[2].replace("_", "\n").replace(" ", "\n") for c in cells], fontsize=8
+        [c + 0.48 for c in range(len(cells))],
+        [c.partition("/")[2].replace("_", "\n").replace(" ", "\n") for c in cells],
+        fontsize=8,
     )
     axes.set_yticks([r + 0.46 for r in range(len(names))], names, fontsize=8)
     axes.xaxis.tick_top()
