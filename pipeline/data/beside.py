@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..errors import DataError
 from ..reading import plain_size
+from .images import TENSORS, hashes
 
-SUFFIX = ".npz"
-"""Of the file beside an image: ``cat.npz`` beside ``cat.jpg``, with an array for each input under its name."""
 MAX_BYTES = 2**28
 DRAWN = (
     "no image has tensors beside it: they were drawn evenly from their ranges, and so int8 is made for what may never come. Write "
@@ -26,14 +24,15 @@ def tensors_of(files: Sequence[Path], count: int, config: Config) -> tuple[NDArr
     """Float32 ``(count, *shape)`` for each further input of the model.
 
     Args:
-        files: of the images; none where they are in no files.
+        files: of the images, ``cat.npz`` beside ``cat.jpg`` with an array for each input under its name; none where images are
+            in no files.
 
     Raises:
         DataError: some images have a file beside them and others have not, or an array is missing or does not fit.
     """
     if not config.input:
         return ()
-    beside = [file.with_suffix(SUFFIX) for file in files]
+    beside = [file.with_suffix(TENSORS) for file in files]
     without = [path for path in beside if not path.is_file()]
     if beside and not without:
         rows = [_read(path, config) for path in beside]
@@ -62,15 +61,15 @@ def stored(root: Path, count: int, config: Config) -> tuple[NDArray[np.float32],
     return tuple(found)
 
 
-def are_drawn(files: Sequence[Path]) -> bool:
-    """Whether there are no files beside these."""
-    return not any(file.with_suffix(SUFFIX).is_file() for file in files)
+def notes(files: Sequence[Path], config: Config) -> tuple[str, ...]:
+    """What is to be said of them: that they were drawn, for there are no files beside these."""
+    are_drawn = config.input and not any(file.with_suffix(TENSORS).is_file() for file in files)
+    return (DRAWN,) if are_drawn else ()
 
 
 def listing(root: Path) -> dict[str, str]:
     """SHA-256 of every such file below `root`, by its path."""
-    files = sorted(root.rglob(f"*{SUFFIX}")) if root.is_dir() else []
-    return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return hashes(root, sorted(root.rglob(f"*{TENSORS}")) if root.is_dir() else [])
 
 
 def _read(path: Path, config: Config) -> list[NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
 MAX_IMAGE_BYTES = 2**30
+TENSORS = ".npz"
+"""Suffix of files that are no images: what a model is given beside one."""
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP",
 )  # fmt: skip
@@ -28,7 +31,11 @@ FORMATS = (
 
 def listing(root: Path) -> dict[str, str]:
     """SHA-256 of every file below `root` that is read as an image, by its path."""
-    files = image_files(root) if root.is_dir() else []
+    return hashes(root, image_files(root) if root.is_dir() else [])
+
+
+def hashes(root: Path, files: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of files below `root`, by their paths."""
     with ThreadPoolExecutor() as pool:
         return dict(zip((f.relative_to(root).as_posix() for f in files), pool.map(_file_digest, files), strict=True))
 
@@ -36,7 +43,9 @@ def listing(root: Path) -> dict[str, str]:
 def image_files(folder: Path) -> list[Path]:
     """Plain files below a folder but hidden ones and tensors beside images, in order. Links to files are followed, those to folders are not: they could go round."""
     try:
-        return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix != ".npz")
+        return sorted(
+            p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix != TENSORS
+        )
     except (OSError, RecursionError) as error:
         raise DataError(
             f"cannot list '{folder}': {type(error).__name__}: {shown(error)}. Mend or remove it."

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
-from .beside import DRAWN, tensors_of
+from . import beside
 from .images import image_files, read_image, rgba
 from .pixels import fit
 from .samples import Images, with_tensors
@@ -97,13 +97,12 @@ def split(
         for position, index in enumerate(order):
             wanted = 0 if position < held else 1 if position < held + calibration else 2
             sets[seen.setdefault(str(hashes[index]), wanted)].append(int(index))
-    whole = Split(images=images, truth=truth, tensors=tensors_of([], len(images), config))
+    whole = Split(images=images, truth=truth, tensors=beside.tensors_of([], len(images), config))
     held_out, calibrated, train = (whole.part(sorted(chosen)) for chosen in sets)
     for name, part in (("held-out", held_out), ("calibration", calibrated), ("training", train)):
         if not len(part.images):
             raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
-    notes = (DRAWN,) if config.input else ()
-    return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names, notes=notes)
+    return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names, notes=beside.notes([], config))
 
 
 def split_in_two(
@@ -166,7 +165,7 @@ def calibrated_on(
     calibration = Split(
         images=images,
         truth=truth_of([file.relative_to(root) for file in chosen]),
-        tensors=tensors_of(chosen, len(chosen), config),
+        tensors=beside.tensors_of(chosen, len(chosen), config),
     )
     return replace(found, train=train, calibration=calibration)
 

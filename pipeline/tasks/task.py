@@ -32,7 +32,7 @@ class Task(Protocol):
     SCORE: str  # what its score is called, in a word or two
     OUTPUTS: tuple[
         str, ...
-    ]  # names of the outputs, as many as a model gives; none where they are any, and the model's own
+    ]  # names of the outputs that a model has to give; none where it may give any, by its own names
     MEANING: Meaning  # its metrics and limits, where the truth is known
 
     def meaning(self, config: Config) -> Meaning:

@@ -188,8 +188,7 @@ def _unlabelled(root: Path, config: Config, outputs: Callable[[], int]) -> Datas
     names = read_labels(Path(config.data.labels)) if config.data.labels else _numbered(outputs())
     tensors = beside.tensors_of(files, len(images), config)
     found = split_in_two(images, np.full(len(images), -1, np.int64), names, config, tensors)
-    if config.input and beside.are_drawn(files):
-        found = replace(found, notes=(beside.DRAWN,))
+    found = replace(found, notes=beside.notes(files, config))
     if not config.data.calibration_path:
         return found
     return calibrated_on(

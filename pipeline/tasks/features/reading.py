@@ -42,8 +42,8 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         images = np.stack([fit(read_image(file), *size) for file in files])
         tensors = beside.tensors_of(files, len(images), config)
     found = split_in_two(images, _unknown(len(images)), names, config, tensors)
-    if config.input and not isinstance(config.data, Arrays) and beside.are_drawn(files):
-        found = replace(found, notes=(beside.DRAWN,))
+    if not isinstance(config.data, Arrays):
+        found = replace(found, notes=beside.notes(files, config))
     if config.data.calibration_path:
         found = calibrated_on(Path(config.data.calibration_path), found, config, lambda paths: _unknown(len(paths)))
     return found
