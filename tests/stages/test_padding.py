@@ -121,7 +121,7 @@ def test_least_squares_see_the_inputs_with_their_zeros(padded_program, images):
             inputs = layerwise._inputs(node, walk.value(node.args[0], 0), weight, 500)
             rows = weight.double().reshape(len(inputs), -1, inputs.shape[2])
             product = (inputs @ rows.transpose(1, 2)).permute(1, 0, 2).reshape(inputs.shape[1], -1)
-            wanted = layerwise._sampled(walk.value(node, 0), 500) - bias
+            wanted = layerwise._sampled(node, walk.value(node, 0), 500) - bias
             seen[name] = float((product - wanted).abs().max() / wanted.abs().max())
     assert seen.keys() == set(PADDED)
     assert max(seen.values()) < 1e-4, seen
