@@ -83,9 +83,10 @@ def test_a_model_of_grey_oblong_images_is_built(run_cli, grey, tmp_path):
         ([("[weights]", "[model.arguments]\nchannels = 4\n[weights]")], "takes 4 channels, and data.channels = 'grayscale' gives 1: give a model of 3"),
         ([('"grayscale"\nmean = [0.1307]\nstd = [0.3081]', '"bgr"\nmean = [0.1, 0.2, 0.3]\nstd = [0.5, 0.5, 0.5]')],
          "takes 1 channel, and data.channels = 'bgr' gives 3: set 'grayscale'"),
+        ([("[weights]", '[[input]]\nname = "p"\nshape = [2]\nrange = [0.0, 1.0]\n[weights]')], "with the image and 1 of [[input]]: write [[input]] once for each"),
         ([('factory = "grey.py:create"', "width = 0.2"), ("from_factory = true\n", "")], "model.name: the model fails on an input of shape (1, 1, 45, 34)"),
     ],
-    ids=["three for one", "four for one", "one for three", "own architecture"],
+    ids=["three for one", "four for one", "one for three", "one too many", "own architecture"],
 )  # fmt: skip
 def test_a_first_layer_of_other_channels_is_one_clear_error(run_cli, grey, tmp_path, replaced, words):
     result = run_cli("build", "android", "-c", grey(*replaced), "-o", tmp_path / "out", "--store", "none")

@@ -130,7 +130,7 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
     except Exception as error:  # the user's own code
         raise ConfigError(
             f"{setting}: the model fails on an input of shape {shape}, normalized {config.data.channels}: "
-            f"{type(error).__name__}: {str(error)[:500]}. {_likely_cause(model, config, shape[1])}"
+            f"{type(error).__name__}: {str(error)[:500]}. {_likely_cause(error, model, config, shape[1])}"
         ) from error
     model.train(was_training)
     wanted = named(config.model.task).OUTPUTS
@@ -147,12 +147,17 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
         )
 
 
-def _likely_cause(model: nn.Module, config: Config, channels: int) -> str:
+def _likely_cause(error: Exception, model: nn.Module, config: Config, channels: int) -> str:
     """Of a model that fails on an input of so many channels."""
     from torch import nn
 
+    if isinstance(error, TypeError) and "positional argument" in str(error):
+        given = f"{len(config.input)} of [[input]]" if config.input else "nothing else"
+        return f"It is called with the image and {given}: write [[input]] once for each further argument, in their order."
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None or first.in_channels == channels:
+        if config.input:
+            return "Are model.resolution and the shapes under [[input]] its own, in the order of its arguments?"
         return "Is model.resolution its own?"
     known = ", ".join(f"'{name}'" for name, rows in CHANNELS.items() if len(rows) == first.in_channels)
     return (
