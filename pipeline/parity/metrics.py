@@ -27,7 +27,9 @@ def snr_db(reference: Values, candidate: Values, outputs: Sequence[Output] = ())
 def _snr_db(reference: Values, candidate: Values) -> float:
     signal = np.square(reference, dtype=np.float64).sum()
     noise = np.square(reference.astype(np.float64) - candidate).sum()
-    return float("inf") if noise == 0 else float(10 * np.log10(signal / noise))
+    if noise == 0:
+        return float("inf")
+    return float("-inf") if signal == 0 else float(10 * np.log10(signal / noise))
 
 
 def image_snr_db(reference: Values, candidate: Values, outputs: Sequence[Output] = ()) -> float:
@@ -44,8 +46,10 @@ def _image_snr_db(reference: Values, candidate: Values) -> float:
 
 
 def snr_loss_db(floating: Values, quantized: Values, candidate: Values) -> float:
-    """How much noisier against float the candidate is than the quantized reference, in dB."""
-    return snr_db(floating, quantized) - snr_db(floating, candidate)
+    """How much noisier against float the candidate is than the quantized reference, in dB; 0 where both are without noise, or
+    where there is no signal and both have some."""
+    reference, found = snr_db(floating, quantized), snr_db(floating, candidate)
+    return 0.0 if reference == found else reference - found
 
 
 def max_error(reference: Values, candidate: Values) -> float:

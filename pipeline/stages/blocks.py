@@ -100,7 +100,8 @@ class Block:
 
 
 def blocks(simulation: Simulation) -> list[Block]:
-    """In order of the data; each ends behind a layer without activation if it can, and has few layers."""
+    """In order of the data; each ends behind a layer without activation if it can, and has few layers. None where an input is
+    an output as well, or read at the end: nothing before that is all that the rest depends on."""
     nodes = [n for n in simulation.graph.graph.nodes if n.op != "get_attr" and not _is_of_weight(n)]
     order = {node: number for number, node in enumerate(nodes)}
     cuts, furthest = [], -1
@@ -113,8 +114,8 @@ def blocks(simulation: Simulation) -> list[Block]:
         return sum(node.target in WEIGHTED for node in nodes[order[start] : order[end]])
 
     found = []
-    start = cuts[0]
-    for cut, after in zip(cuts[1:], [*cuts[2:], None], strict=True):
+    start, *ends = cuts
+    for cut, after in zip(ends, [*ends[1:], None][: len(ends)], strict=True):
         is_linear = after is not None and cut.args[0].target not in ACTIVATIONS
         is_full = after is None or count(start, after) > _LAYERS
         if count(start, cut) and (is_full or (is_linear and count(start, cut) > 1)):
@@ -130,6 +131,8 @@ def seconds(simulation: Simulation, image: float) -> float:
     """
     work = {node: _work(node) for node in simulation.layers}
     parts = blocks(simulation)
+    if not parts:
+        return 0.0
     share = [sum(work[node] for node in block.layers) / sum(work.values()) for block in parts]
     images = sum(part * _images_at_once(block) for part, block in zip(share, parts, strict=True))
     return STEPS * (2 * image * images + _OVERHEAD * len(parts))

@@ -56,6 +56,12 @@ class Normalized(nn.Module):
         """``(N, H, W, 4)`` uint8 RGBA, and what else the model takes -> its outputs."""
         colour = pixels[..., :3].permute(0, 3, 1, 2).to(torch.float32) / 255
         found = tree_leaves(self.model(normalized(colour, self.channels, self.mean, self.std), *tensors))
+        other = [type(one).__name__ for one in found if not isinstance(one, torch.Tensor)]
+        if other or not found:
+            raise ConversionError(
+                f"the model gives {', '.join(other) or 'nothing'}{' beside tensors' if other and len(other) < len(found) else ''}: "
+                "a tensor, or several in a tuple or a dictionary, are wanted"
+            )
         return found[0] if len(found) == 1 else tuple(found)
 
 

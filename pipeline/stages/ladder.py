@@ -309,6 +309,7 @@ class Ladder:
         return self._with_rounding(state, found)
 
     def learnt(self, state: State) -> State:
+        """With learned rounding; the same where there is nothing to learn."""
         found = blocks.learn(
             self.simulation(state),
             state.tuned,
@@ -319,7 +320,7 @@ class Ladder:
             self.fitted,
             self.say,
         )
-        return self._with_rounding(state, found)
+        return self._with_rounding(state, found) if found.weight_scales else state
 
     def _with_rounding(self, state: State, found: layerwise.Rounded) -> State:
         changed = replace(state.settings, weight_scales=found.weight_scales, activation_ranges=self.ranges(state))

@@ -178,13 +178,13 @@ def _quantize_before_padding(graph: GraphModule, activation: Any) -> None:
 
 
 def _share_moved(graph: GraphModule) -> None:
-    """What only moves values, or gives means of neighbours, keeps their grid; ExecuTorch's annotator knows some such
-    operations, and not slices. LiteRT's converter gives a resized map the grid of the map before it, whatever was asked."""
+    """What only moves values, or gives means of them, keeps their grid; ExecuTorch's annotator knows some such operations, and
+    neither slices nor what stands behind one. LiteRT's converter gives a resized map the grid of the map before it, whatever was asked."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
     from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
     for node in graph.graph.nodes:
-        source = node.args[0] if node.target in (*MOVES, *BILINEAR) and node.args else None
+        source = node.args[0] if node.target in (*MOVES, *BILINEAR, aten.mean.dim) and node.args else None
         known = source.meta.get(Q_ANNOTATION_KEY) if isinstance(source, Node) else None
         if known is None or known.output_qspec is None or Q_ANNOTATION_KEY in node.meta:
             continue

@@ -191,6 +191,8 @@ CONTAINING = {
         (lambda net, x, draw: x.mean(one_of(draw, (2, 3), (-1, -2), [3, 2])), ()),
         (lambda net, x, draw: F.adaptive_avg_pool2d(x, one_of(draw, 1, (1, 1))), (aten.adaptive_avg_pool2d.default,)),
         (lambda net, x, draw: F.avg_pool2d(x, x.shape[2]), (aten.avg_pool2d.default,)),
+        (lambda net, x, draw: x.mean(one_of(draw, 1, -1, (1, 2), (1, -1), (1, 2, 3)), keepdim=one_of(draw, True, False)), ()),
+        (lambda net, x, draw: x.flatten(2).mean(one_of(draw, 1, 2)), ()),
     ],
     views: [
         (lambda net, x, draw: one_of(draw, lambda: x.view(1, -1), lambda: x.reshape(x.size(0), -1)), (aten.view.default, aten.reshape.default)),
@@ -213,7 +215,7 @@ NEARLY = {
         lambda: net.last(x * x.mean((2, 3), keepdim=True)),
     ),
     biases: lambda net, x, draw: net.last(x),
-    means: lambda net, x, draw: one_of(draw, lambda: x.mean(1), lambda: x.amax((2, 3)), lambda: x.sum((2, 3)), lambda: x.mean((1, 2)), lambda: F.avg_pool2d(x, 2), lambda: F.adaptive_avg_pool2d(x, 2)),
+    means: lambda net, x, draw: one_of(draw, lambda: x.amax((2, 3)), lambda: x.sum((2, 3)), lambda: x.mean((2, 3), keepdim=True), lambda: x.mean(0, keepdim=True), lambda: F.avg_pool2d(x, 2), lambda: F.adaptive_avg_pool2d(x, 2)),
     attention: lambda net, x, draw: F.scaled_dot_product_attention(x, x, x, one_of(draw, lambda: x[0, 0] @ x[0, 0].mT)),
     pools: lambda net, x, draw: one_of(
         draw,

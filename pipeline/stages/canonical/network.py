@@ -198,6 +198,7 @@ def _outputs(spec: Any, found: Sequence[Any]) -> tuple[Output, ...]:
             or value.dtype != torch.float32
             or not value.shape
             or value.shape[0] != 1
+            or not value.numel()
         ):
             told = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else repr(value)
             raise ConversionError(

@@ -21,7 +21,9 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
 
 
 def _learnt(ladder: Ladder, best: Measured) -> list[State]:
-    return [] if best.state.is_learnt else _with_means(ladder, ladder.learnt(best.state))
+    if best.state.is_learnt or (learnt := ladder.learnt(best.state)) is best.state:
+        return []
+    return _with_means(ladder, learnt)
 
 
 def _reconstructed(ladder: Ladder, best: Measured) -> list[State]:
