@@ -620,7 +620,9 @@ def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic) -> Any:
     if arithmetic == "unrounded" and name in ("INT8", "UINT8") and result.is_floating_point():
         return result
     if result.is_floating_point() and bool(result.isnan().any()):
-        raise PackageError(f"{label} is given what is no number: a value before it is beyond float16, which ends at 65,504")
+        raise PackageError(
+            f"{label} is given what is no number: a value before it is beyond float16, which ends at 65,504"
+        )
     if result.is_floating_point() and bool((result != result.trunc()).any()):
         raise PackageError(f"{label} gives fractions, the package declares {name}")
     return result.to(declared)

@@ -40,6 +40,27 @@ def paired() -> nn.Module:
     return settled(Paired(), torch.randn(8, NUMBERS))
 
 
+def averaged() -> nn.Module:
+    torch.manual_seed(0)
+    return settled(Averaged())
+
+
+class Averaged(nn.Module):
+    """Means of every kind: of channels, rows, tokens and scores, and an output that is always 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(_stage(3, 12), _stage(12, 24))
+        self.score = nn.Linear(24, OUTPUTS)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.trunk(x)
+        pooled = x.mean((2, 3))
+        tokens = x.flatten(2).transpose(1, 2)
+        scores = self.score(pooled)
+        return scores, scores.mean(1), x.mean(1), x.mean(3, keepdim=True), tokens.mean(1), x.mean((1, -1)), pooled * 0
+
+
 class Heads(nn.Module):
     """A vector and a map from one trunk, in a dictionary, as networks for faces and for poses give them."""
 

@@ -150,6 +150,7 @@ CONTAINING = {
         (multiplied_before, (aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.sub.Tensor)),
         (multiplied_behind, (aten.mul.Tensor,)),
         (lambda net, x, draw: net.last(x * (torch.relu(x) * number(draw))), ()),
+        (lambda net, x, draw: net.last(x * (x.mean() * number(draw))), ()),
     ],
     attention: [
         (

@@ -43,6 +43,11 @@ def case(request):
     return programs.program(getattr(several, request.param)(), contract(*tensors), samples), samples
 
 
+@pytest.fixture(scope="module")
+def averaged():
+    return programs.program(several.averaged(), contract(), pixels()), pixels()
+
+
 def test_outputs_are_named_by_the_models_keys_and_packed_in_its_order(case):
     program, samples = case
     if len(program.outputs) == 2:
@@ -88,6 +93,41 @@ def test_int8_equals_the_reference_to_the_last_bit(case, name, tmp_path):
     if name == "android/executorch":
         assert target.operators(path) == {"delegate": 1}
     assert len(target.trace(path)(*arrays(samples[:1]))) == 6
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_means_of_any_dimensions_are_equal_too(averaged, name, tmp_path):
+    program, samples = averaged
+    target = common.targets()[name]
+    path = target.build(program, "int8", tmp_path / f"x{target.SUFFIX}")
+    found = run_all(target.load(path).run, samples)
+    expected = program.evaluate(target.REFERENCES["int8"], samples)
+    assert np.array_equal(found, expected), f"{100 * (found == expected).mean():.2f} % equal"
+    floating = evaluate(program.original, samples)
+    told = metrics.output_metrics(expected, found, floating, expected, program.outputs)
+    assert told["snr_loss_db"] == 0 and told["snr_db"] == np.inf
+    if name == "android/executorch":
+        assert target.operators(path) == {"delegate": 1}
+
+
+def test_a_network_whose_input_is_read_at_its_end_has_no_block_to_learn():
+    class Ending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, NUMBERS.shape[0])
+
+        def forward(self, x, numbers):
+            return numbers, self.last(torch.relu(self.conv(x)).mean((2, 3))) + numbers
+
+    torch.manual_seed(0)
+    samples, settings = with_tensors(pixels(), drawn([NUMBERS])), ladder.quantize.Settings()
+    folded = fold.fold(Ending().eval().requires_grad_(False), contract(NUMBERS))
+    simulated = ladder.Simulation(folded, samples[:1], contract(NUMBERS), settings)
+    assert blocks.blocks(simulated) == [] and blocks.seconds(simulated, 1.0) == 0
+    wanted = simulated.statistics(folded, samples)
+    ranges = simulated.ranges(wanted, "minmax")
+    learnt = blocks.learn(simulated, folded, folded, settings, ranges, wanted, samples, lambda *_: None)
+    assert learnt.weight_scales == {}
 
 
 @pytest.mark.parametrize(("name", "precision"), [("ios/coreml", "int8"), ("ios/executorch_coreml", "fp16")])
@@ -172,6 +212,7 @@ def test_the_worst_of_several_outputs_is_told_in_its_own_steps():
     [
         (lambda x: (x.mean((2, 3)), x.argmax(1)), "output 1 of the model is (1, 64, 64) torch.int64"),
         (lambda x: x.mean(), "output 0 of the model is () torch.float32"),
+        (lambda x: (x.mean((2, 3)), x[:, :0, 0, 0]), "output 1 of the model is (1, 0) torch.float32"),
         (lambda x: (), "gives nothing"),
         (lambda x: (x.mean((2, 3)), None), "gives [None]"),
     ],
@@ -184,6 +225,31 @@ def test_what_is_no_float_of_an_image_is_named(forward, told):
     with pytest.raises(ConversionError) as caught:
         fold.fold(Calling().eval(), contract())
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((), "gives nothing"),
+        (3.0, "gives float: a tensor"),
+        ((torch.zeros(1, 2), None), "gives NoneType beside tensors"),
+    ],
+)
+def test_what_is_no_tensor_is_named_before_anything_is_measured(given, told):
+    class Giving(nn.Module):
+        def forward(self, x):
+            return given
+
+    with pytest.raises(ConversionError, match=told):
+        evaluate(fold.Normalized(Giving(), programs.MEAN, programs.STD), pixels(1))
+
+
+def test_a_loss_of_signal_to_noise_is_none_where_both_have_the_same():
+    zeros, ones = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
+    assert metrics.snr_loss_db(zeros, zeros, zeros) == 0
+    assert metrics.snr_loss_db(zeros, ones, ones) == 0
+    assert metrics.snr_loss_db(zeros, zeros, ones) == np.inf
+    assert metrics.snr_loss_db(ones, ones, zeros) == np.inf
 
 
 def test_names_are_as_many_as_outputs():

@@ -153,7 +153,9 @@ def _likely_cause(error: Exception, model: nn.Module, config: Config, channels: 
 
     if isinstance(error, TypeError) and "positional argument" in str(error):
         given = f"{len(config.input)} of [[input]]" if config.input else "nothing else"
-        return f"It is called with the image and {given}: write [[input]] once for each further argument, in their order."
+        return (
+            f"It is called with the image and {given}: write [[input]] once for each further argument, in their order."
+        )
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None or first.in_channels == channels:
         if config.input:

@@ -91,7 +91,7 @@ def _each_output(layer: Node, value: torch.Tensor) -> torch.Tensor | None:
     """One number for each output of a layer ``(out,)``; None where it differs from pixel to pixel."""
     shape = layer.meta["val"].shape
     channel = len(shape) - 1 if layer.target == aten.linear.default else 1
-    spread = value.view(*[1] * (len(shape) - value.ndim), *value.shape)
+    spread = value.view([1] * (len(shape) - value.ndim) + list(value.shape))
     if any(size != 1 for axis, size in enumerate(spread.shape) if axis != channel):
         return None
     return spread.reshape(-1).expand(shape[channel])
@@ -99,7 +99,7 @@ def _each_output(layer: Node, value: torch.Tensor) -> torch.Tensor | None:
 
 def _spell(network: Network, node: Node, source: Node, value: torch.Tensor) -> None:
     is_product, is_inverse = node.target in _PRODUCTS, node.target in _INVERSE
-    spread = value.view(*[1] * (source.meta["val"].ndim - value.ndim), *value.shape)
+    spread = value.view([1] * (source.meta["val"].ndim - value.ndim) + list(value.shape))
     if is_inverse:
         spread = 1 / spread if is_product else -spread
     constant = next((a for a in node.args[:2] if a is not source and isinstance(a, Node)), None)
