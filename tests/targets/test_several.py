@@ -110,15 +110,32 @@ def test_means_of_any_dimensions_are_equal_too(averaged, name, tmp_path):
         assert target.operators(path) == {"delegate": 1}
 
 
+class Ending(nn.Module):
+    """What it is given is read at its end, and given back."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, NUMBERS.shape[0])
+
+    def forward(self, x, numbers):
+        return numbers, self.last(torch.relu(self.conv(x)).mean((2, 3))) + numbers
+
+
+@pytest.mark.parametrize("name", ["android/onnx", "ios/coreml"])
+def test_an_input_given_back_is_right_or_named(name, tmp_path):
+    samples = with_tensors(pixels(), drawn([NUMBERS]))
+    program = programs.program(Ending().eval().requires_grad_(False), contract(NUMBERS), samples)
+    target = common.targets()[name]
+    path = tmp_path / f"x{target.SUFFIX}"
+    if name == "ios/coreml":
+        with pytest.raises(ConversionError, match="Core ML gives no input back, and 'output_0' is one"):
+            target.build(program, "fp32", path)
+    else:
+        found = run_all(target.load(target.build(program, "int8", path)).run, samples)
+        assert np.array_equal(found, program.evaluate(target.REFERENCES["int8"], samples))
+
+
 def test_a_network_whose_input_is_read_at_its_end_has_no_block_to_learn():
-    class Ending(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.last = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, NUMBERS.shape[0])
-
-        def forward(self, x, numbers):
-            return numbers, self.last(torch.relu(self.conv(x)).mean((2, 3))) + numbers
-
     torch.manual_seed(0)
     samples, settings = with_tensors(pixels(), drawn([NUMBERS])), ladder.quantize.Settings()
     folded = fold.fold(Ending().eval().requires_grad_(False), contract(NUMBERS))
