@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Images, arrays
-from ..errors import TwinkeelError, VerifyError
+from ..errors import ConversionError, TwinkeelError, VerifyError
 from ..files import digest
 from ..parity import INTEGERS, REFERENCE, Comparison, LayerDrift, RuntimeDrift, Values, arithmetic, run_all, tabulate
 from ..parity import drift as drifts
@@ -77,8 +77,10 @@ def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> t
     Raises:
         VerifyError: a folder is not what its manifest says, or keeps no layers; the folders come from different
             models; an artifact does not have the reference's layers, or does not run; there is none.
+        ConversionError: none of them lets its layers be looked at. Where some do, the others are left out and named.
     """
     found: dict[tuple[str, str], RuntimeDrift] = {}
+    closed: list[ConversionError] = []
     before: tuple[Recording, NDArray[np.uint8]] | None = None
     for folder in folders:
         manifest.verify(folder)
@@ -97,13 +99,21 @@ def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> t
             say(f"drift: {entry['target']} int8, {len(recording.layers)} layers on {len(golden.inputs)} images")
             key = digest(folder / entry["path"]), entry["reference"]
             others = found[key].targets if key in found else ()
+            try:
+                measured = (
+                    found[key].layers
+                    if others
+                    else _measured(folder, entry, targets, recording, golden.images, content.get("in_float", []))
+                )
+            except ConversionError as error:  # the other runtimes' can be looked at all the same
+                say(f"drift: {entry['target']} int8 is left out: {error}")
+                closed.append(error)
+                continue
             found[key] = RuntimeDrift(
-                targets=(*others, entry["target"]),
-                reference=entry["reference"],
-                layers=found[key].layers
-                if others
-                else _measured(folder, entry, targets, recording, golden.images, content.get("in_float", [])),
+                targets=(*others, entry["target"]), reference=entry["reference"], layers=measured
             )
+    if closed and not found:
+        raise closed[0]
     if not found:
         raise VerifyError(f"no int8 artifact in {', '.join(map(str, folders))} whose layers can be looked at")
     return tuple(found.values())

@@ -632,6 +632,25 @@ def test_a_folder_that_cannot_be_looked_at_is_one_clear_error(damage, message, f
     assert not (tmp_path / "drift.csv").exists()
 
 
+def test_a_runtime_whose_file_hides_its_layers_is_left_out_and_named(finished, run_cli, tmp_path, monkeypatch):
+    """As an ExecuTorch program of several delegates does. Where every one does so, that is the error."""
+    _copied(finished, tmp_path, ["android"])
+    hidden = {name for name in common.targets() if name.startswith("android/")}
+    for name in sorted(hidden, reverse=True):
+
+        def trace(path, name=name):
+            raise ConversionError(f"'{path}' of {name} is more than one call")
+
+        monkeypatch.setattr(common.targets()[name], "trace", trace)
+        result = run_cli("drift", tmp_path)
+        hidden.discard(name)
+        if hidden:
+            assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+            assert f"{name} int8 is left out" in result.output
+            assert len((tmp_path / "drift.csv").read_text().splitlines()) == 1 + LAYERS * len(hidden)
+    assert isinstance(result.exception, ConversionError)
+
+
 def test_an_empty_folder_is_a_clear_error(run_cli, tmp_path):
     assert isinstance(run_cli("drift", tmp_path).exception, VerifyError)
 
