@@ -46,7 +46,7 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
     damaged: set[str] = set()
-    outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE], report_step.CURVES)
+    outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE, data_step.SHEET], report_step.CURVES)
     with ExitStack() as stack:
         work = stack.enter_context(outputs.claimed(wanted.out, say))
         if executor is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+from typing import Any
 
 import click
 
@@ -40,6 +42,7 @@ for group in GROUPS:
 def main() -> None:
     """Entry point: a `TwinkeelError` becomes one message and an exit code."""
     streams.prepare()
+    _end_in_order()
     code = 1
     with contextlib.suppress(BrokenPipeError):  # of an error that nobody reads, the exit code is left
         try:
@@ -53,6 +56,21 @@ def main() -> None:
             code = error.exit_code
             common.echo(f"error: {error}", is_error=True)
     sys.exit(code)
+
+
+def _end_in_order() -> None:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does: workers are stopped, and nothing is left that is not finished.
+
+    The next one ends it at once. One that the caller ignores, as `nohup` does, stays ignored.
+    """
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def _run() -> int:
