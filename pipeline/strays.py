@@ -3,6 +3,7 @@ somebody changed it."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -20,8 +21,9 @@ def is_stray(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     if path.name.startswith(_DOUBLE):
-        with path.open("rb") as stream:
+        with contextlib.suppress(OSError), path.open("rb") as stream:
             return stream.read(len(_DOUBLE_MAGIC)) == _DOUBLE_MAGIC
+        return False
     return path.name in _FILES or _UNLINKED.fullmatch(path.name) is not None
 
 
@@ -34,7 +36,8 @@ def sorted_out(folder: Path) -> tuple[list[Path], list[Path]]:
     """All that lies below a folder, folders and links too, and apart from it the strays; of a stray folder itself alone."""
     dropped = [path for path in sorted(folder.iterdir()) if is_stray_folder(path)]
     names = {path.name for path in dropped}
-    found, strays = [], dropped
+    found: list[Path] = []
+    strays = list(dropped)
     for path in sorted(folder.rglob("*")):
         if path.relative_to(folder).parts[0] not in names:
             (strays if is_stray(path) else found).append(path)

@@ -345,8 +345,11 @@ def verify(folder: Path) -> int:
             f"'{folder}' holds what is neither file nor folder: {', '.join(map(shown, links[: faults.MOST]))}"
         )
     listed = content["files"]
-    # what the manifest does not know is not read: it is wrong whatever it holds
-    different = [name for name in listed if name in files and digest(files[name]) != listed[name]]
+    try:
+        # what the manifest does not know is not read: it is wrong whatever it holds
+        different = [name for name in listed if name in files and digest(files[name]) != listed[name]]
+    except OSError as error:
+        raise VerifyError(f"'{folder}' cannot be read: {error}") from error
     problems = [faults.changed(name, files[name], listed[name]) for name in different]
     problems += [f"missing: {shown(name)}" for name in sorted(listed.keys() - files.keys() - {ATTRIBUTES})]
     problems += [f"unknown: {shown(name)}" for name in sorted(files.keys() - listed.keys())]
