@@ -54,7 +54,11 @@ def main() -> None:
             common.echo("stopped", is_error=True)
         except TwinkeelError as error:
             code = error.exit_code
-            common.echo(f"error: {error}", is_error=True)
+            common.echo(" ".join(filter(None, (f"error: {error}", _of_names()))), is_error=True)
+        except UnicodeEncodeError as error:
+            if not (why := _of_names()):
+                raise
+            common.echo(f"error: {error.object[:200]!a} cannot be the name of a file here. {why}", is_error=True)
     sys.exit(code)
 
 
@@ -71,6 +75,16 @@ def _end_in_order() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
+
+
+def _of_names() -> str:
+    """What keeps this Python from using some file names, and what to do; empty where nothing does."""
+    if (encoding := sys.getfilesystemencoding()) == "utf-8":
+        return ""
+    return (
+        f"(This Python takes the names of files for {encoding}, as LC_ALL=C with PYTHONUTF8=0 have it: others are not found. Unset "
+        "PYTHONUTF8, or set LC_ALL=C.UTF-8.)"
+    )
 
 
 def _run() -> int:
