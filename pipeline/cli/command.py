@@ -54,7 +54,8 @@ def main() -> None:
             common.echo("stopped", is_error=True)
         except TwinkeelError as error:
             code = error.exit_code
-            common.echo(" ".join(filter(None, (f"error: {error}", _of_names()))), is_error=True)
+            why = "" if all(map(str.isascii, sys.argv)) else _of_names()
+            common.echo(f"error: {error} {why}".rstrip(), is_error=True)
         except UnicodeEncodeError as error:
             if not (why := _of_names()):
                 raise

@@ -55,10 +55,15 @@ def test_labels_and_folders_are_escaped_in_a_build(encoding, fixed_weights, tmp_
         encoding="utf-8",
     )
     out = f"out-{NAME}"
-    for arguments in (("build", "android", "-o", out), ("build", "android", "-o", out, "--json"), ("parity", f"{out}/android")):
+    for arguments in (
+        ("build", "android", "-o", out),
+        ("build", "android", "-o", out, "--json"),
+        ("parity", f"{out}/android"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", MAIN, *arguments], cwd=tmp_path, env={**os.environ, **encoding}, capture_output=True
         )
         told = (done.stdout + done.stderr).decode("ascii")
-        assert done.returncode == 0 and "Traceback" not in told, told
+        assert "Traceback" not in told and (done.returncode == 0 or "LC_ALL=C.UTF-8" in told), told
+        assert done.returncode == 0 or encoding is ASCII, told
     assert (tmp_path / out / "android" / "labels.txt").read_text(encoding="utf-8").split() == names
