@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from .errors import ConfigError, nearest
-from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS
+from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS, WINDOWS_DEVICES
 from .reading import read_bytes, shown
 
 MAX_BYTES = 2**20
@@ -51,6 +51,12 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _check_file_name(value: str) -> None:
+    """Raise a ValueError where folders and files of this name could not be copied to Windows."""
+    if value.lower() in WINDOWS_DEVICES:
+        raise ValueError(f"'{value}' is a device on Windows, where no file or folder can have this name")
+
+
 class Project(Section):
     name: str = Field("mobilenet_v2", description="stem of the artifacts' file names: letters, digits, - and _")
     author: str = Field("", max_length=1000, description="written into the packages that have a place for it")
@@ -63,6 +69,7 @@ class Project(Section):
     def _is_file_stem(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
             raise ValueError("must be 1 to 64 letters, digits, - or _, and start with a letter or digit")
+        _check_file_name(value)
         return value
 
 
@@ -344,6 +351,8 @@ class Android(Section):
             raise ValueError(f"'{taken[0]}' is a word of Java, which the build tools refuse in a namespace")
         if value.split(".")[0] in PLATFORM_PACKAGES:
             raise ValueError(f"packages below '{value.split('.')[0]}' belong to the platform")
+        for part in value.split("."):
+            _check_file_name(part)
         return value
 
 
@@ -362,6 +371,7 @@ class Ios(Section):
             raise ValueError("must be 1 to 64 letters, digits or _, and start with a letter")
         if value in SWIFT_WORDS:
             raise ValueError(f"'{value}' is a word of Swift, or a module or type that the package uses itself")
+        _check_file_name(value)
         return value
 
     @property
@@ -489,6 +499,10 @@ class Config(Section):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice or "image" in names:
             raise ValueError(f"'{twice}' stands twice" if twice else "'image' is the image's own name; choose another")
+        seen: dict[str, str] = {}
+        for name in names:
+            if (other := seen.setdefault(name.lower(), name)) != name:
+                raise ValueError(f"'{other}' and '{name}' differ by case alone, which files on many disks cannot")
         return value
 
     @field_validator("limit")
@@ -681,6 +695,8 @@ def _describe(path: str, text: str, error: Any) -> str:
     elif error["type"] == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         message = f"unknown value {error['input']!r}. {nearest(str(error['input']), choices)}"
+    elif error["type"] == "too_long" and isinstance(error["input"], list):
+        message = f"{len(error['input'])} are given, and at most {error['ctx']['max_length']} can be"
     elif error["type"] != "value_error" and not isinstance(error["input"], dict):  # our own say what was given
         given = repr(error["input"])
         message = f"{message}, not {given if len(given) < 80 else given[:77] + '...'}"

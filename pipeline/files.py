@@ -7,13 +7,13 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import reading
+from . import reading, strays
 from .errors import VerifyError
 from .reading import shown
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder."""
+    """SHA-256 of a file, or of the names and contents of all files of a folder but strays."""
     content = hashlib.sha256()
     for file in files_of(path):
         if path.is_dir():
@@ -26,8 +26,8 @@ def digest(path: Path) -> str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file alone, or all files of a folder."""
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """A file alone, or all files of a folder but what other programs left there."""
+    return sorted(p for p in path.rglob("*") if p.is_file() and not strays.is_stray(p)) if path.is_dir() else [path]
 
 
 def write_json(content: object, path: Path) -> None:

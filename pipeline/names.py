@@ -19,6 +19,11 @@ Observation PackageDescription Photos PhotosUI Sample Swift SwiftUI Testing UIKi
 executorch
 """
 
+_DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)))
+
+WINDOWS_DEVICES = frozenset(_DEVICES)
+"""Names that no file or folder on Windows can have, with any suffix and in any case."""
+
 JAVA_WORDS = frozenset(_JAVA.split())
 """Java's keywords and literals: Android's build tools refuse them in a namespace."""
 

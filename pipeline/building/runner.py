@@ -46,7 +46,7 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
     damaged: set[str] = set()
-    outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE], report_step.CURVES)
+    outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE], (*report_step.CURVES, data_step.SHEET))
     with ExitStack() as stack:
         work = stack.enter_context(outputs.claimed(wanted.out, say))
         if executor is None:
@@ -70,11 +70,14 @@ def build(
 
 
 def weights(config: Config, create: Create, store: Store | None, out: Path, say: Say) -> dict[str, bytes]:
-    """The weights of a configuration as safetensors, loaded or trained, and the curves of a training; by file name."""
+    """The weights of a configuration as safetensors, loaded or trained, the curves of a training, and the contact sheet of the
+    images; by file name."""
     with outputs.claimed(out, say) as folder:
         work = _part(config, create, store, out, folder, say)
-        entry = walk(work, (data_step, weights_step)).weights
+        site = walk(work, (data_step, weights_step))
+        entry = site.weights
         found = {name: work.shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
+        found[data_step.SHEET] = work.shop.read(site.data, data_step.SHEET)
         return found | {f"{config.project.name}.safetensors": work.shop.read(entry, "weights.safetensors")}
 
 

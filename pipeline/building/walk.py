@@ -76,4 +76,6 @@ def _place(work: Work, site: Site) -> None:
     for name, content in files.items():
         if not (out / name).is_file() or (out / name).read_bytes() != content:
             outputs.save(content, out / name)
-    outputs.write_index(out, {*outputs.files_in(out), *files})
+    known = {*outputs.files_in(out), *files}
+    outputs.keep_line_ends(out, known)
+    outputs.write_index(out, known)

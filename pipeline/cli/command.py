@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+from typing import Any
 
 import click
 
@@ -40,6 +42,7 @@ for group in GROUPS:
 def main() -> None:
     """Entry point: a `TwinkeelError` becomes one message and an exit code."""
     streams.prepare()
+    _end_in_order()
     code = 1
     with contextlib.suppress(BrokenPipeError):  # of an error that nobody reads, the exit code is left
         try:
@@ -51,8 +54,38 @@ def main() -> None:
             common.echo("stopped", is_error=True)
         except TwinkeelError as error:
             code = error.exit_code
-            common.echo(f"error: {error}", is_error=True)
+            why = "" if all(map(str.isascii, sys.argv)) else _of_names()
+            common.echo(f"error: {error} {why}".rstrip(), is_error=True)
+        except UnicodeEncodeError as error:
+            if not (why := _of_names()):
+                raise
+            common.echo(f"error: {error.object[:200]!a} cannot be the name of a file here. {why}", is_error=True)
     sys.exit(code)
+
+
+def _end_in_order() -> None:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does: workers are stopped, and nothing is left that is not finished.
+
+    The next one ends it at once. One that the caller ignores, as `nohup` does, stays ignored.
+    """
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
+def _of_names() -> str:
+    """What keeps this Python from using some file names, and what to do; empty where nothing does."""
+    if (encoding := sys.getfilesystemencoding()) == "utf-8":
+        return ""
+    return (
+        f"(This Python takes the names of files for {encoding}, as LC_ALL=C with PYTHONUTF8=0 have it: others are not found. Unset "
+        "PYTHONUTF8, or set LC_ALL=C.UTF-8.)"
+    )
 
 
 def _run() -> int:

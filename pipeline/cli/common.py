@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ..errors import ConfigError, ParityError, VerifyError
+from ..errors import ConfigError, ParityError
 from . import architectures
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]
     from ..delivery import manifest
     from ..reading import shown
 
+    tell_passed_over(folders)
     failed = 0
     for name, checks in results:
         for check in checks:
@@ -179,7 +180,25 @@ def given_store(path: Path | None, url: str | None) -> Store:
 
 def platform_folders(out: Path) -> list[Path]:
     """The platforms' folders below `out`; a VerifyError where there is none."""
+    from ..delivery import faults
+
     folders = [out / platform for platform in PLATFORMS if (out / platform).is_dir()]
     if not folders:
-        raise VerifyError(f"'{out}' holds no finished build. `twinkeel build all` makes one.")
+        raise faults.no_build(out)
     return folders
+
+
+def tell_passed_over(folders: Sequence[Path]) -> None:
+    """A line on what other programs left in finished folders, where there is anything."""
+    from ..delivery import manifest
+
+    tell_strays([f"{folder.name}/{name}" for folder in folders for name in manifest.passed_over(folder)])
+
+
+def tell_strays(names: Sequence[str]) -> None:
+    """A line on these names."""
+    from ..reading import shown
+
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        echo(f"passed over, as other programs leave such files: {', '.join(map(shown, names[:5]))}{more}")

@@ -38,7 +38,7 @@ def init(path: Path) -> None:
 @common.out_option
 @common.store_option
 def train(path: Path | None, out: Path, store_url: str | None) -> None:
-    """Train or load the weights and write them as safetensors."""
+    """Train or load the weights and write them as safetensors, with a picture of the images that the model is given."""
     from ..building import runner
     from ..delivery import outputs
     from ..report import terminal as report
@@ -47,7 +47,8 @@ def train(path: Path | None, out: Path, store_url: str | None) -> None:
     with report.progress(report.console()) as say:
         files = runner.weights(config, architectures.architecture(config), common.store_of(config, store_url), out, say)
     outputs.add(out, files)
-    common.echo(f"wrote {out / f'{config.project.name}.safetensors'}")
+    for name in sorted(files):
+        common.echo(f"wrote {out / name}")
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ParityError
+from ..errors import ParityError, TwinkeelError
 from . import common
 
 if TYPE_CHECKING:
@@ -75,16 +75,22 @@ def compare(out: Path) -> None:
     from ..store import workers
 
     workers.quieten()
-    report.print_comparison(compare_folders(common.platform_folders(out), common.targets()), report.console())
+    folders = common.platform_folders(out)
+    report.print_comparison(compare_folders(folders, common.targets()), report.console())
+    common.tell_passed_over(folders)
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
-def drift(out: Path) -> None:
+@click.option(
+    "--tables", type=click.Path(path_type=Path, file_okay=False), help="Folder for the table and the picture."
+)
+def drift(out: Path, tables: Path | None) -> None:
     """Compare each layer of the int8 artifacts below OUT with the quantized reference; writes a table and a picture.
 
     OUT holds a build's folders, or is one of them; the table and the picture are then written beside it, for a
-    finished folder holds what its manifest lists and nothing else.
+    finished folder holds what its manifest lists and nothing else. Where that cannot be written, they are left out, and
+    --tables names another folder.
     """
     from ..delivery import finished, manifest, outputs
     from ..parity import drift as stage
@@ -97,10 +103,16 @@ def drift(out: Path) -> None:
     console = report.console()
     with report.progress(console) as say:
         found = finished.drift(folders, common.targets(), say)
-    target = out.resolve().parent if is_platform else out
-    outputs.add(target, stage.files(found))
     report.print_drift(found, console)
-    console.print(f"wrote {target / stage.TABLE} and {target / stage.PICTURE}")
+    common.tell_passed_over(folders)
+    target = tables or (out.resolve().parent if is_platform else out)
+    try:
+        outputs.add(target, stage.files(found))
+        console.print(f"wrote {target / stage.TABLE} and {target / stage.PICTURE}", markup=False)
+    except TwinkeelError as error:
+        if tables is not None:
+            raise
+        common.echo(f"WARNING no table and no picture: {error} --tables names one.", is_error=True)
     failed = [runtime.verdict for runtime in found if runtime.first is not None]
     if failed:
         raise ParityError("\n".join(failed))
@@ -114,13 +126,14 @@ def verify(folder: Path, key: Path | None) -> None:
     from ..delivery import manifest, outputs, signature
 
     if (folder / outputs.INDEX).is_file():
-        count = outputs.verify(folder)
         platforms = common.platform_folders(folder)
+        count, strays = outputs.verify(folder), outputs.passed_over(folder)
     else:
-        count, platforms = manifest.verify(folder), [folder]
+        count, platforms, strays = manifest.verify(folder), [folder], manifest.passed_over(folder)
     if key is not None:
         for platform in platforms:
             signature.check(platform, key)
+    common.tell_strays(strays)
     common.echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
 
 
@@ -132,6 +145,7 @@ def sign(folder: Path, key: Path) -> None:
     from ..delivery import signature
 
     common.echo(f"wrote {signature.sign(folder, key)}")
+    common.tell_passed_over([folder])
 
 
 TITLE = "Prove a finished folder"

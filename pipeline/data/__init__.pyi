@@ -1,4 +1,5 @@
 from . import beside as beside
+from . import contact as contact
 from . import doubts as doubts
 from .images import MAX_PIXELS as MAX_PIXELS
 from .images import digits as digits

@@ -1,5 +1,6 @@
 from . import device as device
 from . import evidence as evidence
+from . import faults as faults
 from . import finished as finished
 from . import folder as folder
 from . import machine as machine

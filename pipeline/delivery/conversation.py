@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..data import Images, arrays
 from ..errors import DeviceError
+from ..files import files_of
 from ..parity import Values
 from ..parity import described as described_error
 from ..program import Runtime
@@ -90,8 +91,7 @@ class Task:
 
     @property
     def bytes(self) -> int:
-        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
-        return sum(file.stat().st_size for file in files if file.is_file())
+        return sum(file.stat().st_size for file in files_of(self.path))
 
 
 @dataclass(kw_only=True)
@@ -302,9 +302,8 @@ def program(mark: str, runtimes: Mapping[str, Runtime], tasks: Mapping[int, tupl
             keys = [hashlib.sha256(array.tobytes()).hexdigest() for array in given]
             inputs |= dict(zip(keys, given, strict=True))
             name = f"{number}{path.suffix}"
-            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if file.is_file():
-                    archive.write(file, f"{name}/{file.relative_to(path).as_posix()}" if path.is_dir() else name)
+            for file in files_of(path):
+                archive.write(file, f"{name}/{file.relative_to(path).as_posix()}" if path.is_dir() else name)
             described.append(
                 {
                     "number": number,

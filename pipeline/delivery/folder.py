@@ -127,6 +127,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
     }
     _write_kit(config, content, golden, folder, contents.shipped, kit, say)
     sbom.write(content, config.project, folder)
+    (folder / manifest.ATTRIBUTES).write_bytes(manifest.AS_THEY_ARE)
     content["files"] = manifest.hash_files(folder)
     manifest.write(content, folder / manifest.MANIFEST)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .. import reading
+from .. import reading, strays
 from ..data import Images, with_tensors
 from ..errors import ConfigError, VerifyError, WorkerError
 from ..files import check_inside, digest, rendered, short, write_json
@@ -24,21 +24,23 @@ from ..program import UNROUNDED, Output, Target, Tensor, describe_reference
 from ..reading import shown
 from ..store import Here
 from ..tasks import Task, named
-from . import evidence
+from . import evidence, faults
 
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)
 """Versions: 1 had ``input.resolution``, of square inputs of RGB alone; 2 has ``input.height``, ``width`` and
 ``model_channels``; both had one output and ``output_scale``, where 3 has ``outputs``, and ``tensors`` beside the image."""
-MANIFEST = "manifest.json"
+MANIFEST = faults.MANIFEST
 PARITY = "parity.json"
 SIGNATURE = "manifest.json.sig"
+ATTRIBUTES = ".gitattributes"
+"""Keeps git from changing the line ends of the files. Hidden files are left behind by some that copy folders; nobody but git reads
+it, so that a folder without it is whole."""
+AS_THEY_ARE = b"# what was verified here is verified by its bytes\n* -text\n"
 _UNLISTED = (MANIFEST, SIGNATURE)
 _SELF = "manifest_sha256"
 MAX_GOLDEN_BYTES = 2**30
 """Of all golden vectors together: 14 images of 1024 pixels have 60 MB, as many of 100,000 outputs each 45 MB."""
-_NAMED = 20
-"""Files that one error names at most."""
 
 
 class _Open(BaseModel):
@@ -296,8 +298,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         for entry in _Manifest.model_validate(manifest).artifacts:
             for name in filter(None, (entry.path, entry.twin)):
                 check_inside(name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise faults.no_build(folder) from error
     except OSError as error:
-        raise VerifyError(f"'{folder}' is no finished build: {error}. {_where_one_is(folder)}") from error
+        raise VerifyError(f"'{path}' cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = shown(".".join(map(str, first["loc"])))
@@ -309,52 +313,52 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` but the manifest and its signature."""
-    return {name: digest(path) for name, path in _files(folder).items()}
+    """SHA-256 of every file below `folder` but the manifest, its signature, and strays."""
+    return {name: digest(path) for name, path in _files(folder, strays.sorted_out(folder)[0]).items()}
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    named = {path.relative_to(folder).as_posix(): path for path in paths}
+def _files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    named = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
     return {name: path for name, path in named.items() if name not in _UNLISTED}
 
 
+def passed_over(folder: Path) -> list[str]:
+    """Names of what other programs left in a finished folder, which `verify` does not count."""
+    return [path.relative_to(folder).as_posix() for path in strays.sorted_out(folder)[1]]
+
+
 def verify(folder: Path) -> int:
-    """Check every hash of a finished folder, the manifest's own among them, and return the number of files.
+    """Check every hash of a finished folder, the manifest's own among them, and return the number of files; see `passed_over`.
 
     Raises:
         VerifyError: naming each file that is changed, missing or unknown to the manifest, and each link.
     """
     content = read_manifest(folder)
     try:
-        links = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain(path)]
-        files = {} if links else _files(folder)
+        paths, _ = strays.sorted_out(folder)
+        links = [path.relative_to(folder).as_posix() for path in paths if not _is_plain(path)]
+        files = {} if links else _files(folder, paths)
     except RecursionError as error:
         raise VerifyError(f"'{folder}' holds folders in folders, hundreds deep: no build made them.") from error
     if links:
-        raise VerifyError(f"'{folder}' holds what is neither file nor folder: {', '.join(map(shown, links[:_NAMED]))}")
-    listed = content["files"]
-    # what the manifest does not know is not read: it is wrong whatever it holds
-    problems = [f"changed: {shown(name)}" for name in listed if name in files and digest(files[name]) != listed[name]]
-    problems += [f"missing: {shown(name)}" for name in sorted(listed.keys() - files.keys())]
-    problems += [f"unknown: {shown(name)}" for name in sorted(files.keys() - listed.keys())]
-    if (folder / MANIFEST).read_bytes() != rendered(sealed(content)):
-        problems.append(f"changed: {MANIFEST}")
-    if problems:
-        rest = f"\nand {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         raise VerifyError(
-            f"'{folder}' does not hold what its manifest says:\n"
-            + "\n".join(problems[:_NAMED])
-            + rest
-            + "\nBuild again, or copy the folder anew from where it is whole."
+            f"'{folder}' holds what is neither file nor folder: {', '.join(map(shown, links[: faults.MOST]))}"
         )
+    listed = content["files"]
+    try:
+        # what the manifest does not know is not read: it is wrong whatever it holds
+        different = [name for name in listed if name in files and digest(files[name]) != listed[name]]
+    except OSError as error:
+        raise VerifyError(f"'{folder}' cannot be read: {error}") from error
+    problems = [faults.changed(name, files[name], listed[name]) for name in different]
+    problems += [f"missing: {shown(name)}" for name in sorted(listed.keys() - files.keys() - {ATTRIBUTES})]
+    problems += [f"unknown: {shown(name)}" for name in sorted(files.keys() - listed.keys())]
+    whole = rendered(sealed(content))
+    if (folder / MANIFEST).read_bytes() != whole:
+        problems.append(faults.changed(MANIFEST, folder / MANIFEST, hashlib.sha256(whole).hexdigest()))
+    if problems:
+        raise VerifyError(f"'{folder}' does not hold what its manifest says:\n{faults.told(problems)}")
     return len(files)
-
-
-def _where_one_is(folder: Path) -> str:
-    """What to type where a folder is none of a platform's."""
-    below = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    return f"Give '{below[0]}'." if below else "`twinkeel build android` makes one."
 
 
 def read_verified(folder: Path) -> tuple[dict[str, Any], Golden]:

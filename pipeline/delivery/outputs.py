@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -11,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import strays
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest, read_json, rendered
+from ..reading import shown
 from ..saying import Say
-from . import manifest
+from . import faults, manifest
 
 INDEX = "build.json"
 """Hash of every file that lies beside the platforms' folders, and of each folder's manifest."""
@@ -46,7 +49,7 @@ def check_place(out: Path, folders: Iterable[str], files: Iterable[str], written
         place = out / name
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise TwinkeelError(f"'{place}' is no folder, and the build would put one there. {_OTHER}")
-        held = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
+        held = sorted(p.name for p in place.iterdir() if not _is_stray(p)) if place.is_dir() else []
         is_ours = sum(mark in held for mark in _MARKS) >= 2
         if held and not is_ours:
             some = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
@@ -185,8 +188,24 @@ def refresh(out: Path, names: Iterable[str] = ()) -> None:
         write_index(out, {*read_index(out)["files"], *names})
 
 
+def _is_stray(path: Path) -> bool:
+    return strays.is_stray(path) or strays.is_stray_folder(path)
+
+
+def keep_line_ends(out: Path, names: Iterable[str]) -> None:
+    """Keep git from changing the files beside the platforms' folders, where `out` holds nothing but these and files of these
+    names: in a folder of the user's own, git does as he says."""
+    place = out / manifest.ATTRIBUTES
+    own = {INDEX, WORK, *names, *(path.parent.name for path in out.glob(f"*/{manifest.MANIFEST}"))}
+    if not os.path.lexists(place) and all(path.name in own or _is_stray(path) for path in out.iterdir()):
+        save(manifest.AS_THEY_ARE, place)
+
+
 def write_index(out: Path, names: Iterable[str]) -> None:
     """Describe the folders below `out`, and the files named that are there."""
+    with contextlib.suppress(OSError):
+        if (out / manifest.ATTRIBUTES).read_bytes() == manifest.AS_THEY_ARE:
+            names = {*names, manifest.ATTRIBUTES}
     folders = {p.parent.name: digest(p) for p in sorted(out.glob(f"*/{manifest.MANIFEST}"))}
     files = {name: digest(out / name) for name in sorted(names) if (out / name).is_file()}
     content = {"schema_version": _VERSION, "folders": folders, "files": files}
@@ -222,17 +241,20 @@ def verify(out: Path) -> int:
     """
     index = read_index(out)
     problems = []
-    if (out / INDEX).read_bytes() != rendered(manifest.sealed(index, _SELF)):
-        problems.append(f"changed: {INDEX}")
-    found = {p.name: p for p in sorted(out.iterdir()) if p.name not in (INDEX, WORK)}
+    whole = rendered(manifest.sealed(index, _SELF))
+    if (out / INDEX).read_bytes() != whole:
+        problems.append(faults.changed(INDEX, out / INDEX, hashlib.sha256(whole).hexdigest()))
+    found = {p.name: p for p in sorted(out.iterdir()) if p.name not in (INDEX, WORK) and not _is_stray(p)}
     listed = index["files"] | index["folders"]
     count = 0
     for name in sorted(found.keys() | listed.keys()):
         path = out / name
         if name not in listed:
-            problems.append(f"unknown: {name}")
+            problems.append(f"unknown: {shown(name)}")
+        elif name == manifest.ATTRIBUTES and name not in found:
+            continue  # see there
         elif name not in found or (name in index["folders"]) != path.is_dir() or path.is_symlink():
-            problems.append(f"missing: {name}")
+            problems.append(f"missing: {shown(name)}")
         elif name in index["folders"]:
             try:
                 count += manifest.verify(path)
@@ -241,13 +263,16 @@ def verify(out: Path) -> int:
             except VerifyError as error:
                 problems.append(str(error))
         elif digest(path) != listed[name]:
-            problems.append(f"changed: {name}")
+            problems.append(faults.changed(name, path, str(listed[name])))
         else:
             count += 1
     if problems:
-        raise VerifyError(
-            f"'{out}' does not hold what its build wrote:\n"
-            + "\n".join(problems)
-            + "\nBuild again, or copy the folder anew from where it is whole."
-        )
+        raise VerifyError(f"'{out}' does not hold what its build wrote:\n{faults.told(problems)}")
     return count
+
+
+def passed_over(out: Path) -> list[str]:
+    """Names of what other programs left below `out`, which `verify` does not count."""
+    above = [path.name for path in sorted(out.iterdir()) if _is_stray(path)]
+    folders = sorted(path.parent for path in out.glob(f"*/{manifest.MANIFEST}"))
+    return above + [f"{folder.name}/{name}" for folder in folders for name in manifest.passed_over(folder)]

@@ -26,7 +26,7 @@ from ..parity import Check, broken
 from ..program import Runtime, Target
 from ..reading import shown
 from ..saying import Say
-from . import device, evidence, manifest
+from . import device, evidence, faults, manifest, outputs
 from .conversation import Conversation, Found, Task
 
 SILENCE = 300.0
@@ -58,6 +58,9 @@ def replay(
     """
     for folder in folders:
         _check_writable(folder)
+    for out in {folder.resolve().parent for folder in folders}:
+        if (out / outputs.INDEX).is_file():  # which lists the folders' manifests
+            _check_writable(out)
     read = {folder: manifest.read_verified(folder) for folder in folders}
     tasks = list(_tasks(read, targets, say))
     if not tasks:
@@ -81,16 +84,16 @@ def _judged(
 ) -> list[tuple[str, list[Check]]]:
     """Judge all, then record all."""
     rows: dict[Path, list[device.Judged]] = {folder: [] for folder in read}
-    for (number, unit), outputs in sorted(found.outputs.items(), key=lambda item: item[0][0]):
+    for (number, unit), answer in sorted(found.outputs.items(), key=lambda item: item[0][0]):
         task = tasks[number]
         for folder, key in task.owners:
             content, golden = read[folder]
             given = manifest.outputs_of(content, golden.expected["fp32"].shape[1])
             entry = device.entry_of(content, key)
-            if isinstance(outputs, str):
-                checks = [broken(outputs)]
+            if isinstance(answer, str):
+                checks = [broken(answer)]
             else:
-                checks = device.judged("replay", entry, golden, outputs, given)
+                checks = device.judged("replay", entry, golden, answer, given)
             row = evidence.row(
                 evidence=task.runtime.EVIDENCE,
                 by="replay",
@@ -112,12 +115,12 @@ def _check_writable(folder: Path) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except FileNotFoundError as error:
-        raise VerifyError(f"'{folder}' is no finished build: {error}. `twinkeel build android` makes one.") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise faults.no_build(folder) from error
     except OSError as error:
         raise DeviceError(
-            f"the evidence is recorded in '{folder}', and that cannot be written: {error}. Copy it to where you may write, "
-            f"or look without recording: `twinkeel parity {folder}`."
+            f"the evidence is recorded in '{folder}', and that cannot be written: {error}. Copy it to where you may write "
+            f"(`cp -r {folder} .`), or look without recording: `twinkeel parity FOLDER`, for each platform's."
         ) from error
 
 

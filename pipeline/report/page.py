@@ -5,6 +5,7 @@ The page lies beside the platforms' folders, not in one: it holds times, which d
 
 from __future__ import annotations
 
+import base64
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -140,6 +141,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
         part=part,
         **({} if part is None else part.context(said, worst_row(ran))),
         curves=training(first),
+        sheet=base64.b64encode(said.sheet).decode(),
         has_int8=is_any_quantized(rows),
         versions=versions(manifests),
     )

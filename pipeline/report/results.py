@@ -52,6 +52,7 @@ class Report:
         held_out: the images that the answers are about, and what is right of them.
         drift: of the int8 artifacts whose layers could be looked at.
         drift_errors: of the others, in words.
+        sheet: PNG of some images of each set; empty for none.
     """
 
     results: list[Result]
@@ -59,6 +60,7 @@ class Report:
     held_out: Split
     drift: tuple[RuntimeDrift, ...]
     drift_errors: str
+    sheet: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -365,7 +365,10 @@ class Ladder:
         told = f"about {_duration(seconds)}" if seconds else "at once"
         if seconds > max(left, 0.0):
             self.left_out.append(name)
-            self.say(f"quantize: no time for {name}: {told}, and {_duration(max(left, 0.0))} of the budget are left")
+            if self.config.quantize.minutes:  # else all are named at once in the end
+                self.say(
+                    f"quantize: no time for {name}: {told}, and {_duration(max(left, 0.0))} of the budget are left"
+                )
             return False
         self.say(f"quantize: next {name}, {told}; {_duration(max(left, 0.0))} of the budget are left")
         return True
@@ -406,6 +409,8 @@ class Ladder:
             tries.append((wider, self.calibration))
         # names alone: seconds differ from run to run, and equal builds shall give equal files
         more = [f"no time for {', '.join(self.left_out)}"] if self.left_out else []
+        if more and not self.config.quantize.minutes:
+            self.say(f"quantize: {more[0]}: minutes = 0")
         more += ["stopped by hand"] if is_stopped else []
         found = []
         for one, images in tries:

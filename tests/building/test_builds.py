@@ -33,6 +33,7 @@ from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.store.entries import Store
 from twinkeel.pipeline.store.job import Workshop
 
+LISTED = [".gitattributes", "android", "build.json", "contact-sheet.png", "ios", "report.html"]
 SMALL = """[model]
 width = 0.2
 [weights]
@@ -276,7 +277,7 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same(smaller, tmp_path):
                 manifest.verify(place / "out" / platform)
     assert start(smaller, place / "out", place / "store").wait(300) == 0
     assert folders(place / "out") == folders(smaller / "out")
-    assert sorted(p.name for p in (place / "out").iterdir()) == ["android", "build.json", "ios", "report.html"]
+    assert sorted(p.name for p in (place / "out").iterdir()) == LISTED
     assert Store(str(place / "store")).usage(is_checked=True).damaged == ()
 
 
@@ -309,7 +310,7 @@ def test_without_room_the_earlier_output_stays(is_filled, smaller, tmp_path):
     assert "cannot write to" in text and "Make room" in text, text
     assert "damaged" not in text and "FAILED" not in text, text
     assert folders(out) == before
-    assert sorted(p.name for p in out.iterdir()) == ["android", "build.json", "ios", "report.html"]
+    assert sorted(p.name for p in out.iterdir()) == LISTED
 
 
 def test_a_damaged_store_costs_time_and_no_byte(project, tmp_path):

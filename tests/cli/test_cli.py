@@ -405,8 +405,17 @@ def test_a_folder_where_a_file_would_be_is_found_before_anything_is_made(run_cli
             "takes training",
         ),
         ('[ios]\nmodule = "Foundation"\n', "that the package uses itself"),
+        ('[ios]\nmodule = "Con"\n', "'Con' is a device on Windows"),
+        ('[project]\nname = "aux"\n', "'aux' is a device on Windows"),
+        ('[android]\npackage = "com.lpt1.app"\n', "'lpt1' is a device on Windows"),
+        (17 * '[[input]]\nname = "x"\nshape = [1]\nrange = [0.0, 1.0]\n', "17 are given, and at most 16 can be"),
+        (
+            '[[input]]\nname = "a"\nshape = [1]\nrange = [0.0, 1.0]\n[[input]]\nname = "A"\nshape = [1]\nrange = [0.0, 1.0]\n',
+            "'a' and 'A' differ by case alone",
+        ),
+        ('[[output]]\nname = "Mask"\n[[output]]\nname = "mask"\n', "'Mask' and 'mask' differ by case alone"),
     ],
-    ids=["task", "nan", "no weights", "qat", "word"],
+    ids=["task", "nan", "no weights", "qat", "word", "con", "aux", "lpt1", "17 inputs", "a and A", "masks"],
 )
 def test_an_error_of_the_file_names_it_once_and_says_the_value_once(run_cli, tmp_path, text, words):
     (tmp_path / "twinkeel.toml").write_text("\ufeff" + text)  # as some editors begin a file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from dataclasses import replace
@@ -233,6 +234,16 @@ def test_hostile_text_stays_text(hostile):
     assert not re.search("[\0-\x08\x0b-\x1f]", text)
     shown = html_report.shown(hostile)
     assert shown in " ".join(page.text.split()) and len(shown) <= 200 and "\n" not in shown
+
+
+def test_the_contact_sheet_is_on_the_page_where_there_is_one():
+    result, content = made_up()
+    without, told = report_of(result, content), replace(report_of(result, content), sheet=b"\x89PNG bytes")
+    assert all(tag.get("class") != "sheet" for _, tag in Page(html_report.page("digits", without, insight())).tags)
+    page = Page(html_report.page("digits", told, insight()))
+    (picture,) = [tag for name, tag in page.tags if name == "img" and tag.get("class") == "sheet"]
+    assert picture["src"] == "data:image/png;base64," + base64.b64encode(b"\x89PNG bytes").decode() and picture["alt"]
+    assert ("a", {"href": "#sheet"}) in page.tags and ("h2", {"id": "sheet"}) in page.tags
 
 
 def test_a_failed_build_says_so_on_top():

@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import data as data_module
 from ...config import MOST_TENSORS, Arrays, Config
-from ...data import beside, doubts
+from ...data import beside, contact, doubts
 from ...errors import ConfigError
 from ...program import references
 from ...stages import checkpoint, pt2_file
@@ -23,6 +23,7 @@ from ..site import CODE, Site, job
 from ..work import Found, Work, entries
 
 NAME = "data"
+SHEET = "contact-sheet.png"
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -49,6 +50,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 def data_job(config: Config) -> Job:
     task = named(config.model.task)
     inputs: dict[str, Any] = {**task.ingredients(config), "resolution": config.model.resolution}
+    inputs["channels of the contact sheet"] = config.data.channels
     if config.input:
         inputs["tensors"] = [one.model_dump() for one in config.input]
         folders = (config.data.path, config.data.calibration_path)
@@ -58,7 +60,11 @@ def data_job(config: Config) -> Job:
     elif task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
-    code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
+    code = (
+        task.load.__module__,
+        task.doubts.__module__,
+        *(f"{CODE}.data.{n}" for n in ("splits", "doubts", "contact")),
+    )
     return job(NAME, NAME, inputs, code, packages, by=__name__)
 
 
@@ -73,6 +79,7 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
         for number, tensor in enumerate(part.tensors):
             np.save(folder / f"{name}-tensor-{number}.npy", tensor)
     (folder / "names.json").write_text(json.dumps(found.names))
+    (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
     (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *found.notes, *task.doubts(found)]))

@@ -18,7 +18,7 @@ from ..order import Order
 from ..site import CODE, Create, Site, contract_of, job, load_model, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
-from .data import inputs_in
+from .data import SHEET, inputs_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,7 +102,8 @@ def original_doubts(workshop: Workshop, entry: Entry, config: Config, names: Seq
     reason = config.data.accept_accuracy
     if trouble and not reason:
         raise OriginalError(
-            f'{trouble} Nothing was built on it. If it is meant so: [data] accept_accuracy = "the reason".'
+            f"{trouble} Nothing was built on it. `twinkeel train` writes {SHEET}: look whether the images are those that you mean. "
+            'If it is meant so: [data] accept_accuracy = "the reason".'
         )
     doubt = f"accepted ({reason}): {trouble}" if trouble else task.doubt(look, names)
     return (doubt,) if doubt else ()

@@ -18,6 +18,7 @@ from ..order import Order
 from ..site import Site, job
 from ..telling import added_evidence, result_of
 from ..work import Found, Work, artifacts_awaited, entries
+from .data import SHEET
 from .reference import load_recording
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def report_job(order: Order, shop: Workshop, site: Site) -> Job:
     inputs["latency"] = dict(site.latency or {})
     if more := added_evidence(order, shop, site.finished):
         inputs["evidence that was added"] = [[*key, list(runs)] for key, runs in sorted(more.items())]
-    inputs["images"] = site.data.digest("held-out-images.npy")
+    inputs["images"] = [site.data.digest(name) for name in ("held-out-images.npy", SHEET)]
     inputs["training"] = site.weights.digest()
     inputs["rungs"] = site.program.digest("rungs.json")
     for path in sorted(order.out.glob("sensitivity.csv")):
@@ -75,9 +76,11 @@ def make_report(work: Work, site: Site, result: Path) -> None:
         ),
         drift=drift,
         drift_errors=errors,
+        sheet=shop.read(site.data, SHEET),
     )
     for name, content in order.render(order.config.project.name, said, order.out).items():
         (result / name).write_bytes(content)
+    (result / SHEET).write_bytes(said.sheet)
     for name in CURVES:
         if site.weights.has(name):
             (result / name).write_bytes(shop.read(site.weights, name))

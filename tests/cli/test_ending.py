@@ -1,0 +1,54 @@
+"""A command that is told to end leaves nothing that is not finished."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+STUCK = """
+import sys, time
+from twinkeel.pipeline.building import runner
+def work(*_):
+    print("at work", flush=True)
+    time.sleep(60)
+runner.build_all = work
+{prepare}
+sys.argv = ["twinkeel", "build", "android", "--store", "none", "--minutes", "0", "-o", {out!r}]
+from twinkeel.pipeline.cli import main
+main()
+"""
+IGNORED = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+
+
+def started(out, prepare=""):
+    """A build that has begun and does not come to an end."""
+    code = STUCK.format(prepare=prepare, out=str(out))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line == "at work\n":
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_no_folder_of_work_is_left(number, tmp_path):
+    out = tmp_path / "out"
+    build = started(out)
+    assert (out / ".twinkeel").is_dir()
+    build.send_signal(number)
+    _, told = build.communicate(timeout=60)
+    assert build.returncode == (1 if number == signal.SIGINT else 128 + number), told
+    assert not out.exists() and "Traceback" not in told, told
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path):
+    build = started(tmp_path / "out", IGNORED)
+    build.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert build.poll() is None and (tmp_path / "out" / ".twinkeel").is_dir()
+    build.terminate()
+    assert build.wait(60) == 128 + signal.SIGTERM
