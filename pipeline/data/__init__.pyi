@@ -1,5 +1,6 @@
 from . import beside as beside
 from . import doubts as doubts
+from .files import ImageFile as ImageFile
 from .images import MAX_PIXELS as MAX_PIXELS
 from .images import digits as digits
 from .images import edge_images as edge_images

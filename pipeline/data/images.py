@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,52 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..reading import plain_size, shown
-from .pixels import ORIENTATIONS, fit, on_black, upright
+from .colours import rgb_of
+from .files import ImageFile, digests, listed
+from .kinds import FORMATS, is_heif
+from .pixels import ORIENTATIONS, fit, upright
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
-MAX_IMAGE_BYTES = 2**30
-TENSORS = ".npz"
-"""Suffix of files that are no images: what a model is given beside one."""
-FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP",
-)  # fmt: skip
-"""Pillow's names. It knows more: some run another program (EPS runs Ghostscript), some unpack without a limit."""
+MAX_JPEG_PIXELS = 2**30
+"""Of JPEG, which is decoded at a half, a quarter or an eighth of its size where that is more than `MAX_PIXELS`."""
+MAX_PROGRESSIVE_PIXELS = 2**28
+"""Of JPEG in several passes, all of whose coefficients lie in memory at once."""
+HEIC = "pip install 'twinkeel[heic]'"
+
+
+class DamagedImage(DataError):
+    """An image that cannot be decoded, as against one that is not read by a rule."""
 
 
 def listing(root: Path) -> dict[str, str]:
-    """SHA-256 of every file below `root` that is read as an image, by its path."""
-    return hashes(root, image_files(root) if root.is_dir() else [])
+    """SHA-256 of every file below `root` that is read as an image, by its path; of an archive its own."""
+    return digests(listed(root).files) if root.exists() else {}
 
 
-def hashes(root: Path, files: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of files below `root`, by their paths."""
-    with ThreadPoolExecutor() as pool:
-        return dict(zip((f.relative_to(root).as_posix() for f in files), pool.map(_file_digest, files), strict=True))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Plain files below a folder but hidden ones and tensors beside images, in order. Links to files are followed, those to folders are not: they could go round."""
-    try:
-        return sorted(
-            p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix != TENSORS
-        )
-    except (OSError, RecursionError) as error:
-        raise DataError(
-            f"cannot list '{folder}': {type(error).__name__}: {shown(error)}. Mend or remove it."
-        ) from error
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+def image_files(root: Path) -> tuple[ImageFile, ...]:
+    """The images below a folder or in an archive, in order; none where there is nothing."""
+    return listed(root).files if root.exists() else ()
 
 
 def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -92,35 +73,62 @@ def digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return images, found.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file, the first frame of many, as ``(H, W, 3)`` uint8 RGB: EXIF orientation applied, alpha put on black.
+def read_image(file: ImageFile | Path) -> NDArray[np.uint8]:
+    """An image file, the first frame of many, as ``(H, W, 3)`` uint8 sRGB: EXIF orientation applied, alpha put on black.
+
+    A JPEG of more than `MAX_PIXELS` comes at a half, a quarter or an eighth of its size.
 
     Raises:
-        DataError: naming the file.
+        DamagedImage: it cannot be decoded.
+        DataError: it is too large, or of a kind whose values have no known meaning as colours. Both name the file.
     """
-    from PIL import ExifTags, Image
+    file = file if isinstance(file, ImageFile) else ImageFile(file.parent, file.name)
+    from PIL import ExifTags
 
-    Image.init()
     try:
-        if (size := plain_size(path)) > MAX_IMAGE_BYTES:
-            raise DataError(f"'{path}' has {size:,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
-        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+        content = file.read()
+        with _opened(file, content) as image:
+            _check_pixels(file, image)
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return upright(_rgb(image), stored if stored in ORIENTATIONS else 1)
+            return upright(rgb_of(image, str(file)), stored if stored in ORIENTATIONS else 1)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
-        raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+        raise DamagedImage(f"cannot read the image '{file}': {error}. Mend or remove the file.") from error
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` of an open image, as it is stored."""
-    if image.mode.startswith("I;16"):
-        return (np.asarray(image, np.uint16) >> 8).astype(np.uint8)[..., None].repeat(3, -1)
-    if image.mode in ("P", "LA", "PA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        return on_black(np.asarray(image, np.uint8))
-    return np.asarray(image.convert("RGB"), np.uint8)
+def _opened(file: ImageFile, content: bytes) -> Image.Image:
+    from PIL import Image, JpegImagePlugin
+
+    if is_heif(content[:64]):
+        _know_heif(file)
+    stream = io.BytesIO(content)
+    if content.startswith(b"\xff\xd8\xff"):
+        # Pillow's own limit lies below the photos of phones, and is one of the whole process
+        return JpegImagePlugin.jpeg_factory(stream)
+    Image.init()
+    return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _check_pixels(file: ImageFile, image: Image.Image) -> None:
+    """Have a large JPEG come smaller; a DataError where an image is too large all the same."""
+    pixels = image.width * image.height
+    if pixels <= MAX_PIXELS:
+        return
+    most = MAX_PIXELS
+    if image.format in ("JPEG", "MPO"):
+        most = MAX_PROGRESSIVE_PIXELS if image.info.get("progressive") else MAX_JPEG_PIXELS
+    if pixels > most:
+        raise DataError(f"'{file}' has {image.width} x {image.height} pixels; at most {most:,} are read")
+    factor = next(n for n in (2, 4, 8) if pixels <= n * n * MAX_PIXELS)
+    image.draft(image.mode, (image.width // factor, image.height // factor))
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"'{file}' has {pixels:,} pixels and cannot be read smaller; at most {MAX_PIXELS:,} are read")
+
+
+def _know_heif(file: ImageFile) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise DataError(f"'{file}' is HEIC, as iPhones make it, which another package reads: {HEIC}") from error
+    pillow_heif.register_heif_opener(thumbnails=False)

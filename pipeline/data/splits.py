@@ -164,7 +164,7 @@ def calibrated_on(
     )
     calibration = Split(
         images=images,
-        truth=truth_of([file.relative_to(root) for file in chosen]),
+        truth=truth_of([Path(file.name) for file in chosen]),
         tensors=beside.tensors_of(chosen, len(chosen), config),
     )
     return replace(found, train=train, calibration=calibration)

@@ -148,7 +148,7 @@ def _folder(root: Path, height: int, width: int) -> tuple[NDArray[np.uint8], NDA
     images, labels = [], []
     for label, folder in enumerate(classes):
         _check_label(folder.name, "the class folder")
-        files = image_files(folder)
+        files = list(image_files(folder))
         if len(files) < 3:
             raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
         images += [fit(read_image(file), height, width) for file in files]

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Arrays, Config
-from ...data import Dataset, beside, calibrated_on, digits, fit, image_files, listing, read_image, split_in_two
+from ...data import (
+    Dataset,
+    ImageFile,
+    beside,
+    calibrated_on,
+    digits,
+    fit,
+    image_files,
+    listing,
+    read_image,
+    split_in_two,
+)
 from ...errors import ConfigError, DataError
 
 
@@ -25,7 +36,8 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         DataError: a file cannot be read, or a set would be empty.
     """
     names = tuple(str(number) for number in range(outputs())) if asks_weights(config) else ()
-    size, files = config.model.size, []
+    size = config.model.size
+    files: list[ImageFile] = []
     if isinstance(config.data, Arrays):
         root = Path(config.data.path or "")
         stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -36,7 +48,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         tensors = beside.tensors_of([], len(images), config)
     else:
         root = Path(config.data.path or "")
-        files = image_files(root) if root.is_dir() else []
+        files = list(image_files(root)) if root.is_dir() else []
         if not files:
             raise DataError(f"data.path '{root}' is no folder with images.")
         images = np.stack([fit(read_image(file), *size) for file in files])
