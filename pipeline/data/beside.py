@@ -13,6 +13,7 @@ from ..config import Config
 from ..errors import DataError
 from .files import ImageFile, digests, listed
 from .kinds import TENSORS
+from .lists import is_list, of_list
 
 MAX_BYTES = 2**28
 DRAWN = (
@@ -69,8 +70,18 @@ def notes(files: Sequence[ImageFile], config: Config) -> tuple[str, ...]:
 
 
 def listing(root: Path) -> dict[str, str]:
-    """SHA-256 of every such file below `root`, by its path."""
-    return digests(listed(root).tensors) if root.exists() else {}
+    """SHA-256 of every such file below a folder or in an archive, or beside the images of a list, by its path."""
+    if not root.exists():
+        return {}
+    if is_list(root):
+        found = [file.beside(TENSORS) for file in of_list(root, is_sorted=False).files]
+        return digests(file for file in found if file is not None)
+    return digests(listed(root).tensors)
+
+
+def of_arrays(root: Path) -> dict[str, str]:
+    """SHA-256 of the arrays of images in memory, by their names."""
+    return digests(ImageFile(root, path.name) for path in root.glob("*.npy"))
 
 
 def _read(path: ImageFile, config: Config) -> list[NDArray[np.float32]]:

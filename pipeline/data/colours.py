@@ -21,8 +21,8 @@ _SAME = 2
 """Levels that profiles of sRGB by other names differ by; such images are read as they are stored."""
 
 
-def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` of an open image: of 16 bits the upper 8; colours of a profile in it turned to sRGB.
+def rgb_of(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], bool]:
+    """``(H, W, 3)`` of an open image: of 16 bits the upper 8; and whether colours of a profile in it were turned to sRGB.
 
     Raises:
         DataError: its values are float, of 32 bits, or in the lower 12 of 16 bits: how bright they are meant is not known.
@@ -38,7 +38,7 @@ def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
         values = np.asarray(image).astype(np.int64)
         if not is_scaled:
             _check_upper_bits(int(values.max()), name)
-        return (values >> 8).astype(np.uint8)[..., None].repeat(3, -1)
+        return (values >> 8).astype(np.uint8)[..., None].repeat(3, -1), False
     is_deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     profile = image.info.get("icc_profile") or b""
     has_alpha = image.mode in ("RGBA", "P", "LA", "PA", "RGBa") or "transparency" in image.info
@@ -50,9 +50,10 @@ def rgb_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
     pixels = np.asarray(image, np.uint8)
     if is_deep:
         _check_upper_bits(256 * int(pixels[..., :3].max()), name)
-    if profile and _is_other_rgb(profile):
+    is_turned = bool(profile) and _is_other_rgb(profile)
+    if is_turned:
         pixels = np.asarray(_in_srgb(image, profile), np.uint8)
-    return on_black(pixels) if has_alpha else pixels
+    return (on_black(pixels) if has_alpha else pixels), is_turned
 
 
 def _check_upper_bits(largest: int, name: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
@@ -95,6 +96,7 @@ class Listed:
         tensors: what models are given beside images, ``cat.npz``.
         passed: how many other files there are, by kind in words.
         folders: every folder by its path, ``""`` is the root; links to folders that were followed are among them.
+        occupied: those of them below which there is any file.
     """
 
     root: Path
@@ -102,10 +104,19 @@ class Listed:
     tensors: tuple[ImageFile, ...] = ()
     passed: dict[str, int] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+    occupied: frozenset[str] = frozenset()
+
+    @cached_property
+    def _by_folder(self) -> dict[str, list[ImageFile]]:
+        found: dict[str, list[ImageFile]] = {}
+        for file in self.files:
+            for parent in PurePosixPath(file.name).parents:
+                found.setdefault(str(parent), []).append(file)
+        return found
 
     def below(self, folder: str) -> tuple[ImageFile, ...]:
         """The images in a folder and the folders in it."""
-        return tuple(file for file in self.files if file.name.startswith(f"{folder}/"))
+        return tuple(self._by_folder.get(folder or ".", ()))
 
 
 def listed(root: Path) -> Listed:
@@ -162,6 +173,7 @@ def _sorted_out(root: Path, names: Sequence[str], folders: Iterable[str], passed
         tensors=tuple(tensors),
         passed=dict(sorted(passed.items())),
         folders=tuple(sorted(folders)),
+        occupied=frozenset(str(parent) for name in names for parent in PurePosixPath(name).parents),
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .colours import rgb_of
-from .files import ImageFile, digests, listed
+from .files import ImageFile
 from .kinds import FORMATS, is_heif
 from .pixels import ORIENTATIONS, fit, upright
 
@@ -29,16 +32,6 @@ HEIC = "pip install 'twinkeel[heic]'"
 
 class DamagedImage(DataError):
     """An image that cannot be decoded, as against one that is not read by a rule."""
-
-
-def listing(root: Path) -> dict[str, str]:
-    """SHA-256 of every file below `root` that is read as an image, by its path; of an archive its own."""
-    return digests(listed(root).files) if root.exists() else {}
-
-
-def image_files(root: Path) -> tuple[ImageFile, ...]:
-    """The images below a folder or in an archive, in order; none where there is nothing."""
-    return listed(root).files if root.exists() else ()
 
 
 def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -73,8 +66,26 @@ def digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return images, found.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """An image.
+
+    Attributes:
+        pixels: ``(H, W, 3)`` uint8 RGB.
+        said: what was done to it beyond decoding, in words.
+    """
+
+    pixels: NDArray[np.uint8]
+    said: tuple[str, ...]
+
+
 def read_image(file: ImageFile | Path) -> NDArray[np.uint8]:
-    """An image file, the first frame of many, as ``(H, W, 3)`` uint8 sRGB: EXIF orientation applied, alpha put on black.
+    """The pixels of `decoded`, ``(H, W, 3)`` uint8 RGB."""
+    return decoded(file if isinstance(file, ImageFile) else ImageFile(file.parent, file.name)).pixels
+
+
+def decoded(file: ImageFile) -> Decoded:
+    """An image file, the first frame of many, as sRGB: EXIF orientation applied, alpha put on black.
 
     A JPEG of more than `MAX_PIXELS` comes at a half, a quarter or an eighth of its size.
 
@@ -82,15 +93,18 @@ def read_image(file: ImageFile | Path) -> NDArray[np.uint8]:
         DamagedImage: it cannot be decoded.
         DataError: it is too large, or of a kind whose values have no known meaning as colours. Both name the file.
     """
-    file = file if isinstance(file, ImageFile) else ImageFile(file.parent, file.name)
     from PIL import ExifTags
 
     try:
         content = file.read()
         with _opened(file, content) as image:
-            _check_pixels(file, image)
+            said = [f"reduced to 1/{n} while it was decoded" for n in _reduced(file, image)]
+            with suppress(Exception):  # it is the first that is wanted, whatever is wrong with others
+                said += ["the first of several frames taken"] * bool(getattr(image, "is_animated", False))
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return upright(rgb_of(image, str(file)), stored if stored in ORIENTATIONS else 1)
+            pixels, is_turned = rgb_of(image, str(file))
+            said += ["colours turned to sRGB"] * is_turned
+            return Decoded(pixels=upright(pixels, stored if stored in ORIENTATIONS else 1), said=tuple(said))
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
@@ -110,8 +124,8 @@ def _opened(file: ImageFile, content: bytes) -> Image.Image:
     return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def _check_pixels(file: ImageFile, image: Image.Image) -> None:
-    """Have a large JPEG come smaller; a DataError where an image is too large all the same."""
+def _reduced(file: ImageFile, image: Image.Image) -> Iterator[int]:
+    """Have a large JPEG come smaller: by which factor, if any; a DataError where an image is too large all the same."""
     pixels = image.width * image.height
     if pixels <= MAX_PIXELS:
         return
@@ -124,6 +138,7 @@ def _check_pixels(file: ImageFile, image: Image.Image) -> None:
     image.draft(image.mode, (image.width // factor, image.height // factor))
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"'{file}' has {pixels:,} pixels and cannot be read smaller; at most {MAX_PIXELS:,} are read")
+    yield factor
 
 
 def _know_heif(file: ImageFile) -> None:

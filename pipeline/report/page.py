@@ -141,6 +141,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
         **({} if part is None else part.context(said, worst_row(ran))),
         curves=training(first),
         has_int8=is_any_quantized(rows),
+        taken=said.taken,
         versions=versions(manifests),
     )
     return text.strip() + "\n"
