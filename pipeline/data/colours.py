@@ -21,8 +21,16 @@ _SAME = 2
 """Levels that profiles of sRGB by other names differ by; such images are read as they are stored."""
 
 
-def rgb_of(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], bool]:
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image that is not decoded yet has colours of 16 bits, of which Pillow gives the upper 8."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def rgb_of(image: Image.Image, name: str, *, is_deep: bool) -> tuple[NDArray[np.uint8], bool]:
     """``(H, W, 3)`` of an open image: of 16 bits the upper 8; and whether colours of a profile in it were turned to sRGB.
+
+    Args:
+        is_deep: of `is_deep`.
 
     Raises:
         DataError: its values are float, of 32 bits, or in the lower 12 of 16 bits: how bright they are meant is not known.
@@ -39,7 +47,6 @@ def rgb_of(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], bool]:
         if not is_scaled:
             _check_upper_bits(int(values.max()), name)
         return (values >> 8).astype(np.uint8)[..., None].repeat(3, -1), False
-    is_deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     profile = image.info.get("icc_profile") or b""
     has_alpha = image.mode in ("RGBA", "P", "LA", "PA", "RGBa") or "transparency" in image.info
     image = (

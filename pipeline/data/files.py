@@ -130,8 +130,7 @@ def listed(root: Path) -> Listed:
         names = [name for name in archive.sizes if not _is_of_the_system(name)]
         parents = {parent for name in archive.sizes for parent in map(str, PurePosixPath(name).parents)}
         own = ({*archive.folders, *parents} - {"."}) | {""}
-        folders = {name for name in own if not _is_of_the_system(name)}
-        return _sorted_out(root, names, folders, Counter())
+        return _sorted_out(root, names, [name for name in own if not _is_of_the_system(name)], Counter())
     if not root.is_dir():
         raise DataError(f"'{root}' is no folder and no archive ({', '.join(archives.SUFFIXES)}).")
     passed: Counter[str] = Counter()
@@ -207,7 +206,8 @@ def _walked(root: Path, passed: Counter[str]) -> tuple[list[str], list[str]]:
     names: list[str] = []
     folders: list[str] = []
     seen: set[tuple[int, int]] = set()
-    waiting, links = [""], []
+    waiting = [""]
+    links: list[str] = []
     while waiting or links:
         if not waiting:
             links.sort()

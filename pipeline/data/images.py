@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .colours import rgb_of
+from .colours import is_deep, rgb_of
 from .files import ImageFile
 from .kinds import FORMATS, is_heif
 from .pixels import ORIENTATIONS, fit, upright
@@ -99,10 +99,11 @@ def decoded(file: ImageFile) -> Decoded:
         content = file.read()
         with _opened(file, content) as image:
             said = [f"reduced to 1/{n} while it was decoded" for n in _reduced(file, image)]
+            deep = is_deep(image)  # what follows may decode it
             with suppress(Exception):  # it is the first that is wanted, whatever is wrong with others
                 said += ["the first of several frames taken"] * bool(getattr(image, "is_animated", False))
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
-            pixels, is_turned = rgb_of(image, str(file))
+            pixels, is_turned = rgb_of(image, str(file), is_deep=deep)
             said += ["colours turned to sRGB"] * is_turned
             return Decoded(pixels=upright(pixels, stored if stored in ORIENTATIONS else 1), said=tuple(said))
     except DataError:

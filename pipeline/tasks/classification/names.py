@@ -94,7 +94,7 @@ def _of_index(content: Any) -> tuple[Entry, ...]:
     found = []
     for number in range(len(by_number)):
         value = by_number.get(str(number))
-        words = value if isinstance(value, list) else [value]
+        words: list[Any] = value if isinstance(value, list) else [value]
         if not words or not all(isinstance(word, str) for word in words):
             raise ValueError(f"it has no name of number {number}; 0 to {len(by_number) - 1} are wanted")
         # the last is for people: ["n01440764", "tench"]
