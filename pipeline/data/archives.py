@@ -7,7 +7,6 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,9 +67,11 @@ def opened(path: Path) -> Archive:
         plain_size(path)
         status = path.stat()
         return _opened(path, (status.st_ino, status.st_size, status.st_mtime_ns))
-    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:  # fmt: skip
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and tarfile raise nearly anything on damaged ones
         raise DataError(
-            f"cannot read the archive '{path}': {shown(error)}. Is the download whole? Unpack it to see, and give the folder."
+            f"cannot read the archive '{path}': {shown(str(error) or type(error).__name__)}. Is the download whole? Unpack it to see, and give the folder."
         ) from error
 
 
@@ -96,7 +97,7 @@ class Zip:
         try:
             with self._file.open(self._stored[name]) as stream:
                 return stream.read(count)
-        except (RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # as above
             raise OSError(f"the archive is damaged there: {error}") from error
 
 

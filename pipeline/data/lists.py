@@ -59,7 +59,7 @@ def of_list(path: Path, *, is_sorted: bool) -> Gathered:
 def _of(path: Path, found: dict[str, tuple[str, str]], again: int) -> Gathered:
     """With the files of the rows, which have to be there."""
     files = [ImageFile(path.parent, _there(path.parent, name)) for name in found]
-    missing = [f"'{shown(file.name, 100)}'" for file in files if not file.path.is_file()]
+    missing = [f"'{shown(file.name, 100)}'" for file in files if not _is_file(file.path)]
     if missing:
         raise DataError(
             f"'{path}': {len(missing)} of {len(files)} files are not there: {_told(missing)}. Paths start from the list's folder."
@@ -139,9 +139,16 @@ def _wrong_with(number: int, cells: tuple[str, str, str], is_sorted: bool) -> li
 
 def _there(folder: Path, name: str) -> str:
     """The path as this system writes it: lists come from others too."""
-    if "\\" in name and not (folder / name).is_file():
+    if "\\" in name and not _is_file(folder / name):
         return name.replace("\\", "/")
     return name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # the name is too long, or no name at all
+        return False
 
 
 def _told(lines: Sequence[str]) -> str:

@@ -58,6 +58,8 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
         raise DataError(
             f"cannot read data.labels '{path}': {error}. Give a text file, one name a line, or a JSON index."
         ) from error
+    if not found:
+        raise DataError(f"data.labels '{path}' has no line; every class needs a name")
     found = _told_apart(found)
     seen: set[str] = set()
     for number, entry in enumerate(found, 1):
