@@ -50,12 +50,21 @@ def roles(sets: Sequence[str], groups: NDArray[np.int64], config: Config, *, tra
     if trains:
         found[own == "train"] = TRAINING
     if not config.data.calibration_path:
-        found[_drawn(np.flatnonzero(own == drawn_from), groups, config)] = CALIBRATION
+        drawn = _drawn(np.flatnonzero(own == drawn_from), groups, config, leaves_half=drawn_from == "train")
+        if not len(drawn):
+            raise DataError(
+                f"the set '{drawn_from}' has too few images to calibrate on. Bring more, or give data.calibration_path."
+            )
+        found[drawn] = CALIBRATION
     return found
 
 
-def _drawn(of: NDArray[np.int64], groups: NDArray[np.int64], config: Config) -> NDArray[np.int64]:
-    """Indices of the calibration images: as many of each group as of another, at most half of it."""
+def _drawn(of: NDArray[np.int64], groups: NDArray[np.int64], config: Config, *, leaves_half: bool) -> NDArray[np.int64]:
+    """Indices of the calibration images: as many of each group as of another.
+
+    Args:
+        leaves_half: of each group, which is trained on as well; an image alone stays there.
+    """
     random = np.random.default_rng(config.data.seed)
     known = np.unique(groups[of])
     most = max(1, round(config.data.calibration / len(known)))
@@ -63,8 +72,7 @@ def _drawn(of: NDArray[np.int64], groups: NDArray[np.int64], config: Config) -> 
     for group in known:
         order = of[groups[of] == group]
         random.shuffle(order)
-        # all of a set that is for nothing else would leave its training images none where it is the same set
-        found.append(order[: min(most, max(1, len(order) // 2))])
+        found.append(order[: min(most, len(order) // 2 if leaves_half else len(order))])
     return np.sort(np.concatenate(found))
 
 

@@ -101,6 +101,7 @@ def test_classes_that_are_held_out_and_never_trained_on_are_an_error(tmp_path):
         ({"val__a": 3, "val__b": 3, "test__a": 3, "test__b": 3}, "lack 'train' to train on"),
         ({"train__a": 3, "val__a": 3}, "holds 1 class folder"),
         ({"train": 3, "val": 3}, "holds 0 class folders"),
+        ({"train__a": 1, "train__b": 1, "val__a": 1, "val__b": 1}, "'train' has too few images to calibrate on"),
         ({"a": 3}, "holds 1 class folder;"),
     ],
 )
@@ -111,7 +112,7 @@ def test_sets_that_cannot_be_used(counts_of, told, tmp_path):
 
 def test_given_weights_need_no_training_images(tmp_path):
     root = tree(tmp_path, val__a=3, val__b=3, test__a=3, test__b=3)
-    assert counts(load(root, weights="x.pt")) == (0, 2, 6)
+    assert counts(load(root, weights="x.pt")) == (0, 6, 6)
 
 
 def test_unlabelled_sets_are_sets_and_their_training_images_stay_unread(tmp_path):
@@ -120,9 +121,9 @@ def test_unlabelled_sets_are_sets_and_their_training_images_stay_unread(tmp_path
     images(root, 2)
     for load_it in (classification.load, features.load):
         found = load_it(config(root, source="images", weights="x.pt"), lambda: 5)
-        assert counts(found) == (0, 3, 3)
+        assert counts(found) == (0, 6, 3)
         told = dict(found.taken)
-        assert told["passed over"] == "2 image outside of the sets" and told["not used"].startswith("9 images")
+        assert told["passed over"] == "2 image outside of the sets" and told["not used"].startswith("6 images")
 
 
 def test_held_out_images_are_taken_out_of_the_other_sets(tmp_path):
