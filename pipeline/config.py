@@ -177,21 +177,29 @@ class Data(Section):
         description="'digits' (scikit-learn, embedded), 'folder' (one folder of images per class), or 'images' (without "
         "labels, for given weights: int8 is judged by agreement with the float model)",
     )
-    path: str | None = Field(None, description="folder of class folders for 'folder', of images for 'images'")
+    path: str | None = Field(
+        None,
+        description="folder of class folders for 'folder', of images for 'images'; or of train, val and test with these in them; or a "
+        ".zip, .tar or .tar.gz of it; or a list, .csv or .tsv, with the columns path, label and perhaps split",
+    )
     labels: str | None = Field(
         None,
-        description="text file of class names, one a line in the order of the class folders, or of the weights' outputs for "
-        "'images'; else the folders' names, or 'class 0' and so on",
+        description="class names in the order of the weights' outputs: a text file, one a line, or a JSON index; class folders are found "
+        "in it by name; else the folders' names, or 'class 0' and so on",
+    )
+    skip_damaged: bool = Field(
+        False, description="pass over images that cannot be decoded, and say which, instead of stopping"
     )
     held_out: float | None = Field(
         None,
         gt=0,
         lt=0.9,
-        description="share of images kept for parity and the score; 0.5 of digits and images, 0.2 of a folder",
+        description="share of images kept for parity and the score; 0.5 of digits and images, 0.2 of a folder; not where "
+        "the data bring sets",
     )
     calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
     calibration_path: str | None = Field(
-        None, description="folder of images to calibrate on instead, with or without class folders"
+        None, description="folder, archive or list of images to calibrate on instead, with or without class folders"
     )
     accept_accuracy: Reason = Field(
         "",

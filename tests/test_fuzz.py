@@ -24,12 +24,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from twinkeel.pipeline import config, data
+from twinkeel.pipeline.data import archives, files, lists
 from twinkeel.pipeline.delivery import device, manifest
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.pipeline.files import write_json
 from twinkeel.pipeline.program import layers
 from twinkeel.pipeline.stages import pt2_graph
 from twinkeel.pipeline.store import workers
+from twinkeel.pipeline.tasks.classification import names
 from twinkeel.targets.ios import mil_executor
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -431,6 +433,48 @@ def test_images(kind, tmp_path):
     path = tmp_path / f"image.{kind.lower()}"
     path.write_bytes(stream.getvalue())
     fuzz(lambda: data.read_image(path), path, rewritten, 80)
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar", ".tgz"])
+def test_archives(kind, tmp_path):
+    path, stream = tmp_path / f"x{kind}", io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).save(stream, "PNG")
+    for number in range(3):
+        (tmp_path / "x" / f"{number}").mkdir(parents=True)
+        (tmp_path / "x" / f"{number}" / "x.png").write_bytes(stream.getvalue())
+    shutil.make_archive(str(tmp_path / "x"), {".zip": "zip", ".tar": "tar", ".tgz": "gztar"}[kind], tmp_path / "x")
+    if kind == ".tgz":
+        (tmp_path / "x.tar.gz").rename(path)
+
+    def read():
+        archives._opened.cache_clear()  # two versions of one size may come within a tick of the clock
+        for file in files.listed(path).files:
+            data.read_image(file)
+
+    fuzz(read, path, rewritten, 80)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_lists_of_images(suffix, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"x")
+    path = tmp_path / f"x{suffix}"
+    comma = "\t" if suffix == ".tsv" else ","
+    rows = [("path", "label", "split"), *((f"{n}.png", f'"a {n}"', ("train", "test")[n % 2]) for n in range(3))]
+    path.write_text("".join(comma.join(row) + "\n" for row in rows))
+    fuzz(lambda: lists.of_list(path, is_sorted=True), path, mangled, 300)
+
+
+@pytest.mark.parametrize("change", [mangled, revalued])
+@pytest.mark.parametrize(
+    "content", ["n01440764 tench, Tinca\nn01443537 goldfish\n", '{"0": ["n01440764", "tench"], "1": "x"}']
+)
+def test_names_of_classes(content, change, tmp_path):
+    if change is revalued and not content.startswith("{"):
+        pytest.skip("no JSON")
+    path = tmp_path / ("x.json" if content.startswith("{") else "x.txt")
+    path.write_text(content)
+    fuzz(lambda: names.matched(["goldfish", "x"], names.read_entries(path)), path, change, 300)
 
 
 def nameless(operations):

@@ -1,11 +1,10 @@
 from . import beside as beside
 from . import contact as contact
 from . import doubts as doubts
+from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS
 from .images import digits as digits
 from .images import edge_images as edge_images
-from .images import image_files as image_files
-from .images import listing as listing
 from .images import read_image as read_image
 from .images import rgba as rgba
 from .in_memory import stacked as stacked
@@ -15,9 +14,13 @@ from .pixels import model_input as model_input
 from .samples import Images as Images
 from .samples import arrays as arrays
 from .samples import with_tensors as with_tensors
+from .sets import read_sets as read_sets
+from .sources import gathered as gathered
+from .sources import source_ingredients as source_ingredients
 from .splits import Dataset as Dataset
 from .splits import Split as Split
 from .splits import calibrated_on as calibrated_on
 from .splits import changed_meanwhile as changed_meanwhile
 from .splits import split as split
 from .splits import split_in_two as split_in_two
+from .taken import of_sets as of_sets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
-from ..reading import plain_size
-from .images import TENSORS, hashes
+from .files import ImageFile, digests, listed
+from .kinds import TENSORS
+from .lists import is_list, of_list
 
 MAX_BYTES = 2**28
 DRAWN = (
@@ -20,7 +22,7 @@ DRAWN = (
 )
 
 
-def tensors_of(files: Sequence[Path], count: int, config: Config) -> tuple[NDArray[np.float32], ...]:
+def tensors_of(files: Sequence[ImageFile], count: int, config: Config) -> tuple[NDArray[np.float32], ...]:
     """Float32 ``(count, *shape)`` for each further input of the model.
 
     Args:
@@ -32,10 +34,10 @@ def tensors_of(files: Sequence[Path], count: int, config: Config) -> tuple[NDArr
     """
     if not config.input:
         return ()
-    beside = [file.with_suffix(TENSORS) for file in files]
-    without = [path for path in beside if not path.is_file()]
+    beside = [file.beside(TENSORS) for file in files]
+    without = [file for file, one in zip(files, beside, strict=True) if one is None]
     if beside and not without:
-        rows = [_read(path, config) for path in beside]
+        rows = [_read(one, config) for one in beside if one is not None]
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
     if len(without) < len(beside):
         raise DataError(
@@ -61,22 +63,30 @@ def stored(root: Path, count: int, config: Config) -> tuple[NDArray[np.float32],
     return tuple(found)
 
 
-def notes(files: Sequence[Path], config: Config) -> tuple[str, ...]:
+def notes(files: Sequence[ImageFile], config: Config) -> tuple[str, ...]:
     """What is to be said of them: that they were drawn, for there are no files beside these."""
-    are_drawn = config.input and not any(file.with_suffix(TENSORS).is_file() for file in files)
+    are_drawn = config.input and not any(file.beside(TENSORS) for file in files)
     return (DRAWN,) if are_drawn else ()
 
 
 def listing(root: Path) -> dict[str, str]:
-    """SHA-256 of every such file below `root`, by its path."""
-    return hashes(root, sorted(root.rglob(f"*{TENSORS}")) if root.is_dir() else [])
+    """SHA-256 of every such file below a folder or in an archive, or beside the images of a list, by its path."""
+    if not root.exists():
+        return {}
+    if is_list(root):
+        found = [file.beside(TENSORS) for file in of_list(root, is_sorted=False).files]
+        return digests(file for file in found if file is not None)
+    return digests(listed(root).tensors)
 
 
-def _read(path: Path, config: Config) -> list[NDArray[np.float32]]:
+def of_arrays(root: Path) -> dict[str, str]:
+    """SHA-256 of the arrays of images in memory, by their names."""
+    return digests(ImageFile(root, path.name) for path in root.glob("*.npy"))
+
+
+def _read(path: ImageFile, config: Config) -> list[NDArray[np.float32]]:
     try:
-        if (size := plain_size(path)) > MAX_BYTES:
-            raise DataError(f"'{path}' has {size:,} bytes; at most {MAX_BYTES:,} are read")
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read(MAX_BYTES)), allow_pickle=False) as stored:
             known = sorted(stored.files)
             found = {one.name: np.asarray(stored[one.name]) for one in config.input if one.name in known}
     except DataError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,52 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..reading import plain_size, shown
-from .pixels import ORIENTATIONS, fit, on_black, upright
+from .colours import is_deep, rgb_of
+from .files import ImageFile
+from .kinds import FORMATS, is_heif
+from .pixels import ORIENTATIONS, fit, upright
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a small file can unpack to gigabytes."""
-MAX_IMAGE_BYTES = 2**30
-TENSORS = ".npz"
-"""Suffix of files that are no images: what a model is given beside one."""
-FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP",
-)  # fmt: skip
-"""Pillow's names. It knows more: some run another program (EPS runs Ghostscript), some unpack without a limit."""
+MAX_JPEG_PIXELS = 2**30
+"""Of JPEG, which is decoded at a half, a quarter or an eighth of its size where that is more than `MAX_PIXELS`."""
+MAX_PROGRESSIVE_PIXELS = 2**28
+"""Of JPEG in several passes, all of whose coefficients lie in memory at once."""
+HEIC = "pip install 'twinkeel[heic]'"
 
 
-def listing(root: Path) -> dict[str, str]:
-    """SHA-256 of every file below `root` that is read as an image, by its path."""
-    return hashes(root, image_files(root) if root.is_dir() else [])
-
-
-def hashes(root: Path, files: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of files below `root`, by their paths."""
-    with ThreadPoolExecutor() as pool:
-        return dict(zip((f.relative_to(root).as_posix() for f in files), pool.map(_file_digest, files), strict=True))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Plain files below a folder but hidden ones and tensors beside images, in order. Links to files are followed, those to folders are not: they could go round."""
-    try:
-        return sorted(
-            p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix != TENSORS
-        )
-    except (OSError, RecursionError) as error:
-        raise DataError(
-            f"cannot list '{folder}': {type(error).__name__}: {shown(error)}. Mend or remove it."
-        ) from error
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+class DamagedImage(DataError):
+    """An image that cannot be decoded, as against one that is not read by a rule."""
 
 
 def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -92,35 +66,85 @@ def digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return images, found.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file, the first frame of many, as ``(H, W, 3)`` uint8 RGB: EXIF orientation applied, alpha put on black.
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """An image.
+
+    Attributes:
+        pixels: ``(H, W, 3)`` uint8 RGB.
+        said: what was done to it beyond decoding, in words.
+    """
+
+    pixels: NDArray[np.uint8]
+    said: tuple[str, ...]
+
+
+def read_image(file: ImageFile | Path) -> NDArray[np.uint8]:
+    """The pixels of `decoded`, ``(H, W, 3)`` uint8 RGB."""
+    return decoded(file if isinstance(file, ImageFile) else ImageFile(file.parent, file.name)).pixels
+
+
+def decoded(file: ImageFile) -> Decoded:
+    """An image file, the first frame of many, as sRGB: EXIF orientation applied, alpha put on black.
+
+    A JPEG of more than `MAX_PIXELS` comes at a half, a quarter or an eighth of its size.
 
     Raises:
-        DataError: naming the file.
+        DamagedImage: it cannot be decoded.
+        DataError: it is too large, or of a kind whose values have no known meaning as colours. Both name the file.
     """
-    from PIL import ExifTags, Image
+    from PIL import ExifTags
 
-    Image.init()
     try:
-        if (size := plain_size(path)) > MAX_IMAGE_BYTES:
-            raise DataError(f"'{path}' has {size:,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
-        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"'{path}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+        content = file.read()
+        with _opened(file, content) as image:
+            said = [f"reduced to 1/{n} while it was decoded" for n in _reduced(file, image)]
+            deep = is_deep(image)  # what follows may decode it
+            with suppress(Exception):  # it is the first that is wanted, whatever is wrong with others
+                said += ["the first of several frames taken"] * bool(getattr(image, "is_animated", False))
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return upright(_rgb(image), stored if stored in ORIENTATIONS else 1)
+            pixels, is_turned = rgb_of(image, str(file), is_deep=deep)
+            said += ["colours turned to sRGB"] * is_turned
+            return Decoded(pixels=upright(pixels, stored if stored in ORIENTATIONS else 1), said=tuple(said))
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
-        raise DataError(f"cannot read the image '{path}': {error}. Mend or remove the file.") from error
+        raise DamagedImage(f"cannot read the image '{file}': {error}. Mend or remove the file.") from error
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` of an open image, as it is stored."""
-    if image.mode.startswith("I;16"):
-        return (np.asarray(image, np.uint16) >> 8).astype(np.uint8)[..., None].repeat(3, -1)
-    if image.mode in ("P", "LA", "PA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        return on_black(np.asarray(image, np.uint8))
-    return np.asarray(image.convert("RGB"), np.uint8)
+def _opened(file: ImageFile, content: bytes) -> Image.Image:
+    from PIL import Image, JpegImagePlugin
+
+    if is_heif(content[:64]):
+        _know_heif(file)
+    stream = io.BytesIO(content)
+    if content.startswith(b"\xff\xd8\xff"):
+        # Pillow's own limit lies below the photos of phones, and is one of the whole process
+        return JpegImagePlugin.jpeg_factory(stream)
+    Image.init()
+    return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _reduced(file: ImageFile, image: Image.Image) -> Iterator[int]:
+    """Have a large JPEG come smaller: by which factor, if any; a DataError where an image is too large all the same."""
+    pixels = image.width * image.height
+    if pixels <= MAX_PIXELS:
+        return
+    most = MAX_PIXELS
+    if image.format in ("JPEG", "MPO"):
+        most = MAX_PROGRESSIVE_PIXELS if image.info.get("progressive") else MAX_JPEG_PIXELS
+    if pixels > most:
+        raise DataError(f"'{file}' has {image.width} x {image.height} pixels; at most {most:,} are read")
+    factor = next(n for n in (2, 4, 8) if pixels <= n * n * MAX_PIXELS)
+    image.draft(image.mode, (image.width // factor, image.height // factor))
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"'{file}' has {pixels:,} pixels and cannot be read smaller; at most {MAX_PIXELS:,} are read")
+    yield factor
+
+
+def _know_heif(file: ImageFile) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise DataError(f"'{file}' is HEIC, as iPhones make it, which another package reads: {HEIC}") from error
+    pillow_heif.register_heif_opener(thumbnails=False)

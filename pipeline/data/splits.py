@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..errors import DataError
 from . import beside
-from .images import image_files, read_image, rgba
-from .pixels import fit
+from .files import ImageFile
+from .fitting import fitted
+from .gathering import Gathered
+from .images import rgba
 from .samples import Images, with_tensors
+from .sources import gathered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ class Dataset:
     Attributes:
         names: of what the outputs stand for, in their order.
         notes: what is to be said of the data, one line each.
+        taken: what was taken from where, and what was not: pairs of words.
     """
 
     train: Split
@@ -66,10 +70,16 @@ class Dataset:
     held_out: Split
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    taken: tuple[tuple[str, str], ...] = ()
 
 
 def split(
-    images: NDArray[np.uint8], truth: NDArray[Any], names: tuple[str, ...], config: Config, groups: NDArray[np.int64]
+    images: NDArray[np.uint8],
+    truth: NDArray[Any],
+    names: tuple[str, ...],
+    config: Config,
+    groups: NDArray[np.int64],
+    files: Sequence[ImageFile] = (),
 ) -> Dataset:
     """Held-out first, then calibration, the rest for training; equal images always fall into the same set, so that a
     duplicate cannot leak from calibration into held-out.
@@ -79,11 +89,12 @@ def split(
         truth: ``(N, ...)``.
         names: of what the outputs stand for.
         groups: ``(N,)``; each is split in the same shares.
+        files: of the images, where they are in files; tensors may lie beside them.
 
     Raises:
         DataError: a set would be empty.
     """
-    hashes = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    hashes = hashes_of(images)
     known = np.unique(groups)
     per_group = max(1, round(config.data.calibration / len(known)))
     sets: tuple[list[int], list[int], list[int]] = ([], [], [])
@@ -92,17 +103,63 @@ def split(
     for group in known:
         order = np.flatnonzero(groups == group)
         random.shuffle(order)
-        held = max(1, round(len(order) * config.data.held_out_share))
-        calibration = min(per_group, max(1, (len(order) - held) // 2))
+        held, calibration = _shares(len(order), per_group, config)
         for position, index in enumerate(order):
             wanted = 0 if position < held else 1 if position < held + calibration else 2
             sets[seen.setdefault(str(hashes[index]), wanted)].append(int(index))
-    whole = Split(images=images, truth=truth, tensors=beside.tensors_of([], len(images), config))
-    held_out, calibrated, train = (whole.part(sorted(chosen)) for chosen in sets)
-    for name, part in (("held-out", held_out), ("calibration", calibrated), ("training", train)):
+    whole = Split(images=images, truth=truth, tensors=beside.tensors_of(files, len(images), config))
+    doubtful = ambiguous(hashes, truth)
+    held_out, calibrated, train = sets
+    if not calibrated:  # no group has three images
+        calibrated, train = train[::2], train[1::2]
+    parts = {
+        "held-out": whole.part(sorted(held_out)),
+        "calibration": whole.part(sorted(calibrated)),
+        "training": whole.part(sorted(index for index in train if not doubtful[index])),
+    }
+    for name, part in parts.items():
         if not len(part.images):
             raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
-    return Dataset(train=train, calibration=calibrated, held_out=held_out, names=names, notes=beside.notes([], config))
+    return Dataset(
+        train=parts["training"],
+        calibration=parts["calibration"],
+        held_out=parts["held-out"],
+        names=names,
+        notes=(*beside.notes(files, config), *equal_notes(hashes, doubtful)),
+    )
+
+
+def _shares(count: int, most: int, config: Config) -> tuple[int, int]:
+    """How many of a group are held out and calibrated on. One image alone is trained on; of two, one."""
+    if count < 3:
+        return count - 1, 0
+    held = max(1, round(count * config.data.held_out_share))
+    return held, min(most, max(1, (count - held) // 2))
+
+
+def hashes_of(images: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """SHA-256 of each image, ``(N,)``."""
+    return np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images], "<U64")
+
+
+def ambiguous(hashes: NDArray[np.str_], truth: NDArray[Any]) -> NDArray[np.bool_]:
+    """``(N,)``: which images are there with another truth as well."""
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    rows = truth.reshape(len(truth), -1)
+    differs = (rows != rows[first[inverse]]).any(axis=1)
+    return np.isin(inverse, inverse[differs])
+
+
+def equal_notes(hashes: NDArray[np.str_], doubtful: NDArray[np.bool_]) -> list[str]:
+    """What is to be said of images that are there several times."""
+    return (
+        [
+            f"{int(doubtful.sum())} images are the same at the size of the input and stand in different classes: none of them is "
+            "trained on, and those that are held out are counted as they stand."
+        ]
+        if doubtful.any()
+        else []
+    )
 
 
 def split_in_two(
@@ -118,7 +175,7 @@ def split_in_two(
     Raises:
         DataError: a set would be empty.
     """
-    keys = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    keys = hashes_of(images)
     known = list(dict.fromkeys(keys.tolist()))
     np.random.default_rng(config.data.seed).shuffle(known)
     count = min(config.data.calibration, len(known) - max(1, round(len(known) * config.data.held_out_share)))
@@ -133,39 +190,37 @@ def split_in_two(
     )
 
 
-def calibrated_on(
-    root: Path, found: Dataset, config: Config, truth_of: Callable[[Sequence[Path]], NDArray[Any]]
-) -> Dataset:
+def calibrated_on(root: Path, found: Dataset, config: Config, truth_of: Callable[[Gathered], NDArray[Any]]) -> Dataset:
     """With the images below `root` as calibration set, at most as many as configured, evenly chosen; the calibration
     images of before are for training then.
 
     Args:
-        truth_of: gives what is right of images at paths relative to `root`, as far as it is known.
+        truth_of: gives what is right of images, as far as it is known.
 
     Raises:
         DataError: there is none, or one of them is a held-out image too.
     """
-    files = image_files(root) if root.is_dir() else []
-    if not files:
-        raise DataError(f"data.calibration_path '{root}' is no folder with images.")
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), config.data.calibration)).astype(int)]
-    images = np.stack([fit(read_image(file), *config.model.size) for file in chosen])
-    known = {image.tobytes() for image in found.held_out.images}
-    for file, image in zip(chosen, images, strict=True):
-        if image.tobytes() in known:
+    there = gathered(root, is_sorted=False)
+    chosen = np.linspace(0, len(there.files) - 1, min(len(there.files), config.data.calibration)).astype(int)
+    read = fitted([there.files[i] for i in chosen], config.model.size, skips_damaged=config.data.skip_damaged)
+    chosen = chosen[read.kept]
+    files = [there.files[i] for i in chosen]
+    known = set(hashes_of(found.held_out.images).tolist())
+    for file, key in zip(files, hashes_of(read.images).tolist(), strict=True):
+        if key in known:
             raise DataError(
                 f"'{file}' is one of the held-out images too: measured on it, int8 would look better than it is. "
                 "Calibrate on other images."
             )
+    if not files:
+        raise DataError(f"data.calibration_path '{root}' has no image that can be read.")
     train = Split(
         images=np.concatenate([found.train.images, found.calibration.images]),
         truth=np.concatenate([found.train.truth, found.calibration.truth]),
         tensors=tuple(map(np.concatenate, zip(found.train.tensors, found.calibration.tensors, strict=True))),
     )
     calibration = Split(
-        images=images,
-        truth=truth_of([file.relative_to(root) for file in chosen]),
-        tensors=beside.tensors_of(chosen, len(chosen), config),
+        images=read.images, truth=truth_of(there)[chosen], tensors=beside.tensors_of(files, len(files), config)
     )
     return replace(found, train=train, calibration=calibration)
 

@@ -143,6 +143,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
         curves=training(first),
         sheet=base64.b64encode(said.sheet).decode(),
         has_int8=is_any_quantized(rows),
+        taken=said.taken,
         versions=versions(manifests),
     )
     return text.strip() + "\n"

@@ -50,6 +50,7 @@ class Report:
 
     Attributes:
         held_out: the images that the answers are about, and what is right of them.
+        taken: what the data were taken from, and what was passed over, in pairs of words.
         drift: of the int8 artifacts whose layers could be looked at.
         drift_errors: of the others, in words.
         sheet: PNG of some images of each set; empty for none.
@@ -58,6 +59,7 @@ class Report:
     results: list[Result]
     manifests: list[dict[str, Any]]
     held_out: Split
+    taken: list[tuple[str, str]]
     drift: tuple[RuntimeDrift, ...]
     drift_errors: str
     sheet: bytes = b""

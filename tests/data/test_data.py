@@ -55,18 +55,18 @@ def test_an_unreadable_file_is_named(tmp_path):
 
 
 def test_a_file_of_names_may_begin_with_a_mark_and_have_spaces_at_its_ends(tmp_path):
-    from twinkeel.pipeline.tasks.classification import reading
+    from twinkeel.pipeline.tasks.classification import names
 
     path = tmp_path / "labels.txt"
     path.write_bytes("\ufeffcat \r\n dog\r\nsea lion\r\n".encode())
-    assert reading.read_labels(path) == ("cat", "dog", "sea lion")
+    assert names.read_labels(path) == ("cat", "dog", "sea lion")
 
 
 @pytest.mark.parametrize("other", ["cat", "cat ", "ca\u200bt", "\ufeffcat"])
 def test_names_that_people_cannot_tell_apart_are_one(tmp_path, other):
-    from twinkeel.pipeline.tasks.classification import reading
+    from twinkeel.pipeline.tasks.classification import names
 
     path = tmp_path / "labels.txt"
     path.write_text(f"cat\n{other}\n", encoding="utf-8")
     with pytest.raises(DataError, match="line 2 repeats"):
-        reading.read_labels(path)
+        names.read_labels(path)

@@ -170,7 +170,7 @@ def _page(result, content, found=None, name="a name"):
 
 
 def report_of(result, content):
-    return Report(results=[result], manifests=[content], held_out=held_out(result), drift=(), drift_errors="")
+    return Report(results=[result], manifests=[content], held_out=held_out(result), taken=[], drift=(), drift_errors="")
 
 
 def held_out(result):
@@ -369,7 +369,12 @@ def test_a_table_of_another_models_sensitivity_is_not_shown(tmp_path):
     (tmp_path / "sensitivity.csv").write_text("layer,kind,alone_db,without_db\ninput,tensor,inf,37.15\n")
     result, content = made_up()
     said = Report(
-        results=[result], manifests=[content], held_out=held_out(result), drift=insight().drift, drift_errors=""
+        results=[result],
+        manifests=[content],
+        held_out=held_out(result),
+        taken=[("training", "none")],
+        drift=insight().drift,
+        drift_errors="",
     )
     page = html_report.render("digits", said, tmp_path)["report.html"].decode()
     assert "sensitivity.csv is of another model" in Page(page).text

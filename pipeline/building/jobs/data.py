@@ -24,6 +24,7 @@ from ..work import Found, Work, entries
 
 NAME = "data"
 SHEET = "contact-sheet.png"
+TAKEN = "taken.json"
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -34,7 +35,10 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, wanted = site.config, missing[NAME]
     is_in_memory = isinstance(config.data, Arrays)
     work.say("data: " + (config.data.source if is_in_memory else config.data.path or config.data.source))
-    return {NAME: work.shop.make(wanted, lambda folder: make_data(config, wanted, folder))}
+    made = work.shop.make(wanted, lambda folder: make_data(config, wanted, folder))
+    for what, words in taken_in(work.shop, made):
+        work.say(f"  {what}: {words}")
+    return {NAME: made}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
@@ -82,6 +86,7 @@ def make_data(config: Config, job: Job, folder: Path) -> None:
     (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
+    (folder / TAKEN).write_text(json.dumps(found.taken))
     (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *found.notes, *task.doubts(found)]))
 
 
@@ -96,6 +101,11 @@ def _outputs(config: Config) -> int:
     with tempfile.TemporaryDirectory() as name:
         path, _ = checkpoint.locate(config.weights, Path(name))
         return weights.outputs_in(path)
+
+
+def taken_in(workshop: Workshop, entry: Entry) -> list[tuple[str, str]]:
+    """What the data were taken from, and what was not taken, in pairs of words."""
+    return [(what, words) for what, words in workshop.json(entry, TAKEN)]
 
 
 def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:

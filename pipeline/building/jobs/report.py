@@ -18,7 +18,7 @@ from ..order import Order
 from ..site import Site, job
 from ..telling import added_evidence, result_of
 from ..work import Found, Work, artifacts_awaited, entries
-from .data import SHEET
+from .data import SHEET, TAKEN, taken_in
 from .reference import load_recording
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def report_job(order: Order, shop: Workshop, site: Site) -> Job:
     if more := added_evidence(order, shop, site.finished):
         inputs["evidence that was added"] = [[*key, list(runs)] for key, runs in sorted(more.items())]
     inputs["images"] = [site.data.digest(name) for name in ("held-out-images.npy", SHEET)]
+    inputs["what the data were taken from"] = site.data.digest(TAKEN)
     inputs["training"] = site.weights.digest()
     inputs["rungs"] = site.program.digest("rungs.json")
     for path in sorted(order.out.glob("sensitivity.csv")):
@@ -74,6 +75,7 @@ def make_report(work: Work, site: Site, result: Path) -> None:
         held_out=data_module.Split(
             images=shop.array(site.data, "held-out-images.npy"), truth=shop.array(site.data, "held-out-truth.npy")
         ),
+        taken=taken_in(shop, site.data),
         drift=drift,
         drift_errors=errors,
         sheet=shop.read(site.data, SHEET),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +13,43 @@ from numpy.typing import NDArray
 from ...config import Arrays, Config
 from ...data import (
     Dataset,
+    Gathered,
+    Split,
     beside,
     calibrated_on,
     digits,
     fit,
-    image_files,
-    listing,
-    read_image,
+    gathered,
+    of_sets,
+    read_sets,
+    source_ingredients,
     split,
     split_in_two,
 )
 from ...errors import DataError
-from ...reading import read_bytes, shown
+from .names import Entry, check_name, matched, may_lack_background, read_entries, with_background
 
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They show a text in another order than it has; Arabic and Hebrew do without."""
 
-MAX_LABELS = 10_000_000
-"""Bytes of a file of class names."""
+@dataclass(frozen=True, kw_only=True)
+class _Classes:
+    """What the outputs stand for.
+
+    Attributes:
+        names: in their order.
+        numbers: of the outputs, by what folders and lists say.
+        source: of the names, in words.
+        notes: what is to be said of it.
+    """
+
+    names: tuple[str, ...]
+    numbers: Mapping[str, int]
+    source: str
+    notes: tuple[str, ...] = ()
+
+    def of(self, found: Gathered) -> NDArray[np.int64]:
+        """Labels of images, -1 where they are not known: what is said of them, or the name of the first folder they lie in."""
+        own = [word or file.parts[0] for word, file in zip(found.words, found.files, strict=True)]
+        return np.array([self.numbers.get(word, -1) for word in own], np.int64)
 
 
 def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
@@ -44,18 +61,21 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     Raises:
         DataError: a file cannot be read, or a set would be empty.
     """
-    if config.data.source == "images":
-        return _unlabelled(Path(config.data.path or ""), config, outputs)
     if isinstance(config.data, Arrays):
-        return _in_memory(Path(config.data.path or ""), config, outputs)
-    if config.data.source == "digits":
-        images, labels, names = digits(*config.model.size)
+        found, classes = _in_memory(Path(config.data.path or ""), config, outputs)
+    elif config.data.source == "digits":
+        images, labels, words = digits(*config.model.size)
+        classes = _classes(words, config, outputs)
+        labels = np.array([classes.numbers[words[label]] for label in labels], np.int64)
+        found = split(images, labels, classes.names, config, groups=labels)
+        found = replace(found, taken=of_sets(found, {}, _classes_in))
     else:
-        images, labels, names = _folder(Path(config.data.path or ""), *config.model.size)
-    found = split(images, labels, names, config, groups=labels)
+        found, classes = _of_files(Path(config.data.path or ""), config, outputs)
     if config.data.calibration_path:
-        found = calibrated_on(Path(config.data.calibration_path), found, config, partial(_labels_of, names))
-    return replace(found, names=_renamed(names, Path(config.data.labels))) if config.data.labels else found
+        found = calibrated_on(Path(config.data.calibration_path), found, config, classes.of)
+    return replace(
+        found, notes=(*classes.notes, *found.notes), taken=(*found.taken, ("names of classes", classes.source))
+    )
 
 
 def ingredients(config: Config) -> dict[str, Any]:
@@ -65,24 +85,31 @@ def ingredients(config: Config) -> dict[str, Any]:
         "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
         "share held out": settings.held_out_share,
     }
-    if settings.source != "digits":
-        found["images"] = listing(Path(settings.path or ""))
+    if isinstance(settings, Arrays):
+        found["images"] = beside.of_arrays(Path(settings.path or ""))
+    elif settings.source != "digits":
+        found["images"] = source_ingredients(Path(settings.path or ""), is_sorted=settings.source == "folder")
+        found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
     if settings.calibration_path:
-        found["calibration images"] = listing(Path(settings.calibration_path))
+        found["calibration images"] = source_ingredients(Path(settings.calibration_path), is_sorted=False)
     if settings.labels:
-        found["labels"] = list(read_labels(Path(settings.labels)))
+        found["labels"] = [[entry.name, *entry.others] for entry in read_entries(Path(settings.labels))]
     return found
 
 
 def asks_weights(config: Config) -> bool:
-    """Unlabelled images do not tell how many classes there are, a file of names does."""
-    has_names = config.data.source in ("digits", "folder") or config.data.labels
-    return not has_names
+    """Unlabelled images do not tell how many classes there are, a file of names does, but for a background."""
+    if config.data.labels:
+        # such a factory's own weights would have to be made to be asked
+        is_asked = config.weights.path or config.weights.url or config.model.exported
+        return bool(is_asked) and may_lack_background(read_entries(Path(config.data.labels)))
+    return config.data.source not in ("digits", "folder")
 
 
 def doubts(data: Dataset) -> list[str]:
     """What is wrong with the calibration set as far as labels tell, one line each."""
-    missing = sorted(set(range(len(data.names))) - set(data.calibration.truth.tolist()))
+    held = set(data.held_out.truth.tolist()) | set(data.train.truth.tolist())
+    missing = sorted(held - set(data.calibration.truth.tolist()) - {-1})
     if not missing or data.calibration.truth.max(initial=-1) < 0:
         return []
     named = ", ".join(f"'{data.names[i]}'" for i in missing[:5]) + (" ..." if len(missing) > 5 else "")
@@ -92,75 +119,75 @@ def doubts(data: Dataset) -> list[str]:
     ]
 
 
-def _labels_of(names: Sequence[str], paths: Sequence[Path]) -> NDArray[np.int64]:
-    """Of images in folders that are named as classes; -1 of others."""
-    by_name = {name: label for label, name in enumerate(names)}
-    return np.array([by_name.get(path.parts[0], -1) for path in paths], np.int64)
+def _classes(words: tuple[str, ...], config: Config, outputs: Callable[[], int]) -> _Classes:
+    """What the outputs stand for, of words in the data; without a file of names, these words in their order."""
+    if not config.data.labels:
+        return _Classes(names=words, numbers={word: n for n, word in enumerate(words)}, source="those of the data")
+    entries, notes = _entries(config, outputs)
+    numbers, more = matched(words, entries)
+    return _Classes(
+        names=tuple(entry.name for entry in entries),
+        numbers={entry.name: n for n, entry in enumerate(entries)} | dict(zip(words, numbers, strict=True)),
+        source=f"{Path(config.data.labels).name}: {len(entries):,}, of which the data have {len(words):,}",
+        notes=(*notes, *more),
+    )
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The lines of a file of class names, in UTF-8.
-
-    Raises:
-        DataError: it cannot be read, is far larger than names are, or a name is empty or there twice.
-    """
-    try:
-        # a byte order mark, and spaces around a name, are an editor's
-        names = tuple(line.strip() for line in read_bytes(path, MAX_LABELS).decode("utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read data.labels '{path}': {error}. Give a text file, one name a line.") from error
-    seen: set[str] = set()
-    for number, name in enumerate(names, 1):
-        if not name.strip():
-            raise DataError(f"data.labels '{path}': line {number} is empty; every class needs a name")
-        if _visible(name) in seen:
-            raise DataError(f"data.labels '{path}': line {number} repeats '{shown(name)}'; every class needs its own")
-        _check_label(name, f"line {number} of data.labels")
-        seen.add(_visible(name))
-    return names
+def _unsaid(config: Config, outputs: Callable[[], int]) -> _Classes:
+    """The same of images that nothing is said of."""
+    if not config.data.labels:
+        names = tuple(f"class {n}" for n in range(outputs()))
+        return _Classes(names=names, numbers={}, source=f"numbers, for none are given: {len(names):,}")
+    entries, notes = _entries(config, outputs)
+    names = tuple(entry.name for entry in entries)
+    source = f"{Path(config.data.labels).name}: {len(names):,}"
+    return _Classes(names=names, numbers={name: n for n, name in enumerate(names)}, source=source, notes=tuple(notes))
 
 
-def _visible(name: str) -> str:
-    """What people see of a name: without what has no width, in one form of composed letters."""
-    return unicodedata.normalize("NFC", "".join(c for c in name if unicodedata.category(c) != "Cf"))
+def _entries(config: Config, outputs: Callable[[], int]) -> tuple[tuple[Entry, ...], list[str]]:
+    found = read_entries(Path(config.data.labels or ""))
+    return with_background(found, outputs()) if asks_weights(config) else (found, [])
 
 
-def _renamed(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    given = read_labels(path)
-    if len(given) != len(names):
-        raise DataError(
-            f"data.labels '{path}' has {len(given)} lines, the data {len(names)} classes. "
-            "Give one name a line, in the order of the class folders."
-        )
-    return given
+def _of_files(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[Dataset, _Classes]:
+    """Class folders, lists, or images without labels."""
+    is_sorted = config.data.source == "folder"
+    there = gathered(root, is_sorted=is_sorted)
+    if not is_sorted:
+        there, classes = replace(there, words=("",) * len(there.files)), _unsaid(config, outputs)
+        labels = np.full(len(there.files), -1, np.int64)
+    else:
+        for word in there.known:
+            check_name(word, "the class")
+        if len(there.known) < 2:
+            raise DataError(f"'{root}' has images of {len(there.known)} class alone; at least 2 are needed.")
+        classes = _classes(there.known, config, outputs)
+        labels = classes.of(there)
+    found = read_sets(there, labels, classes.names, config, has_truth=is_sorted, more=_classes_in)
+    return replace(found, notes=(*found.notes, *_few(found, labels, classes))), classes
 
 
-def _folder(root: Path, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """Images of ``root/<class>/*``; classes in the order of their names."""
-    if not root.is_dir():
-        raise DataError(f"data.path '{root}' is no folder. It must hold one folder of images per class.")
-    classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(classes) < 2:
-        raise DataError(
-            f"'{root}' holds {len(classes)} class folder{'s' if len(classes) != 1 else ''}; at least 2 are needed. "
-            "Images without classes, for given weights: data.source = 'images'."
-        )
-    images, labels = [], []
-    for label, folder in enumerate(classes):
-        _check_label(folder.name, "the class folder")
-        files = image_files(folder)
-        if len(files) < 3:
-            raise DataError(f"class '{folder.name}' has {len(files)} images; at least 3 are needed, one for each set.")
-        images += [fit(read_image(file), height, width) for file in files]
-        labels += [label] * len(files)
-    return np.stack(images), np.array(labels, np.int64), tuple(p.name for p in classes)
+def _few(found: Dataset, labels: NDArray[np.int64], classes: _Classes) -> list[str]:
+    """Classes that nothing is said of, for they have one image alone."""
+    there, counts = np.unique(labels[labels >= 0], return_counts=True)
+    single = [classes.names[n] for n in there[counts == 1] if n not in found.held_out.truth]
+    if not single:
+        return []
+    names = ", ".join(f"'{name}'" for name in single[:10]) + (" ..." if len(single) > 10 else "")
+    return [f"{len(single)} classes have one image each, which is trained on, so none is held out of them: {names}."]
 
 
-def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:
+def _classes_in(part: Split) -> str:
+    count = len(set(part.truth.tolist()) - {-1})
+    return f" of {count:,} classes" if count else ""
+
+
+def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[Dataset, _Classes]:
     """``images.npy`` ``(N, H, W, 3)`` uint8 below `root`, and ``labels.npy`` ``(N,)`` integers where they are known."""
     stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
     images = np.stack([fit(image, *config.model.size) for image in stored])
-    names = read_labels(Path(config.data.labels)) if config.data.labels else _numbered(outputs())
+    classes = _unsaid(config, outputs)
+    names = classes.names
     labels = np.full(len(images), -1, np.int64)
     if config.data.has_truth:
         labels = np.load(root / "labels.npy", allow_pickle=False).astype(np.int64)
@@ -170,41 +197,4 @@ def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> Datase
                 "are known. Number the classes in the order of the outputs."
             )
     found = split_in_two(images, labels, names, config, beside.stored(root, len(images), config))
-    if config.data.calibration_path:
-        found = calibrated_on(Path(config.data.calibration_path), found, config, partial(_labels_of, names))
-    return found
-
-
-def _numbered(count: int) -> tuple[str, ...]:
-    return tuple(f"class {n}" for n in range(count))
-
-
-def _unlabelled(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:
-    """Images at any depth below `root`."""
-    files = image_files(root) if root.is_dir() else []
-    if not files:
-        raise DataError(f"data.path '{root}' is no folder with images.")
-    images = np.stack([fit(read_image(file), *config.model.size) for file in files])
-    names = read_labels(Path(config.data.labels)) if config.data.labels else _numbered(outputs())
-    tensors = beside.tensors_of(files, len(images), config)
-    found = split_in_two(images, np.full(len(images), -1, np.int64), names, config, tensors)
-    found = replace(found, notes=beside.notes(files, config))
-    if not config.data.calibration_path:
-        return found
-    return calibrated_on(
-        Path(config.data.calibration_path), found, config, lambda paths: np.full(len(paths), -1, np.int64)
-    )
-
-
-def _check_label(name: str, where: str) -> None:
-    """Raise a DataError where a name cannot be a line of ``labels.txt``, or would look like another one."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where} {name!r} has a name that is no UTF-8 text. Rename it.") from error
-    wrong = [c for c in name if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _REORDERING]
-    if wrong:
-        raise DataError(
-            f"{where} '{shown(name)}' has {unicodedata.name(wrong[0], 'a control character')} "
-            f"(U+{ord(wrong[0]):04X}) in its name, which is a line of labels.txt. Rename it."
-        )
+    return replace(found, taken=of_sets(found, {}, _classes_in)), classes

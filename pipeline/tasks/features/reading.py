@@ -11,8 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Arrays, Config
-from ...data import Dataset, beside, calibrated_on, digits, fit, image_files, listing, read_image, split_in_two
-from ...errors import ConfigError, DataError
+from ...data import (
+    Dataset,
+    beside,
+    calibrated_on,
+    digits,
+    fit,
+    gathered,
+    of_sets,
+    read_sets,
+    source_ingredients,
+    split_in_two,
+)
+from ...errors import ConfigError
 
 
 def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
@@ -25,27 +36,25 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         DataError: a file cannot be read, or a set would be empty.
     """
     names = tuple(str(number) for number in range(outputs())) if asks_weights(config) else ()
-    size, files = config.model.size, []
+    size, root = config.model.size, Path(config.data.path or "")
     if isinstance(config.data, Arrays):
-        root = Path(config.data.path or "")
         stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
         images = np.stack([fit(image, *size) for image in stored])
         tensors = beside.stored(root, len(images), config)
+        found = split_in_two(images, _unknown(len(images)), names, config, tensors)
+        found = replace(found, taken=of_sets(found, {}))
     elif config.data.source == "digits":
         images, _, _ = digits(*size)
         tensors = beside.tensors_of([], len(images), config)
+        found = split_in_two(images, _unknown(len(images)), names, config, tensors)
+        found = replace(found, notes=beside.notes([], config), taken=of_sets(found, {}))
     else:
-        root = Path(config.data.path or "")
-        files = image_files(root) if root.is_dir() else []
-        if not files:
-            raise DataError(f"data.path '{root}' is no folder with images.")
-        images = np.stack([fit(read_image(file), *size) for file in files])
-        tensors = beside.tensors_of(files, len(images), config)
-    found = split_in_two(images, _unknown(len(images)), names, config, tensors)
-    if not isinstance(config.data, Arrays):
-        found = replace(found, notes=beside.notes(files, config))
+        there = gathered(root, is_sorted=False)
+        found = read_sets(there, _unknown(len(there.files)), names, config, has_truth=False)
     if config.data.calibration_path:
-        found = calibrated_on(Path(config.data.calibration_path), found, config, lambda paths: _unknown(len(paths)))
+        found = calibrated_on(
+            Path(config.data.calibration_path), found, config, lambda there: _unknown(len(there.files))
+        )
     return found
 
 
@@ -66,9 +75,13 @@ def ingredients(config: Config) -> dict[str, Any]:
         "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
         "share held out": settings.held_out_share,
     }
-    for name, path in (("images", settings.path), ("calibration images", settings.calibration_path)):
-        if path:
-            found[name] = listing(Path(path))
+    if isinstance(settings, Arrays):
+        found["images"] = beside.of_arrays(Path(settings.path or ""))
+    elif settings.path:
+        found["images"] = source_ingredients(Path(settings.path), is_sorted=False)
+        found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
+    if settings.calibration_path:
+        found["calibration images"] = source_ingredients(Path(settings.calibration_path), is_sorted=False)
     return found
 
 

@@ -1,0 +1,76 @@
+"""Files of images, decoded and fitted to a model's input; those that are damaged, all of them, by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .files import ImageFile
+from .images import DamagedImage, decoded
+from .pixels import fit
+
+SHOWN = 20
+"""Names that an error or a table has at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What became of files.
+
+    Attributes:
+        images: ``(N, H, W, 3)`` uint8 RGB of those that could be read, in their order.
+        kept: ``(files,)``, which those are.
+        damaged: names of the others.
+        said: how many images were changed while they were read, by what was done.
+    """
+
+    images: NDArray[np.uint8]
+    kept: NDArray[np.bool_]
+    damaged: tuple[str, ...]
+    said: Counter[str]
+
+
+def fitted(files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: bool = False) -> Fitted:
+    """Images at the size of a model's input.
+
+    Args:
+        skips_damaged: pass over those that cannot be decoded. Those that are not read by a rule are an error all the same.
+
+    Raises:
+        DataError: naming all files that cannot be read.
+    """
+    images, kept, said = [], np.ones(len(files), bool), Counter[str]()
+    damaged: dict[str, DataError] = {}
+    refused: dict[str, DataError] = {}
+    for number, file in enumerate(files):
+        try:
+            found = decoded(file)
+        except DataError as error:
+            (damaged if isinstance(error, DamagedImage) else refused)[str(file)] = error
+            kept[number] = False
+            continue
+        images.append(fit(found.pixels, *size))
+        said.update(found.said)
+    wrong = refused if skips_damaged else refused | damaged
+    if wrong:
+        raise _error(wrong, has_damaged=not skips_damaged and bool(damaged))
+    empty = np.zeros((0, *size, 3), np.uint8)
+    return Fitted(images=np.stack(images) if images else empty, kept=kept, damaged=tuple(damaged), said=said)
+
+
+def _error(wrong: dict[str, DataError], *, has_damaged: bool) -> DataError:
+    """One error for all: the first in full, the others by name."""
+    first, *others = wrong
+    text = str(wrong[first])
+    if others:
+        rest = len(others) - (SHOWN - 1)
+        names = ", ".join(f"'{name}'" for name in others[: SHOWN - 1]) + (f" and {rest:,} more" if rest > 0 else "")
+        text = f"{len(wrong):,} images cannot be read. The first: {text} The others: {names}."
+    if has_damaged:
+        text += " data.skip_damaged = true passes over damaged ones."
+    return DataError(text)

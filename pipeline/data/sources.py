@@ -1,0 +1,46 @@
+"""A data set of files, of whatever kind: what it has, and what the key of its reading is made from."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import lists
+from .files import digests
+from .gathering import Gathered, of_folder
+from .kinds import HEIF_SUFFIXES
+
+
+def gathered(root: Path, *, is_sorted: bool) -> Gathered:
+    """The images of a folder, an archive or a list.
+
+    Args:
+        is_sorted: whether it has to say what is right of each.
+
+    Raises:
+        DataError: there is none, or it does not say what it should.
+    """
+    return (lists.of_list if lists.is_list(root) else of_folder)(root, is_sorted=is_sorted)
+
+
+def source_ingredients(root: Path, *, is_sorted: bool) -> dict[str, Any]:
+    """What `gathered` finds, and the content of the files."""
+    found = gathered(root, is_sorted=is_sorted)
+    rows = [*zip((file.name for file in found.files), found.words, found.sets, strict=True)]
+    more = [found.known, dict(found.places), dict(found.passed), found.notes]
+    said: dict[str, Any] = {
+        "content": digests(found.files),
+        "what is said of them": hashlib.sha256(repr((rows, more)).encode(errors="surrogateescape")).hexdigest(),
+    }
+    if any(file.suffix in HEIF_SUFFIXES for file in found.files):
+        said["version of pillow-heif"] = _version("pillow-heif")
+    return said
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,52 @@
+"""What a data set was taken from, in words, a pair a line: it is said when the data are read, and stands in the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ..reading import shown
+from .splits import Dataset, Split
+
+Taken = tuple[tuple[str, str], ...]
+_SHOWN = 20
+
+
+def of_sets(found: Dataset, places: Mapping[str, str], more: Callable[[Split], str] = lambda _: "") -> Taken:
+    """How many images each set has, and where they are from.
+
+    Args:
+        places: in words, by set.
+        more: what else there is to say of one.
+    """
+    parts = {"training": found.train, "calibration": found.calibration, "held-out": found.held_out}
+    rows = []
+    for name, part in parts.items():
+        count = f"{len(part.images):,} images{more(part)}" if len(part.images) else "none"
+        where = places.get(name, "")
+        rows.append((name, f"{count}, from {where}" if where and len(part.images) else count))
+    return tuple(rows)
+
+
+def of_files(passed: Mapping[str, int], damaged: Sequence[str], said: Counter[str], equal: int) -> Taken:
+    """What was passed over, and what was done to images beyond decoding them; nothing where it is nothing."""
+    rows = []
+    if passed:
+        rows.append(("passed over", ", ".join(f"{count:,} {shown(kind, 60)}" for kind, count in passed.items())))
+    if damaged:
+        rest = f" and {len(damaged) - _SHOWN:,} more" if len(damaged) > _SHOWN else ""
+        rows.append(("damaged, passed over", f"{len(damaged):,}: {', '.join(damaged[:_SHOWN])}{rest}"))
+    if equal:
+        rows.append(("equal images", f"{equal:,} are there more than once, at the size of the input"))
+    rows += [(what, f"{count:,} images") for what, count in sorted(said.items())]
+    return tuple(rows)
+
+
+def count_equal(found: Dataset) -> int:
+    """How many images are there a second time or more often, over all sets."""
+    from .splits import hashes_of
+
+    hashes = np.concatenate([hashes_of(part.images) for part in (found.train, found.calibration, found.held_out)])
+    return len(hashes) - len(set(hashes.tolist()))
