@@ -57,6 +57,7 @@ def data_job(config: Config) -> Job:
         inputs["outputs of the exported program"] = pt2_file.read(Path(config.model.exported)).outputs
     elif task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
+        inputs |= {"state dict": config.weights.key} if config.weights.key is not None else {}
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (task.load.__module__, task.doubts.__module__, f"{CODE}.data.splits", f"{CODE}.data.doubts")
     return job(NAME, NAME, inputs, code, packages, by=__name__)
@@ -88,7 +89,7 @@ def _outputs(config: Config) -> int:
 
     with tempfile.TemporaryDirectory() as name:
         path, _ = checkpoint.locate(config.weights, Path(name))
-        return weights.outputs_in(path)
+        return weights.outputs_in(path, config.weights.key)
 
 
 def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:
