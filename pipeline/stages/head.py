@@ -64,7 +64,8 @@ def last_layer(model: nn.Module, config: Config) -> str:
             hook.remove()
     for name, taken, output in reversed(given):
         is_last = len(outputs) == 1 and output.numel() == outputs[0].numel()
-        if is_last and torch.equal(output.flatten(), outputs[0].flatten()) and taken[0].numel() == taken.shape[1]:
+        is_last = is_last and torch.allclose(output.flatten(), outputs[0].flatten(), rtol=0, atol=0, equal_nan=True)
+        if is_last and taken[0].numel() == taken.shape[1]:
             return name
     raise ConfigError(
         "weights.head = 'train' trains the last linear layer, or convolution of one pixel, of a model that gives its output as it "
@@ -92,7 +93,7 @@ def train(
         state: folder that keeps what the layers before it gave, for a run that was ended.
 
     Raises:
-        ConfigError: the loss became infinite or NaN.
+        ConfigError: the loss, or what the other layers give, became infinite or NaN.
     """
     settings = config.train
     layer = model.get_submodule(name)
@@ -168,7 +169,13 @@ def _vectors(
                     say(f"head: {done} of {len(images)} {part} images through the other layers", (done, len(images)))
     finally:
         hook.remove()
-    return torch.cat(taken)
+    found = torch.cat(taken)
+    if not torch.isfinite(found).all():
+        raise ConfigError(
+            "the layers before the last one give NaN or infinite values of the images, so that nothing can be trained on them. Are "
+            "[data] mean and std those of the weights?"
+        )
+    return found
 
 
 def _kept(path: Path, make: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -189,7 +196,7 @@ def _spread(vectors: torch.Tensor, layer: Layer) -> tuple[torch.Tensor, float]:
     """Middle and size of what the layer is given; a layer without bias cannot take a middle off."""
     mean = vectors.mean(0) if layer.bias is not None else torch.zeros(vectors.shape[1])
     length = float((vectors - mean).square().sum(1).mean().sqrt())
-    return mean, length / _LENGTH if math.isfinite(length) and length > 0 else 1.0
+    return mean, length / _LENGTH if length > 0 else 1.0
 
 
 def _zero(layer: Layer) -> nn.Linear:

@@ -7,7 +7,6 @@ Which of its tensors are meant is found in `checkpoints/`. What differs between 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,28 +27,15 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """What became of a checkpoint.
-
-    Attributes:
-        told: what was loaded and what left, in a line.
-        fresh: names of the model's tensors that were not loaded.
-    """
-
-    told: str
-    fresh: tuple[str, ...] = ()
-
-
-def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | None = None) -> Loaded:
-    """Load a checkpoint strictly into `model`.
+def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | None = None) -> str:
+    """Load a checkpoint strictly into `model`; gives what was loaded and what was left, in a line.
 
     Accepts every state dict in nested dictionaries under any common prefix, in torchvision's, timm's and
     efficientnet-lite-pytorch's names, shards by their index, and Keras's ``.h5``. Of several that fit, averaged weights are taken.
 
     Args:
         key: path of the state dict that is meant, joined by dots.
-        head: name of the model's layer that is to be trained: what does not fit of it is not loaded.
+        head: name of the model's layer that is to be trained: nothing is loaded into it.
 
     Raises:
         WeightsError: naming the first key that does not fit, both shapes and the likely cause.
@@ -64,15 +50,15 @@ def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | 
         _check_padding(model, best.layout.padding, path)
     if not best.is_whole:
         raise WeightsError(telling.mismatch(best, path))
-    state = {}
-    for name, value in wanted.items():
-        given = best.state.get(name)
-        is_taken = given is not None and given.shape == value.shape
-        state[name] = _checked(given, value, f"'{path}': '{name}'") if given is not None and is_taken else value
+    state = {
+        name: _checked(best.state[name], value, f"'{path}': '{name}'")
+        if name in best.state and name not in fresh
+        else value
+        for name, value in wanted.items()
+    }
     model.load_state_dict(state, strict=True)
     others = [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name]
-    left = tuple(name for name in fresh if name not in best.state or best.state[name].shape != wanted[name].shape)
-    return Loaded(told=telling.told(best, others), fresh=left)
+    return telling.told(best, others)
 
 
 def outputs_in(path: Path, key: str | None = None) -> int:

@@ -64,7 +64,7 @@ def prefixed(state, prefix):
 def assert_loads(path, seed, *said, **arguments):
     """The weights of `net(seed)` are what is loaded, and the line says these words."""
     target = net(99)
-    told = load_into(target, path, **arguments).told
+    told = load_into(target, path, **arguments)
     source = net(seed).state_dict()
     assert all(torch.equal(value, source[key]) for key, value in target.state_dict().items())
     assert all(words in told for words in said), told
@@ -73,7 +73,17 @@ def assert_loads(path, seed, *said, **arguments):
 
 # wrappers and prefixes
 
-WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "params", "weights", "module", "generator", "student.network.sd")
+WRAPPERS = (
+    "state_dict",
+    "model",
+    "net",
+    "model_state_dict",
+    "params",
+    "weights",
+    "module",
+    "generator",
+    "student.network.sd",
+)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
@@ -84,7 +94,16 @@ def test_a_state_dict_is_found_in_any_wrapper(wrapper, kept):
     assert_loads(kept(content), 1, f"11 tensors of '{wrapper}'")
 
 
-PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.", "module._orig_mod.", "_orig_mod.module.", "ema_model.module.", "lit.x.")
+PREFIXES = (
+    "module.",
+    "model.",
+    "_orig_mod.",
+    "backbone.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "ema_model.module.",
+    "lit.x.",
+)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -99,7 +118,7 @@ def test_a_compiled_part_leaves_its_mark_in_the_middle(kept):
 
 def test_weights_of_the_inner_network_fit_the_outer(kept):
     target = nn.Sequential(collections.OrderedDict(body=net(2)))
-    told = load_into(target, kept(net(1).state_dict())).told
+    told = load_into(target, kept(net(1).state_dict()))
     assert torch.equal(target.body.fc.weight, net(1).fc.weight) and "prefix 'body.' put before" in told
 
 
@@ -120,17 +139,23 @@ def test_averaged_weights_in_the_same_dictionary(kept):
 
 
 def test_the_one_that_fits_is_taken_wherever_it_stands(kept):
-    content = {"ema": net(2, outputs=7).state_dict(), "model": net(1).state_dict(), "optimizer": {"state": {0: {"exp_avg": torch.zeros(3, 4)}}}}
+    content = {
+        "ema": net(2, outputs=7).state_dict(),
+        "model": net(1).state_dict(),
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(3, 4)}}},
+    }
     target = net(99)
-    assert "11 tensors of 'model'" in load_into(target, kept(content)).told
+    assert "11 tensors of 'model'" in load_into(target, kept(content))
     assert torch.equal(target.fc.weight, net(1).fc.weight)
 
 
 def test_a_key_that_leads_nowhere_names_what_there_is(kept):
     path = kept({"a": net().state_dict(), "b": {"c": {"x": torch.zeros(1)}}})
-    with pytest.raises(WeightsError, match=r"no tensors at weights\.key 'state_dict'\. It has 'a' \(11\), 'b\.c' \(1\)"):
+    with pytest.raises(
+        WeightsError, match=r"no tensors at weights\.key 'state_dict'\. It has 'a' \(11\), 'b\.c' \(1\)"
+    ):
         load_into(net(), path, key="state_dict")
-    with pytest.raises(WeightsError, match="weights.key"):
+    with pytest.raises(WeightsError, match=r"weights\.key"):
         outputs_in(path, "state_dict")
 
 
@@ -163,7 +188,7 @@ def beside():
         "deque": collections.deque([1, 2], maxlen=4),
         "counter": collections.Counter("aab"),
         "frozen set": frozenset([1]),
-        "date": [datetime.datetime(2020, 1, 1), datetime.timedelta(1), datetime.timezone.utc],
+        "date": [datetime.datetime(2020, 1, 1), datetime.timedelta(1), datetime.UTC],
         "uuid": uuid.UUID(int=1),
         "optimizer": optimizer,
         "optimizer state": optimizer.state_dict(),
@@ -280,7 +305,7 @@ def test_code_in_any_place_is_refused_and_not_run(place, payload, is_old, kept, 
     except Exception as error:
         pytest.skip(f"cannot be pickled: {error}")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(WeightsError, match="run code|runs code"):
+    with pytest.raises(WeightsError, match=r"run (its )?code"):
         load_into(net(), path)
     with pytest.raises(WeightsError):
         outputs_in(path)
@@ -336,7 +361,7 @@ def test_counters_and_other_parts_are_left(kept):
     averaged = prefixed(net(1).state_dict(), "module.") | {"n_averaged": torch.tensor(3)}
     assert_loads(kept(averaged), 1)
     without = {key: value for key, value in net(1).state_dict().items() if "num_batches" not in key}
-    assert "10 tensors" in load_into(net(), kept(without)).told
+    assert "10 tensors" in load_into(net(), kept(without))
 
 
 def test_one_small_layer_of_many_is_not_taken_for_the_model(kept):
@@ -348,12 +373,21 @@ def test_one_small_layer_of_many_is_not_taken_for_the_model(kept):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: {k: v for k, v in s.items() if k != "inner.bias"}, r"lacks the key 'inner\.bias'.*10 of the model's 11.*only a part"),
-        (lambda s: {k.replace("inner", "innner"): v for k, v in s.items()}, r"has the key 'innner\.bias'.*\(the most like it: 'inner\.bias'\)"),
+        (
+            lambda s: {k: v for k, v in s.items() if k != "inner.bias"},
+            r"lacks the key 'inner\.bias'.*10 of the model's 11.*only a part",
+        ),
+        (
+            lambda s: {k.replace("inner", "innner"): v for k, v in s.items()},
+            r"has the key 'innner\.bias'.*\(the most like it: 'inner\.bias'\)",
+        ),
         (lambda s: s | {"extra.weight": torch.zeros(2)}, r"'extra\.weight'.*All that the model has is there"),
         (lambda s: net(outputs=7).state_dict(), r"has 7 classes.*head = \"train\""),
         (lambda s: net(width=5).state_dict(), "another width"),
-        (lambda s: {"resnet.a": torch.zeros(1)}, r"has the key '(module\.)?resnet\.a'.*0 of the model's 11.*another architecture"),
+        (
+            lambda s: {"resnet.a": torch.zeros(1)},
+            r"has the key '(module\.)?resnet\.a'.*0 of the model's 11.*another architecture",
+        ),
     ],
     ids=["a part", "another name", "more", "classes", "width", "another"],
 )
@@ -370,7 +404,7 @@ def test_what_does_not_fit_is_explained(change, message, kept):
 def test_other_floats_are_converted_and_said(dtype, said, kept):
     state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in net(1).state_dict().items()}
     target = net(2)
-    assert said in load_into(target, kept(state)).told
+    assert said in load_into(target, kept(state))
     assert torch.equal(target.fc.weight, net(1).fc.weight.to(dtype).float())
 
 
@@ -437,7 +471,9 @@ def test_a_folder_of_several_or_of_none_is_refused(tmp_path):
         checkpoint.expected_digest(Weights(path=str(tmp_path)))
 
 
-@pytest.mark.parametrize("file", ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"])
+@pytest.mark.parametrize(
+    "file", ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+)
 def test_every_shard_is_part_of_the_digest(file, tmp_path):
     index = sharded(tmp_path)
     before = checkpoint.expected_digest(Weights(path=str(index)))
@@ -453,7 +489,7 @@ def test_every_shard_is_part_of_the_digest(file, tmp_path):
         (lambda named: named | {"fc.bias": "a\\b.safetensors"}, "no file of weights beside it"),
         (lambda named: named | {"fc.bias": "model-00003-of-00002.safetensors"}, "is not beside it"),
         (lambda named: named | {"more": "model-00001-of-00002.safetensors"}, "has 'more', which it has not"),
-        (lambda named: {key: 5 for key in named}, "no index"),
+        (lambda named: dict.fromkeys(named, 5), "no index"),
         (lambda named: [], "no index"),
     ],
 )  # fmt: skip
@@ -471,7 +507,7 @@ def test_the_real_lightning(tmp_path):
     lightning = pytest.importorskip("lightning.pytorch")
 
     class Module(lightning.LightningModule):
-        def __init__(self, rate=0.1, settings=argparse.Namespace(path=pathlib.Path("x"))):
+        def __init__(self, rate=0.1, settings=None):
             super().__init__()
             self.save_hyperparameters()
             self.model, self.criterion = net(1), nn.CrossEntropyLoss(weight=torch.ones(3))
@@ -484,11 +520,11 @@ def test_the_real_lightning(tmp_path):
 
     callbacks = [lightning.callbacks.ModelCheckpoint(dirpath=tmp_path), lightning.callbacks.Timer()]
     trainer = lightning.Trainer(max_epochs=1, callbacks=callbacks, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
-    made = Module()
+    made = Module(settings=argparse.Namespace(path=pathlib.Path("x")))
     trainer.fit(made, torch.utils.data.DataLoader(torch.randn(4, 3, 8, 8), 2))
     trainer.save_checkpoint(tmp_path / "l.ckpt")
     target = net(2)
-    assert "prefix 'model.' taken off" in load_into(target, tmp_path / "l.ckpt").told
+    assert "prefix 'model.' taken off" in load_into(target, tmp_path / "l.ckpt")
     assert torch.equal(target.fc.weight, made.model.fc.weight)
 
 
@@ -522,7 +558,12 @@ def test_the_real_timm(tmp_path):
     averaged.module.load_state_dict(net(2).state_dict())
     settings = argparse.Namespace(model="net", path=pathlib.Path("x"))
     saver = CheckpointSaver(
-        made, torch.optim.SGD(made.parameters(), 0.1), settings, averaged, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
+        made,
+        torch.optim.SGD(made.parameters(), 0.1),
+        settings,
+        averaged,
+        checkpoint_dir=str(tmp_path),
+        recovery_dir=str(tmp_path),
     )
     saver.save_checkpoint(1, 50.0)
     assert_loads(tmp_path / "last.pth.tar", 2, "'state_dict_ema' (averaged (EMA); 'state_dict' fits too")

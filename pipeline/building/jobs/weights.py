@@ -112,7 +112,7 @@ def _given(model: nn.Module, config: Config, last: str | None, folder: Path) -> 
         return "", ""
     with tempfile.TemporaryDirectory(dir=folder) as fetched:
         path, found = checkpoint.locate(config.weights, Path(fetched))
-        told = weights.load_into(model, path, config.weights.key, last).told
+        told = weights.load_into(model, path, config.weights.key, last)
     return f"checkpoint, SHA-256 {found}: {told}", told
 
 

@@ -25,7 +25,7 @@ _MOST_PREFIXES = 8
 _LARGE_PART = 0.5
 """Of a state dict's tensors that have to be behind a prefix for the others to be another part's."""
 _WRAPPERS = re.compile(
-    r"((_orig_mod|module|model|net|network|backbone|encoder|generator|student|teacher|base|body|classifier|inner|wrapped|trunk|"
+    r"((_orig_mod|module|model|net|network|backbone|encoder|generator|student|teacher|base|body|inner|wrapped|trunk|"
     r"feature_extractor|(\w+_)?(ema|swa)(_\w+)?|(ema|swa)\w*|net_?[a-z]|averaged_model|online|target|encoder_q|policy)\.)+",
     re.IGNORECASE,
 )

@@ -174,7 +174,9 @@ def _pickles(path: Path) -> Iterator[IO[bytes]]:
 
 def _refusal(path: Path, names: list[str]) -> str:
     if any(stand_ins.is_part_of_model(name) for name in names):
-        return _whole_model(path, f"'{shown(next((name for name in names if not name.startswith('torch.')), names[0]))}'")
+        return _whole_model(
+            path, f"'{shown(next((name for name in names if not name.startswith('torch.')), names[0]))}'"
+        )
     what = f": '{shown(names[0])}'" + (f" and {len(names) - 1} others" if len(names) > 1 else "") if names else ""
     return (
         f"'{path}' holds more than tensors{what}, and is not opened, since that could run code from it. "

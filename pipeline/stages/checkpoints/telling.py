@@ -21,7 +21,7 @@ def told(fit: Fit, others: Sequence[Fit]) -> str:
     Args:
         others: further state dicts that fit as well.
     """
-    taken = [value for key, value in fit.state.items() if fit.wanted.get(key) == value.shape]
+    taken = [value for key, value in fit.state.items() if key in fit.wanted and key not in fit.fresh]
     kind = f" of '{shown(fit.found.path)}'" if fit.found.path else ""
     choice = ["averaged (EMA)"] if fit.is_averaged else []
     if others:
@@ -58,10 +58,10 @@ def _left(fit: Fit) -> list[str]:
     """Tensors that were not taken, by what they are."""
     over = [key for key in fit.state if key not in fit.wanted and key not in fit.old_heads]
     counters = [key for key in over if HARMLESS.search(key)]
+    last = [*fit.old_heads, *(key for key in fit.state if key in fit.fresh)]
     found = [f"left: {len(counters)} of counters ('{shown(counters[0])}')"] if counters else []
-    others = [*fit.outside, *fit.old_heads]
-    others += [key for key in fit.state if key in fit.fresh and fit.state[key].shape != fit.wanted[key]]
-    return found + ([f"left: {len(others)} of other parts ('{shown(others[0])}')"] if others else [])
+    found += [f"left: {len(fit.outside)} of other parts ('{shown(fit.outside[0])}')"] if fit.outside else []
+    return found + ([f"left: its last layer ('{shown(min(last))}')"] if last else [])
 
 
 def mismatch(fit: Fit, path: Path) -> str:
