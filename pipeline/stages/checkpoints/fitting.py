@@ -22,6 +22,8 @@ HARMLESS = re.compile(
 """Tensors that no answer depends on: counters of BatchNorm, profilers and averages, numbers of places."""
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|avg)([._]|$)")
 _MOST_PREFIXES = 8
+_MOST_READ = 50
+"""State dicts that are read as the model's, those with the most tensors."""
 _LARGE_PART = 0.5
 """Of a state dict's tensors that have to be behind a prefix for the others to be another part's."""
 _WRAPPERS = re.compile(
@@ -125,7 +127,9 @@ def fits(
     Raises:
         WeightsError: the content has no state dict, or none at `key`.
     """
-    return sorted((fit for one in _taken(content, key) for fit in _readings(one, wanted, fresh)), key=_rank)
+    # an optimizer has a dictionary for each tensor
+    taken = sorted(_taken(content, key), key=lambda one: -len(one.tensors))[:_MOST_READ]
+    return sorted((fit for one in taken for fit in _readings(one, wanted, fresh)), key=_rank)
 
 
 def largest(content: dict[Any, Any], key: str | None = None) -> Found:
@@ -169,7 +173,8 @@ def _readings(found: Found, wanted: Shapes, fresh: frozenset[str]) -> Iterable[F
     """One state dict under each prefix that could be."""
     tensors = found.tensors
     if not wanted.keys() <= tensors.keys():
-        tensors = {key.replace("_orig_mod.", ""): value for key, value in tensors.items()}
+        plain = {key.replace("_orig_mod.", ""): value for key, value in tensors.items()}
+        tensors = plain if len(plain) == len(tensors) else tensors  # of two with one name neither is chosen
     for prefix in _prefixes(tensors, wanted):
         inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         outside = tuple(key for key in tensors if not key.startswith(prefix))
@@ -202,9 +207,12 @@ def _prefixes(tensors: Mapping[str, torch.Tensor], wanted: Shapes) -> list[str]:
 def _common(longer: Iterable[str], shorter: Mapping[str, Any]) -> list[str]:
     """What stands before names that are in `shorter`, the most frequent first."""
     votes: Counter[str] = Counter()
+    deepest = max((key.count(".") for key in shorter), default=0)
     for key in longer:
         end = len(key)
-        while (end := key.rfind(".", 0, end)) >= 0:
+        for _ in range(deepest + 1):
+            if (end := key.rfind(".", 0, end)) < 0:
+                break
             if key[end + 1 :] in shorter:
                 votes[key[: end + 1]] += 1
     return [prefix for prefix, _ in votes.most_common(_MOST_PREFIXES)]
