@@ -40,6 +40,8 @@ from twinkeel.pipeline.tasks import classification
 from twinkeel.targets.ios import classify, mil_executor
 
 SEEDS = Path(__file__).parent / "corpus" / "seeds"
+LONGEST = 20.0
+"""Seconds of a processor that one file of tensors may take."""
 HUGE = 10**12
 """Bytes of sparse files, which take no room on the disk."""
 
@@ -896,7 +898,7 @@ def many(count):
         (lambda: {"a": Called(collections.OrderedDict, (), {"items": 5, "keys": "x"}), "weight": torch.zeros(1)}, "lacks the key 'bias'"),
         (lambda: nested(400), "no state dict"),
         (circle, "has the key 'x'"),
-        (lambda: many(30_000), "has the key|lacks the key|no state dict"),
+        (lambda: many(5_000), "has the key|lacks the key|no state dict"),
         (lambda: {"." * 10**5 + "weight": torch.zeros(2, 3), "x" * 10**6: torch.zeros(2)}, "has the key|lacks the key"),
         (lambda: {".".join("a" * 5000) + ".weight": torch.zeros(2, 3)}, "has the key|lacks the key"),
         (lambda: {"a": np.zeros(10), "weight": Called(argparse.Namespace, ())}, "no state dict"),
@@ -908,10 +910,10 @@ def many(count):
 def test_what_stands_beside_tensors(make, message, tmp_path, little_memory):
     path = tmp_path / "x.pth"
     torch.save(make(), path)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(WeightsError, match=message) as raised:
         load_into(torch.nn.Linear(3, 2), path)
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < LONGEST
     short(raised)
     assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
 
