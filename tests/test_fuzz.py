@@ -417,14 +417,25 @@ def test_checkpoints_of_programs_that_train(is_old, tmp_path):
 
 def renamed(whole, draw):
     """A class or function that a pickle names becomes another of the same length, where its size is not told."""
-    words = [b"os\nsystem\n", b"builtins\neval\n", b"builtins\ngetattr\n", b"numpy\nload\n", b"torch\nload\n", b"posix\nsystem\n"]
+    words = [
+        b"os\nsystem\n",
+        b"builtins\neval\n",
+        b"builtins\ngetattr\n",
+        b"numpy\nload\n",
+        b"torch\nload\n",
+        b"posix\nsystem\n",
+    ]
     at = [n for n in range(len(whole) - 1) if whole[n : n + 1] == b"c" and whole[n + 1 : n + 40].count(b"\n") >= 2]
     if not at:
         return rewritten(whole, draw)
     start = draw.choice(at) + 1
     end = whole.index(b"\n", whole.index(b"\n", start) + 1) + 1
     found = draw.choice(words)
-    return whole[:start] + found.ljust(end - start, b" ")[: end - start] + whole[end:] if len(found) <= end - start else flipped(whole, draw)
+    return (
+        whole[:start] + found.ljust(end - start, b" ")[: end - start] + whole[end:]
+        if len(found) <= end - start
+        else flipped(whole, draw)
+    )
 
 
 def test_indexes_of_shards(tmp_path):

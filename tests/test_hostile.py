@@ -895,7 +895,10 @@ def many(count):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: {"a": Called(collections.OrderedDict, (), {"items": 5, "keys": "x"}), "weight": torch.zeros(1)}, "lacks the key 'bias'"),
+        (
+            lambda: {"a": Called(collections.OrderedDict, (), {"items": 5, "keys": "x"}), "weight": torch.zeros(1)},
+            "lacks the key 'bias'",
+        ),
         (lambda: nested(400), "no state dict"),
         (circle, "has the key 'x'"),
         (lambda: many(5_000), "has the key|lacks the key|no state dict"),

@@ -250,7 +250,9 @@ def linear(seed):
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3)).eval()
 
 
-@pytest.mark.parametrize("given", [lambda path: path, lambda path: {"path": str(path), "key": "model"}], ids=["path", "table"])
+@pytest.mark.parametrize(
+    "given", [lambda path: path, lambda path: {"path": str(path), "key": "model"}], ids=["path", "table"]
+)
 def test_a_checkpoint_goes_into_a_copy_of_the_model(given, tmp_path):
     model, trained = linear(0), linear(1)
     content = {"model": trained.state_dict(), "model_ema": linear(2).state_dict()}
