@@ -110,9 +110,7 @@ def package(
     signature = exported.graph_signature
     for name, given in zip(program.names, signature.user_outputs, strict=False):
         if given in signature.user_inputs:
-            raise ConversionError(
-                f"Core ML gives no input back, and '{name}' is one as it stands: let the model give it in no output"
-            )
+            raise ConversionError(f"Core ML gives no input back, and '{name}' is one as it stands: let the model give it in no output")
     pipeline = pass_pipeline()
     if weights is not None:
         _register_pack_pass()
