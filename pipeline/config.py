@@ -274,9 +274,24 @@ class Arrays(Data):
 
 
 class Weights(Section):
-    path: str | None = Field(None, description="checkpoint: .safetensors, .pth or .pt, or Keras's .h5")
+    path: str | None = Field(
+        None,
+        description="checkpoint: .safetensors, .pth, .pt, .ckpt or .bin, an .index.json of shards, a folder with one of these, or "
+        "Keras's .h5",
+    )
     url: str | None = Field(None, description="https address of a checkpoint, fetched only if given")
     sha256: str | None = Field(None, description="SHA-256 of the checkpoint; required with url")
+    key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="which state dict in the checkpoint, where several fit: its path joined by dots, 'state_dict'; by default "
+        "averaged weights (EMA), else the outermost",
+    )
+    head: Literal["load", "train"] = Field(
+        "load",
+        description="'train': the last layer is trained on class folders, on what the others give, which stay as they are",
+    )
     from_factory: bool = Field(False, description="those that the model of model.factory has, instead of training it")
 
     @model_validator(mode="after")
@@ -285,6 +300,12 @@ class Weights(Section):
             raise ValueError("give path or url, or from_factory = true, not both")
         if self.path is not None and self.url is not None:
             raise ValueError("give path or url, not both")
+        if self.key is not None and self.path is None and self.url is None:
+            raise ValueError("key chooses in a checkpoint: give path or url")
+        if self.head == "train" and not self.is_given:
+            raise ValueError(
+                "head = 'train' trains the last layer of given weights: give path or url, or from_factory = true"
+            )
         if self.url is not None and self.sha256 is None:
             raise ValueError("url needs sha256, so that only the file you mean is loaded")
         if self.url is not None and not re.match(r"(https|http|file)://", self.url):
@@ -477,6 +498,11 @@ class Config(Section):
         """Whether the build trains the weights."""
         return not self.brings_weights and not self.weights.is_given
 
+    @property
+    def trains_head(self) -> bool:
+        """Whether the build trains the last layer of given weights."""
+        return self.weights.head == "train"
+
     @model_validator(mode="after")
     def _has_what_it_learns_from(self) -> Config:
         if self.model.exported is not None and self.weights.is_given:
@@ -485,7 +511,12 @@ class Config(Section):
             raise ValueError("weights.from_factory takes the weights of model.factory, which is not given")
         if self.data.source == "images" and self.is_trained:
             raise ValueError("data.source = 'images' has no labels to train on: give [weights] path, or class folders")
-        if self.input and self.is_trained:
+        if self.data.source == "images" and self.trains_head:
+            raise ValueError(
+                "weights.head = 'train' takes labels, and data.source = 'images' has none: give class folders (data.source = "
+                "'folder'), or leave it out"
+            )
+        if self.input and (self.is_trained or self.trains_head):
             raise ValueError(
                 "a model that takes more than an image is not trained here: give [weights] path, or from_factory = true"
             )

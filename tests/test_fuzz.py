@@ -16,7 +16,8 @@ import time
 import zipfile
 from contextlib import suppress
 from copy import deepcopy
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -393,6 +394,63 @@ def test_checkpoints(suffix, tmp_path):
         torch.save(model.state_dict(), path, _use_new_zipfile_serialization=suffix == ".pth")
     # HDF5 is read in a process for each file
     fuzz(lambda: load_into(model, path), path, rewritten, 40 if suffix == ".h5" else 150)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["zip", "old format"])
+def test_checkpoints_of_programs_that_train(is_old, tmp_path):
+    """Settings, states and two state dicts beside each other; what a change names is never run."""
+    from twinkeel.pipeline.stages.weights import load_into
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.zeros(1, 3)).sum().backward()
+    optimizer.step()
+    content = {
+        "args": SimpleNamespace(rate=np.float64(0.1), path=PurePosixPath("x")),
+        "optimizer": optimizer.state_dict(),
+        "state_dict": {f"module.{key}": value for key, value in model.state_dict().items()},
+        "state_dict_ema": model.state_dict(),
+    }
+    path = tmp_path / "weights.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not is_old)
+    fuzz(lambda: load_into(model, path), path, rewritten, 150)
+    fuzz(lambda: load_into(model, path), path, renamed, 150)
+
+
+def renamed(whole, draw):
+    """A class or function that a pickle names becomes another of the same length, where its size is not told."""
+    words = [
+        b"os\nsystem\n",
+        b"builtins\neval\n",
+        b"builtins\ngetattr\n",
+        b"numpy\nload\n",
+        b"torch\nload\n",
+        b"posix\nsystem\n",
+    ]
+    at = [n for n in range(len(whole) - 1) if whole[n : n + 1] == b"c" and whole[n + 1 : n + 40].count(b"\n") >= 2]
+    if not at:
+        return rewritten(whole, draw)
+    start = draw.choice(at) + 1
+    end = whole.index(b"\n", whole.index(b"\n", start) + 1) + 1
+    found = draw.choice(words)
+    return (
+        whole[:start] + found.ljust(end - start, b" ")[: end - start] + whole[end:]
+        if len(found) <= end - start
+        else flipped(whole, draw)
+    )
+
+
+def test_indexes_of_shards(tmp_path):
+    from twinkeel.pipeline.stages.weights import load_into
+
+    model = torch.nn.Linear(3, 2)
+    save_file(model.state_dict(), tmp_path / "model-1.safetensors")
+    path = tmp_path / "model.safetensors.index.json"
+    named = dict.fromkeys(model.state_dict(), "model-1.safetensors")
+    for change in (mangled, revalued):
+        path.write_text(json.dumps({"metadata": {"total_size": 32}, "weight_map": named}))
+        fuzz(lambda: load_into(model, path), path, change, 150)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["model-1.safetensors", "model.safetensors.index.json"]
 
 
 @pytest.fixture

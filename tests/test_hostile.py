@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import io
 import itertools
 import json
@@ -9,6 +11,7 @@ import math
 import os
 import struct
 import subprocess
+import time
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -37,6 +40,8 @@ from twinkeel.pipeline.tasks import classification
 from twinkeel.targets.ios import classify, mil_executor
 
 SEEDS = Path(__file__).parent / "corpus" / "seeds"
+LONGEST = 20.0
+"""Seconds of a processor that one file of tensors may take."""
 HUGE = 10**12
 """Bytes of sparse files, which take no room on the disk."""
 
@@ -857,6 +862,83 @@ def test_checkpoints(suffix, make, message, tmp_path, little_memory):
     make(path, model)
     with pytest.raises(WeightsError, match=message) as raised:
         load_into(model, path)
+    short(raised)
+
+
+class Called:
+    """What torch is asked to call, with what, and what it is to fill the result with."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def nested(depth):
+    content = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    for _ in range(depth):
+        content = {"model": content}
+    return content
+
+
+def circle():
+    content = {"x": torch.zeros(1)}
+    content["model"] = content
+    return content
+
+
+def many(count):
+    return {f"d{n}": {"weight": torch.zeros(1), "more": {}} for n in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: {"a": Called(collections.OrderedDict, (), {"items": 5, "keys": "x"}), "weight": torch.zeros(1)},
+            "lacks the key 'bias'",
+        ),
+        (lambda: nested(400), "no state dict"),
+        (circle, "has the key 'x'"),
+        (lambda: many(5_000), "has the key|lacks the key|no state dict"),
+        (lambda: {"." * 10**5 + "weight": torch.zeros(2, 3), "x" * 10**6: torch.zeros(2)}, "has the key|lacks the key"),
+        (lambda: {".".join("a" * 5000) + ".weight": torch.zeros(2, 3)}, "has the key|lacks the key"),
+        (lambda: {"a": np.zeros(10), "weight": Called(argparse.Namespace, ())}, "no state dict"),
+        (lambda: {"state_dict": Called(os.path.join, ("a", "b"))}, "more than tensors: 'posixpath.join'"),
+        (lambda: {"state_dict": {}, "x": Called(eval, ("1/0",))}, "more than tensors: 'builtins.eval'"),
+    ],
+    ids=range(9),
+)
+def test_what_stands_beside_tensors(make, message, tmp_path, little_memory):
+    path = tmp_path / "x.pth"
+    torch.save(make(), path)
+    start = time.process_time()
+    with pytest.raises(WeightsError, match=message) as raised:
+        load_into(torch.nn.Linear(3, 2), path)
+    assert time.process_time() - start < LONGEST
+    short(raised)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({W: "../x.safetensors", B: "x.safetensors"}, "no file of weights beside it"),
+        ({W: "x.safetensors\0", B: "x.safetensors"}, "no file of weights beside it"),
+        ({f"k{n}": f"{n}.safetensors" for n in range(5000)}, "at most 1,000"),
+        ({W: "pipe.safetensors", B: "pipe.safetensors"}, "not beside it"),
+        ({W: "loop.safetensors", B: "loop.safetensors"}, "not beside it"),
+    ],
+    ids=range(5),
+)
+def test_indexes_of_shards(named, message, tmp_path, little_memory):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": named}))
+    with pytest.raises(WeightsError, match=message) as raised:
+        load_into(torch.nn.Linear(3, 2), index)
     short(raised)
 
 

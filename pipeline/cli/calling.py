@@ -35,6 +35,7 @@ def build(
     resolution: Any = None,
     task: str = "classification",
     tensors: Mapping[str, Any] | None = None,
+    weights: str | Path | Mapping[str, Any] | None = None,
     store: str | Path | None = None,
     jobs: int | None = None,
     quiet: bool = False,
@@ -58,6 +59,8 @@ def build(
         task: what the model's outputs mean: ``"classification"``, or ``"features"`` for any tensors.
         tensors: what the model is given beside each image, in the order of its arguments: ``(N, ...)`` by name. int8 is made
             for their range; of images in a folder they lie beside these, and ``input=[...]`` describes them.
+        weights: a checkpoint to take instead of the model's own weights, or ``{"path": ..., "key": ...}`` as the configuration has
+            them; they are loaded into a copy.
         store: where results are kept, a folder or an address; ``"none"`` keeps nothing, None is this user's cache.
         jobs: worker processes at a time; by cores and memory where it is None.
         quiet: no lines of progress.
@@ -73,8 +76,40 @@ def build(
     if unknown:
         raise ConfigError(f"{_WHERE}: unknown keyword '{unknown[0]}'. {nearest(unknown[0], _SECTIONS)}")
     with tempfile.TemporaryDirectory(prefix="twinkeel-") as name, _considerate():
+        told = []
+        if weights is not None:
+            model, line = _loaded(model, weights, Path(name))
+            told.append(line)
         config = _configured(model, images, labels, names, resolution, task, tensors, settings, Path(name))
-        return _built(config, platform, Path(out), None if store is None else str(store), jobs, quiet=quiet)
+        return _built(config, platform, Path(out), None if store is None else str(store), jobs, told, quiet=quiet)
+
+
+def _loaded(model: nn.Module, weights: Any, folder: Path) -> tuple[nn.Module, str]:
+    """A copy of the model with the weights of a checkpoint, and what was loaded, in a line."""
+    from copy import deepcopy
+
+    from torch import nn
+
+    from .. import config as settings_module
+    from ..stages import checkpoint
+    from ..stages import weights as loading
+
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{_WHERE}: a torch.nn.Module is wanted, not a {type(model).__name__}")
+    given = _plain(weights) if isinstance(weights, Mapping) else {"path": str(weights)}
+    if taken := sorted({"head", "from_factory"} & given.keys()):
+        raise ConfigError(f"{_WHERE}: weights: {taken[0]} does not apply to a model in memory; leave it out")
+    asked = settings_module.of({"weights": given}, _WHERE).weights
+    if not asked.is_given:
+        raise ConfigError(f"{_WHERE}: weights: a path is wanted, or {{'path': ...}}")
+    path, _ = checkpoint.locate(asked, folder / "fetched")
+    try:
+        copy = deepcopy(model)
+    except Exception as error:  # of any module
+        raise ConfigError(
+            f"{_WHERE}: weights: a copy of the {type(model).__name__} is to take them, and it cannot be copied: {str(error)[:300]}"
+        ) from error
+    return copy, f"weights: {loading.load_into(copy, path, asked.key)}"
 
 
 def _configured(
@@ -193,7 +228,14 @@ def _kept(images: Any, labels: Any, data: dict[str, Any], resolution: Any, folde
 
 
 def _built(
-    config: Config, platform: str | Sequence[str], out: Path, store_url: str | None, jobs: int | None, *, quiet: bool
+    config: Config,
+    platform: str | Sequence[str],
+    out: Path,
+    store_url: str | None,
+    jobs: int | None,
+    told: Sequence[str],
+    *,
+    quiet: bool,
 ) -> Outcome:
     from ..building import order, runner
     from ..report import Outcome, page, terminal
@@ -204,6 +246,8 @@ def _built(
             raise ConfigError(f"{_WHERE}: unknown platform '{one}'. {nearest(one, common.PLATFORMS)}")
     store = common.store_of(config, store_url)
     with terminal.progress(terminal.console(is_quiet=quiet)) as say:
+        for line in told:
+            say(line)
         create = architectures.architecture(config)
         asked = order.checked(config, common.targets(), common.kits(), create, platforms, out, page.render, say)
         built = runner.build(asked, store, say, None, jobs)

@@ -1,6 +1,7 @@
 from . import calibration as calibration
 from . import checkpoint as checkpoint
 from . import fold as fold
+from . import head as head
 from . import ladder as ladder
 from . import pt2_file as pt2_file
 from . import pt2_graph as pt2_graph

@@ -10,25 +10,32 @@ from ..config import Weights
 from ..errors import WeightsError
 from ..files import digest
 from ..reading import MAX_CHECKPOINT_BYTES
+from . import shards
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".h5")
 
 
 def expected_digest(weights: Weights) -> str:
-    """SHA-256 of the checkpoint, checked where it is configured; of one with an address nothing is fetched for it."""
-    return _checked(weights, Path(weights.path)) if weights.path is not None else str(weights.sha256).lower()
+    """SHA-256 of the checkpoint, of an index with its shards, checked where it is configured; of one with an address nothing
+    is fetched for it."""
+    return locate(weights, Path())[1] if weights.path is not None else str(weights.sha256).lower()
 
 
 def locate(weights: Weights, cache: Path) -> tuple[Path, str]:
-    """The checkpoint's path, fetched into `cache` where the user gave a URL, and its SHA-256, checked if given."""
-    path = Path(weights.path) if weights.path is not None else _fetch(weights, cache)
+    """The checkpoint's path, fetched into `cache` where the user gave a URL, and its SHA-256, checked if given.
+
+    Of a folder it is the file in it, or the index of several.
+    """
+    path = shards.chosen(Path(weights.path)) if weights.path is not None else _fetch(weights, cache)
     return path, _checked(weights, path)
 
 
 def _checked(weights: Weights, path: Path) -> str:
     if not path.is_file():
-        raise WeightsError(f"weights.path '{path}' is no file. Give a .safetensors, .pth, .pt or .h5 checkpoint.")
-    found = digest(path)
+        raise WeightsError(
+            f"weights.path '{path}' is no file. Give a .safetensors, .pth, .pt, .ckpt or .h5 checkpoint, or a folder with one."
+        )
+    found = shards.digest_of(path)
     if weights.sha256 is not None and found != weights.sha256.lower():
         raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")
     return found

@@ -22,6 +22,7 @@ class Layout:
     """The names of one project.
 
     Attributes:
+        project: whose they are.
         stem: of the first convolution, by which the layout is known.
         stem_norm: of its BatchNorm.
         head: of the last convolution.
@@ -33,6 +34,7 @@ class Layout:
         padding: of the only networks that have this layout; None where there are several.
     """
 
+    project: str
     stem: str
     stem_norm: str
     head: str
@@ -47,6 +49,7 @@ class Layout:
 LAYOUTS = (
     # timm's MobileNetV2 and EfficientNet-Lite
     Layout(
+        project="timm",
         stem="conv_stem",
         stem_norm="bn1",
         head="conv_head",
@@ -58,6 +61,7 @@ LAYOUTS = (
     ),
     # efficientnet-lite-pytorch, with weights from TensorFlow; it pads as TensorFlow does
     Layout(
+        project="efficientnet-lite-pytorch",
         stem="_conv_stem",
         stem_norm="_bn0",
         head="_conv_head",

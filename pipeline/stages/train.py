@@ -35,10 +35,10 @@ def train(
         ConfigError: the loss became infinite or NaN.
     """
     settings = config.train
-    device = _device(settings.device)
+    device = device_of(settings.device)
     out.mkdir(parents=True, exist_ok=True)
     model.to(device)
-    images = _normalized(data.train, config).to(device)
+    images = prepared(data.train.images, config).to(device)
     truth = torch.from_numpy(data.train.truth).to(device)
     steps = len(batches(len(images), settings.batch_size, torch.arange(len(images))))
     optimizer = torch.optim.SGD(
@@ -113,9 +113,9 @@ def augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
     return nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
-def _normalized(split: Split, config: Config) -> torch.Tensor:
-    """``(N, C, H, W)`` float32, the channels that the model takes."""
-    colour = torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255
+def prepared(images: NDArray[np.uint8], config: Config) -> torch.Tensor:
+    """Of images ``(N, H, W, 3)``, ``(N, C, H, W)`` float32, the channels that the model takes."""
+    colour = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return normalized(colour, config.data.channels, config.data.mean, config.data.std)
 
 
@@ -123,12 +123,12 @@ def _score(model: nn.Module, split: Split, task: Task, config: Config, device: t
     model.eval()
     found: list[NDArray[np.float32]] = []
     with torch.no_grad():
-        for part in torch.split(_normalized(split, config), 256):
+        for part in torch.split(prepared(split.images, config), 256):
             found.append(model(part.to(device)).cpu().numpy())
     return task.MEANING.score(np.concatenate(found), split.truth)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     known = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name != "auto":
         if not known[name]:

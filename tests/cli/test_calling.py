@@ -19,7 +19,7 @@ from twinkeel.pipeline import data
 from twinkeel.pipeline.building import site
 from twinkeel.pipeline.building.jobs import data as data_step
 from twinkeel.pipeline.cli import architectures, calling
-from twinkeel.pipeline.errors import ConfigError, ConversionError, DataError, ParityError
+from twinkeel.pipeline.errors import ConfigError, ConversionError, DataError, ParityError, WeightsError
 from twinkeel.pipeline.stages import pt2_writing
 
 TEN_LINES = """
@@ -243,3 +243,36 @@ def test_images_of_every_kind_are_the_same_array(pictures):
 def test_settings_are_taken_as_python_has_them():
     given = {"a": (1, np.float32(0.5), np.arange(2)), "b": {"c": torch.tensor([1, 2])}}
     assert calling._plain(given) == {"a": [1, 0.5, [0, 1]], "b": {"c": [1, 2]}}
+
+
+def linear(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    "given", [lambda path: path, lambda path: {"path": str(path), "key": "model"}], ids=["path", "table"]
+)
+def test_a_checkpoint_goes_into_a_copy_of_the_model(given, tmp_path):
+    model, trained = linear(0), linear(1)
+    content = {"model": trained.state_dict(), "model_ema": linear(2).state_dict()}
+    torch.save(content, tmp_path / "w.pth")
+    before = model[0].weight.clone()
+    loaded, told = calling._loaded(model, given(tmp_path / "w.pth"), tmp_path)
+    wanted = linear(2) if "key" not in str(given(tmp_path)) else trained
+    assert torch.equal(loaded[3].weight, wanted[3].weight) and told.startswith("weights: 4 tensors of 'model")
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ({"path": "x", "head": "train"}, ConfigError, "head does not apply"),
+        ({"key": "ema"}, ConfigError, "key chooses in a checkpoint"),
+        ({}, ConfigError, "a path is wanted"),
+        ("nowhere.pth", WeightsError, "is no file"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be(weights, error, message):
+    with pytest.raises(error, match=message):
+        twinkeel.build(linear(0), np.zeros((4, 32, 32, 3), np.uint8), weights=weights)

@@ -180,9 +180,7 @@ def test_training_sees_what_the_original_does(key):
     channels, (mean, std) = key.split()[0], NORMALIZATIONS[key]
     config = Config.model_validate({"data": {"channels": channels, "mean": list(mean), "std": list(std)}})
     images = pixels()
-    from twinkeel.pipeline.data import Split
-
-    given = train._normalized(Split(images=images[..., :3], truth=np.zeros(len(images))), config)
+    given = train.prepared(images[..., :3], config)
     seen = []
     fold.Normalized(lambda x: seen.append(x) or x, mean, std, channels)(torch.from_numpy(images))
     assert torch.equal(given, seen[0]) and given.shape == (len(images), len(mean), HEIGHT, WIDTH)

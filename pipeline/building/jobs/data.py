@@ -63,6 +63,7 @@ def data_job(config: Config) -> Job:
         inputs["outputs of the exported program"] = pt2_file.read(Path(config.model.exported)).outputs
     elif task.asks_weights(config) and not config.weights.from_factory:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
+        inputs |= {"state dict": config.weights.key} if config.weights.key is not None else {}
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (
         task.load.__module__,
@@ -100,7 +101,7 @@ def _outputs(config: Config) -> int:
 
     with tempfile.TemporaryDirectory() as name:
         path, _ = checkpoint.locate(config.weights, Path(name))
-        return weights.outputs_in(path)
+        return weights.outputs_in(path, config.weights.key)
 
 
 def taken_in(workshop: Workshop, entry: Entry) -> list[tuple[str, str]]:

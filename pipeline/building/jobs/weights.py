@@ -45,7 +45,10 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
-    return site.knowing(entries(found))
+    known = site.knowing(entries(found))
+    if NAME not in found or not (told := shop.json(known.weights, "origin.json")["told"]):
+        return known
+    return known.knowing({}, told=(*site.told, f"weights: {told}"))
 
 
 def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Job:
@@ -56,7 +59,10 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
         inputs["weights of the model itself"] = True
     elif config.weights.is_given:
         inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
-    else:
+        inputs |= {"state dict": config.weights.key} if config.weights.key is not None else {}
+    if config.is_trained or config.trains_head:
+        inputs |= {"what is trained": "the last layer"} if config.trains_head else {}
+        code += [f"{CODE}.stages.head"] if config.trains_head else []
         code += [f"{CODE}.stages.train", f"{CODE}.stages.several", named(config.model.task).loss.__module__]
         inputs["training recipe"] = config.train.model_dump()
         inputs["normalization"] = [config.data.channels, config.data.mean, config.data.std]
@@ -69,7 +75,7 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
 def make_weights(
     config: Config, create: Create, data: data_module.Dataset, state: Path, say: Say, folder: Path
 ) -> None:
-    """Loaded or trained.
+    """Loaded, trained, or one after the other.
 
     Args:
         state: folder for what a training that was ended goes on from.
@@ -77,39 +83,58 @@ def make_weights(
     import torch
     from safetensors.torch import save_file
 
-    from ...stages import fold, several, train, weights
+    from ...stages import head, train
 
     task = named(config.model.task)
     torch.manual_seed(config.train.seed)
     model = create(len(data.names), config.model.width)
     curve: list[Epoch] = []
     _check_outputs(model, config, len(data.names))
-    if config.brings_weights:
-        source = "of the factory" if config.weights.from_factory else "of the exported program"
-    elif config.weights.is_given:
-        with tempfile.TemporaryDirectory(dir=folder) as fetched:
-            path, found = checkpoint.locate(config.weights, Path(fetched))
-            weights.load_into(model, path)
-            source = f"checkpoint, SHA-256 {found}"
-    else:
-        source = f"trained on {config.data.source}"
-        normalized = fold.Normalized(model, config.data.mean, config.data.std, config.data.channels)
-        several.check(normalized.eval(), data.train.inputs, "training")
-        curve = train.train(
-            model,
-            data,
-            config,
-            task,
-            state,
-            lambda e, n: say(
-                f"train: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out {task.SCORE} {100 * e.score:.2f} %",
-                (e.epoch, n),
-            ),
-        )
+    last = head.last_layer(model, config) if config.trains_head else None
+    source, told = _given(model, config, last, folder)
+    if config.is_trained or last is not None:
+        source += f"trained on {config.data.source}" if last is None else f"; '{last}' trained on {config.data.source}"
+        curve = _trained(model, data, config, last, state, say)
     for name, content in (train.curves(curve, task.SCORE) if curve else {}).items():
         (folder / name).write_bytes(content)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
-    (folder / "origin.json").write_text(json.dumps({"source": source, "curve": [asdict(epoch) for epoch in curve]}))
+    origin = {"source": source, "told": told, "curve": [asdict(epoch) for epoch in curve]}
+    (folder / "origin.json").write_text(json.dumps(origin))
+
+
+def _given(model: nn.Module, config: Config, last: str | None, folder: Path) -> tuple[str, str]:
+    """Where weights that are not trained are from, and what was loaded, in words; empty where all are trained."""
+    from ...stages import weights
+
+    if config.brings_weights:
+        return "of the factory" if config.weights.from_factory else "of the exported program", ""
+    if not config.weights.is_given:
+        return "", ""
+    with tempfile.TemporaryDirectory(dir=folder) as fetched:
+        path, found = checkpoint.locate(config.weights, Path(fetched))
+        told = weights.load_into(model, path, config.weights.key, last)
+    return f"checkpoint, SHA-256 {found}: {told}", told
+
+
+def _trained(
+    model: nn.Module, data: data_module.Dataset, config: Config, last: str | None, state: Path, say: Say
+) -> list[Epoch]:
+    """The whole model, or its layer `last`, in place."""
+    from ...stages import fold, head, several, train
+
+    task = named(config.model.task)
+    what = "train" if last is None else "head"
+
+    def progress(e: Epoch, n: int) -> None:
+        say(
+            f"{what}: epoch {e.epoch}/{n}  loss {e.loss:.4f}  held-out {task.SCORE} {100 * e.score:.2f} %", (e.epoch, n)
+        )
+
+    normalized = fold.Normalized(model, config.data.mean, config.data.std, config.data.channels)
+    several.check(normalized.eval(), data.train.inputs, "training")
+    if last is None:
+        return train.train(model, data, config, task, state, progress)
+    return head.train(model, last, data, config, task, state, say, progress)
 
 
 def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:

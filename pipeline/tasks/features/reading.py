@@ -64,6 +64,10 @@ def ingredients(config: Config) -> dict[str, Any]:
     Raises:
         ConfigError: the model would have to be trained, and there is nothing to train it for.
     """
+    if config.trains_head:
+        raise ConfigError(
+            "weights.head = 'train' takes classes to train for, and model.task = 'features' has none: leave it out"
+        )
     if config.is_trained:
         raise ConfigError(
             "model.task = 'features' knows no loss to train with: give [weights] path, or from_factory = true"
