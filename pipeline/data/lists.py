@@ -80,7 +80,6 @@ def _table(path: Path) -> list[list[str]]:
     """The rows. The delimiter is the one that cuts the first row into most cells."""
     try:
         text = read_bytes(path, MAX_BYTES).decode("utf-8-sig")
-        csv.field_size_limit(2**20)
         delimiters = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
         head = next((line for line in text.splitlines() if line.strip()), "")
         delimiter = max(delimiters, key=lambda one: len(next(csv.reader([head], delimiter=one), [])))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from twinkeel.pipeline.building.jobs.data import data_job
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data.sources import source_ingredients
 from twinkeel.pipeline.errors import DataError
@@ -296,6 +297,22 @@ def test_what_the_table_counts_is_in_the_key(tmp_path):
     assert before == source_ingredients(root, is_sorted=True)
     (root / "readme.txt").write_bytes(b"x")
     assert before != source_ingredients(root, is_sorted=True)
+
+
+def test_what_changes_the_data_changes_their_key_and_nothing_else_does(tmp_path):
+    root = tree(tmp_path / "data", a=3, b=3)
+    (tmp_path / "names.txt").write_text("b\na\n")
+    keys = [
+        data_job(config(root, **more)).key
+        for more in ({}, {"skip_damaged": True}, {"labels": str(tmp_path / "names.txt")})
+    ]
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    keys.append(data_job(config(root, labels=str(tmp_path / "names.txt"))).key)
+    images(root / "a", 1)
+    keys.append(data_job(config(root)).key)
+    assert len(set(keys)) == 5
+    (root / "Thumbs.db").write_bytes(b"x")
+    assert data_job(config(root)).key == keys[-1]
 
 
 def test_calibration_images_may_be_in_an_archive_or_a_list(tmp_path):

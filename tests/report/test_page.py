@@ -378,6 +378,7 @@ def test_a_table_of_another_models_sensitivity_is_not_shown(tmp_path):
     )
     page = html_report.render("digits", said, tmp_path)["report.html"].decode()
     assert "sensitivity.csv is of another model" in Page(page).text
+    assert "data, training" in Page(page).text
 
 
 def test_an_open_verdict_is_shown_with_what_was_counted_and_how_many_images_could_tell():
