@@ -1,4 +1,4 @@
-"""Folders of images. Each image is of one colour that says its class and its number, by which it is found again."""
+"""Folders of images."""
 
 from __future__ import annotations
 
@@ -7,53 +7,10 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from coloured import images_of, load, put, said, whole
 from situations import situation
-from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import DataError
-from twinkeel.pipeline.tasks import classification
-
-STEP = 25
-"""Between the reds of two classes."""
-
-
-def put(folder, number, count, first=0, suffix=".png"):
-    """Images of class `number`, in order, below a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in range(first, first + count):
-        Image.new("RGB", (8, 8), (number * STEP, one, 77)).save(folder / f"{one}{suffix}")
-    return folder
-
-
-def load(path, outputs=0, **settings):
-    """The data set of a folder."""
-    asked = {"source": "folder", "path": str(path), "calibration": 2} | settings
-    weights = {"path": "given.safetensors"} if asked["source"] == "images" else {}
-    return classification.load(Config.model_validate({"data": asked, "weights": weights}), lambda: outputs)
-
-
-def images_of(*parts):
-    """{(class by its colour, number): truth} of sets."""
-    found = {}
-    for part in parts:
-        for image, truth in zip(part.images, part.truth, strict=True):
-            assert np.ptp(image.reshape(-1, 3), axis=0).max() == 0, "no image of one colour"
-            red, one, _ = (int(level) for level in image[0, 0])
-            found[red // STEP, one] = int(truth)
-    return found
-
-
-def everything(found):
-    return images_of(found.train, found.calibration, found.held_out)
-
-
-def whole(found, names, counts):
-    """Check the names, and that every image is there under its class."""
-    assert found.names == tuple(names)
-    assert everything(found) == {(number, one): number for number, n in enumerate(counts) for one in range(n)}
-
 
 # what lies where
 
@@ -282,8 +239,3 @@ def test_archives_of_macs(tmp_path):
             archive.writestr(str(Path("__MACOSX") / name.parent / f"._{name.name}"), b"\0\5\x16\7" + bytes(100))
         archive.writestr("set/.DS_Store", b"\0\0\0\1Bud1")
     whole(load(tmp_path / "set.zip"), ("a", "b"), (5, 5))
-
-
-def said(found):
-    """What a user is told of a data set, line by line."""
-    return list(found.notes)
