@@ -41,19 +41,15 @@ def plain_size(path: Path) -> int:
     return status.st_size
 
 
-def instead(path: Path) -> str:
-    """What lies in the place of a file that was never fetched, and what to do: git's pointer to it, or a web page; empty
-    where it is neither, or cannot be read.
+def instead(begin: bytes) -> str:
+    """What lies in the place of a file that was never fetched, and what to do, by its first bytes: git's pointer to it, or a web
+    page; empty where it is neither.
     """
-    try:
-        with path.open("rb") as stream:
-            begin = stream.read(_BEGIN).lstrip().lower() if plain_size(path) else b""
-    except OSError:
-        return ""
+    begin = begin[:_BEGIN].lstrip().lower()
     if begin.startswith(b"version https://git-lfs"):
-        return "it is git's pointer to the file, which was not fetched. Run `git lfs pull` where it comes from."
+        return "it is git's pointer to the file, which was not fetched. Run `git lfs pull` where it comes from"
     if begin.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page in HTML, in the file's place. Open it in a browser to see what was answered, and fetch the file anew."
+        return "it is a web page in HTML, in the file's place. Open it in a browser to see what was answered, and fetch the file anew"
     return ""
 
 

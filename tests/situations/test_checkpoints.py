@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 from situations import situation
 from torch import nn
+from twinkeel.pipeline.config import Weights
 from twinkeel.pipeline.errors import WeightsError
+from twinkeel.pipeline.stages.checkpoint import locate
 from twinkeel.pipeline.stages.weights import load_into, outputs_in
 
 
@@ -303,8 +305,8 @@ def shards(state, folder, stem, write):
 def test_parts_with_an_index(state, tmp_path, gives):
     for number, (stem, write) in enumerate({"pytorch_model.bin": torch.save, "model.safetensors": save_file}.items()):
         index, _ = shards(state, tmp_path / str(number), stem, write)
-        gives(index, state)
-        gives(index.parent, state)
+        for given in (index, index.parent):
+            gives(locate(Weights(path=str(given)), tmp_path)[0], state)
 
 
 @situation("one of the parts is missing", "refused, the part named", reported="sgl-project/sglang#32279")
@@ -313,6 +315,13 @@ def test_a_part_is_missing(state, tmp_path, network):
     parts[1].unlink()
     with pytest.raises(WeightsError, match=re.escape(parts[1].name)):
         load_into(network(3), index)
+
+
+@situation("torch's older format, no zip archive", "loads", reported="open-mmlab/mmpretrain#74")
+def test_the_older_format(state, path, gives):
+    torch.save({"meta": {"epoch": 100}, "state_dict": state}, path, _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(path)
+    gives(path, state)
 
 
 # what is no state dict
@@ -343,6 +352,13 @@ def test_a_whole_model(path, refused):
 def test_torchscript(path, refused):
     torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.rand(1, 2)), path)
     refused(path, "TorchScript")
+
+
+@situation("a `torch.export` program (`.pt2`)", "refused: name it as the model")
+def test_an_exported_program(path, refused):
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.rand(1, 2),)), path.with_suffix(".pt2"))
+    path.with_suffix(".pt2").rename(path)
+    refused(path, "export", "exported")
 
 
 @situation(

@@ -186,7 +186,9 @@ def test_thumbs(tmp_path):
 
 
 @situation(
-    "`readme.txt` in a class folder, `labels.csv` beside it", "passed over, and said", reported="apple/turicreate#644"
+    "`readme.txt` in a class folder, `labels.csv` beside it",
+    "passed over, and said",
+    reported="GoGoDuck912/Self-Correction-Human-Parsing#37",
 )
 def test_texts(tmp_path):
     for number, name in enumerate(("cat", "dog")):
@@ -207,11 +209,22 @@ def test_checkpoints_of_notebooks(tmp_path):
     whole(load(tmp_path), ("a", "b"), (5, 5))
 
 
-@situation("`._cat.png` and `.DS_Store` of a Mac's disk", "passed over", reported="OpenNeuroOrg/openneuro#2520")
+@situation("`.DS_Store` beside the class folders and in them", "passed over", reported="apple/turicreate#644")
+def test_files_of_finder(tmp_path):
+    for number, name in enumerate(("a", "b")):
+        (put(tmp_path / name, number, 5) / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    whole(load(tmp_path), ("a", "b"), (5, 5))
+
+
+@situation(
+    "`._0.png` beside `0.png`, of a Mac's disk that is not its own",
+    "passed over",
+    reported="OpenNeuroOrg/openneuro#2520",
+)
 def test_files_of_macs(tmp_path):
     for number, name in enumerate(("a", "b")):
         (put(tmp_path / name, number, 5) / "._0.png").write_bytes(b"\0\5\x16\7" + bytes(100))
-        (tmp_path / name / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     whole(load(tmp_path), ("a", "b"), (5, 5))
 
 
