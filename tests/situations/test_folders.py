@@ -27,7 +27,8 @@ def folder(tmp_path, finish):
     path.write_bytes(bytes(range(256)) * 4)
     artifacts = [("android/toy", "toy", "fp32", path, "fp32", "runtime")]
     finish(path.parent, artifacts, expected, ("a", "b"), images)
-    (path.parent / "README.md").write_text("# Small\n\nIt has lines.\n")
+    (path.parent / "README.md").write_bytes(b"# Small\n\nIt has lines.\n")
+    (path.parent / manifest.ATTRIBUTES).write_bytes(manifest.AS_THEY_ARE)
     content = manifest.read_manifest(path.parent)
     manifest.write(content | {"files": manifest.hash_files(path.parent)}, path.parent / manifest.MANIFEST)
     return path.parent
@@ -97,7 +98,7 @@ def test_the_archive_itself(folder, tmp_path):
     refused(tmp_path / "packed.zip", "unpack|unzip")
 
 
-def cloned(folder, tmp_path, autocrlf="true"):
+def cloned(folder, tmp_path):
     """Committed to git, and checked out again by somebody whose git changes line ends."""
     for command in (
         ["git", "init", "-q", "."],
@@ -106,7 +107,7 @@ def cloned(folder, tmp_path, autocrlf="true"):
     ):
         subprocess.run(command, cwd=folder.parent, check=True, capture_output=True)
     there = tmp_path / "clone"
-    command = ["git", "clone", "-q", "--config", f"core.autocrlf={autocrlf}", str(folder.parent), str(there)]
+    command = ["git", "clone", "-q", "--config", "core.autocrlf=true", str(folder.parent), str(there)]
     subprocess.run(command, check=True, capture_output=True)
     return there / folder.name
 
@@ -117,11 +118,9 @@ def cloned(folder, tmp_path, autocrlf="true"):
     "as it was: a build writes `.gitattributes`",
     reported="ruvnet/RuView#1519",
 )
-def test_line_ends_in_git(fixed_build, tmp_path):
-    out = tmp_path / "repository"
-    shutil.copytree(fixed_build.folders["android"], out / "android")
-    known = manifest.verify(out / "android")
-    assert manifest.verify(cloned(out / "android", tmp_path)) == known
+def test_line_ends_in_git(folder, tmp_path):
+    known = manifest.verify(folder)
+    assert manifest.verify(cloned(folder, tmp_path)) == known
 
 
 @situation(
