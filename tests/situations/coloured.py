@@ -49,4 +49,4 @@ def whole(found, names, counts):
 
 def said(found):
     """What a user is told of a data set, line by line."""
-    return list(found.notes)
+    return [*found.notes, *(f"{what}: {text}" for what, text in found.taken)]

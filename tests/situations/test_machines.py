@@ -54,7 +54,7 @@ SAY = """
 import sys
 from twinkeel.pipeline import streams
 from twinkeel.pipeline.report import terminal
-from twinkeel.pipeline.tasks.classification.reading import read_labels
+from twinkeel.pipeline.tasks.classification.names import read_labels
 from pathlib import Path
 streams.prepare()
 names = read_labels(Path(sys.argv[1]))

@@ -218,7 +218,7 @@ def test_half_a_jpeg(tmp_path):
 @situation("an image of 0 bytes", "refused, named", reported="alexeygrigorev/clothing-dataset#1")
 def test_an_empty_image(tmp_path):
     (tmp_path / "a.jpg").touch()
-    refused(tmp_path / "a.jpg")
+    refused(tmp_path / "a.jpg", "empty")
 
 
 @situation(
