@@ -84,6 +84,18 @@ def test_without_a_language(folder, tmp_path):
     assert run(MAIN, "verify", folder, env=env, without=without).returncode == 0
 
 
+@situation(
+    "a configuration that names `données`, where Python takes ASCII alone (`LC_ALL=C`, `PYTHONUTF8=0`)",
+    "refused: what to set",
+)
+def test_names_of_files_that_python_does_not_take(tmp_path):
+    (tmp_path / "twinkeel.toml").write_text('[data]\nsource = "folder"\npath = "données"\n', encoding="utf-8")
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run(MAIN, "build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", env=env)
+    assert done.returncode == 1 and "PYTHONUTF8" in done.stderr and "\\xe9" in done.stderr, done
+    assert not (tmp_path / "out").exists()
+
+
 @situation("no `HOME`, as in containers", "results are kept where the user's home is by the system")
 def test_without_a_home(folder):
     variables = ("HOME", "XDG_CACHE_HOME", "TWINKEEL_STORE", "USERPROFILE")
