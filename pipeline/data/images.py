@@ -121,7 +121,7 @@ def _cause(error: Exception, content: bytes) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):  # Pillow names the stream's place in memory
-        return instead(content) or ("its content is of no known kind of image" if content else "it is empty")
+        return instead(content) or ("cannot identify what kind of image it is" if content else "it is empty")
     return str(error)
 
 
