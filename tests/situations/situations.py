@@ -13,7 +13,7 @@ from typing import TypeVar
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "situations.md"
-FILES = ("checkpoints", "pictures", "sets", "lists", "folders", "machines")
+FILES = ("checkpoints", "no_checkpoints", "pictures", "sets", "lists", "folders", "machines")
 """Of the tests, in the order of the page: `test_checkpoints.py` and so on."""
 
 F = TypeVar("F", bound=Callable[..., object])
