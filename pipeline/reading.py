@@ -13,6 +13,8 @@ MAX_JSON_BYTES = 32 * 2**20
 """A manifest has some ten thousand bytes; this is room for 100,000 classes and more."""
 MAX_JSON_DEPTH = 50
 """Ours have a depth of 6. Python's own limit is where its stack ends, which differs between reading and writing."""
+_BEGIN = 200
+"""Bytes that show what a file is."""
 SHOWN = 200
 """Characters of a stranger's text that an error repeats."""
 
@@ -37,6 +39,18 @@ def plain_size(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"'{path}' is no plain file")
     return status.st_size
+
+
+def instead(begin: bytes) -> str:
+    """What lies in the place of a file that was never fetched, and what to do, by its first bytes: git's pointer to it, or a web
+    page; empty where it is neither.
+    """
+    begin = begin[:_BEGIN].lstrip().lower()
+    if begin.startswith(b"version https://git-lfs"):
+        return "it is git's pointer to the file, which was not fetched. Run `git lfs pull` where it comes from"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page in HTML, in the file's place. Open it in a browser to see what was answered, and fetch the file anew"
+    return ""
 
 
 def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,8 @@ def _sorted(found: Listed, given: Mapping[str, str]) -> Gathered:
         others = [folder for folder in classes if not found.below(folder) and _holds(found, folder)]
         passed["folder without images"] += len(others)
         for folder in (one for one in classes if one not in others):
-            word = PurePosixPath(folder).name
+            # a Mac takes é apart into e and its accent, others do not: the class is the same
+            word = unicodedata.normalize("NFC", PurePosixPath(folder).name)
             known[word] = None
             files = found.below(folder)
             rows += [(file, word, name) for file in files]

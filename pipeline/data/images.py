@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..reading import instead
 from .colours import is_deep, rgb_of
 from .files import ImageFile
 from .kinds import FORMATS, is_heif
@@ -95,6 +96,7 @@ def decoded(file: ImageFile) -> Decoded:
     """
     from PIL import ExifTags
 
+    content = b""
     try:
         content = file.read()
         with _opened(file, content) as image:
@@ -109,7 +111,18 @@ def decoded(file: ImageFile) -> Decoded:
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
-        raise DamagedImage(f"cannot read the image '{file}': {error}. Mend or remove the file.") from error
+        raise DamagedImage(
+            f"cannot read the image '{file}': {_cause(error, content)}. Mend or remove the file."
+        ) from error
+
+
+def _cause(error: Exception, content: bytes) -> str:
+    """Why there is no image, in words."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # Pillow names the stream's place in memory
+        return instead(content) or ("cannot identify what kind of image it is" if content else "it is empty")
+    return str(error)
 
 
 def _opened(file: ImageFile, content: bytes) -> Image.Image:

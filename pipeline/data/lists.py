@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def of_list(path: Path, *, is_sorted: bool) -> Gathered:
         if not any(cells):
             continue
         name, said, own = (cells[n] if n is not None and n < len(cells) else "" for n in (first, word, which))
+        said = unicodedata.normalize("NFC", said)
         own = SETS.get(own.lower(), "" if which is None else f"?{own}")
         wrong += _wrong_with(number, (name, said, own), is_sorted)
         again += name in found
@@ -137,10 +139,10 @@ def _wrong_with(number: int, cells: tuple[str, str, str], is_sorted: bool) -> li
 
 
 def _there(folder: Path, name: str) -> str:
-    """The path as this system writes it: lists come from others too."""
-    if "\\" in name and not _is_file(folder / name):
-        return name.replace("\\", "/")
-    return name
+    """The path as this system writes it: lists come from others too, with ``\\``, or with é taken apart into e and its accent."""
+    slashed = name.replace("\\", "/")
+    spelled = (name, slashed, unicodedata.normalize("NFC", slashed), unicodedata.normalize("NFD", slashed))
+    return next((one for one in spelled if _is_file(folder / one)), slashed)
 
 
 def _is_file(path: Path) -> bool:

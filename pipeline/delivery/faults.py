@@ -9,14 +9,23 @@ import zipfile
 from pathlib import Path
 
 from ..errors import VerifyError
-from ..reading import read_bytes, shown
+from ..reading import instead, read_bytes, shown
 
 MANIFEST = "manifest.json"
 MOST = 20
 """Files that one error names at most."""
-_LINE_ENDS = " (its line ends alone)"
+_LINE_ENDS, _POINTER, _EMPTY = " (its line ends alone)", " (git's pointer in its place)", " (it is empty)"
+_ADVICE = {
+    _LINE_ENDS: "Something wrote CRLF for LF or the other way round: git, where core.autocrlf is on or an attribute says so, or a "
+    "transfer of text. Copy the folder anew from where it is whole; git leaves it as it is where the line `* -text` stands "
+    "in the folder's .gitattributes before it is committed.",
+    _POINTER: "Git keeps such files elsewhere, and they were not fetched: run `git lfs pull` where the folder was cloned.",
+    _EMPTY: "A file without content was perhaps never fetched: have the disk of the cloud keep the folder on this machine, or copy it "
+    "anew from where it is whole.",
+}
+"""What to do, by what is known of one of the files."""
 _LARGEST = 2**28
-"""Bytes of a file whose line ends are looked at."""
+"""Bytes of a file that is looked into."""
 
 
 def no_build(place: Path) -> VerifyError:
@@ -43,27 +52,25 @@ def _unpacked(place: Path) -> str:
 
 def changed(name: str, path: Path, sha256: str) -> str:
     """A line on a file whose content has another hash than this one."""
-    return f"changed: {shown(name)}{_LINE_ENDS if _has_other_line_ends(path, sha256) else ''}"
+    return f"changed: {shown(name)}{_state(path, sha256)}"
 
 
-def _has_other_line_ends(path: Path, sha256: str) -> bool:
-    """Whether it would be the file that is meant with LF for CRLF, or the other way round."""
+def _state(path: Path, sha256: str) -> str:
+    """What is known of the file: it would be the one that is meant with LF for CRLF or the other way round, or was never fetched."""
     try:
         content = read_bytes(path, _LARGEST)
     except OSError:
-        return False
+        return ""
+    if not content or instead(content):
+        return _POINTER if content else _EMPTY
     plain = content.replace(b"\r\n", b"\n")
-    return sha256 in (hashlib.sha256(one).hexdigest() for one in (plain, plain.replace(b"\n", b"\r\n")))
+    is_meant = sha256 in (hashlib.sha256(one).hexdigest() for one in (plain, plain.replace(b"\n", b"\r\n")))
+    return _LINE_ENDS if is_meant else ""
 
 
 def told(problems: list[str]) -> str:
     """Lines on what is wrong, at most `MOST` of them, and what to do."""
     more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
-    advice = "Build again, or copy the folder anew from where it is whole."
-    if any(_LINE_ENDS in line for line in problems):
-        advice = (
-            "Something wrote CRLF for LF or the other way round: git, where core.autocrlf is on or an attribute says so, or a "
-            "transfer of text. Copy the folder anew from where it is whole; git leaves it as it is where the line `* -text` stands "
-            "in the folder's .gitattributes before it is committed."
-        )
-    return "\n".join([*problems[:MOST], *more, advice])
+    known = [advice for state, advice in _ADVICE.items() if any(line.endswith(state) for line in problems)]
+    advice = known or ["Build again, or copy the folder anew from where it is whole."]
+    return "\n".join([*problems[:MOST], *more, *advice])

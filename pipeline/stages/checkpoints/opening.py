@@ -15,12 +15,13 @@ from typing import IO, Any
 import torch
 
 from ...errors import WeightsError
-from ...reading import MAX_CHECKPOINT_BYTES, plain_size, shown
+from ...reading import MAX_CHECKPOINT_BYTES, instead, plain_size, shown
 from ..shards import INDEX, parts_of
 from . import stand_ins
 
 _MAX_PICKLE = 256 * 2**20
 """Bytes of what a checkpoint says of its tensors; a network of a thousand layers, and its optimizer's state, take one million."""
+_HEAD = 200
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _NAMES = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str", "builtins.xrange": "builtins.range"}
 """Names of Python 2, which pickles of protocol 2 use, and of Python 3."""
@@ -48,9 +49,12 @@ def opened(path: Path) -> dict[Any, Any]:
 
 
 def check_size(path: Path) -> int:
-    """Bytes of a plain file; a WeightsError where they are too many."""
+    """Bytes of a plain file; a WeightsError where they are too many, or where what lies there is not the file itself."""
     if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
         raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
+    with path.open("rb") as stream:
+        if found := instead(stream.read(_HEAD)):
+            raise WeightsError(f"'{path}' is no checkpoint: {found}.")
     return size
 
 

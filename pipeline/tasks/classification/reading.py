@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,10 @@ class _Classes:
 
     def of(self, found: Gathered) -> NDArray[np.int64]:
         """Labels of images, -1 where they are not known: what is said of them, or the name of the first folder they lie in."""
-        own = [word or file.parts[0] for word, file in zip(found.words, found.files, strict=True)]
+        own = [
+            word or unicodedata.normalize("NFC", file.parts[0])
+            for word, file in zip(found.words, found.files, strict=True)
+        ]
         return np.array([self.numbers.get(word, -1) for word in own], np.int64)
 
 
