@@ -81,7 +81,7 @@ def make_original(config: Config, data: data_module.Dataset, model: nn.Module, f
     indices = chosen(len(data.held_out.images))
     contract = contract_of(config)
     original = fold.Normalized(model, contract.mean, contract.std, contract.channels)
-    images = data.held_out.inputs[indices]
+    images = data.held_out.part(indices).inputs
     outputs = evaluate(original, images, batch=1 if several.why_not(original, images) else 32)
     (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, data.held_out.truth[indices])))
 
