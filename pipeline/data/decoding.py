@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, WorkerError
-from ..rows import Lines, Rows, Stored
+from ..rows import Lines, Rows, Stored, hash_of
 from ..saying import Say
 from ..store import Workers
 from .files import ImageFile
@@ -90,11 +90,12 @@ def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pix
             else:
                 pixels[number] = found
         return Pixels(images=pixels, said=said, errors=errors)
-    path = _new_file(place.folder, shape)
-    for words, wrong in _shared(files, read, path, place):
-        said += words
-        errors |= wrong
-    return Pixels(images=Rows.of(path), said=said, errors=dict(sorted(errors.items())))
+    path, hashes = _new_file(place.folder, shape), np.zeros(len(files), "<U64")
+    for first, part in _shared(files, read, path, place):
+        hashes[first : first + len(part.hashes)] = part.hashes
+        said += part.said
+        errors |= part.errors
+    return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())))
 
 
 def fitted_in_place(given: NDArray[np.uint8], size: tuple[int, int], fit: Callable[..., NDArray[np.uint8]]) -> Lines:
@@ -110,18 +111,23 @@ def fitted_in_place(given: NDArray[np.uint8], size: tuple[int, int], fit: Callab
     return Rows.of(path)
 
 
-Part = tuple[Counter[str], dict[int, DataError]]
-"""What was done to how many, and errors by the number of the file."""
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Of some files, as `Pixels` has it."""
+
+    hashes: list[str]
+    said: Counter[str]
+    errors: dict[int, DataError]
 
 
-def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) -> Iterator[Part]:
-    """Parts, as they are done."""
+def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) -> Iterator[tuple[int, _Part]]:
+    """The number of the first file of each part, and what was made of it; as they are done."""
     count, began, done = len(files), time.monotonic(), 0
     size = min(max(-(-count // (8 * place.number)), _PART[0]), _PART[1])
     firsts = range(0, count, size)
     if place.number < 2 or count <= FEW:
         for first in firsts:
-            yield _part(first, files[first : first + size], read, path)
+            yield first, _part(first, files[first : first + size], read, path)
             _tell(place.say, min(first + size, count), count, time.monotonic() - began)
         return
     pool = Workers(place.number)
@@ -130,7 +136,7 @@ def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) ->
         for future in as_completed(waiting):
             some = files[waiting[future] : waiting[future] + size]
             try:
-                yield future.result()
+                yield waiting[future], future.result()
             except WorkerError as error:
                 raise DataError(
                     f"one of the images '{some[0]}' to '{some[-1]}', {len(some):,} in all, ends the process that decodes it: "
@@ -151,17 +157,19 @@ def _tell(say: Say, done: int, count: int, seconds: float) -> None:
     say(f"data: {done:,} of {count:,} images, {rate:,.0f} a second{rest}", (done, count))
 
 
-def _part(first: int, files: Sequence[ImageFile], read: Read, path: Path) -> Part:
+def _part(first: int, files: Sequence[ImageFile], read: Read, path: Path) -> _Part:
     """In a worker: some of the files, from the number `first` on, written where they belong."""
-    said, errors, start = Counter[str](), dict[int, DataError](), Stored.of(path).start
+    made, start = _Part(hashes=[], said=Counter(), errors={}), Stored.of(path).start
     with path.open("r+b") as out:
         for number, file in enumerate(files, first):
-            found = _read(read, file, said)
+            found = _read(read, file, made.said)
             if isinstance(found, DataError):
-                errors[number] = found
-            else:
-                _write(out, found, start + number * found.nbytes)
-    return said, errors
+                made.errors[number] = found
+                made.hashes.append("")
+                continue
+            _write(out, found, start + number * found.nbytes)
+            made.hashes.append(hash_of(found))
+    return made
 
 
 def _read(read: Read, file: ImageFile, said: Counter[str]) -> NDArray[np.uint8] | DataError:

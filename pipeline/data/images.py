@@ -34,8 +34,6 @@ class DamagedImage(DataError):
     """An image that cannot be decoded, as against one that is not read by a rule."""
 
 
-
-
 def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Images ``(N, H, W, 3)`` at the edges of what can be fed, made from held-out ones, and their names."""
     _, height, width, _ = held_out.shape

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import rows
 from ..config import Config
 from ..errors import DataError
-from ..rows import Lines
+from ..rows import Lines, hashes_of
 from . import beside
 from .files import ImageFile
 from .fitting import fitted
@@ -137,11 +137,6 @@ def _shares(count: int, most: int, config: Config) -> tuple[int, int]:
         return count - 1, 0
     held = max(1, round(count * config.data.held_out_share))
     return held, min(most, max(1, (count - held) // 2))
-
-
-def hashes_of(images: Lines) -> NDArray[np.str_]:
-    """SHA-256 of each image, ``(N,)``."""
-    return np.array([hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in images], "<U64")
 
 
 def ambiguous(hashes: NDArray[np.str_], truth: NDArray[Any]) -> NDArray[np.bool_]:

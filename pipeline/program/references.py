@@ -19,9 +19,7 @@ ORIGINAL = "original"
 """Key of the model as it was trained, behind an explicit normalization."""
 
 
-def images_of(
-    held_out: Lines, tensors: Sequence[NDArray[np.float32]] = ()
-) -> tuple[data_module.Images, list[int]]:
+def images_of(held_out: Lines, tensors: Sequence[NDArray[np.float32]] = ()) -> tuple[data_module.Images, list[int]]:
     """All images ``(N, H, W, 3)`` uint8 RGB, held-out ones first and those at the edges after them; and the indices
     of the golden ones: a few held-out images, spread over the set, and all edge images.
 

@@ -28,6 +28,7 @@ from .history import Epoch
 
 _SCORED_AT_ONCE = 256
 
+
 def train(
     model: nn.Module, data: Dataset, config: Config, task: Task, out: Path, progress: Callable[[Epoch, int], None]
 ) -> list[Epoch]:
