@@ -53,7 +53,7 @@ class Stored:
         ends = [*(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
         begin = 0
         for end in ends:
-            part = memoryview(out[begin:end].reshape(-1).view(np.uint8))
+            part = out[begin:end].reshape(-1).view(np.uint8).data
             place = self.start + size * int(numbers[begin])
             while part:
                 count = os.preadv(self.file.fileno(), [part], place)
@@ -95,7 +95,7 @@ class Rows:
     def __getitem__(self, chosen: Any) -> Any:
         """One row in memory, or `Rows`: by a slice, indices, or a mask."""
         if isinstance(chosen, int | np.integer):
-            return np.asarray(Rows(self.sources, self.numbers[[chosen]]))[0]
+            return np.asarray(Rows(self.sources, self.numbers[[int(chosen)]]))[0]
         if isinstance(chosen, list) and not chosen:
             chosen = slice(0)  # numpy takes no empty list for indices
         return Rows(self.sources, self.numbers[chosen])
@@ -160,7 +160,7 @@ def hashes_of(rows: Lines) -> NDArray[np.str_]:
 
 
 def hash_of(row: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(row)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(row).data).hexdigest()
 
 
 def save(rows: Lines, path: Path) -> None:

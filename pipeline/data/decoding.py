@@ -197,7 +197,7 @@ def _new_file(folder: Path, shape: tuple[int, ...]) -> Path:
 
 
 def _write(out: BufferedRandom, pixels: NDArray[np.uint8], place: int) -> None:
-    part = memoryview(np.ascontiguousarray(pixels).reshape(-1))
+    part = np.ascontiguousarray(pixels).reshape(-1).data
     while part:
         count = os.pwrite(out.fileno(), part, place)
         part, place = part[count:], place + count

@@ -50,7 +50,7 @@ class Split:
         """SHA-256 of the shape, the pixels, the tensors and the truth."""
         content = hashlib.sha256(repr(self.images.shape).encode())
         for part in rows.parts(self.images):
-            content.update(np.ascontiguousarray(part))
+            content.update(np.ascontiguousarray(part).data)
         for tensor in self.tensors:
             content.update(np.ascontiguousarray(tensor, "<f4").tobytes())
         content.update(np.ascontiguousarray(self.truth.astype(self.truth.dtype.newbyteorder("<"))).tobytes())
