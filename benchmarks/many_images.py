@@ -128,7 +128,9 @@ class Watched:
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         self.step, self.peaks, self.seconds = "start", {}, {}  # type: ignore[var-annotated]
         began = time.perf_counter()
-        self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         sampler = threading.Thread(target=self._sample, daemon=True)
         sampler.start()
         assert self.process.stdout is not None

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 from twinkeel.pipeline import rows
+from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import Samples, arrays, doubts, rgba
 from twinkeel.pipeline.data.splits import Split, split, split_in_two
-from twinkeel.pipeline.config import Config
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 4, 3), np.uint8)
 
@@ -101,7 +101,7 @@ def test_doubts_in_parts_are_those_of_the_whole(stored, monkeypatch):
     whole = Split(images=IMAGES, truth=np.arange(40))
     wanted = [doubts.neighbour_correlation(IMAGES), doubts.uncovered_share(whole.part(slice(3)), whole)]
     low, high = IMAGES[:3].min((0, 1, 2)), IMAGES[:3].max((0, 1, 2))
-    assert wanted[1] == pytest.approx(((IMAGES < low) | (IMAGES > high)).mean())
+    assert wanted[1] == pytest.approx(((low > IMAGES) | (high < IMAGES)).mean())
     monkeypatch.setattr(doubts, "parts", lambda images, _=0: rows.parts(images, 200))
     found = [doubts.neighbour_correlation(stored), doubts.uncovered_share(whole.part(slice(3)), whole)]
     assert found == pytest.approx(wanted)

@@ -52,7 +52,7 @@ def _one(path: Path, known: list[Any] | None) -> tuple[str, list[Any] | None]:
 
 
 def _seen(path: Path) -> Seen:
-    status = os.stat(path)
+    status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

@@ -105,9 +105,7 @@ def confusions(
     return found
 
 
-def worst_images(
-    models: Mapping[str, Answers], truth: NDArray[np.int64], images: Lines
-) -> list[WorstImage]:
+def worst_images(models: Mapping[str, Answers], truth: NDArray[np.int64], images: Lines) -> list[WorstImage]:
     """The images that most models get wrong (without labels: answer otherwise than the float model), then those that they disagree on, then those the float model doubts.
 
     Args:
