@@ -67,6 +67,7 @@ max_gigabytes = 100
 [ios]
 sdk = "none"
 [targets]
+"ios/onnx" = ["fp32", "int8"]
 "ios/coreml" = []
 "ios/executorch" = []
 "ios/executorch_coreml" = []

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,14 @@ AT_ONCE = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array in an ``.npy`` file, open for reading.
+    """An array in an ``.npy`` file, open for reading: it stays the same whatever becomes of the path.
 
     Attributes:
         start: where its first number lies.
         hashes: SHA-256 of each row's bytes, where whoever wrote them took it.
     """
 
+    path: Path
     file: io.FileIO
     start: int
     shape: tuple[int, ...]
@@ -36,13 +38,15 @@ class Stored:
     @classmethod
     def of(cls, path: Path) -> Stored:
         """Raises an OSError where the file cannot be opened, a ValueError where it holds no such array."""
-        file = io.FileIO(path)
+        descriptor = os.open(path, os.O_RDONLY)
+        file = io.FileIO(descriptor, closefd=False)
+        weakref.finalize(file, os.close, descriptor)  # when nobody reads it any more
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(file)
         if is_fortran or dtype.hasobject or not shape:
             raise ValueError(f"'{path}' holds no rows of numbers, one behind the other")
-        return cls(file, file.tell(), shape, dtype)
+        return cls(path, file, file.tell(), shape, dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -58,7 +62,7 @@ class Stored:
             while part:
                 count = os.preadv(self.file.fileno(), [part], place)
                 if count <= 0:
-                    raise OSError(f"'{self.file.name!s}' is shorter than it was")
+                    raise OSError(f"'{self.path}' is shorter than it was")
                 part, place = part[count:], place + count
             begin = end
 

@@ -3,6 +3,7 @@ from . import contact as contact
 from . import doubts as doubts
 from .decoding import Place as Place
 from .decoding import put_into as put_into
+from .decoding import refitted as refitted
 from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS
 from .images import digits as digits

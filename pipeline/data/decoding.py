@@ -22,6 +22,7 @@ from ..rows import Lines, Rows, Stored, hash_of
 from ..saying import Say
 from ..store import Workers
 from .files import ImageFile
+from .pixels import fit
 
 Read = Callable[[ImageFile], tuple[NDArray[np.uint8], tuple[str, ...]]]
 """Gives the pixels ``(height, width, 3)`` of a file, and what was done to them; it travels to other processes."""
@@ -98,7 +99,7 @@ def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pix
     return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())))
 
 
-def fitted_in_place(given: NDArray[np.uint8], size: tuple[int, int], fit: Callable[..., NDArray[np.uint8]]) -> Lines:
+def refitted(given: NDArray[np.uint8], size: tuple[int, int]) -> Lines:
     """Images ``(N, H, W, 3)`` of an array at another size, in a file where there is a place for one."""
     place = _PLACE.get()
     if place is None:

@@ -65,6 +65,13 @@ def test_every_damaged_image_is_named_or_passed_over(number, folder, tmp_path):
     assert np.array_equal(np.asarray(found.images), fitted(files_of(folder), (8, 6)).images)
 
 
+def test_an_array_is_fitted_into_a_file(tmp_path):
+    given = np.random.default_rng(0).integers(0, 256, (5, 9, 12, 3), np.uint8)
+    with decoding.put_into(decoding.Place(folder=tmp_path, say=lambda *_: None)):
+        found = decoding.refitted(given, (8, 6))
+    assert isinstance(found, Rows) and np.array_equal(np.asarray(found), decoding.refitted(given, (8, 6)))
+
+
 class Fatal:
     """Ends the process that it comes to."""
 
