@@ -27,10 +27,10 @@ from .pixels import fit
 Read = Callable[[ImageFile], tuple[NDArray[np.uint8], tuple[str, ...]]]
 """Gives the pixels ``(height, width, 3)`` of a file, and what was done to them; it travels to other processes."""
 
-FEW = 256
+FEW = 1024
 """So many images are decoded before another process would have started."""
-_PART = (128, 4096)
-"""Images of one process at least and at most: starting one takes as long as some tens, and progress is said after each."""
+_PART = (512, 4096)
+"""Images of one process at least and at most: starting one takes as long as a hundred, and progress is said after each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class _Part:
 def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) -> Iterator[tuple[int, _Part]]:
     """The number of the first file of each part, and what was made of it; as they are done."""
     count, began, done = len(files), time.monotonic(), 0
-    size = min(max(-(-count // (8 * place.number)), _PART[0]), _PART[1])
+    size = min(max(-(-count // (4 * place.number)), _PART[0]), _PART[1])
     firsts = range(0, count, size)
     if place.number < 2 or count <= FEW:
         for first in firsts:

@@ -15,7 +15,13 @@ from twinkeel.pipeline.data.fitting import fitted
 from twinkeel.pipeline.errors import DataError
 from twinkeel.pipeline.rows import Rows, hashes_of
 
-COUNT = decoding.FEW + 60
+COUNT = 316
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(decoding, "FEW", 256)
+    monkeypatch.setattr(decoding, "_PART", (40, 100))
 
 
 @pytest.fixture(scope="module")
