@@ -413,6 +413,12 @@ class Parity(Section):
         "unmissed",
         description="of limits counted on images: 'unmissed' (none is certainly missed) or 'shown' (all certainly hold)",
     )
+    images: int = Field(
+        2000,
+        ge=1,
+        le=10_000_000,
+        description="held-out images that artifacts are judged on at most, evenly chosen of more",
+    )
 
 
 class Cache(Section):

@@ -26,6 +26,8 @@ from .walk import build as build_all
 from .walk import walk
 from .work import Work
 
+_CLOCKS = 2.0
+"""Seconds that a file system's clock is behind this machine's at most."""
 _REPAIRS = 100
 """Damaged results that one build makes anew; more of them, and the store itself is broken."""
 
@@ -101,13 +103,23 @@ def _part(config: Config, create: Create, store: Store | None, out: Path, folder
     return Work(order=order, shop=shop, folder=folder, say=say, executor=Here())
 
 
-def keep_within(store: Store, config: Config, say: Say) -> None:
-    """Make a store in a folder as small as the configuration allows; others have means of their own."""
+def keep_within(store: Store, config: Config, say: Say, since: float) -> None:
+    """Make a store in a folder as small as the configuration allows; others have means of their own.
+
+    Args:
+        since: when the build began, in seconds since 1970: what it used stays, for the next one to find it.
+    """
     limit = int(config.store.max_gigabytes * 1e9)
     try:
         if store.is_local and store.usage().bytes > limit:
-            dropped, freed = store.prune(limit)
-            say(f"store: {dropped} results that were not used for longest dropped, {freed:,} bytes")
+            dropped, freed = store.prune(limit, since - _CLOCKS)
+            if dropped:
+                say(f"store: {dropped} results that were not used for longest dropped, {freed:,} bytes")
+            if (held := store.usage().bytes) > limit:
+                say(
+                    f"store: this build alone uses {held / 1e9:.1f} GB, more than [store] max_gigabytes = "
+                    f"{config.store.max_gigabytes:g}; `twinkeel cache prune` drops that too"
+                )
     except OSError as error:
         say(f"WARNING the store '{store.url}' cannot be made smaller: {error}")
 

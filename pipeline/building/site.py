@@ -72,6 +72,7 @@ class Site:
     Attributes:
         results: of the jobs that are one each, by name: ``data``, ``weights``, ``original``, ``quantize``, ``report``.
         names: of what the outputs stand for, from the data.
+        judged: how many of the held-out images artifacts are judged on; 0 where it is all of them.
         told: what a build says of it all, in words: warnings, and what layers in float cost.
         doubts: what there is to say against the float model, though it is built on.
         references: what references said, by key.
@@ -87,6 +88,7 @@ class Site:
     create: Create
     results: Mapping[str, Entry]
     names: tuple[str, ...] = ()
+    judged: int = 0
     told: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     references: Mapping[str, Entry]

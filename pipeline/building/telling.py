@@ -66,7 +66,7 @@ def comparison(shop: Workshop, site: Site) -> Comparison | None:
     measured = {name: item.measured for (name, precision), item in site.made.items() if precision == "int8"}
     named |= measured
     outputs = {name: shop.array(entry, "outputs.npy") for name, entry in named.items() if entry is not None}
-    held_out = len(shop.array(site.data, "held-out-truth.npy"))
+    held_out = site.judged or len(shop.array(site.data, "held-out-truth.npy"))
     golden = references.golden_of(held_out, len(outputs[REFERENCE]) - held_out)
     outputs = {name: values[golden] for name, values in outputs.items()}
     if len(outputs.keys() & measured.keys()) < 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -250,9 +251,10 @@ def _built(
             say(line)
         create = architectures.architecture(config)
         asked = order.checked(config, common.targets(), common.kits(), create, platforms, out, page.render, say)
+        began = time.time()
         built = runner.build(asked, store, say, None, jobs)
         if store is not None and built.ran:
-            runner.keep_within(store, config, say)
+            runner.keep_within(store, config, say, began)
     return Outcome(built=built, folder=out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,9 +108,10 @@ def build(
         if explain:
             _explain(asked, store, is_json=is_json)
             return
+        began = time.time()
         built = runner.build(asked, store, say, None, jobs)
         if store is not None and built.ran:
-            runner.keep_within(store, config, say)
+            runner.keep_within(store, config, say, began)
     for result in built.results:
         report.print_result(result, console)
     if is_json:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import IMAGENET_MEAN, IMAGENET_STD, Config
+from ..rows import AT_ONCE, Lines, parts
 from .splits import Dataset, Split
 
 FEW_IMAGES = 64
@@ -37,7 +40,7 @@ def warnings(data: Dataset) -> list[str]:
     others = data.train if len(data.train.images) else data.held_out
     share = uncovered_share(data.calibration, others)
     if share > UNCOVERED_SHARE:
-        low, high = int(images.min()), int(images.max())
+        low, high = (int(end) for end in (_ends(images)[0].min(), _ends(images)[1].max()))
         found.append(
             f"{100 * share:.1f} % of the {'training' if others is data.train else 'held-out'} pixels are outside {low}..{high}, all that the calibration images "
             "hold. Bring images that are as dark and as bright as those the app will see."
@@ -59,15 +62,27 @@ def of_order(config: Config) -> list[str]:
     ]
 
 
-def neighbour_correlation(images: NDArray[np.uint8]) -> float:
+def neighbour_correlation(images: Lines) -> float:
     """Correlation of each pixel with the one right of it, over images ``(N, H, W, 3)``; 1 where all are constant."""
-    values = images.astype(np.float64) - images.mean((1, 2), keepdims=True)
-    left, right = values[:, :, :-1], values[:, :, 1:]
-    power = np.sqrt((left**2).sum() * (right**2).sum())
-    return float((left * right).sum() / power) if power > 0 else 1.0
+    product = left_power = right_power = 0.0
+    for part in parts(images, AT_ONCE // 16):
+        values = part.astype(np.float64) - part.mean((1, 2), keepdims=True)
+        left, right = values[:, :, :-1], values[:, :, 1:]
+        product += float((left * right).sum())
+        left_power += float((left**2).sum())
+        right_power += float((right**2).sum())
+    power = np.sqrt(left_power * right_power)
+    return float(product / power) if power > 0 else 1.0
 
 
 def uncovered_share(calibration: Split, others: Split) -> float:
     """Share of the other values below or above everything in the calibration images, channel by channel."""
-    low, high = (getattr(calibration.images, end)((0, 1, 2)) for end in ("min", "max"))
-    return float(((others.images < low) | (others.images > high)).mean())
+    low, high = _ends(calibration.images)
+    outside = sum(int(((part < low) | (part > high)).sum()) for part in parts(others.images))
+    return outside / max(1, math.prod(others.images.shape))
+
+
+def _ends(images: Lines) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The least and the largest value of each channel."""
+    found = [(part.min((0, 1, 2)), part.max((0, 1, 2))) for part in parts(images)]
+    return np.min([low for low, _ in found], axis=0), np.max([high for _, high in found], axis=0)

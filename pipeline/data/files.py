@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from ..reading import read_bytes, shown
-from . import archives
+from . import archives, remembered
 from .kinds import IMAGE_SUFFIXES, RAW_SUFFIXES, TENSORS, has_image_magic
 
 MAX_IMAGE_BYTES = 2**30
@@ -74,17 +72,6 @@ class ImageFile:
         if archives.is_archive(self.root):
             return other if other.name in archives.opened(self.root).sizes else None
         return other if other.path.is_file() else None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the content; a DataError where it cannot be read."""
-        try:
-            if archives.is_archive(self.root):
-                return hashlib.sha256(self.read()).hexdigest()
-            with self.path.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"cannot read the image '{self}': {error}. Mend or remove the file.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +135,16 @@ def digests(files: Iterable[ImageFile]) -> dict[str, str]:
         for file in files
         for inside in [archives.is_archive(file.root)]
     }
-    ordered = sorted(wanted)
-    with ThreadPoolExecutor() as pool:
-        return dict(zip((name for name, _ in ordered), pool.map(_digest, (file for _, file in ordered)), strict=True))
-
-
-def _digest(file: ImageFile) -> str:
-    return file.digest
+    found: dict[str, str] = {}
+    for root in sorted({file.root for _, file in wanted}):
+        names = sorted(name for name, file in wanted if file.root == root)
+        try:
+            found |= zip(names, remembered.digests(root, names), strict=True)
+        except OSError as error:
+            raise DataError(
+                f"cannot read the image '{shown(error.filename)}': {error}. Mend or remove the file."
+            ) from error
+    return dict(sorted(found.items()))
 
 
 def _sorted_out(root: Path, names: Sequence[str], folders: Iterable[str], passed: Counter[str]) -> Listed:

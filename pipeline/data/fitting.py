@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..rows import Lines
+from .decoding import decode
 from .files import ImageFile
 from .images import DamagedImage, decoded
 from .pixels import fit
@@ -29,7 +32,7 @@ class Fitted:
         said: how many images were changed while they were read, by what was done.
     """
 
-    images: NDArray[np.uint8]
+    images: Lines
     kept: NDArray[np.bool_]
     damaged: tuple[str, ...]
     said: Counter[str]
@@ -44,23 +47,23 @@ def fitted(files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: 
     Raises:
         DataError: naming all files that cannot be read.
     """
-    images, kept, said = [], np.ones(len(files), bool), Counter[str]()
+    found = decode(files, size, partial(_pixels, size))
+    kept = np.ones(len(files), bool)
+    kept[list(found.errors)] = False
     damaged: dict[str, DataError] = {}
     refused: dict[str, DataError] = {}
-    for number, file in enumerate(files):
-        try:
-            found = decoded(file)
-        except DataError as error:
-            (damaged if isinstance(error, DamagedImage) else refused)[str(file)] = error
-            kept[number] = False
-            continue
-        images.append(fit(found.pixels, *size))
-        said.update(found.said)
+    for number, error in found.errors.items():
+        (damaged if isinstance(error, DamagedImage) else refused)[str(files[number])] = error
     wrong = refused if skips_damaged else refused | damaged
     if wrong:
         raise _error(wrong, has_damaged=not skips_damaged and bool(damaged))
-    empty = np.zeros((0, *size, 3), np.uint8)
-    return Fitted(images=np.stack(images) if images else empty, kept=kept, damaged=tuple(damaged), said=said)
+    images = found.images if kept.all() else found.images[kept]
+    return Fitted(images=images, kept=kept, damaged=tuple(damaged), said=found.said)
+
+
+def _pixels(size: tuple[int, int], file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    found = decoded(file)
+    return fit(found.pixels, *size), found.said
 
 
 def _error(wrong: dict[str, DataError], *, has_damaged: bool) -> DataError:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
-from .splits import Dataset, Split, ambiguous, equal_notes, hashes_of
+from ..rows import Lines, hashes_of
+from .splits import Dataset, Split, ambiguous, equal_notes
 
 HELD_OUT, CALIBRATION, TRAINING, UNUSED = "held-out", "calibration", "training", ""
 
@@ -77,7 +78,7 @@ def _drawn(of: NDArray[np.int64], groups: NDArray[np.int64], config: Config, *, 
 
 
 def as_given(
-    images: NDArray[np.uint8],
+    images: Lines,
     truth: NDArray[Any],
     purposes: NDArray[np.str_],
     names: tuple[str, ...],

@@ -35,12 +35,6 @@ class DamagedImage(DataError):
     """An image that cannot be decoded, as against one that is not read by a rule."""
 
 
-def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``(..., 3)`` RGB -> ``(..., 4)`` RGBA with alpha 255."""
-    alpha = np.full((*images.shape[:-1], 1), 255, np.uint8)
-    return np.concatenate([images, alpha], axis=-1)
-
-
 def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Images ``(N, H, W, 3)`` at the edges of what can be fed, made from held-out ones, and their names."""
     _, height, width, _ = held_out.shape

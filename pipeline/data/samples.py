@@ -8,12 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rows import Lines
+
+
+def rgba(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(..., 3)`` RGB -> ``(..., 4)`` RGBA with alpha 255."""
+    alpha = np.full((*images.shape[:-1], 1), 255, np.uint8)
+    return np.concatenate([images, alpha], axis=-1)
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images ``(N, H, W, 4)`` uint8 RGBA and float32 tensors ``(N, ...)``; indexed as the array of images alone would be."""
+    """Images ``(N, H, W, 3)`` uint8 RGB, or ``(N, H, W, 4)`` RGBA, and float32 tensors ``(N, ...)``; indexed as the array of
+    images alone would be.
 
-    images: NDArray[np.uint8]
+    Images that lie in files are read, and get their alpha, when `arrays` is asked: batch by batch.
+    """
+
+    images: Lines
     tensors: tuple[NDArray[np.float32], ...]
 
     def __len__(self) -> int:
@@ -34,8 +46,11 @@ Images = NDArray[np.uint8] | Samples
 
 
 def arrays(images: Images) -> tuple[NDArray[Any], ...]:
-    """One for each input of the model, the pixels first."""
-    return (images.images, *images.tensors) if isinstance(images, Samples) else (images,)
+    """One for each input of the model, the pixels first: ``(N, H, W, 4)`` uint8 RGBA."""
+    if not isinstance(images, Samples):
+        return (images,)
+    pixels = np.asarray(images.images)
+    return (pixels if pixels.shape[-1] == 4 else rgba(pixels), *images.tensors)
 
 
 def with_tensors(images: NDArray[np.uint8], tensors: tuple[NDArray[np.float32], ...]) -> Images:

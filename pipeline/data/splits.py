@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import rows
 from ..config import Config
 from ..errors import DataError
+from ..rows import Lines, hashes_of
 from . import beside
 from .files import ImageFile
 from .fitting import fitted
 from .gathering import Gathered
-from .images import rgba
-from .samples import Images, with_tensors
+from .samples import Images, Samples
 from .sources import gathered
 
 
@@ -30,14 +31,14 @@ class Split:
         tensors: float32 ``(N, ...)``, what the model is given beside each image, one for each further input.
     """
 
-    images: NDArray[np.uint8]
+    images: Lines
     truth: NDArray[Any]
     tensors: tuple[NDArray[np.float32], ...] = ()
 
     @property
     def inputs(self) -> Images:
-        """What a model is called with: the images as RGBA, and what belongs to them."""
-        return with_tensors(rgba(self.images), self.tensors)
+        """What a model is called with: the images as RGBA, and what belongs to them; made batch by batch."""
+        return Samples(self.images, self.tensors)
 
     def part(self, chosen: Any) -> Split:
         """Some of it: a slice, indices, or a mask."""
@@ -48,7 +49,8 @@ class Split:
     def digest(self) -> str:
         """SHA-256 of the shape, the pixels, the tensors and the truth."""
         content = hashlib.sha256(repr(self.images.shape).encode())
-        content.update(np.ascontiguousarray(self.images).tobytes())
+        for part in rows.parts(self.images):
+            content.update(np.ascontiguousarray(part).data)
         for tensor in self.tensors:
             content.update(np.ascontiguousarray(tensor, "<f4").tobytes())
         content.update(np.ascontiguousarray(self.truth.astype(self.truth.dtype.newbyteorder("<"))).tobytes())
@@ -74,7 +76,7 @@ class Dataset:
 
 
 def split(
-    images: NDArray[np.uint8],
+    images: Lines,
     truth: NDArray[Any],
     names: tuple[str, ...],
     config: Config,
@@ -137,11 +139,6 @@ def _shares(count: int, most: int, config: Config) -> tuple[int, int]:
     return held, min(most, max(1, (count - held) // 2))
 
 
-def hashes_of(images: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """SHA-256 of each image, ``(N,)``."""
-    return np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images], "<U64")
-
-
 def ambiguous(hashes: NDArray[np.str_], truth: NDArray[Any]) -> NDArray[np.bool_]:
     """``(N,)``: which images are there with another truth as well."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
@@ -163,7 +160,7 @@ def equal_notes(hashes: NDArray[np.str_], doubtful: NDArray[np.bool_]) -> list[s
 
 
 def split_in_two(
-    images: NDArray[np.uint8],
+    images: Lines,
     truth: NDArray[Any],
     names: tuple[str, ...],
     config: Config,
@@ -215,7 +212,7 @@ def calibrated_on(root: Path, found: Dataset, config: Config, truth_of: Callable
     if not files:
         raise DataError(f"data.calibration_path '{root}' has no image that can be read.")
     train = Split(
-        images=np.concatenate([found.train.images, found.calibration.images]),
+        images=rows.joined(found.train.images, found.calibration.images),
         truth=np.concatenate([found.train.truth, found.calibration.truth]),
         tensors=tuple(map(np.concatenate, zip(found.train.tensors, found.calibration.tensors, strict=True))),
     )

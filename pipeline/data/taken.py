@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..reading import shown
+from ..rows import hashes_of
 from .splits import Dataset, Split
 
 Taken = tuple[tuple[str, str], ...]
@@ -46,7 +47,6 @@ def of_files(passed: Mapping[str, int], damaged: Sequence[str], said: Counter[st
 
 def count_equal(found: Dataset) -> int:
     """How many images are there a second time or more often, over all sets."""
-    from .splits import hashes_of
 
     hashes = np.concatenate([hashes_of(part.images) for part in (found.train, found.calibration, found.held_out)])
     return len(hashes) - len(set(hashes.tolist()))

@@ -195,15 +195,15 @@ def _parity_table(contents: Contents) -> dict[str, Any]:
 
 def _golden(contents: Contents) -> manifest.Golden:
     """A few held-out images, spread over the set, and all edge images."""
-    pixels, *tensors = data_module.arrays(contents.images)
+    indices = list(contents.golden)
+    pixels, *tensors = data_module.arrays(contents.images[indices])
     _, edge_names = data_module.edge_images(pixels[:1, ..., :3])
     count = len(contents.golden) - len(edge_names)
     keys = {"fp32", "int8"} | {row.reference for row in contents.rows}
     keys |= {row.reference + UNROUNDED for row in contents.rows}
-    indices = list(contents.golden)
     return manifest.Golden(
         names=tuple([f"held-out-{i:02d}" for i in range(count)] + [f"edge-{name}" for name in edge_names]),
-        inputs=pixels[indices],
-        tensors={one.name: values[indices] for one, values in zip(contents.contract.tensors, tensors, strict=True)},
+        inputs=pixels,
+        tensors={one.name: values for one, values in zip(contents.contract.tensors, tensors, strict=True)},
         expected={key: contents.references[key][indices] for key in sorted(keys & contents.references.keys())},
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data as data_module
+from ..rows import Lines, joined
 from .artifact import Target
 from .evaluation import evaluate
 from .layers import Recording, watch
@@ -18,20 +19,18 @@ ORIGINAL = "original"
 """Key of the model as it was trained, behind an explicit normalization."""
 
 
-def images_of(
-    held_out: NDArray[np.uint8], tensors: Sequence[NDArray[np.float32]] = ()
-) -> tuple[data_module.Images, list[int]]:
-    """All images ``(N, H, W, 4)`` uint8 RGBA, held-out ones first and those at the edges after them; and the indices
+def images_of(held_out: Lines, tensors: Sequence[NDArray[np.float32]] = ()) -> tuple[data_module.Images, list[int]]:
+    """All images ``(N, H, W, 3)`` uint8 RGB, held-out ones first and those at the edges after them; and the indices
     of the golden ones: a few held-out images, spread over the set, and all edge images.
 
     Args:
         held_out: ``(N, H, W, 3)`` uint8 RGB.
         tensors: what belongs to them, ``(N, ...)`` each. An edge image has the least or the largest value all over, in turn.
     """
-    edges, _ = data_module.edge_images(held_out)
-    images = data_module.rgba(np.concatenate([held_out, edges]))
+    edges, _ = data_module.edge_images(np.asarray(held_out[:1]))
+    images = joined(held_out, edges)
     whole = tuple(np.concatenate([tensor, _edges(tensor, len(edges))]) for tensor in tensors)
-    return data_module.with_tensors(images, whole), golden_of(len(held_out), len(edges))
+    return data_module.Samples(images, whole), golden_of(len(held_out), len(edges))
 
 
 def _edges(tensor: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -23,6 +22,7 @@ from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
 from ..program import CHANNELS
+from ..rows import Lines
 from ..saying import Say
 from ..tasks import Task
 from . import train as training
@@ -154,7 +154,7 @@ def _one_epoch(
 
 
 def _vectors(
-    model: nn.Module, layer: Layer, images: NDArray[np.uint8], config: Config, say: Say, part: str
+    model: nn.Module, layer: Layer, images: Lines, config: Config, say: Say, part: str
 ) -> torch.Tensor:
     """What `layer` is given of each image ``(N, H, W, 3)``: ``(N, channels)`` float32."""
     taken: list[torch.Tensor] = []

@@ -265,7 +265,8 @@ class Ladder:
         count, pixels = len(data.held_out.images), self.calibration.shape[1] * self.calibration.shape[2]
         most = min(MEASURED_AT_MOST, max(200, PIXELS_AT_MOST // pixels))
         chosen = np.linspace(0, count - 1, min(count, most)).astype(int)
-        self.held_out, self.truth = data.held_out.inputs[chosen], data.held_out.truth[chosen]
+        judged = data.held_out.part(chosen)
+        self.held_out, self.truth = judged.inputs, judged.truth
         self.expected = [evaluate(folded, images, _BATCH) for images in (self.judging, self.held_out)]
         self.limits = parity.limits_for(task.meaning(config), "quantize", "int8", config.limit)
         self.started = self.began = time.perf_counter()

@@ -22,6 +22,7 @@ from torch import nn
 
 from ..config import Config
 from ..data import Split, rgba
+from ..rows import at_hand
 from . import quantize, ranges
 from .train import augmented, batches
 
@@ -47,9 +48,9 @@ def train_quantized(
     """
     from torchao.quantization.pt2e import move_exported_model_to_eval
 
-    images = torch.from_numpy(split.images)
+    images = at_hand(split.images)
     size, steps, epochs = _plan(config, len(images))
-    prepared = _prepared(tuned, split.images[:2], settings)
+    prepared = _prepared(tuned, np.asarray(images[:2]), settings)
     sizes = {p: _size(p.detach()) for p in prepared.parameters() if p.requires_grad}
     optimizer = torch.optim.Adam(list(sizes), config.quantize.qat_learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
@@ -57,7 +58,7 @@ def train_quantized(
     for number in range(epochs):
         total = 0.0
         for batch in batches(len(images), size, torch.randperm(len(images))):
-            pixels = _augmented(images[batch], config)
+            pixels = _augmented(torch.from_numpy(np.asarray(images[batch.numpy()])), config)
             with torch.no_grad():
                 wanted = floating(pixels)
             loss = nn.functional.mse_loss(prepared(pixels), wanted) / wanted.var().clamp_min(1e-12)

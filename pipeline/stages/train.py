@@ -22,8 +22,11 @@ from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
 from ..program import normalized
+from ..rows import Lines, at_hand
 from ..tasks import Task
 from .history import Epoch
+
+_SCORED_AT_ONCE = 256
 
 
 def train(
@@ -38,7 +41,7 @@ def train(
     device = device_of(settings.device)
     out.mkdir(parents=True, exist_ok=True)
     model.to(device)
-    images = prepared(data.train.images, config).to(device)
+    images = at_hand(data.train.images)
     truth = torch.from_numpy(data.train.truth).to(device)
     steps = len(batches(len(images), settings.batch_size, torch.arange(len(images))))
     optimizer = torch.optim.SGD(
@@ -55,7 +58,7 @@ def train(
     for number in range(len(history), settings.epochs):
         # Dropout draws from the global generator
         torch.manual_seed(settings.seed * 1_000_003 + number)
-        loss = _one_epoch(model, images, truth, task, optimizer, schedule, settings)
+        loss = _one_epoch(model, images, truth, task, optimizer, schedule, config)
         if not math.isfinite(loss):
             raise ConfigError(
                 f"training diverged: the loss of epoch {number + 1} is {loss}. "
@@ -70,18 +73,19 @@ def train(
 
 def _one_epoch(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Lines,
     truth: torch.Tensor,
     task: Task,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: Train,
+    config: Config,
 ) -> float:
     model.train()
-    total = 0.0
+    settings, total = config.train, 0.0
     order = torch.randperm(len(images))
     for batch in batches(len(images), settings.batch_size, order):
-        loss = task.loss(model(augmented(images[batch], settings)), truth[batch], settings)
+        given = prepared(images[batch.numpy()], config).to(truth.device)
+        loss = task.loss(model(augmented(given, settings)), truth[batch], settings)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -113,9 +117,9 @@ def augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
     return nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
-def prepared(images: NDArray[np.uint8], config: Config) -> torch.Tensor:
-    """Of images ``(N, H, W, 3)``, ``(N, C, H, W)`` float32, the channels that the model takes."""
-    colour = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+def prepared(images: Lines, config: Config) -> torch.Tensor:
+    """Of images ``(N, H, W, 3)`` uint8, ``(N, C, H, W)`` float32, the channels that the model takes."""
+    colour = torch.from_numpy(np.asarray(images)).permute(0, 3, 1, 2).float() / 255
     return normalized(colour, config.data.channels, config.data.mean, config.data.std)
 
 
@@ -123,7 +127,8 @@ def _score(model: nn.Module, split: Split, task: Task, config: Config, device: t
     model.eval()
     found: list[NDArray[np.float32]] = []
     with torch.no_grad():
-        for part in torch.split(prepared(split.images, config), 256):
+        for start in range(0, len(split.images), _SCORED_AT_ONCE):
+            part = prepared(split.images[start : start + _SCORED_AT_ONCE], config)
             found.append(model(part.to(device)).cpu().numpy())
     return task.MEANING.score(np.concatenate(found), split.truth)
 

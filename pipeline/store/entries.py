@@ -9,23 +9,30 @@ A hash tells damage, not malice: who may write to a store decides what is built 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError
+from ..rows import Rows
 
 RECORDS, OBJECTS, LATEST = "records", "objects", "latest"
+LARGE = 2**24
+"""Bytes of a file that is not read into memory to be kept."""
 _PARTIAL = ".partial-"
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -129,15 +136,34 @@ class Store:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             content = b""
         if hashlib.sha256(content).hexdigest() != wanted:
-            self._discard(path)
-            self._discard(self._path(RECORDS, entry.key))
-            raise Damaged(entry.key, f"{entry.name}: {name}")
+            self._damaged(entry, name)
         return content
 
     def array(self, entry: Entry, name: str) -> NDArray[Any]:
         """A file that holds an array of numbers."""
         array: NDArray[Any] = np.load(io.BytesIO(self.read(entry, name)), allow_pickle=False)
         return array
+
+    def rows(self, entry: Entry, name: str, folder: Path) -> Rows:
+        """The same, read as it is asked for. It is checked here, once, and stays open: what happens to the store changes it no more.
+
+        Args:
+            folder: on this machine, for the content of a file that lies on another.
+        """
+        wanted = entry.files[name]
+        path = self._path(OBJECTS, wanted)
+        with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as here:
+            file = Path(path)
+            try:
+                if not self.is_local:
+                    file = Path(here) / wanted
+                    self._fs.get_file(path, str(file))
+                found = Rows.of(file)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+                found = None
+            if found is None or _digest(file) != wanted:
+                self._damaged(entry, name)
+        return found
 
     def json(self, entry: Entry, name: str) -> Any:
         return json.loads(self.read(entry, name))
@@ -162,12 +188,11 @@ class Store:
         """
         files, size = {}, 0
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            content = path.read_bytes()
-            sha = hashlib.sha256(content).hexdigest()
+            sha = _digest(path)
             files[path.relative_to(folder).as_posix()] = sha
-            size += len(content)
+            size += path.stat().st_size
             if not self._holds(sha):
-                self._write(self._path(OBJECTS, sha), content)
+                self._keep(self._path(OBJECTS, sha), path)
         entry = Entry(key=key, name=name, ingredients=dict(ingredients), files=files, bytes=size)
         self._write(self._path(RECORDS, key), _rendered(entry))  # last: what it lists is there
         return entry
@@ -194,7 +219,7 @@ class Store:
         damaged, entries, sizes = [], [], {}
         for path, info in self._listed(OBJECTS):
             sizes[PurePosixPath(path).name] = int(info["size"])
-            if is_checked and hashlib.sha256(self._fs.cat_file(path)).hexdigest() != PurePosixPath(path).name:
+            if is_checked and not self._holds(PurePosixPath(path).name):
                 damaged.append(f"{OBJECTS}/{PurePosixPath(path).name}")
         for path, _ in sorted(self._listed(RECORDS), key=lambda item: _used(item[1])):
             entry = _parsed(self._fs.cat_file(path))
@@ -211,22 +236,26 @@ class Store:
                     damaged.append(f"{LATEST}/{PurePosixPath(path).name}")
         return Usage(entries=tuple(entries), bytes=sum(sizes.values()), damaged=tuple(damaged))
 
-    def prune(self, limit: int) -> tuple[int, int]:
+    def prune(self, limit: int, since: float = math.inf) -> tuple[int, int]:
         """Drop the results that were not used for longest until the rest fits into `limit` bytes.
 
         What a build at the same time still reads is made again there.
+
+        Args:
+            since: seconds since 1970; what was used from then on stays, however much it is.
 
         Returns:
             number of results dropped, bytes freed.
         """
         entries = self.usage().entries
+        used = {PurePosixPath(path).name: _used(info) for path, info in self._listed(RECORDS)}
         sizes = {PurePosixPath(path).name: int(info["size"]) for path, info in self._listed(OBJECTS)}
         kept: set[str] = set()
         total, dropped = 0, 0
         for entry in reversed(entries):
             added = set(entry.files.values()) - kept
             size = sum(sizes.get(sha, 0) for sha in added)
-            if total + size > limit:
+            if total + size > limit and used.get(entry.key, 0) < since:
                 self._fs.rm_file(self._path(RECORDS, entry.key))
                 dropped += 1
                 continue
@@ -261,30 +290,65 @@ class Store:
         yield from sorted(found.items())
 
     def _holds(self, sha: str) -> bool:
+        path = self._path(OBJECTS, sha)
         try:
-            return hashlib.sha256(self._fs.cat_file(self._path(OBJECTS, sha))).hexdigest() == sha
+            if self.is_local:
+                return _digest(Path(path)) == sha
+            with self._fs.open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def _damaged(self, entry: Entry, name: str) -> NoReturn:
+        self._discard(self._path(OBJECTS, entry.files[name]))
+        self._discard(self._path(RECORDS, entry.key))
+        raise Damaged(entry.key, f"{entry.name}: {name}")
+
+    def _keep(self, path: str, file: Path) -> None:
+        """A file's content, as `_write` does; a large one is not read into memory, and not copied where a link does."""
+        if file.stat().st_size < LARGE:
+            self._write(path, file.read_bytes())
+            return
+        if not self.is_local:
+            self._fs.put_file(str(file), path)
+            return
+        with _partial(path) as partial:
+            try:
+                os.link(file, partial)
+            except OSError:  # on another disk, or on one that has no links
+                shutil.copyfile(file, partial)
 
     def _write(self, path: str, content: bytes) -> None:
         """Whole or not at all: an object store does so by itself, a folder by renaming."""
         if not self.is_local:
             self._fs.pipe_file(path, content)
             return
-        partial = Path(path).parent / f"{_PARTIAL}{uuid.uuid4().hex}"
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with _partial(path) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
 
     def _discard(self, path: str) -> None:
         try:
             self._fs.rm_file(path)
         except Exception:  # a store that is read-only, or another build was faster
             return
+
+
+@contextlib.contextmanager
+def _partial(path: str) -> Iterator[Path]:
+    """A file beside one that takes its name in the end, and is gone where that is not reached."""
+    partial = Path(path).parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place(place: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from ..rows import Rows
 from .entries import Damaged, Entry, Store
 
 _FORMAT = 1
@@ -166,6 +167,11 @@ class Workshop:
 
     def array(self, entry: Entry, name: str) -> Any:
         return self._guarded(lambda: self.of(entry).array(entry, name), entry)
+
+    def rows(self, entry: Entry, name: str) -> Rows:
+        """A file of an array that may be large, read as it is asked for."""
+        found: Rows = self._guarded(lambda: self.of(entry).rows(entry, name, Path(self.scratch.url)), entry)
+        return found
 
     def fetch(self, entry: Entry, folder: Path, prefix: str = "") -> None:
         self._guarded(lambda: self.of(entry).fetch(entry, folder, prefix), entry)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from twinkeel.pipeline.building.order import checked
 from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import arrays, rgba
 from twinkeel.pipeline.delivery import manifest, outputs
 from twinkeel.pipeline.errors import ConfigError, TwinkeelError, VerifyError
 from twinkeel.pipeline.report import page as html_report
@@ -135,6 +137,33 @@ def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(fixed_build, 
     assert {line.why for line in found.values()} == {"as far as 'quantize' comes out different"}
     everything = {line.name for line in explain_all(fixed_build.config, fixed_build, tmp_path)}
     assert set(found) == everything - {"data", "weights", "original", "quantize", "compress w4", "compress w8"}
+
+
+def test_judging_on_fewer_images_runs_what_is_judged_and_nothing_before(fixed_build, tmp_path):
+    found = explained(changed(fixed_build, parity={"images": 50}), fixed_build, tmp_path)
+    kept = {"data", "weights", "original", "quantize", "compress w4", "compress w8"}
+    assert not kept & set(found) and {"reference int8", "reference original"} <= set(found)
+    assert not explained(changed(fixed_build, parity={"images": 5000}), fixed_build, tmp_path)  # as many are not there
+
+
+def test_fewer_images_are_judged_on_with_their_truth(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    shop = Workshop(store=None, scratch=Store(str(tmp_path / "scratch")))
+    config = Config.model_validate({"parity": {"images": 30}})
+    job = data_step.data_job(config)
+    entry = shop.make(job, lambda folder: data_step.make_data(config, job, folder))
+    held_out = data_step.part_of(shop, entry, "held-out")
+    some = data_step.judged(shop, entry, 30)
+    assert len(some.images) == len(some.truth) == 30 < len(held_out.images)
+    chosen = np.linspace(0, len(held_out.images) - 1, 30).astype(int)
+    assert np.array_equal(some.images, held_out.images[chosen]) and np.array_equal(some.truth, held_out.truth[chosen])
+    site = Site.of(config, mobilenet_v2.create, shop).knowing({"data": entry}, judged=30)
+    images, golden = data_step.all_images(site)
+    assert len(images) == 36 and golden[-6:] == list(range(30, 36))
+    assert np.array_equal(arrays(images[:30])[0], rgba(np.asarray(some.images)))
+    (whole, *more), (cut, *less) = (data_step.judged_in(replace(site, judged=n)) for n in (0, 30))
+    assert whole == cut and more == [] and less == ["30 of them"]
+    assert sorted(path.name for path in (tmp_path / "scratch").glob("images-*")) == []
 
 
 def test_changed_labels_run_no_quantization(fixed_build, tmp_path):

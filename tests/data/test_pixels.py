@@ -34,6 +34,37 @@ def test_equals_the_rational_definition(size, out):
     assert np.array_equal(resize(image, *out)[..., 0], exact(image[..., 0], *out))
 
 
+def in_whole_numbers(image, height, width):
+    """The definition, with all weights in 64-bit integers."""
+
+    def weights(n, m):
+        i, j = np.arange(m)[:, None], np.arange(n)[None, :]
+        return np.maximum(0, 2 * max(n, m) - np.abs((2 * j + 1) * m - (2 * i + 1) * n))
+
+    rows, columns = weights(image.shape[0], height), weights(image.shape[1], width)
+    total = (rows.sum(1)[:, None] * columns.sum(1)[None, :])[..., None]
+    summed = np.einsum("yj,jkc,xk->yxc", rows, image.astype(np.int64), columns, optimize=True)
+    return ((2 * summed + total) // (2 * total)).astype(np.uint8)
+
+
+def test_equals_whole_numbers_at_many_sizes():
+    random = np.random.default_rng(1)
+    for number in range(60):
+        *size, height, width = random.integers(1, [300, 300, 120, 120]).tolist()
+        # black and white pixels alone give the largest sums, and quotients that are halves
+        image = random.choice([0, 255], (*size, 3)) if number % 3 == 0 else random.integers(0, 256, (*size, 3))
+        image = image.astype(np.uint8)
+        assert np.array_equal(resize(image, height, width), in_whole_numbers(image, height, width)), (size, height)
+
+
+@pytest.mark.parametrize("size", [(480, 480, 224), (2713, 64, 224), (2720, 64, 224), (3500, 3500, 16)], ids=str)
+def test_equals_whole_numbers_where_the_sums_need_another_type(size):
+    rows, columns, out = size
+    image = np.random.default_rng(2).integers(0, 256, (rows, columns, 1), np.uint8)
+    image[: rows // 2] = 255
+    assert np.array_equal(resize(image, out, out), in_whole_numbers(image, out, out))
+
+
 def test_a_constant_image_stays_constant():
     image = np.full((37, 91, 3), 201, np.uint8)
     assert (fit(image, 32, 32) == 201).all()

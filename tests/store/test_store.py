@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from twinkeel.pipeline.building.jobs import latency
 from twinkeel.pipeline.errors import StoreError, VerifyError
+from twinkeel.pipeline.store import entries as stores
 from twinkeel.pipeline.store import job as jobs
 from twinkeel.pipeline.store.entries import Damaged, Store
 from twinkeel.pipeline.store.job import Job, Workshop, changes, code_digest
@@ -104,8 +106,6 @@ def test_a_record_that_names_files_outside_is_none(tmp_path):
 def test_the_results_not_used_for_longest_go_first(tmp_path):
     store, entries = filled(tmp_path)
     paths = [next((tmp_path / "store" / "records").rglob(entry.key)) for entry in entries]
-    import os
-
     for number, path in enumerate(paths):
         os.utime(path, (1000 + number, 1000 + number))
     assert store.find(entries[0].key)  # used just now
@@ -304,3 +304,63 @@ def test_what_a_job_takes_from_its_neighbours_is_part_of_its_key():
     room = site.__package__
     made = site.job("report", "report", {}, (), (), by=f"{room}.jobs.report")
     assert {f"{room}.{name}" for name in ("jobs.report", "jobs.reference", "telling", "site")} <= set(made.glue)
+
+
+@pytest.fixture(params=["local", "memory"])
+def large(request, tmp_path, monkeypatch):
+    """A store that takes every file for a large one, an entry with an array, and the array."""
+    monkeypatch.setattr(stores, "LARGE", 1)
+    store = Store(str(tmp_path / "store") if request.param == "local" else f"memory://{tmp_path}/store")
+    array = np.random.default_rng(0).integers(0, 256, (50, 4, 3), np.uint8)
+    (tmp_path / "made").mkdir()
+    np.save(tmp_path / "made" / "x.npy", array)
+    (tmp_path / "made" / "empty").write_bytes(b"")
+    entry = store.put("0" * 64, "large", {}, tmp_path / "made")
+    shutil.rmtree(tmp_path / "made")  # as a job's folder goes
+    return store, entry, array
+
+
+def test_a_large_array_is_read_row_by_row(large, tmp_path):
+    store, entry, array = large
+    assert store.usage(is_checked=True).damaged == () and not list(tmp_path.rglob(".partial-*"))
+    found = store.rows(entry, "x.npy", tmp_path)
+    assert np.array_equal(np.asarray(found[[3, 40, 4]]), array[[3, 40, 4]])
+    assert np.array_equal(store.array(entry, "x.npy"), array)
+    store.clear()
+    assert np.array_equal(np.asarray(found), array)  # what is open stays
+    assert not list(tmp_path.glob("rows-*"))
+
+
+def test_a_large_array_that_is_not_what_was_stored_is_not_read(large, tmp_path):
+    store, entry, _ = large
+    path = store._path("objects", entry.files["x.npy"])
+    content = bytearray(store._fs.cat_file(path))
+    for damage in (bytes(content[:-1]), bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:]), b"", None):
+        store._fs.rm_file(path)
+        if damage is not None:
+            store._fs.pipe_file(path, damage)
+        with pytest.raises(Damaged, match=r"large: x\.npy"):
+            store.rows(entry, "x.npy", tmp_path)
+        assert store.find(entry.key) is None and not store._fs.exists(path)
+        store._fs.pipe_file(path, bytes(content))
+
+
+def test_a_large_file_on_another_disk_is_copied(tmp_path, monkeypatch):
+    def another_disk(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(stores, "LARGE", 1)
+    monkeypatch.setattr(stores.os, "link", another_disk)
+    store, entries = filled(tmp_path)
+    assert store.usage(is_checked=True).damaged == ()
+    assert store.read(entries[3], "one.bin") == (tmp_path / "result-3/one.bin").read_bytes()
+
+
+def test_what_a_build_used_stays_however_much_it_is(tmp_path):
+    store, entries = filled(tmp_path)
+    for number, entry in enumerate(entries):
+        path = next((tmp_path / "store" / "records").rglob(entry.key))
+        os.utime(path, (1000 + number, 1000 + number))
+    assert store.prune(0, since=1008) == (8, 8 * 300)
+    assert {entry.name for entry in store.usage().entries} == {"job 8", "job 9", "job 10", "job 11"}
+    assert store.prune(0) == (4, 4 * 300 + len(b"the same everywhere"))

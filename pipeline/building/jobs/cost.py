@@ -83,7 +83,7 @@ def cost_of_float(site: Site, module: str, lowered: Entry) -> dict[str, float]:
         plain = target.build(program, "int8", folder / f"plain{target.SUFFIX}")
         site.workshop.fetch(lowered, folder, f"artifact{target.SUFFIX}")
         mixed = folder / f"artifact{target.SUFFIX}"
-        image = all_images(site.workshop, site.data)[0][:1]
+        image = all_images(site)[0][:1]
         taken = latencies({"mixed": target.load(mixed).run, "plain": target.load(plain).run}, image, 30)
         return {"bytes": mixed.stat().st_size, "plain bytes": plain.stat().st_size,
                 "ms": taken["mixed"], "plain ms": taken["plain"]}  # fmt: skip

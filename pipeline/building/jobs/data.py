@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ... import data as data_module
+from ... import rows
 from ...config import MOST_TENSORS, Arrays, Config
 from ...data import beside, contact, doubts
 from ...errors import ConfigError
 from ...program import references
+from ...saying import Say
 from ...stages import checkpoint, pt2_file
 from ...store import Entry, Job, Workshop
 from ...tasks import named
@@ -35,7 +38,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, wanted = site.config, missing[NAME]
     is_in_memory = isinstance(config.data, Arrays)
     work.say("data: " + (config.data.source if is_in_memory else config.data.path or config.data.source))
-    made = work.shop.make(wanted, lambda folder: make_data(config, wanted, folder))
+    made = work.shop.make(wanted, lambda folder: make_data(config, wanted, folder, work.say, work.number))
     for what, words in taken_in(work.shop, made):
         work.say(f"  {what}: {words}")
     return {NAME: made}
@@ -45,10 +48,19 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     known = site.knowing(entries(found))
     if NAME not in found:
         return known
-    order.check_certainty(len(shop.array(known.data, "held-out-truth.npy")))
+    count, most = len(shop.array(known.data, "held-out-truth.npy")), site.config.parity.images
+    order.check_certainty(min(count, most))
     found_doubts = [*doubts.of_order(site.config), *shop.json(known.data, "warnings.json")]
     warnings = [f"WARNING {line}" for line in found_doubts]
-    return known.knowing({}, names=tuple(shop.json(known.data, "names.json")), told=(*site.told, *warnings))
+    some = [
+        f"data: artifacts are judged on {most:,} of {count:,} held-out images, evenly chosen; [parity] images = {count} judges on all"
+    ]
+    return known.knowing(
+        {},
+        names=tuple(shop.json(known.data, "names.json")),
+        judged=most if count > most else 0,
+        told=(*site.told, *warnings, *(some if count > most else ())),
+    )
 
 
 def data_job(config: Config) -> Job:
@@ -73,22 +85,38 @@ def data_job(config: Config) -> Job:
     return job(NAME, NAME, inputs, code, packages, by=__name__)
 
 
-def make_data(config: Config, job: Job, folder: Path) -> None:
+def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None, number: int = 1) -> None:
+    """Write the sets into a folder, none of them ever in memory whole.
+
+    Args:
+        number: of processes that decode images.
+    """
     task = named(config.model.task)
-    found = task.load(config, lambda: _outputs(config))
-    if data_job(config).key != job.key:
-        raise data_module.changed_meanwhile(config)
-    for name, part in (("train", found.train), ("calibration", found.calibration), ("held-out", found.held_out)):
-        np.save(folder / f"{name}-images.npy", part.images)
-        np.save(folder / f"{name}-truth.npy", part.truth)
-        for number, tensor in enumerate(part.tensors):
-            np.save(folder / f"{name}-tensor-{number}.npy", tensor)
+    with tempfile.TemporaryDirectory(prefix="images-", dir=folder.parent) as name:
+        with data_module.put_into(data_module.Place(folder=Path(name), say=say, number=number)):
+            found = task.load(config, lambda: _outputs(config))
+        if data_job(config).key != job.key:
+            raise data_module.changed_meanwhile(config)
+        found = _written(found, folder)
     (folder / "names.json").write_text(json.dumps(found.names))
     (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
     (folder / TAKEN).write_text(json.dumps(found.taken))
     (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *found.notes, *task.doubts(found)]))
+
+
+def _written(found: data_module.Dataset, folder: Path) -> data_module.Dataset:
+    """The same with its images in the files of the result."""
+    parts = {"train": found.train, "calibration": found.calibration, "held-out": found.held_out}
+    for name, part in parts.items():
+        path = folder / f"{name}-images.npy"
+        rows.save(part.images, path)
+        np.save(folder / f"{name}-truth.npy", part.truth)
+        for number, tensor in enumerate(part.tensors):
+            np.save(folder / f"{name}-tensor-{number}.npy", tensor)
+        parts[name] = replace(part, images=rows.Rows.of(path))
+    return replace(found, train=parts["train"], calibration=parts["calibration"], held_out=parts["held-out"])
 
 
 def _outputs(config: Config) -> int:
@@ -121,7 +149,7 @@ def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:
 def part_of(workshop: Workshop, entry: Entry, name: str) -> data_module.Split:
     """``train``, ``calibration`` or ``held-out``."""
     return data_module.Split(
-        images=workshop.array(entry, f"{name}-images.npy"),
+        images=workshop.rows(entry, f"{name}-images.npy"),
         truth=workshop.array(entry, f"{name}-truth.npy"),
         tensors=tuple(workshop.array(entry, file) for file in _tensors(entry, name)),
     )
@@ -137,7 +165,20 @@ def _tensors(entry: Entry, name: str) -> list[str]:
     return [file for file in found if entry.has(file)]
 
 
-def all_images(workshop: Workshop, entry: Entry) -> tuple[data_module.Images, list[int]]:
-    """What references and artifacts are run on, and the indices of the golden ones; see `references.images_of`."""
+def judged(workshop: Workshop, entry: Entry, most: int) -> data_module.Split:
+    """The held-out images that references and artifacts are run on: all, or `most` of them, evenly chosen."""
     held_out = part_of(workshop, entry, "held-out")
+    count = len(held_out.images)
+    return held_out if count <= most else held_out.part(np.linspace(0, count - 1, most).astype(int))
+
+
+def judged_in(site: Site) -> list[str]:
+    """What tells these images, and what belongs to them, from others."""
+    some = [f"{site.judged} of them"] if site.judged else []
+    return [*inputs_in(site.data, "held-out"), *some]
+
+
+def all_images(site: Site) -> tuple[data_module.Images, list[int]]:
+    """What references and artifacts are run on, and the indices of the golden ones; see `references.images_of`."""
+    held_out = judged(site.workshop, site.data, site.config.parity.images)
     return references.images_of(held_out.images, held_out.tensors)

@@ -22,7 +22,7 @@ from ..order import Order
 from ..site import Site, contract_of, job
 from ..telling import rungs
 from ..work import Found, Work, artifacts_awaited, entries
-from .data import all_images, inputs_in
+from .data import all_images, judged, judged_in
 from .program import outputs_of
 from .reference import load_recording
 
@@ -64,7 +64,7 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "model": config.model.model_dump(exclude={"exported"}),  # what is told of it; what it is, is in the results
         "input contract": asdict(contract_of(config)),
         "names": list(site.names),
-        "images": inputs_in(site.data, "held-out"),
+        "images": judged_in(site),
         "truth": site.data.digest("held-out-truth.npy"),
         "doubts about the float model": list(site.doubts),
         "calibration": [site.data.digest(n) for n in ("digests.json", "warnings.json")],
@@ -93,7 +93,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     outputs = {key: shop.array(entry, "outputs.npy") for key, entry in site.references.items()}
     known = shop.json(site.program, "program.json")
     given, in_float = outputs_of(shop, site.program), tuple(known["in_float"])
-    truth = shop.array(site.data, "held-out-truth.npy")
+    truth = judged(shop, site.data, config.parity.images).truth
     judge = Judge(
         outputs=Outputs(references=outputs, truth=truth, outputs=given, in_float=in_float),
         targets=order.targets,
@@ -106,7 +106,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
     checks = judge.program_checks(has_int8=order.has_int8)
     rows = judge.rows(measured, checks)
-    images, golden = all_images(shop, site.data)
+    images, golden = all_images(site)
     wanted = {key: entry for key, entry in site.references.items() if is_quantized(key)}
     contents = folders.Contents(
         config=config,

@@ -81,7 +81,7 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
     from ...store import one_thread
 
     shop = site.workshop
-    image = all_images(shop, site.data)[0][:1]
+    image = all_images(site)[0][:1]
     runs: dict[str, dict[str, Any]] = {}
     owners: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(dir=site.scratch) as folder, one_thread():

@@ -16,7 +16,7 @@ from ...parity import Expected, described, measure
 from ...program import UNROUNDED, Target
 from ...store import Entry, Job
 from ..site import CODE, Site, job, reads
-from .data import all_images, inputs_in
+from .data import all_images, judged_in
 from .program import outputs_of
 from .reference import load_recording
 
@@ -32,7 +32,7 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
         "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
         "twin": lowered.digest(f"twin{target.SUFFIX}"),
         "precision": precision,
-        "images": inputs_in(site.data, "held-out"),
+        "images": judged_in(site),
         "outputs": site.program.digest("program.json"),
     }
     inputs |= {f"reference {name}": entry.digest() for name, entry in sorted(wanted.items())}
@@ -51,7 +51,7 @@ def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entr
 
     def make(folder: Path) -> None:
         shop, key = site.workshop, target.REFERENCES[precision]
-        images, golden = all_images(shop, site.data)
+        images, golden = all_images(site)
         outputs = {name: shop.array(entry, "outputs.npy") for name, entry in site.references.items()}
         expected = Expected(
             reference=outputs[key],

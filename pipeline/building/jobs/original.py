@@ -41,7 +41,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
 
     def write(folder: Path) -> None:
         model = load_model(shop, site.weights, config, site.create, len(site.names))
-        make_original(config, data_step.load_data(shop, site.data), model, folder)
+        make_original(config, data_step.part_of(shop, site.data, "held-out"), model, folder)
 
     return {NAME: shop.make(missing[NAME], write)}
 
@@ -74,16 +74,16 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
     return job(NAME, NAME, inputs, code, ("torch", "numpy", "scipy"), by=__name__)
 
 
-def make_original(config: Config, data: data_module.Dataset, model: nn.Module, folder: Path) -> None:
+def make_original(config: Config, held_out: data_module.Split, model: nn.Module, folder: Path) -> None:
     from ...program import evaluate
     from ...stages import fold, several
 
-    indices = chosen(len(data.held_out.images))
+    indices = chosen(len(held_out.images))
     contract = contract_of(config)
     original = fold.Normalized(model, contract.mean, contract.std, contract.channels)
-    images = data.held_out.inputs[indices]
+    images = held_out.part(indices).inputs
     outputs = evaluate(original, images, batch=1 if several.why_not(original, images) else 32)
-    (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, data.held_out.truth[indices])))
+    (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, held_out.truth[indices])))
 
 
 def chosen(images: int) -> list[int]:

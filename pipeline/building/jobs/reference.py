@@ -16,7 +16,7 @@ from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, job, load_program, module_of, numbers_of
 from ..work import Found, Work, entries, reference_awaited
-from .data import all_images, inputs_in
+from .data import all_images, judged_in
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -47,7 +47,7 @@ def _name(key: str) -> str:
 
 def reference_job(site: Site, key: str) -> Job:
     inputs: dict[str, Any] = numbers_of(site, key)
-    inputs |= {"reference": key, "images": inputs_in(site.data, "held-out")}
+    inputs |= {"reference": key, "images": judged_in(site)}
     code = (module_of(site.create), f"{CODE}.program.references", f"{CODE}.stages.saved")
     return job("reference", _name(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
 
@@ -57,7 +57,7 @@ def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
     from ...store import one_thread
 
     shop = site.workshop
-    images, golden = all_images(shop, site.data)
+    images, golden = all_images(site)
     program = load_program(site, is_quantized=True, keys=keys)
 
     def make(key: str, folder: Path) -> None:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ... import data as data_module
 from ...delivery import manifest
 from ...program import is_quantized
 from ...report import Report, parts
@@ -18,7 +17,7 @@ from ..order import Order
 from ..site import Site, job
 from ..telling import added_evidence, result_of
 from ..work import Found, Work, artifacts_awaited, entries
-from .data import SHEET, TAKEN, taken_in
+from .data import SHEET, TAKEN, judged, taken_in
 from .reference import load_recording
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ def make_report(work: Work, site: Site, result: Path) -> None:
     said = Report(
         results=[result_of(order, shop, site, p, has_answers=True) for p in order.plans],
         manifests=[shop.json(site.finished[p], f"folder/{manifest.MANIFEST}") for p in order.plans],
-        held_out=data_module.Split(
-            images=shop.array(site.data, "held-out-images.npy"), truth=shop.array(site.data, "held-out-truth.npy")
-        ),
+        held_out=judged(shop, site.data, order.config.parity.images),
         taken=taken_in(shop, site.data),
         drift=drift,
         drift_errors=errors,

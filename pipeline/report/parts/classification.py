@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...rows import Lines
 from ...tasks import Answers
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def confusions(
     return found
 
 
-def worst_images(
-    models: Mapping[str, Answers], truth: NDArray[np.int64], images: NDArray[np.uint8]
-) -> list[WorstImage]:
+def worst_images(models: Mapping[str, Answers], truth: NDArray[np.int64], images: Lines) -> list[WorstImage]:
     """The images that most models get wrong (without labels: answer otherwise than the float model), then those that they disagree on, then those the float model doubts.
 
     Args:

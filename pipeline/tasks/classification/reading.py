@@ -19,10 +19,10 @@ from ...data import (
     beside,
     calibrated_on,
     digits,
-    fit,
     gathered,
     of_sets,
     read_sets,
+    refitted,
     source_ingredients,
     split,
     split_in_two,
@@ -189,7 +189,7 @@ def _classes_in(part: Split) -> str:
 def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[Dataset, _Classes]:
     """``images.npy`` ``(N, H, W, 3)`` uint8 below `root`, and ``labels.npy`` ``(N,)`` integers where they are known."""
     stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
-    images = np.stack([fit(image, *config.model.size) for image in stored])
+    images = refitted(stored, config.model.size)
     classes = _unsaid(config, outputs)
     names = classes.names
     labels = np.full(len(images), -1, np.int64)

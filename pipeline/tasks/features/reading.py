@@ -16,14 +16,15 @@ from ...data import (
     beside,
     calibrated_on,
     digits,
-    fit,
     gathered,
     of_sets,
     read_sets,
+    refitted,
     source_ingredients,
     split_in_two,
 )
 from ...errors import ConfigError
+from ...rows import Lines
 
 
 def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
@@ -39,7 +40,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     size, root = config.model.size, Path(config.data.path or "")
     if isinstance(config.data, Arrays):
         stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
-        images = np.stack([fit(image, *size) for image in stored])
+        images: Lines = refitted(stored, size)
         tensors = beside.stored(root, len(images), config)
         found = split_in_two(images, _unknown(len(images)), names, config, tensors)
         found = replace(found, taken=of_sets(found, {}))

@@ -1,0 +1,204 @@
+"""Many image files, decoded once and side by side, into one file of pixels that is never in memory whole."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextvars import ContextVar
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, WorkerError
+from ..rows import Lines, Rows, Stored, hash_of
+from ..saying import Say
+from ..store import Workers
+from .files import ImageFile
+from .pixels import fit
+
+Read = Callable[[ImageFile], tuple[NDArray[np.uint8], tuple[str, ...]]]
+"""Gives the pixels ``(height, width, 3)`` of a file, and what was done to them; it travels to other processes."""
+
+FEW = 1024
+"""So many images are decoded before another process would have started."""
+_PART = (512, 4096)
+"""Images of one process at least and at most: starting one takes as long as a hundred, and progress is said after each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where pixels are put, and who hears how far it is.
+
+    Attributes:
+        folder: of files that are needed until the data set is kept.
+        number: of processes that decode; one is this one.
+    """
+
+    folder: Path
+    say: Say
+    number: int = 1
+
+
+_PLACE: ContextVar[Place | None] = ContextVar("place of decoded images", default=None)
+
+
+@contextlib.contextmanager
+def put_into(place: Place) -> Iterator[None]:
+    """Within it, what is decoded goes into a file there; without, into memory."""
+    token = _PLACE.set(place)
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """Of files, in their order.
+
+    Attributes:
+        images: ``(files, height, width, 3)`` uint8; zeros where a file could not be read.
+        said: how many images were changed beyond decoding, by what was done.
+        errors: why files could not be read, by their number.
+    """
+
+    images: Lines
+    said: Counter[str]
+    errors: dict[int, DataError]
+
+
+def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pixels:
+    """All of them, whatever is wrong with some.
+
+    Args:
+        size: height and width that `read` gives.
+    """
+    place, said, errors = _PLACE.get(), Counter[str](), dict[int, DataError]()
+    shape = (len(files), *size, 3)
+    if place is None:
+        pixels = np.zeros(shape, np.uint8)
+        for number, found in enumerate(_read(read, file, said) for file in files):
+            if isinstance(found, DataError):
+                errors[number] = found
+            else:
+                pixels[number] = found
+        return Pixels(images=pixels, said=said, errors=errors)
+    path, hashes = _new_file(place.folder, shape), np.zeros(len(files), "<U64")
+    for first, part in _shared(files, read, path, place):
+        hashes[first : first + len(part.hashes)] = part.hashes
+        said += part.said
+        errors |= part.errors
+    return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())))
+
+
+def refitted(given: NDArray[np.uint8], size: tuple[int, int]) -> Lines:
+    """Images ``(N, H, W, 3)`` of an array at another size, in a file where there is a place for one."""
+    place = _PLACE.get()
+    if place is None:
+        return np.stack([fit(image, *size) for image in given])
+    path = _new_file(place.folder, (len(given), *size, 3))
+    with path.open("r+b") as out:
+        start = Stored.of(path).start
+        for number, image in enumerate(given):
+            _write(out, fit(image, *size), start + number * 3 * size[0] * size[1])
+    return Rows.of(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Of some files, as `Pixels` has it."""
+
+    hashes: list[str]
+    said: Counter[str]
+    errors: dict[int, DataError]
+
+
+def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) -> Iterator[tuple[int, _Part]]:
+    """The number of the first file of each part, and what was made of it; as they are done."""
+    count, began, done = len(files), time.monotonic(), 0
+    size = min(max(-(-count // (4 * place.number)), _PART[0]), _PART[1])
+    firsts = range(0, count, size)
+    if place.number < 2 or count <= FEW:
+        for first in firsts:
+            yield first, _part(first, files[first : first + size], read, path)
+            _tell(place.say, min(first + size, count), count, time.monotonic() - began)
+        return
+    pool = Workers(place.number)
+    try:
+        waiting = {pool.submit(_part, first, files[first : first + size], read, path): first for first in firsts}
+        for future in as_completed(waiting):
+            some = files[waiting[future] : waiting[future] + size]
+            try:
+                yield waiting[future], future.result()
+            except WorkerError as error:
+                raise DataError(
+                    f"one of the images '{some[0]}' to '{some[-1]}', {len(some):,} in all, ends the process that decodes it: "
+                    f"{error}. Leave out half of them to find it."
+                ) from error
+            done += len(some)
+            _tell(place.say, done, count, time.monotonic() - began)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _tell(say: Say, done: int, count: int, seconds: float) -> None:
+    if count <= FEW:
+        return
+    rate = done / max(seconds, 1e-3)
+    left = (count - done) / rate
+    rest = f", about {left / 60:.0f} minutes left" if left >= 90 else f", about {left:.0f} s left" if left else ""
+    say(f"data: {done:,} of {count:,} images, {rate:,.0f} a second{rest}", (done, count))
+
+
+def _part(first: int, files: Sequence[ImageFile], read: Read, path: Path) -> _Part:
+    """In a worker: some of the files, from the number `first` on, written where they belong."""
+    made, start = _Part(hashes=[], said=Counter(), errors={}), Stored.of(path).start
+    with path.open("r+b") as out:
+        for number, file in enumerate(files, first):
+            found = _read(read, file, made.said)
+            if isinstance(found, DataError):
+                made.errors[number] = found
+                made.hashes.append("")
+                continue
+            _write(out, found, start + number * found.nbytes)
+            made.hashes.append(hash_of(found))
+    return made
+
+
+def _read(read: Read, file: ImageFile, said: Counter[str]) -> NDArray[np.uint8] | DataError:
+    try:
+        pixels, words = read(file)
+    except DataError as error:
+        return error
+    said.update(words)
+    return pixels
+
+
+def _new_file(folder: Path, shape: tuple[int, ...]) -> Path:
+    """An array of zeros in a file there; the room for it is taken, so that a disk that is too small says so before hours of work."""
+    path = folder / f"images-{len(list(folder.iterdir()))}.npy"
+    with path.open("xb") as file:
+        described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, described)
+        file.flush()
+        size = file.tell() + math.prod(shape)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            os.ftruncate(file.fileno(), size)
+    return path
+
+
+def _write(out: BufferedRandom, pixels: NDArray[np.uint8], place: int) -> None:
+    part = np.ascontiguousarray(pixels).reshape(-1).data
+    while part:
+        count = os.pwrite(out.fileno(), part, place)
+        part, place = part[count:], place + count

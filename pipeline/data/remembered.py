@@ -1,0 +1,84 @@
+"""Hashes of files, remembered from build to build as git does: by size, times and inode."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_SETTLED = 2_000_000_000
+"""Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same."""
+_HASH = re.compile("[0-9a-f]{64}")
+
+Seen = tuple[int, int, int, int]
+"""Size, time of the content and of the entry in nanoseconds, and inode."""
+
+
+def digests(root: Path, names: Sequence[str]) -> list[str]:
+    """SHA-256 of files below a folder. What is remembered lies in this user's cache; it speeds up, and is never needed.
+
+    Raises:
+        OSError: one cannot be read; `filename` is its path.
+    """
+    place = _place(root)
+    known = _read(place)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda name: _one(root / name, known.get(name)), names))
+    new = {name: row for name, (_, row) in zip(names, found, strict=True) if row is not None and row != known.get(name)}
+    if new:
+        # what is not asked for now may be asked for by another list of files; what is gone is not kept for ever
+        kept = known if len(known) < 2 * len(names) + 1000 else {n: known[n] for n in names if n in known}
+        _write(place, kept | new)
+    return [digest for digest, _ in found]
+
+
+def _one(path: Path, known: list[Any] | None) -> tuple[str, list[Any] | None]:
+    """A file's hash, and what to remember; nothing where it has changed just now."""
+    before, now = _seen(path), time.time_ns()
+    if known is not None and known[:-1] == list(before):
+        return str(known[-1]), known
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    is_settled = max(before[1], before[2]) < now - _SETTLED and _seen(path) == before
+    return digest, [*before, digest] if is_settled else None
+
+
+def _seen(path: Path) -> Seen:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _place(root: Path) -> Path:
+    import platformdirs
+
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()
+    return Path(platformdirs.user_cache_path("twinkeel")) / "hashes" / f"{name}.json"
+
+
+def _read(place: Path) -> dict[str, list[Any]]:
+    """What is sound of it."""
+    try:
+        found = json.loads(place.read_bytes())
+        return {name: row for name, row in found.items() if len(row) == 5 and _HASH.fullmatch(row[-1])}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def _write(place: Path, rows: dict[str, list[Any]]) -> None:
+    """Whole or not at all."""
+    partial = place.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(rows, separators=(",", ":")))
+        partial.replace(place)
+    except OSError:  # a disk that is full or read-only: the next build reads the files again
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
