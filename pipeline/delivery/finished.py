@@ -109,9 +109,7 @@ def drift(folders: Sequence[Path], targets: Mapping[str, Target], say: Say) -> t
                 say(f"drift: {entry['target']} int8 is left out: {error}")
                 closed.append(error)
                 continue
-            found[key] = RuntimeDrift(
-                targets=(*others, entry["target"]), reference=entry["reference"], layers=measured
-            )
+            found[key] = RuntimeDrift(targets=(*others, entry["target"]), reference=entry["reference"], layers=measured)
     if closed and not found:
         raise closed[0]
     if not found:

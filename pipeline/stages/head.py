@@ -153,9 +153,7 @@ def _one_epoch(
     return total / len(inputs)
 
 
-def _vectors(
-    model: nn.Module, layer: Layer, images: Lines, config: Config, say: Say, part: str
-) -> torch.Tensor:
+def _vectors(model: nn.Module, layer: Layer, images: Lines, config: Config, say: Say, part: str) -> torch.Tensor:
     """What `layer` is given of each image ``(N, H, W, 3)``: ``(N, channels)`` float32."""
     taken: list[torch.Tensor] = []
     hook = layer.register_forward_pre_hook(lambda module, inputs: taken.append(inputs[0].flatten(1).cpu()))
