@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from twinkeel.pipeline.cli import architectures
 from twinkeel.pipeline.config import Config, load
@@ -144,7 +145,9 @@ def test_photographs_without_labels_are_as_many_classes_as_the_program_has(tmp_p
     from twinkeel.pipeline.building.jobs.data import _outputs, data_job
 
     path = exported(mixed(7), tmp_path / "x.pt2")
-    data = {"source": "images", "path": str(tmp_path)}
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "images" / "one.png")
+    data = {"source": "images", "path": str(tmp_path / "images")}
     config = architectures.checked(Config.model_validate({"model": {"exported": str(path)}, "data": data}))
     assert _outputs(config) == 7 and config.model.resolution == 32
     assert data_job(config).inputs["outputs of the exported program"] == 7
