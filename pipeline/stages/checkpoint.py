@@ -10,7 +10,7 @@ from ..config import Weights
 from ..errors import WeightsError
 from ..files import digest
 from ..reading import MAX_CHECKPOINT_BYTES
-from . import shards
+from .checkpoints import shards
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".h5")
 

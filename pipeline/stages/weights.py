@@ -1,6 +1,6 @@
 """Weights of a checkpoint into a model; nothing in the file is ever executed.
 
-Which of its tensors are meant is found in `checkpoints/`. What differs between projects is in `layouts.py`, and for Keras in
+Which of its tensors are meant is found in `checkpoints/`, where what differs between projects is `layouts.py`, and for Keras
 `keras_h5.py`.
 """
 
@@ -15,8 +15,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..reading import shown
-from . import keras_h5
-from .checkpoints import fitting, telling
+from .checkpoints import fitting, keras_h5, telling
 from .checkpoints.finding import Found
 from .checkpoints.opening import check_size, opened, unreadable
 

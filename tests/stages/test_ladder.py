@@ -120,7 +120,9 @@ def _disturbed(module):
 
 def test_methods_do_not_see_the_images_that_judge_them(hard, few):
     found = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
-    fitted, judging = ({image.tobytes() for image in data.arrays(images)[0]} for images in (found.fitted, found.judging))
+    fitted, judging = (
+        {image.tobytes() for image in data.arrays(images)[0]} for images in (found.fitted, found.judging)
+    )
     assert len(found.fitted) == 36 and len(found.judging) == 12 and not fitted & judging
     state = found.corrected(found.start())
     found.judging.images[:] = 0

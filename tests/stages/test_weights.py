@@ -16,8 +16,8 @@ from twinkeel.model import efficientnet_lite, mobilenet_v2
 from twinkeel.pipeline.config import Weights
 from twinkeel.pipeline.errors import WeightsError
 from twinkeel.pipeline.files import digest as file_digest
-from twinkeel.pipeline.stages import keras_h5
 from twinkeel.pipeline.stages.checkpoint import locate
+from twinkeel.pipeline.stages.checkpoints import keras_h5
 from twinkeel.pipeline.stages.weights import load_into
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ...errors import WeightsError
 from ...reading import shown
-from .. import layouts
+from . import layouts
 from .finding import Found, listed, meant, state_dicts
 
 HARMLESS = re.compile(

@@ -16,8 +16,8 @@ import torch
 
 from ...errors import WeightsError
 from ...reading import MAX_CHECKPOINT_BYTES, instead, plain_size, shown
-from ..shards import INDEX, parts_of
 from . import stand_ins
+from .shards import INDEX, parts_of
 
 _MAX_PICKLE = 256 * 2**20
 """Bytes of what a checkpoint says of its tensors; a network of a thousand layers, and its optimizer's state, take one million."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ..errors import WeightsError
-from ..files import digest
-from ..reading import read_json, shown
+from ...errors import WeightsError
+from ...files import digest
+from ...reading import read_json, shown
 
 INDEX = ".index.json"
 """How the name of a file ends that says which shard has which tensor."""

@@ -1,7 +1,7 @@
 """Run as a process of its own: the arrays and the configuration in a Keras ``.h5``, written anew in formats that end no
 process. HDF5's library is C and trusts its files: a byte that was changed can end the process that reads it.
 
-    python -P -m twinkeel.pipeline.stages.h5_arrays FILE FOLDER
+    python -P -m twinkeel.pipeline.stages.checkpoints.h5_arrays FILE FOLDER
 
 writes ``arrays.npz`` and ``layers.json`` into FOLDER, or says what is wrong on its error stream and ends with `REFUSED`.
 

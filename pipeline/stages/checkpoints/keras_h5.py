@@ -27,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import WeightsError
-from ..reading import parse_json, read_json, shown
+from ...errors import WeightsError
+from ...reading import parse_json, read_json, shown
 from . import h5_arrays
 
 SUFFIXES = (".h5", ".hdf5", ".keras")
