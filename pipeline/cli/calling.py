@@ -129,6 +129,7 @@ def _configured(
     from torch import nn
 
     from .. import config as settings_module
+    from ..data import beside
     from ..program import CHANNELS
     from ..stages import pt2_writing
 
@@ -149,8 +150,6 @@ def _configured(
         data = {"source": "images", "path": str(images), **data}
     else:
         data, resolution = _kept(images, labels, data, resolution, folder)
-        for key, values in (tensors or {}).items():
-            np.save(folder / "images" / f"{key}.npy", _numbers(key, values))
     if resolution is None:
         raise ConfigError(f"{_WHERE}: resolution is not given, and the images do not tell: resolution=224, for example")
     path = folder / f"{architectures.stem(type(model).__name__)}.pt2"
@@ -163,6 +162,9 @@ def _configured(
             raise ConfigError(f"{_WHERE}: quantize.qat = 'always' takes training images; give class folders")
         there = settings_module.Arrays.model_validate(config.data.model_dump() | arrays)
         config = config.model_copy(update={"data": there})
+        place = beside.arrays_below(folder / "images")
+        for key, values in (tensors or {}).items():  # by names that are checked by now
+            np.save(place / f"{key}.npy", _numbers(key, values))
     shape = (1, len(CHANNELS[config.data.channels]), *config.model.size)
     pt2_writing.write(model, [shape, *((1, *one.shape) for one in config.input)], path)
     return common.checked(config)

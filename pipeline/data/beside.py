@@ -51,10 +51,10 @@ def tensors_of(files: Sequence[ImageFile], count: int, config: Config) -> tuple[
 
 
 def stored(root: Path, count: int, config: Config) -> tuple[NDArray[np.float32], ...]:
-    """The same of images in memory, whose tensors are files ``<name>.npy`` ``(count, *shape)`` below `root`."""
+    """The same of images in memory, whose tensors are files ``<name>.npy`` ``(count, *shape)`` in `arrays_below` it."""
     found = []
     for one in config.input:
-        array = np.load(root / f"{one.name}.npy", allow_pickle=False).astype(np.float32)
+        array = np.load(root / "tensors" / f"{one.name}.npy", allow_pickle=False).astype(np.float32)
         if array.shape != (count, *one.shape) or not np.isfinite(array).all():
             raise DataError(
                 f"tensors: '{one.name}' is {array.shape}; finite numbers of shape {(count, *one.shape)} are wanted, one for each image"
@@ -79,9 +79,15 @@ def listing(root: Path) -> dict[str, str]:
     return digests(listed(root).tensors)
 
 
+def arrays_below(root: Path) -> Path:
+    """A new folder for tensors beside images in memory: in one with these, a tensor called ``images`` would be the images."""
+    (root / "tensors").mkdir()
+    return root / "tensors"
+
+
 def of_arrays(root: Path) -> dict[str, str]:
-    """SHA-256 of the arrays of images in memory, by their names."""
-    return digests(ImageFile(root, path.name) for path in root.glob("*.npy"))
+    """SHA-256 of the arrays of images in memory, by their paths."""
+    return digests(ImageFile(root, path.relative_to(root).as_posix()) for path in root.rglob("*.npy"))
 
 
 def _read(path: ImageFile, config: Config) -> list[NDArray[np.float32]]:

@@ -109,20 +109,21 @@ def test_from_python(here, tmp_path):
     images = random.integers(0, 256, (24, 16, 16, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     given = {"task": "features", "quiet": True, "store": str(tmp_path / "store"), "out": tmp_path / "out"}
     given |= {"platform": "android", "quantize": {"minutes": 0}, "targets": {"android/onnx": ["int8"]}}
-    tensors = {"numbers": random.uniform(-1, 1, (24, 6))}
+    tensors = {"images": random.uniform(-1, 1, (24, 6))}  # as what is kept beside them is called
     found = twinkeel.build(several.paired(), images, tensors=tensors, **given)
     assert found.verified and len(found.rows) == 1
     content = manifest.read_manifest(tmp_path / "out" / "android")
-    assert content["tensors"][0]["low"] == pytest.approx(tensors["numbers"].min())
+    assert content["tensors"][0]["low"] == pytest.approx(tensors["images"].min())
     for wrong, told in (
-        ({"numbers": tensors["numbers"][:20]}, "one for each image"),
-        ({"numbers": tensors["numbers"][:, :5]}, "torch.export cannot follow"),
-        ({"image": tensors["numbers"]}, "'image' is the image's own name"),
+        ({"numbers": tensors["images"][:20]}, "one for each image"),
+        ({"numbers": tensors["images"][:, :5]}, "torch.export cannot follow"),
+        ({"image": tensors["images"]}, "'image' is the image's own name"),
         (None, r"inputs that \[\[input\]\] \(from Python: tensors=\) does not"),
+        ({"../x": tensors["images"]}, "a letter first"),
         ([1, 2], "arrays .* by name are wanted"),
         ({"numbers": "abc"}, "no array of numbers"),
         ({"numbers": [[1, 2], [3]] * 12}, "no array of numbers"),
-        ({"numbers": tensors["numbers"] * 1j}, "no array of numbers"),
+        ({"numbers": tensors["images"] * 1j}, "no array of numbers"),
         ({"numbers": np.full((24, 6), np.nan)}, "not all of it is finite"),
     ):
         with pytest.raises(twinkeel.TwinkeelError, match=told):
