@@ -152,7 +152,8 @@ def save(content: str | bytes, path: Path) -> Path:
     """
     partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # on a read-only disk even one that is there cannot be asked for
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         partial = Path(name)
         with os.fdopen(descriptor, "wb") as stream:

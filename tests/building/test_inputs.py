@@ -127,11 +127,12 @@ def test_what_the_input_is_changes_the_keys_of_what_it_changes():
     before = keys(**normalized)
     assert changed(before, keys(model={"resolution": [32, 32]}, **normalized)) == set()
     assert changed(before, keys(model={"resolution": [32, 33]}, **normalized)) == set(before)
-    assert changed(before, keys(channels="bgr", **normalized)) == {"weights", "original", "program"}
+    # the data have the contact sheet with them, which shows what enters
+    assert changed(before, keys(channels="bgr", **normalized)) == {"data", "weights", "original", "program"}
     given = keys(is_given=True, **normalized)  # weights that are given know nothing of the order of their channels
-    assert changed(given, keys(is_given=True, channels="bgr", **normalized)) == {"original", "program"}
+    assert changed(given, keys(is_given=True, channels="bgr", **normalized)) == {"data", "original", "program"}
     grey = keys(is_given=True, channels="grayscale", mean=[0.5], std=[0.5])  # but the model may not take one alone
-    assert changed(given, grey) == {"weights", "original", "program"}
+    assert changed(given, grey) == {"data", "weights", "original", "program"}
 
 
 def test_how_to_train_is_no_ingredient_where_nothing_is_trained_on(tmp_path):

@@ -10,7 +10,8 @@ import time
 import pytest
 
 STUCK = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` leaves it ignored, and so would the tests
 from twinkeel.pipeline.building import runner
 def work(*_):
     print("at work", flush=True)

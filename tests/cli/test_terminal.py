@@ -47,7 +47,7 @@ def test_names_of_files_that_this_python_cannot_have_are_one_error(tmp_path):
 
 @pytest.mark.parametrize("encoding", [{"PYTHONIOENCODING": "ascii"}, ASCII], ids=["io", "names"])
 def test_labels_and_folders_are_escaped_in_a_build(encoding, fixed_weights, tmp_path):
-    names = ["\u00e9", "\U0001f600", "\u72ac", *"34567", "\u00df", "nine"]
+    names = ["\u00e9", "\U0001f600", "\u72ac", *"cdefg", "\u00df", "nine"]
     (tmp_path / "labels.txt").write_text("\n".join(names), encoding="utf-8")
     (tmp_path / "twinkeel.toml").write_text(
         f'[model]\nwidth = 0.2\n[weights]\npath = "{fixed_weights}"\n[data]\nlabels = "labels.txt"\ncalibration = 8\nheld_out = 0.05\n'
