@@ -1,8 +1,8 @@
 """A data set of 100,000 JPEGs: how fast it is decoded beside a bare loop of Pillow, and what memory a build takes at most.
 
-many_images.py --folder EMPTY_FOLDER [--count 100000] [--resolution 224] [--workers N] [--rounds 4] [--out FOLDER]
+many_images.py --folder EMPTY_FOLDER [--count 100000] [--size 640 480] [--resolution 224] [--workers N] [--rounds 4] [--out FOLDER]
 
-Generates the images, 640 x 480, in ten class folders, where they are not there yet. Then, in turns, so that a machine that
+Generates the images in ten class folders, where they are not there yet. Then, in turns, so that a machine that
 slows down slows both: processes that open, convert and resize each file with Pillow and keep nothing, and ours, which crops,
 resizes exactly, hashes and writes to disk; as many processes each. Then `twinkeel build ios` with a small network on onnx: the data
 job, one epoch of training, quantization, references and parity; and the same build again.
@@ -33,7 +33,7 @@ from PIL import Image
 from twinkeel.pipeline.data import decoding, fitting
 from twinkeel.pipeline.data.files import ImageFile
 
-CLASSES, SIZE, SPEED, MEMORY = 10, (640, 480), 0.5, 1e9
+CLASSES, SPEED, MEMORY = 10, 0.5, 1e9
 FACTORY = """
 from torch import nn
 
@@ -74,24 +74,32 @@ sdk = "none"
 """
 
 
-def write(folder: Path, numbers: Sequence[int]) -> None:
+def write(folder: Path, size: tuple[int, int], numbers: Sequence[int]) -> None:
     """Pictures of soft colours, edges and some noise, about as large as photographs of the size; each another one."""
+    width, height = size
     for number in numbers:
         draw = np.random.default_rng(number)
         path = folder / f"class-{number % CLASSES}" / f"{number:06d}.jpg"
-        coarse = Image.fromarray(draw.integers(0, 256, (9, 12, 3), np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
-        coarse.paste(tuple(draw.integers(0, 256, 3).tolist()), (20 * (number % CLASSES), 40, 200, 300))
-        noise = draw.integers(-9, 10, (SIZE[1] // 4, SIZE[0] // 4, 1), np.int16).repeat(4, 0).repeat(4, 1)
+        coarse = Image.fromarray(draw.integers(0, 256, (9, 12, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        coarse.paste(
+            tuple(draw.integers(0, 256, 3).tolist()),
+            (width * (number % CLASSES) // 32, height // 12, width // 3, height * 5 // 8),
+        )
+        noise = draw.integers(-9, 10, (height // 4, width // 4, 1), np.int16).repeat(4, 0).repeat(4, 1)
         pixels = np.clip(np.asarray(coarse, np.int16) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(path, "JPEG", quality=85)
 
 
-def generate(folder: Path, count: int, workers: int) -> None:
+def generate(folder: Path, size: tuple[int, int], count: int, workers: int) -> None:
     for number in range(CLASSES):
         (folder / f"class-{number}").mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(count) if not (folder / f"class-{n % CLASSES}" / f"{n:06d}.jpg").is_file()]
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(partial(write, folder), [missing[start : start + 500] for start in range(0, len(missing), 500)]))
+        list(
+            pool.map(
+                partial(write, folder, size), [missing[start : start + 500] for start in range(0, len(missing), 500)]
+            )
+        )
 
 
 def bare(size: int, files: Sequence[ImageFile]) -> int:
@@ -171,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 480), help="width and height of each")
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=4)
@@ -178,7 +187,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs/benchmarks")
     asked = parser.parse_args()
     images = asked.folder / "images"
-    generate(images, asked.count, asked.workers)
+    generate(images, tuple(asked.size), asked.count, asked.workers)
     files = [ImageFile(images, path.relative_to(images).as_posix()) for path in sorted(images.rglob("*.jpg"))]
     spread = [files[n] for n in np.random.default_rng(0).permutation(len(files))[: asked.sample]]
     speed = rates(spread, asked.resolution, asked.workers, asked.rounds, asked.folder)
@@ -188,7 +197,7 @@ def main() -> None:
         raise SystemExit("the build said nothing of data: is the store of an earlier run there?")
     said: dict[str, Any] = {
         "images": asked.count,
-        "pixels of each": list(SIZE),
+        "pixels of each": list(asked.size),
         "resolution": asked.resolution,
         "bytes of each, mean": int(np.mean([file.path.stat().st_size for file in spread])),
         "processes": asked.workers,
