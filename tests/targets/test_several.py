@@ -198,9 +198,12 @@ def test_what_changes_rounding_takes_several_inputs_and_outputs(case):
     assert metrics.snr_db(evaluate(program.folded, samples), evaluate(even, samples), program.outputs) >= 60
 
 
-def test_a_learnt_rounding_is_better_by_the_worst_output(case):
-    """Of both networks the part behind all inputs is learnt."""
-    program, samples = case
+def test_a_learnt_rounding_is_better_and_no_output_pays_for_another(case):
+    """Of both networks the part behind all inputs is learnt. 16 images are too few: torch without vector instructions moves one
+    output by 0.7 dB there, and by 0.1 at 48."""
+    program, few = case
+    tensors = () if isinstance(few, np.ndarray) else (NUMBERS,)
+    samples = with_tensors(pixels(48), drawn(tensors, 48))
     settings = ladder.quantize.Settings()
     simulated = ladder.Simulation(program.folded, samples[:1], program.contract, settings)
     wanted = simulated.statistics(program.folded, samples)
@@ -209,8 +212,11 @@ def test_a_learnt_rounding_is_better_by_the_worst_output(case):
     learnt = blocks.learn(simulated, program.folded, program.folded, settings, ranges, wanted, samples, lambda *_: None)
     floating = evaluate(program.folded, samples)
     after = simulated.outputs(learnt.layers, ranges, samples)
-    gain = metrics.snr_db(floating, after, program.outputs) - metrics.snr_db(floating, plain, program.outputs)
-    assert gain >= -0.1, f"{gain:.2f} dB"
+    before, behind = (
+        np.array([metrics.snr_db(*pair) for pair in metrics.each(program.outputs, floating, found)])
+        for found in (plain, after)
+    )
+    assert (behind - before).mean() >= 0.1 and (behind - before).min() >= -0.5, f"{before} to {behind} dB"
 
 
 def test_the_worst_of_several_outputs_is_told_in_its_own_steps():
