@@ -28,6 +28,10 @@ STEPS: tuple[Step, ...] = (
 """What a build does, in order; building, explaining and the commands that need a part of it walk it alike."""
 
 
+_OF_OTHERS = tuple(f"{table}.{suffix}" for table in ("sensitivity", "calibration") for suffix in ("csv", "png"))
+"""What commands that need no finished build write into `out`, perhaps before there is one; `train` writes the weights."""
+
+
 def build(work: Work) -> Built:
     """All steps, and what they gave put into its place."""
     order, shop = work.order, work.shop
@@ -76,6 +80,6 @@ def _place(work: Work, site: Site) -> None:
     for name, content in files.items():
         if not (out / name).is_file() or (out / name).read_bytes() != content:
             outputs.save(content, out / name)
-    known = {*outputs.files_in(out), *files}
+    known = {*outputs.files_in(out), *files, f"{work.order.config.project.name}.safetensors", *_OF_OTHERS}
     outputs.keep_line_ends(out, known)
     outputs.write_index(out, known)

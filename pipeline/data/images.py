@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,22 +89,25 @@ def decoded(file: ImageFile) -> Decoded:
         DamagedImage: it cannot be decoded.
         DataError: it is too large, or of a kind whose values have no known meaning as colours. Both name the file.
     """
-    from PIL import ExifTags
+    from PIL import ExifTags, Image
 
     content = b""
     try:
         content = file.read()
-        with _opened(file, content) as image:
+        with _without_warning(), _opened(file, content) as image:
             said = [f"reduced to 1/{n} while it was decoded" for n in _reduced(file, image)]
             deep = is_deep(image)  # what follows may decode it
             with suppress(Exception):  # it is the first that is wanted, whatever is wrong with others
                 said += ["the first of several frames taken"] * bool(getattr(image, "is_animated", False))
+            image.load()  # Pillow turns a TIFF itself by that, and takes its orientation away
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
             pixels, is_turned = rgb_of(image, str(file), is_deep=deep)
             said += ["colours turned to sRGB"] * is_turned
             return Decoded(pixels=upright(pixels, stored if stored in ORIENTATIONS else 1), said=tuple(said))
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"'{file}' is too large: at most {MAX_PIXELS:,} pixels are read") from error
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
         raise DamagedImage(
             f"cannot read the image '{file}': {_cause(error, content)}. Mend or remove the file."
@@ -117,6 +121,16 @@ def _cause(error: Exception, content: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):  # Pillow names the stream's place in memory
         return instead(content) or ("cannot identify what kind of image it is" if content else "it is empty")
     return str(error)
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Pillow warns of images from 89 million pixels on, which are read here up to a limit of our own."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _opened(file: ImageFile, content: bytes) -> Image.Image:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import DataError
@@ -41,6 +43,38 @@ def test_exif_orientation_is_honoured(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
     assert data.read_image(tmp_path / "a.jpg").shape == (6, 2, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "raw.tif", "tiff_lzw.tif", "tiff_adobe_deflate.tif"])
+def test_each_orientation_of_each_format_is_turned_once(name, orientation, tmp_path):
+    """Pillow turns a TIFF while it loads it."""
+    colours = np.array(
+        [[[250, 0, 0], [0, 250, 0], [0, 0, 250]], [[250, 250, 0], [0, 250, 250], [250, 250, 250]]], np.uint8
+    )
+    squares = np.kron(colours, np.ones((16, 16, 1), np.uint8))
+    image = Image.fromarray(squares)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    options = {"compression": name.removesuffix(".tif")} if name.startswith("tiff_") else {}
+    image.save(tmp_path / name, exif=exif, **options)
+    found = data.read_image(tmp_path / name)
+    stored = Image.fromarray(squares)
+    stored.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(stored))
+    assert found.shape == expected.shape and np.abs(found.astype(int) - expected)[8::16, 8::16].max() < 40
+
+
+def test_an_image_beyond_pillows_own_limit_has_ours_in_its_error(tmp_path, recwarn):
+    """A header is enough."""
+    for side in (11_000, 20_000):
+        Image.new("1", (16, 16)).save(tmp_path / "a.bmp")
+        header = bytearray((tmp_path / "a.bmp").read_bytes())
+        header[18:26] = struct.pack("<ii", side, side)
+        (tmp_path / "a.bmp").write_bytes(header)
+        with pytest.raises(DataError, match="at most 100,000,000 are read|at most 100,000,000 pixels are read"):
+            data.read_image(tmp_path / "a.bmp")
+    assert not [w for w in recwarn if "Decompression" in str(w.category)]
 
 
 def test_transparent_pixels_are_put_on_black(tmp_path):

@@ -190,8 +190,12 @@ def test_folders_in_another_order_than_the_weights_end_the_build_before_anything
 def test_what_is_accepted_is_built_and_the_reason_stands_in_the_manifest(run_cli, tmp_path, fixed_weights):
     import json
 
-    done = run_cli(*_configured(tmp_path, fixed_weights, SWAPPED, 'accept_accuracy = "a test"\n'))
+    command = _configured(tmp_path, fixed_weights, SWAPPED, 'accept_accuracy = "a test"\n')
+    assert run_cli("train", *command[2:]).exit_code == 0  # its file is one of the folder's from then on
+    done = run_cli(*command)
     assert done.exit_code == 0, (done.exception, done.output)
+    checked = run_cli("verify", tmp_path / "out")
+    assert checked.exit_code == 0 and (tmp_path / "out/mobilenet_v2.safetensors").is_file(), repr(checked.exception)
     assert "WARNING accepted (a test): the float model answers" in done.output
     (warning,) = [
         w for w in json.loads((tmp_path / "out/android/manifest.json").read_text())["warnings"] if "a test" in w
@@ -200,6 +204,17 @@ def test_what_is_accepted_is_built_and_the_reason_stands_in_the_manifest(run_cli
     assert "a test" in (tmp_path / "out/report.html").read_text()
     assert "a test" in json.loads((tmp_path / "out/android/parity.json").read_text())["doubts"][0]
     assert "'3' is answered '5'" in run_cli("parity", tmp_path / "out/android").output
+
+
+def test_no_reason_lets_numbers_pass_that_are_none(run_cli, tmp_path, fixed_weights):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(fixed_weights)
+    state["features.0.1.running_var"] = -state["features.0.1.running_var"] - 1
+    save_file(state, tmp_path / "w.safetensors")
+    done = run_cli(*_configured(tmp_path, tmp_path / "w.safetensors", NAMES, 'accept_accuracy = "a test"\n'))
+    assert getattr(done.exception, "exit_code", None) == 13, repr(done.exception)
+    assert "infinite or NaN" in str(done.exception) and "accept_accuracy" not in str(done.exception)
 
 
 def test_what_would_end_a_build_is_told_by_explain(run_cli, tmp_path, fixed_weights):

@@ -100,6 +100,8 @@ def original_doubts(workshop: Workshop, entry: Entry, config: Config, names: Seq
     task, look = named(config.model.task), workshop.json(entry, "look.json")
     trouble = task.trouble(look, names, is_trained=config.is_trained or config.trains_head)
     reason = config.data.accept_accuracy
+    if trouble and look.get("is_finite") is False:  # there is nothing that could be quantized
+        raise OriginalError(f"{trouble} Nothing was built on it.")
     if trouble and not reason:
         raise OriginalError(
             f"{trouble} Nothing was built on it. `twinkeel train` writes {SHEET}: look whether the images are those that you mean. "
