@@ -72,7 +72,7 @@ def test_an_image_beyond_pillows_own_limit_has_ours_in_its_error(tmp_path, recwa
         header = bytearray((tmp_path / "a.bmp").read_bytes())
         header[18:26] = struct.pack("<ii", side, side)
         (tmp_path / "a.bmp").write_bytes(header)
-        with pytest.raises(DataError, match="at most 100,000,000 are read|at most 100,000,000 pixels are read"):
+        with pytest.raises(DataError, match=r"at most 100,000,000 are read|at most 100,000,000 pixels are read"):
             data.read_image(tmp_path / "a.bmp")
     assert not [w for w in recwarn if "Decompression" in str(w.category)]
 
