@@ -7,12 +7,16 @@ import collections
 import datetime
 import enum
 import functools
+import gzip
+import io
 import json
 import os
 import pathlib
+import pickle
 import random
 import types
 import uuid
+import zipfile
 
 import numpy as np
 import pytest
@@ -348,6 +352,141 @@ def test_programs_are_refused_and_named(tmp_path, kept):
     np.savez(tmp_path / "n.npz", a=np.zeros(2))
     with pytest.raises(WeightsError, match="NumPy"):
         load_into(net(), tmp_path / "n.npz")
+
+
+# damaged, cut off, or another kind than the name says
+
+
+def saved(content, **settings):
+    stream = io.BytesIO()
+    torch.save(content, stream, **settings)
+    return stream.getvalue()
+
+
+def changed(raw, place):
+    return raw[:place] + bytes([raw[place] ^ 255]) + raw[place + 1 :]
+
+
+def test_no_changed_byte_of_an_archive_changes_a_weight(tmp_path):
+    torch.manual_seed(0)
+    source, path = nn.Linear(4, 3), tmp_path / "w.pth"
+    raw = saved(source.state_dict())
+    loaded = 0
+    weights = raw.index(source.weight.detach().numpy().tobytes())
+    for place in {
+        *range(weights, weights + 48, 12),
+        *range(raw.index(b"PK\x01\x02"), len(raw), 2),
+        *range(0, len(raw), 19),
+    }:
+        path.write_bytes(changed(raw, place))
+        target = nn.Linear(4, 3)
+        try:
+            load_into(target, path)
+        except WeightsError as error:
+            assert "damaged" in str(error), (place, error)
+            assert (
+                not weights <= place < weights + 48
+                or "'archive/data/0' in it is not what was written. Copy it again" in str(error)
+            )
+            continue
+        loaded += 1  # the byte was of padding or a date
+        assert torch.equal(target.weight, source.weight) and torch.equal(target.bias, source.bias), place
+        assert not weights <= place < weights + 48
+    assert loaded
+
+
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_an_archive_written_without_sums_loads(is_summed, kept):
+    torch.serialization.set_crc32_options(is_summed)
+    try:
+        path = kept(net(1).state_dict())
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(path) as archive:
+        assert any(entry.CRC for entry in archive.infolist()) == is_summed
+    assert_loads(path, 1)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "pytorch_model.bin", "w.ckpt"])
+def test_safetensors_of_another_name_load(name, tmp_path):
+    save_file(net(1).state_dict(), tmp_path / name)
+    assert_loads(tmp_path / name, 1)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="it is safetensors, and cut off or damaged"):
+        load_into(net(), tmp_path / name)
+
+
+def test_torchs_archive_of_the_other_name_is_named(kept):
+    with pytest.raises(WeightsError, match=r"a zip archive, as torch\.save writes: let its name end in '\.pth'"):
+        load_into(net(), kept(net().state_dict(), "w.safetensors"))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("wrapper", [None, "optimizer"])
+def test_the_state_of_an_optimizer_alone_is_named(kind, wrapper, kept):
+    parameter = nn.Parameter(torch.zeros(2))
+    optimizer = kind([parameter], 0.1)
+    parameter.sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    where = "" if wrapper is None else f" at '{wrapper}'"
+    with pytest.raises(WeightsError, match=f"but the state of an optimizer{where}. The model's is wanted"):
+        load_into(net(), kept(state if wrapper is None else {wrapper: state, "epoch": 1}))
+    assert_loads(kept({"optimizer": state, "state": net(1).state_dict()}), 1)
+
+
+HELD = {
+    "arrays": (lambda s: {k: v.numpy() for k, v in s.items()}, r"11 arrays of NumPy \('stem\.0\.weight' \.\.\.\)\. Make.*from_numpy"),
+    "arrays within": (lambda s: {"model": {k: v.numpy() for k, v in s.items()}}, "11 arrays of NumPy at 'model'"),
+    "pairs": (lambda s: list(s.items()), r"a list of 11 pairs of a name and a tensor\. .*dict\(pairs\)"),
+    "tensors": (lambda s: list(s.values()), "a list of 11, the first a tensor"),
+    "bytes": (lambda s: {k.encode(): v for k, v in s.items()}, r"11 tensors under keys that are no names \(b'stem\.0\.weight'"),
+    "numbers": (lambda s: dict(enumerate(s.values())), r"11 tensors under keys that are no names \(0 "),
+    "tensor": (lambda s: s["fc.bias"], r"one tensor of shape \(3,\)"),
+    "none": (lambda s: None, "Python's NoneType"),
+    "settings": (lambda s: {"epoch": 1, "names": ["a"]}, r"a dictionary of 'epoch' \(Python's int\), 'names' \(Python's list\)\."),
+    "empty": (lambda s: {}, "an empty dictionary"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_is_held_in_place_of_a_state_dict_is_said(name, kept):
+    make, message = HELD[name]
+    with pytest.raises(WeightsError, match=f"holds no state dict, but {message}"):
+        load_into(net(), kept(make(net().state_dict())))
+
+
+NO_CHECKPOINTS = {
+    "text": (lambda: b"epoch 1\nloss 0.3\n" * 50, "is no checkpoint, but text: 'epoch 1'"),
+    "letters": (lambda: "\u00e9".encode() * 301, "but text"),
+    "half": (lambda: saved(net().state_dict())[:3000], "cut off or damaged: the archive has no end"),
+    "all but its end": (lambda: saved(net().state_dict())[:-5], "cut off or damaged: the archive has no end"),
+    "old, half": (lambda: saved(net().state_dict(), _use_new_zipfile_serialization=False)[:400], "older format does, but is damaged or cut off"),
+    "pickle": (lambda: pickle.dumps({"a": 1}), "is a plain pickle, not a file of torch.save"),
+    "zeros": (lambda: bytes(3000), "begins with zeros alone"),
+    "numpy": (lambda: b"\x93NUMPY\x01\x00" + bytes(100), "an array of NumPy"),
+    "gzip": (lambda: gzip.compress(saved(net().state_dict())), "packed by gzip. Unpack it first"),
+    "hdf5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), r"let its name end in '\.h5'"),
+    "noise": (lambda: random.Random(0).randbytes(3000), "begins neither as torch's files nor as safetensors"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_named(name, tmp_path):
+    make, message = NO_CHECKPOINTS[name]
+    path = tmp_path / "w.pth"
+    path.write_bytes(make())
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_into(net(), path)
+    assert "Error" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_later_protocol_of_pickles_is_named(kept):
+    with pytest.raises(WeightsError, match=r"a protocol that torch does not read.*without pickle_protocol"):
+        load_into(net(), kept(net(1).state_dict(), pickle_protocol=4))
 
 
 # left over, and what does not fit

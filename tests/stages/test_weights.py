@@ -386,7 +386,7 @@ def test_a_process_that_dies_or_does_not_end_is_an_error(lite, tmp_path, monkeyp
     [
         ("e.pth", b"", "is empty"),
         ("e.safetensors", b"", "is empty"),
-        ("h.pth", b"hello", "or no checkpoint"),
+        ("h.pth", b"hello", "is no checkpoint, but text"),
         ("h.h5", b"hello", "it is no HDF5 file"),
         ("h.safetensors", b"hello", "or no checkpoint"),
     ],

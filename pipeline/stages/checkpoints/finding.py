@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,16 +31,28 @@ class Found:
 
 def state_dicts(content: dict[Any, Any]) -> list[Found]:
     """All dictionaries with tensors under names, the outer ones first, in the order of the file."""
-    found, level, seen = [], [("", content)], {id(content)}
+    found = []
+    for path, depth, node in _levels(content):
+        # methods of the class: a file can give a dictionary attributes of these names
+        items = dict.items(node)
+        tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, torch.Tensor)}
+        if tensors:
+            found.append(Found(path=path, depth=depth, tensors=tensors))
+    return found
+
+
+def dictionaries(content: dict[Any, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The content and the dictionaries in it with the keys that lead to them, the outer ones first."""
+    return ((path, node) for path, _, node in _levels(content))
+
+
+def _levels(content: dict[Any, Any]) -> Iterator[tuple[str, int, dict[Any, Any]]]:
+    level, seen = [("", content)], {id(content)}
     for depth in range(_DEPTH):
         inner = []
         for path, node in level:
-            # methods of the class: a file can give a dictionary attributes of these names
-            items = list(dict.items(node))
-            tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, torch.Tensor)}
-            if tensors:
-                found.append(Found(path=path, depth=depth, tensors=tensors))
-            for key, value in items:
+            yield path, depth, node
+            for key, value in dict.items(node):
                 if (
                     isinstance(value, dict)
                     and isinstance(key, str | int)
@@ -50,7 +62,6 @@ def state_dicts(content: dict[Any, Any]) -> list[Found]:
                     seen.add(id(value))
                     inner.append((f"{path}.{key}" if path else str(key), value))
         level = inner
-    return found
 
 
 def meant(found: Iterable[Found], key: str) -> list[Found]:

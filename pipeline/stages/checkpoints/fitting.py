@@ -13,8 +13,8 @@ import torch
 
 from ...errors import WeightsError
 from ...reading import shown
-from . import layouts
-from .finding import Found, listed, meant, state_dicts
+from . import kinds, layouts
+from .finding import Found, dictionaries, listed, meant, state_dicts
 
 HARMLESS = re.compile(
     r"(^|\.)(num_batches_tracked|total_ops|total_params|n_averaged|_extra_state|relative_position_index|position_ids)$"
@@ -146,8 +146,12 @@ def largest(content: dict[Any, Any], key: str | None = None) -> Found:
 
 def _taken(content: dict[Any, Any], key: str | None) -> list[Found]:
     found = state_dicts(content)
+    optimizers = [path for path, node in dictionaries(content) if kinds.is_optimizer(node)]
+    states = tuple(f"{path}.state." if path else "state." for path in optimizers)
+    if found and all(one.path.startswith(states) for one in found):
+        raise WeightsError(f"holds no model's weights, but {kinds.of_optimizer(optimizers[0])}")
     if not found:
-        raise WeightsError("holds no state dict. Save `model.state_dict()`.")
+        raise WeightsError(f"holds no state dict, but {kinds.held(content)}")
     taken = found if key is None else meant(found, key)
     if not taken:
         raise WeightsError(f"has no tensors at weights.key '{shown(key)}'. {_known(found)}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import pickletools
 import re
+import struct
 import tarfile
-import zipfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,11 +16,9 @@ import torch
 
 from ...errors import WeightsError
 from ...reading import MAX_CHECKPOINT_BYTES, instead, plain_size, shown
-from . import stand_ins
+from . import archive, kinds, stand_ins
 from .shards import INDEX, parts_of
 
-_MAX_PICKLE = 256 * 2**20
-"""Bytes of what a checkpoint says of its tensors; a network of a thousand layers, and its optimizer's state, take one million."""
 _HEAD = 200
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _NAMES = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str", "builtins.xrange": "builtins.range"}
@@ -44,7 +42,7 @@ def opened(path: Path) -> dict[Any, Any]:
     if isinstance(content, stand_ins.Thing):
         raise WeightsError(_whole_model(path, "an object"))
     if not isinstance(content, dict):
-        raise WeightsError(f"'{path}' holds no state dict. Save `model.state_dict()`.")
+        raise WeightsError(f"'{path}' holds no state dict, but {kinds.held(content)}")
     return content
 
 
@@ -52,9 +50,8 @@ def check_size(path: Path) -> int:
     """Bytes of a plain file; a WeightsError where they are too many, or where what lies there is not the file itself."""
     if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
         raise WeightsError(f"'{path}' has {size:,} bytes; at most {MAX_CHECKPOINT_BYTES:,} are read")
-    with path.open("rb") as stream:
-        if found := instead(stream.read(_HEAD)):
-            raise WeightsError(f"'{path}' is no checkpoint: {found}.")
+    if found := instead(_head(path)):
+        raise WeightsError(f"'{path}' is no checkpoint: {found}.")
     return size
 
 
@@ -90,55 +87,74 @@ def _joined(path: Path) -> dict[Any, Any]:
 
 def _content(path: Path) -> Any:
     size = check_size(path)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(path))
-    if size and tarfile.is_tarfile(path):
+    head = _head(path)
+    if path.suffix == ".safetensors" or kinds.is_safetensors(head):
+        return _of_safetensors(path, head)
+    is_archive = archive.is_archive(path)
+    if is_archive:
+        archive.check(path, size)
+    elif any(head) and tarfile.is_tarfile(path):
         raise WeightsError(
             f"'{path}' is an archive of tar: torch's format until 2017, or a packed folder. Unpack it, or open it with the torch "
             "that wrote it and save `model.state_dict()`, best as safetensors."
         )
-    _check_archive(path, size)
     names = _names(path)
     if unknown := stand_ins.refused(names):
         raise WeightsError(_refusal(path, unknown))
+    if size and not is_archive and not kinds.is_old(path):
+        raise WeightsError(kinds.other(path, head))
+    try:
+        return _loaded(path, names)
+    except (KeyError, IndexError, ValueError, struct.error, EOFError, RuntimeError) as error:
+        if is_archive and "PytorchStreamReader" in str(error):
+            raise WeightsError(archive.damaged(path, "what the archive says of its entries")) from error
+        if is_archive or not size:
+            raise
+        raise WeightsError(
+            f"'{path}' begins as torch's older format does, but is damaged or cut off after that. Was it copied whole? Copy it "
+            "again, or save the weights again."
+        ) from error
+
+
+def _of_safetensors(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+    if archive.is_archive(path):
+        raise WeightsError(
+            f"'{path}' is no safetensors, but a zip archive, as torch.save writes: let its name end in '.pth'."
+        )
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        if not kinds.is_safetensors(head):
+            raise
+        raise WeightsError(
+            f"cannot read the checkpoint '{path}': it is safetensors, and cut off or damaged ({shown(error)}). Was it copied "
+            "whole? Copy it again, or save the weights again."
+        ) from error
+
+
+def _loaded(path: Path, names: list[str]) -> Any:
+    """What torch reads without running anything, with stand-ins for these names."""
     known = [(made, name) for name in names if (made := stand_ins.stand_in(name)) is not None]
     try:
-        with torch.serialization.safe_globals(known):  # type: ignore[arg-type]  # pairs since torch 2.6
+        with torch.serialization.safe_globals(known), warnings.catch_warnings():  # type: ignore[arg-type]  # pairs since torch 2.6
+            warnings.simplefilter("ignore", UserWarning)  # of pickles' protocols and torch's own older classes
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise WeightsError(
+                f"'{path}' is pickled in a protocol that torch does not read without running code from it, or damaged. Save it without "
+                "pickle_protocol: torch.save(model.state_dict(), 'weights.pth'), best as safetensors."
+            ) from error
         named = re.search(r"GLOBAL (\S+)", str(error))
         raise WeightsError(_refusal(path, [named.group(1)] if named else [])) from error
 
 
-def _check_archive(path: Path, size: int) -> None:
-    """Raise a WeightsError where a zip archive is no checkpoint, or would unpack to more than it is.
-
-    torch stores without compression, so all entries together are smaller than the file.
-    """
-    if not zipfile.is_zipfile(path):
-        return  # torch's older format, or no checkpoint
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry.filename.partition("/")[2]: entry.file_size for entry in archive.infolist()}
-        plain = archive.namelist()
-    unpacked = sum(entries.values())
-    if "constants.pkl" in entries and any(name.startswith("code/") for name in entries):
-        raise WeightsError(
-            f"'{path}' is a TorchScript program, code and all. Save what it holds: "
-            "torch.save(torch.jit.load(...).state_dict(), 'weights.pth')."
-        )
-    if "archive_format" in entries or "models/model.json" in entries:
-        raise WeightsError(
-            f"'{path}' is a torch.export program, with its weights: name it as [model] exported, without [weights]."
-        )
-    if plain and all(name.endswith(".npy") for name in plain):
-        raise WeightsError(f"'{path}' holds NumPy's arrays. Make tensors of them and save those as safetensors.")
-    if unpacked > size:
-        raise WeightsError(
-            f"'{path}' has {size:,} bytes and would unpack to {unpacked:,}, which torch's checkpoints do not: it is "
-            "damaged, or made to fill the memory. Save `model.state_dict()` with torch, best as safetensors."
-        )
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_HEAD)
 
 
 def _names(path: Path) -> list[str]:
@@ -161,19 +177,12 @@ def _names(path: Path) -> list[str]:
 
 def _pickles(path: Path) -> Iterator[IO[bytes]]:
     """Where each pickle of a checkpoint begins."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            for _ in range(4):  # a number, a version, the machine, and the content
-                yield stream
+    if archive.is_archive(path):
+        yield from archive.pickles(path)
         return
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if entry.filename.endswith("data.pkl"):
-                if entry.file_size > _MAX_PICKLE:
-                    raise WeightsError(
-                        f"'{path}': '{shown(entry.filename)}' has {entry.file_size:,} bytes; it is damaged"
-                    )
-                yield io.BytesIO(archive.read(entry))
+    with path.open("rb") as stream:
+        for _ in range(4):  # a number, a version, the machine, and the content
+            yield stream
 
 
 def _refusal(path: Path, names: list[str]) -> str:

@@ -1,6 +1,6 @@
 """What stands in the place of objects beside a checkpoint's tensors: settings, states of optimizers, dates, numbers of NumPy.
 
-No class that a file names is imported. Names on the lists become one of three classes that take anything and do nothing; others
+No class that a file names is imported. Names on the lists become one of four classes that take anything and do nothing; others
 are refused. The lists say what is common and of no use here, not what would be safe: nothing of a file is called at all.
 """
 
@@ -57,6 +57,10 @@ class Thing:
         pass
 
 
+class Array(Thing):
+    """In the place of an array of NumPy."""
+
+
 class Table:
     """In the place of a class of dictionaries: torch fills plain ones alone."""
 
@@ -77,6 +81,8 @@ def stand_in(name: str) -> type | None:
         return None
     if re.search(r"(^|\.)(deque|\w*List)$", name):
         return Series
+    if re.fullmatch(r"numpy\..*(multiarray\._reconstruct|numeric\._frombuffer)", name):
+        return Array
     return Table if re.search(r"(dict|Dict|CfgNode|Munch|Box)$", name) and name != "builtins.dict" else Thing
 
 
