@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,8 @@ _HEAD = 64
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 """And whatever begins with a dot: they are no part of a data set."""
+
+_PLURALS = {"folder": "folders", "image": "images", "link": "links", "row": "rows"}
 
 
 @dataclass(frozen=True, order=True)
@@ -164,6 +166,15 @@ def _sorted_out(root: Path, names: Sequence[str], folders: Iterable[str], passed
         folders=tuple(sorted(folders)),
         occupied=frozenset(str(parent) for name in names for parent in PurePosixPath(name).parents),
     )
+
+
+def counted(passed: Mapping[str, int]) -> str:
+    """What was passed over, in words, with the first noun of each kind as its number asks for."""
+    found = []
+    for kind, count in passed.items():
+        noun, space, rest = shown(kind, 60).partition(" ")
+        found.append(f"{count:,} {noun if count == 1 else _PLURALS.get(noun, noun)}{space}{rest}")
+    return ", ".join(found)
 
 
 def is_image(file: ImageFile) -> bool:

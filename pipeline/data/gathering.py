@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from ..reading import shown
-from .files import ImageFile, Listed, listed
+from .files import ImageFile, Listed, counted, listed
 
 SETS = {
     "train": "train", "training": "train",
@@ -47,23 +48,24 @@ class Gathered:
         return len(set(self.sets)) > 1
 
 
-def of_folder(root: Path, *, is_sorted: bool) -> Gathered:
+def of_folder(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gathered:
     """The images of a folder or an archive. Where all folders in it are called as sets are, they are the sets.
 
     Args:
         is_sorted: into class folders, whose names are the words; other images are passed over.
+        setting: that gave it, for messages.
 
     Raises:
         DataError: there is no image, or folders of sets are not what they are called.
     """
     if not root.exists():
-        raise DataError(f"data.path '{root}' is no folder with images: there is nothing of this name.")
+        raise DataError(f"{setting} '{root}' is no folder with images: there is nothing of this name.")
     found = listed(root)
     top = _unwrapped(found)
     given = _sets(root, [folder for folder in _inside(found, top) if found.below(folder)])
     if not found.files:
-        there = ", ".join(f"{count} {kind}" for kind, count in found.passed.items()) or "nothing"
-        raise DataError(f"data.path '{root}' is no folder with images: it has {there}.")
+        there = counted(found.passed) or "nothing"
+        raise DataError(f"{setting} '{root}' is no folder with images: it has {there}.")
     if not is_sorted:
         return _unsorted(found, given)
     return _sorted(found, given or {"": top})
@@ -109,6 +111,7 @@ def _sorted(found: Listed, given: Mapping[str, str]) -> Gathered:
             f"'{shown(where)}' holds {len(known)} class folder{'s' if len(known) != 1 else ''}; at least 2 are needed. "
             "Images without classes, for given weights: data.source = 'images'."
         )
+    notes += _without_classes(found, given, {name for _, _, name in rows}) + _like_sets(found, given)
     return Gathered(
         files=tuple(file for file, _, _ in rows),
         words=tuple(word for _, word, _ in rows),
@@ -118,6 +121,42 @@ def _sorted(found: Listed, given: Mapping[str, str]) -> Gathered:
         passed=+passed,
         notes=tuple(notes),
     )
+
+
+def _without_classes(found: Listed, given: Mapping[str, str], sets: Collection[str]) -> list[str]:
+    """What is to be said of folders of sets whose images lie in no class folder; a DataError where nothing else can be held out."""
+    loose = [(folder, len(found.below(folder))) for name, folder in given.items() if name not in sets]
+    if not loose:
+        return []
+    named = " and ".join(f"'{shown(folder)}/' ({counted({'image': count})})" for folder, count in loose)
+    if len(sets) < 2:
+        raise DataError(
+            f"'{found.root}': there are no class folders in {named}, so nothing says what the images there show. Sort them into class folders as in "
+            f"'{shown(given[next(iter(sets))])}/', or take them away: all other images are divided then. Images without classes, for given "
+            "weights: data.source = 'images'."
+        )
+    return [f"there are no class folders in {named}: the images there are passed over."]
+
+
+def _like_sets(found: Listed, given: Mapping[str, str]) -> list[str]:
+    """What is to be said of class folders that are rather sets: called nearly so, with the same folders in each."""
+    if set(given) != {""}:
+        return []
+    inner: dict[tuple[str, ...], list[str]] = {}
+    for folder in _inside(found, given[""]):
+        if any(part in SETS for part in re.split(r"[\W_]+", PurePosixPath(folder).name.lower())):
+            below = [one for one in _inside(found, folder) if found.below(one)]
+            inner.setdefault(tuple(sorted(PurePosixPath(one).name for one in below)), []).append(folder)
+    notes = []
+    for names, folders in inner.items():
+        if len(names) > 1 and len(folders) > 1:
+            same = ", ".join(f"'{shown(name, 60)}'" for name in names[:5]) + (" ..." if len(names) > 5 else "")
+            both = " and ".join(f"'{shown(folder)}'" for folder in folders)
+            notes.append(
+                f"{both} were taken for classes, and hold the same folders {same}: if they are sets, call them 'train', 'val' or 'test', and "
+                "leave no other folder with images beside them."
+            )
+    return notes
 
 
 def _sets(root: Path, folders: list[str]) -> dict[str, str]:

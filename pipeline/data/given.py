@@ -103,7 +103,7 @@ def as_given(
     notes = equal_notes(hashes, doubtful)
     if leaked.any():
         notes.append(
-            f"{int(leaked.sum())} images of the other sets are held-out images too, at the size of the input: they were taken out of "
+            f"images of the other sets that are held-out images too, at the size of the input: {int(leaked.sum())}. They were taken out of "
             "those, and stay held out."
         )
     found = Dataset(
@@ -131,11 +131,15 @@ def check_words(words: Sequence[str], sets: Sequence[str], purposes: NDArray[np.
     judged = set(own[purposes == HELD_OUT])
     if trained and (missing := sorted(judged - trained)):
         raise DataError(
-            f"{len(missing)} classes are held out and have no training images: {_named(missing)}. Bring images of them, or take them out."
+            f"{_classes(missing, 'is', 'are')} held out without training images: {_named(missing)}. Bring images of them, or take them out."
         )
     if missing := sorted(trained - judged):
-        return [f"{len(missing)} classes have no held-out image, so nothing is said of them: {_named(missing)}."]
+        return [f"{_classes(missing, 'has', 'have')} no held-out image, so nothing is said of them: {_named(missing)}."]
     return []
+
+
+def _classes(words: Sequence[str], one: str, several: str) -> str:
+    return f"1 class {one}" if len(words) == 1 else f"{len(words)} classes {several}"
 
 
 def _named(words: Sequence[str]) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
+from ..reading import shown
+from ..rows import hashes_of, joined
 from . import beside, given, taken
-from .fitting import fitted
+from .fitting import Fitted, fitted
 from .gathering import Gathered
+from .sources import gathered
 from .splits import Dataset, Split, split, split_in_two
 
 
@@ -46,6 +52,7 @@ def read_sets(
     read = fitted([there.files[i] for i in used], config.model.size, skips_damaged=config.data.skip_damaged)
     if not len(read.images):
         raise DataError(f"data.path '{config.data.path}' is no folder with images that can be read.")
+    notes += _all_damaged(there, truth, used, read, names) if has_truth else []
     used = used[read.kept]
     files, truth = [there.files[i] for i in used], truth[used]
     if there.has_sets:
@@ -57,17 +64,88 @@ def read_sets(
     else:
         found = split_in_two(read.images, truth, names, config, beside.tensors_of(files, len(files), config))
         found = replace(found, notes=beside.notes(files, config))
-    rows = taken.of_sets(found, _places(there, config), more)
+    places = _places(there, config)
+    rows = taken.of_sets(found, places, more)
     if unused := len(there.files) - int((purposes != given.UNUSED).sum()):
         rows += (("not used", f"{unused:,} images of the other sets"),)
     rows += taken.of_files(there.passed, read.damaged, read.said, taken.count_equal(found))
-    return replace(found, notes=(*notes, *found.notes), taken=rows)
+    return replace(found, notes=(*notes, *found.notes), taken=rows, places=places)
+
+
+def _all_damaged(
+    there: Gathered, truth: NDArray[np.int64], used: NDArray[np.int64], read: Fitted, names: tuple[str, ...]
+) -> list[str]:
+    """Classes none of whose images in a set could be read, a line each."""
+    own = [(there.sets[i], int(truth[i])) for i in used]
+    kept = {one for one, is_kept in zip(own, read.kept, strict=True) if is_kept}
+    return [
+        f"no image of the class '{names[label]}'{f' in {there.places[name]}' if name else ''} can be read: the class is kept, and has no "
+        "images there."
+        for name, label in sorted(set(own) - kept)
+    ]
+
+
+def calibrated_on(
+    root: Path,
+    found: Dataset,
+    config: Config,
+    truth_of: Callable[[Gathered], NDArray[Any]],
+    more: Callable[[Split], str] = lambda _: "",
+) -> Dataset:
+    """With the images below `root` as calibration set, at most as many as configured, evenly chosen; the calibration
+    images of before are for training then.
+
+    Args:
+        truth_of: gives what is right of images, as far as it is known.
+        more: what else the table says of a set.
+
+    Raises:
+        DataError: there is none, or one of them is a held-out image too.
+    """
+    there = gathered(root, is_sorted=False, setting="data.calibration_path")
+    chosen = np.linspace(0, len(there.files) - 1, min(len(there.files), config.data.calibration)).astype(int)
+    read = fitted([there.files[i] for i in chosen], config.model.size, skips_damaged=config.data.skip_damaged)
+    unused = len(there.files) - len(chosen)
+    chosen = chosen[read.kept]
+    files = [there.files[i] for i in chosen]
+    known = set(hashes_of(found.held_out.images).tolist())
+    for file, key in zip(files, hashes_of(read.images).tolist(), strict=True):
+        if key in known:
+            raise DataError(
+                f"'{file}' is one of the held-out images too: measured on it, int8 would look better than it is. "
+                "Calibrate on other images."
+            )
+    if not files:
+        raise DataError(f"data.calibration_path '{root}' has no image that can be read.")
+    train = Split(
+        images=joined(found.train.images, found.calibration.images),
+        truth=np.concatenate([found.train.truth, found.calibration.truth]),
+        tensors=tuple(map(np.concatenate, zip(found.train.tensors, found.calibration.tensors, strict=True))),
+    )
+    calibration = Split(
+        images=read.images, truth=truth_of(there)[chosen], tensors=beside.tensors_of(files, len(files), config)
+    )
+    place = f"{shown(root.resolve().name, 100)}{'/' if root.is_dir() else ''}"
+    found = replace(found, train=train, calibration=calibration, places={**found.places, "calibration": place})
+    return replace(found, taken=_taken_anew(found, there, read, unused, more))
+
+
+def _taken_anew(
+    found: Dataset, there: Gathered, read: Fitted, unused: int, more: Callable[[Split], str]
+) -> taken.Taken:
+    """The table with the sets as they are now, and with what became of the calibration images' files."""
+    rows = dict(found.taken) | dict(taken.of_sets(found, found.places, more))
+    own = taken.of_files(there.passed, read.damaged, read.said, 0)
+    own = ((("not used", f"{unused:,} more than data.calibration"),) if unused else ()) + own
+    rows |= {f"calibration: {what}": words for what, words in own}
+    rows.pop(taken.EQUAL, None)
+    return (*rows.items(), *taken.of_files({}, (), Counter(), taken.count_equal(found)))
 
 
 def _places(there: Gathered, config: Config) -> dict[str, str]:
     """Where images of each purpose are from, in words."""
     if not there.has_sets:
-        (where,) = set(there.places.values()) or {""}
+        where = ", ".join(there.places.values())
         return dict.fromkeys(("training", "calibration", "held-out"), where)
     held_out, drawn_from = given.sources(there.sets)
     wanted = {"training": "train", "calibration": drawn_from, "held-out": held_out}

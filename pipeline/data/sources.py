@@ -13,21 +13,24 @@ from .gathering import Gathered, of_folder
 from .kinds import HEIF_SUFFIXES
 
 
-def gathered(root: Path, *, is_sorted: bool) -> Gathered:
+def gathered(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gathered:
     """The images of a folder, an archive or a list.
 
     Args:
         is_sorted: whether it has to say what is right of each.
+        setting: that gave it, for messages.
 
     Raises:
         DataError: there is none, or it does not say what it should.
     """
-    return (lists.of_list if lists.is_list(root) else of_folder)(root, is_sorted=is_sorted)
+    if lists.is_list(root):
+        return lists.of_list(root, is_sorted=is_sorted)
+    return of_folder(root, is_sorted=is_sorted, setting=setting)
 
 
-def source_ingredients(root: Path, *, is_sorted: bool) -> dict[str, Any]:
+def source_ingredients(root: Path, *, is_sorted: bool, setting: str = "data.path") -> dict[str, Any]:
     """What `gathered` finds, and the content of the files."""
-    found = gathered(root, is_sorted=is_sorted)
+    found = gathered(root, is_sorted=is_sorted, setting=setting)
     rows = [*zip((file.name for file in found.files), found.words, found.sets, strict=True)]
     more = [found.known, dict(found.places), dict(found.passed), found.notes]
     said: dict[str, Any] = {

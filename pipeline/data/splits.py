@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,7 @@ from ..errors import DataError
 from ..rows import Lines, hashes_of
 from . import beside
 from .files import ImageFile
-from .fitting import fitted
-from .gathering import Gathered
 from .samples import Images, Samples
-from .sources import gathered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +61,7 @@ class Dataset:
         names: of what the outputs stand for, in their order.
         notes: what is to be said of the data, one line each.
         taken: what was taken from where, and what was not: pairs of words.
+        places: where the images of each set are from, in words.
     """
 
     train: Split
@@ -73,6 +70,7 @@ class Dataset:
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     taken: tuple[tuple[str, str], ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def split(
@@ -119,6 +117,8 @@ def split(
         "calibration": whole.part(sorted(calibrated)),
         "training": whole.part(sorted(index for index in train if not doubtful[index])),
     }
+    if not len(parts["training"].images) and doubtful.any():
+        raise DataError(none_trained(int(doubtful.sum())))
     for name, part in parts.items():
         if not len(part.images):
             raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
@@ -159,6 +159,14 @@ def equal_notes(hashes: NDArray[np.str_], doubtful: NDArray[np.bool_]) -> list[s
     )
 
 
+def none_trained(doubtful: int) -> str:
+    """That nothing is left to train on, for images of several classes."""
+    return (
+        f"the training set is empty: {doubtful} images are the same at the size of the input and stand in different classes, and such "
+        "are not trained on. Keep each image in the one class that it shows."
+    )
+
+
 def split_in_two(
     images: Lines,
     truth: NDArray[Any],
@@ -185,41 +193,6 @@ def split_in_two(
     return Dataset(
         train=whole.part(slice(0)), calibration=whole.part(chosen), held_out=whole.part(~chosen), names=names
     )
-
-
-def calibrated_on(root: Path, found: Dataset, config: Config, truth_of: Callable[[Gathered], NDArray[Any]]) -> Dataset:
-    """With the images below `root` as calibration set, at most as many as configured, evenly chosen; the calibration
-    images of before are for training then.
-
-    Args:
-        truth_of: gives what is right of images, as far as it is known.
-
-    Raises:
-        DataError: there is none, or one of them is a held-out image too.
-    """
-    there = gathered(root, is_sorted=False)
-    chosen = np.linspace(0, len(there.files) - 1, min(len(there.files), config.data.calibration)).astype(int)
-    read = fitted([there.files[i] for i in chosen], config.model.size, skips_damaged=config.data.skip_damaged)
-    chosen = chosen[read.kept]
-    files = [there.files[i] for i in chosen]
-    known = set(hashes_of(found.held_out.images).tolist())
-    for file, key in zip(files, hashes_of(read.images).tolist(), strict=True):
-        if key in known:
-            raise DataError(
-                f"'{file}' is one of the held-out images too: measured on it, int8 would look better than it is. "
-                "Calibrate on other images."
-            )
-    if not files:
-        raise DataError(f"data.calibration_path '{root}' has no image that can be read.")
-    train = Split(
-        images=rows.joined(found.train.images, found.calibration.images),
-        truth=np.concatenate([found.train.truth, found.calibration.truth]),
-        tensors=tuple(map(np.concatenate, zip(found.train.tensors, found.calibration.tensors, strict=True))),
-    )
-    calibration = Split(
-        images=read.images, truth=truth_of(there)[chosen], tensors=beside.tensors_of(files, len(files), config)
-    )
-    return replace(found, train=train, calibration=calibration)
 
 
 def changed_meanwhile(config: Config) -> DataError:

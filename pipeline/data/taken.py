@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..reading import shown
 from ..rows import hashes_of
+from .files import counted
 from .splits import Dataset, Split
 
 Taken = tuple[tuple[str, str], ...]
 _SHOWN = 20
+EQUAL = "equal images"
 
 
 def of_sets(found: Dataset, places: Mapping[str, str], more: Callable[[Split], str] = lambda _: "") -> Taken:
@@ -25,7 +26,7 @@ def of_sets(found: Dataset, places: Mapping[str, str], more: Callable[[Split], s
     parts = {"training": found.train, "calibration": found.calibration, "held-out": found.held_out}
     rows = []
     for name, part in parts.items():
-        count = f"{len(part.images):,} images{more(part)}" if len(part.images) else "none"
+        count = f"{_images(len(part.images))}{more(part)}" if len(part.images) else "none"
         where = places.get(name, "")
         rows.append((name, f"{count}, from {where}" if where and len(part.images) else count))
     return tuple(rows)
@@ -35,18 +36,23 @@ def of_files(passed: Mapping[str, int], damaged: Sequence[str], said: Counter[st
     """What was passed over, and what was done to images beyond decoding them; nothing where it is nothing."""
     rows = []
     if passed:
-        rows.append(("passed over", ", ".join(f"{count:,} {shown(kind, 60)}" for kind, count in passed.items())))
+        rows.append(("passed over", counted(passed)))
     if damaged:
         rest = f" and {len(damaged) - _SHOWN:,} more" if len(damaged) > _SHOWN else ""
         rows.append(("damaged, passed over", f"{len(damaged):,}: {', '.join(damaged[:_SHOWN])}{rest}"))
     if equal:
-        rows.append(("equal images", f"{equal:,} are there more than once, at the size of the input"))
-    rows += [(what, f"{count:,} images") for what, count in sorted(said.items())]
+        rows.append(
+            (EQUAL, f"{equal:,} {'is' if equal == 1 else 'are'} there more than once, at the size of the input")
+        )
+    rows += [(what, _images(count)) for what, count in sorted(said.items())]
     return tuple(rows)
+
+
+def _images(count: int) -> str:
+    return counted({"image": count})
 
 
 def count_equal(found: Dataset) -> int:
     """How many images are there a second time or more often, over all sets."""
-
     hashes = np.concatenate([hashes_of(part.images) for part in (found.train, found.calibration, found.held_out)])
     return len(hashes) - len(set(hashes.tolist()))

@@ -89,9 +89,9 @@ def test_classes_that_are_called_as_sets_are_classes_where_others_are_not(tmp_pa
 
 def test_classes_that_are_held_out_and_never_trained_on_are_an_error(tmp_path):
     root = tree(tmp_path, train__cat=3, train__dog=3, train__eel=3, val__cat=2, val__dog=2)
-    assert "1 classes have no held-out image, so nothing is said of them: 'eel'" in load(root).notes[0]
+    assert "1 class has no held-out image, so nothing is said of them: 'eel'" in load(root).notes[0]
     tree(root, val__fox=1)
-    with pytest.raises(DataError, match="1 classes are held out and have no training images: 'fox'"):
+    with pytest.raises(DataError, match="1 class is held out without training images: 'fox'"):
         load(root)
 
 
@@ -104,6 +104,11 @@ def test_classes_that_are_held_out_and_never_trained_on_are_an_error(tmp_path):
         ({"train": 3, "val": 3}, "holds 0 class folders"),
         ({"train__a": 1, "train__b": 1, "val__a": 1, "val__b": 1}, "'train' has too few images to calibrate on"),
         ({"a": 3}, "holds 1 class folder;"),
+        (
+            {"train__a": 3, "train__b": 3, "test": 2},
+            r"no class folders in 'test/' \(2 images\).*as in 'train/'.*source = 'images'",
+        ),
+        ({"train": 1, "test__a": 3, "test__b": 3}, r"no class folders in 'train/' \(1 image\)"),
     ],
 )
 def test_sets_that_cannot_be_used(counts_of, told, tmp_path):
@@ -124,7 +129,7 @@ def test_unlabelled_sets_are_sets_and_their_training_images_stay_unread(tmp_path
         found = load_it(config(root, source="images", weights="x.pt"), lambda: 5)
         assert counts(found) == (0, 6, 3)
         told = dict(found.taken)
-        assert told["passed over"] == "2 image outside of the sets" and told["not used"].startswith("6 images")
+        assert told["passed over"] == "2 images outside of the sets" and told["not used"].startswith("6 images")
 
 
 def test_held_out_images_are_taken_out_of_the_other_sets(tmp_path):
@@ -132,7 +137,7 @@ def test_held_out_images_are_taken_out_of_the_other_sets(tmp_path):
     shutil.copy(root / "val" / "a" / "0.png", root / "train" / "b" / "again.png")
     before = load(root, calibration=2)
     assert counts(before) == (8, 2, 4)
-    assert any("1 images of the other sets are held-out images too" in line for line in before.notes)
+    assert any("held-out images too, at the size of the input: 1." in line for line in before.notes)
 
 
 def test_equal_images_of_two_classes_are_not_trained_on_and_stay_held_out(tmp_path):
@@ -151,7 +156,7 @@ def test_a_class_of_one_image_is_trained_on_and_of_two_one_is_held_out(tmp_path)
     found = load(tree(tmp_path, many=10, one=1, two=2))
     assert 1 not in found.held_out.truth and 1 in found.train.truth and 1 not in found.calibration.truth
     assert (found.held_out.truth == 2).sum() == 1 and (found.train.truth == 2).sum() == 1
-    assert any("1 classes have one image each" in line and "'one'" in line for line in found.notes), found.notes
+    assert any("1 class has one image, which" in line and "'one'" in line for line in found.notes), found.notes
 
 
 def test_an_empty_class_folder_is_a_class_and_one_of_other_files_is_none(tmp_path):
@@ -165,7 +170,7 @@ def test_an_empty_class_folder_is_a_class_and_one_of_other_files_is_none(tmp_pat
     assert found.names == ("ant", "cat", "dog")
     assert any("'ant' is empty: the class is kept" in line for line in found.notes)
     told = dict(found.taken)["passed over"]
-    assert told == "1 .md, 1 .xml, 1 folder without images, 2 image in no class folder", told
+    assert told == "1 .md, 1 .xml, 1 folder without images, 2 images in no class folder", told
 
 
 def test_damaged_images_are_all_named_or_passed_over(tmp_path):
@@ -324,3 +329,103 @@ def test_calibration_images_may_be_in_an_archive_or_a_list(tmp_path):
         found = load(root, calibration_path=str(place))
         assert found.calibration.truth.tolist() == truth, place
         assert sum(counts(found)) - len(truth) == 10
+
+
+def test_a_set_without_class_folders_is_passed_over_where_another_can_be_held_out(tmp_path):
+    root = tree(tmp_path, train__a=4, train__b=4, val__a=2, val__b=2, test=3)
+    found = load(root, calibration=4)
+    assert counts(found) == (4, 4, 4)
+    assert "no class folders in 'test/' (3 images): the images there are passed over" in found.notes[0]
+    assert dict(found.taken)["passed over"] == "3 images in no class folder"
+
+
+def test_the_table_says_what_is_calibrated_on_where_that_has_a_place_of_its_own(tmp_path):
+    root = tree(tmp_path / "data", a=10, b=10)
+    own = tree(tmp_path / "cal", a=4, other=3)
+    (own / "notes.txt").write_text("x")
+    (own / "a" / "9.png").write_bytes(b"")
+    settings = {"calibration_path": str(own), "skip_damaged": True}
+    found = load(root, **settings, calibration=6)
+    told = dict(found.taken)
+    assert counts(found) == (16, 5, 4)
+    assert told["training"] == "16 images of 2 classes, from class folders"
+    assert told["calibration"] == f"{len(found.calibration.images)} images of 1 class, from cal/"
+    assert (
+        told["calibration: passed over"] == "1 .txt" and told["calibration: not used"] == "2 more than data.calibration"
+    )
+    for load_it in (classification.load, features.load):
+        found = load_it(config(root, source="images", weights="x.pt", **settings), lambda: 5)
+        told = dict(found.taken)
+        assert told["calibration"].startswith("7 images") and told["calibration"].endswith(", from cal/"), told
+        assert told["calibration: damaged, passed over"].startswith("1: ") and told["held-out"].startswith("20 images")
+        assert told["training"] == "none"
+
+
+def test_equal_images_are_counted_with_those_that_are_calibrated_on(tmp_path):
+    root, own = tree(tmp_path / "data", a=5, b=5), tmp_path / "cal"
+    images(own, 2, seed=1)
+    shutil.copy(own / "0.png", own / "again.png")
+    assert dict(load(root, calibration_path=str(own)).taken)["equal images"].startswith("1 is there more than once")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_the_setting_whose_folder_has_no_images_is_named(name, tmp_path):
+    root = tree(tmp_path / "data", a=5, b=5)
+    (tmp_path / "empty").mkdir()
+    settings = config(root, calibration_path=str(tmp_path / name))
+    for read in (classification.load, data_job):
+        with pytest.raises(DataError, match=r"^data\.calibration_path '.*' is no folder with images"):
+            read(settings)
+
+
+@pytest.mark.parametrize(
+    ("tops", "is_told"),
+    [
+        (("train_set", "val_set"), True),
+        (("train", "val", "images_unsorted"), True),
+        (("bus-train", "freight train"), True),
+        (("cats", "dogs"), False),
+        (("train", "bus"), False),
+    ],
+)
+def test_classes_that_look_like_sets_are_told(tops, is_told, tmp_path):
+    for top in tops:
+        tree(tmp_path / top, indoors=3, outdoors=3)
+    found = load(tmp_path)
+    assert found.names == tuple(sorted(tops))
+    told = [line for line in found.notes if "if they are sets, call them 'train', 'val' or 'test'" in line]
+    assert len(told) == is_told and all("the same folders 'indoors', 'outdoors'" in line for line in told)
+    assert all("images_unsorted" not in line for line in told) or "images_unsorted" not in tops
+
+
+def test_classes_that_are_judged_and_not_trained_on_are_told(tmp_path):
+    found = load(tree(tmp_path, a=2, b=2, c=2))
+    missing = sorted(set(found.held_out.truth.tolist()) - set(found.train.truth.tolist()))
+    (told,) = [line for line in found.notes if line.startswith("training has no image of")]
+    assert missing and all(f"'{'abc'[n]}'" in told for n in missing), told
+    assert not any(line.startswith("training has") for line in load(tmp_path, weights="x.pt").notes)
+
+
+def test_a_class_of_damaged_images_is_kept_as_an_empty_one_is(tmp_path):
+    root = tree(tmp_path, a=6, b=6, c=2)
+    for file in (root / "b").iterdir():
+        file.write_bytes(b"")
+    found = load(root, skip_damaged=True)
+    assert found.names == ("a", "b", "c")
+    assert "no image of the class 'b' can be read: the class is kept, and has no images there." in found.notes
+    assert len(found.notes) == 1, found.notes
+
+
+def test_a_class_whose_images_of_one_set_are_damaged_is_told_with_the_set(tmp_path):
+    root = tree(tmp_path, train__a=4, train__b=4, val__a=2, val__b=1)
+    (root / "val" / "b" / "0.png").write_bytes(b"")
+    assert "no image of the class 'b' in val/ can be read" in load(root, skip_damaged=True).notes[0]
+
+
+@pytest.mark.parametrize("sets", [("",), ("train", "test")])
+def test_the_same_images_in_all_classes_are_named_as_the_reason(sets, tmp_path):
+    for number, name in enumerate(sets):
+        for word in ("a", "b", "c"):
+            images(tmp_path / name / word, 6, seed=number)
+    with pytest.raises(DataError, match="training set is empty: .* stand in (different|several) classes"):
+        load(tmp_path)

@@ -67,6 +67,38 @@ def test_names_that_imagenet_has_twice_are_told_apart_by_their_numbers(tmp_path)
     assert matched(["n03126707"], found)[0] == [1]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0 eel\n1 dog\n2 cat\n",
+        "1: eel\n2: dog\n3: cat",
+        "2,cat\n0,eel\n1,dog\n",
+        "0. eel\n1. dog\n2. cat",
+        "000\teel\n001\tdog\n002\tcat",
+    ],
+)
+def test_numbered_lines_are_names_in_the_order_of_the_numbers(content, tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text(content)
+    assert read_labels(path) == ("eel", "dog", "cat")
+    assert matched(("cat", "dog", "eel"), read_entries(path)) == ([2, 1, 0], [])
+    # folders may be called as the lines are
+    assert matched(sorted(content.splitlines()), read_entries(path))[1] == []
+
+
+@pytest.mark.parametrize(
+    "lines", [("1 star", "2 stars", "3 stars"), ("0 eel", "2 dog"), ("0 eel", "dog"), ("7 up", "8 ball"), ("0", "1")]
+)
+def test_numbers_that_belong_to_names_stay(lines, tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    assert read_labels(tmp_path / "labels.txt") == lines
+
+
+def test_numbered_names_that_are_there_twice_are_told_apart(tmp_path):
+    (tmp_path / "labels.txt").write_text("0 crane\n1 crane\n2 eel\n")
+    assert read_labels(tmp_path / "labels.txt") == ("crane (0)", "crane (1)", "eel")
+
+
 def test_folders_are_found_by_name_in_any_order_and_number():
     known = entries("tench", "Sea_Lion", "dog", "great white shark")
     assert matched(["dog", "tench"], known) == ([2, 0], [])

@@ -21,6 +21,7 @@ _OF_IMAGENET = 1000
 """Classes; networks from TensorFlow have one more, which comes first."""
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They show a text in another order than it has; Arabic and Hebrew do without."""
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:,;]\s*|[.)]?\s+)(\S.*)", re.ASCII)
 _WORDNET = re.compile(r"(n\d{8})[\s,:]+(\S.*)")
 
 
@@ -42,7 +43,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
-    """The classes in a file in UTF-8: a name a line, with a number of WordNet before it perhaps, or the JSON of an index, ``{"0": "tench"}``,
+    """The classes in a file in UTF-8: a name a line, with its number or one of WordNet before it perhaps, or the JSON of an index, ``{"0": "tench"}``,
     ``{"0": ["n01440764", "tench"]}``, ``{"tench": 0}`` or ``["tench"]``.
 
     Raises:
@@ -75,6 +76,32 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
 
 
 def _of_lines(lines: Sequence[str]) -> tuple[Entry, ...]:
+    """In the order of the lines, or of the numbers before all of them."""
+    found = _numbered(lines)
+    if not found:
+        return _of_wordnet(lines)
+    entries = _of_wordnet([name for _, name, _ in found])
+    # of lines `1 eel` and so on, the number may be taken for one from 0: it is a name of none then
+    return tuple(
+        Entry(entry.name, (*([str(number)] if found[0][0] == 0 else []), *entry.others, line))
+        for entry, (number, _, line) in zip(entries, found, strict=True)
+    )
+
+
+def _numbered(lines: Sequence[str]) -> list[tuple[int, str, str]]:
+    """Number, name and line, in the order of the numbers; nothing where these are not all from 0 or 1 on, or the names belong to them,
+    as in ``1 star``, ``2 stars``."""
+    parts = [_NUMBERED.fullmatch(line) for line in lines]
+    found = sorted((int(part[1]), part[2], line) for part, line in zip(parts, lines, strict=True) if part)
+    names = {_loose(name).rstrip("s") for _, name, _ in found}
+    if len(found) < max(2, len(lines)) or 2 * len(names) <= len(found):
+        return []
+    first = found[0][0]
+    is_counted = first in (0, 1) and [number for number, _, _ in found] == list(range(first, first + len(found)))
+    return found if is_counted else []
+
+
+def _of_wordnet(lines: Sequence[str]) -> tuple[Entry, ...]:
     numbered = [_WORDNET.fullmatch(line) for line in lines]
     of_wordnet = [match for match in numbered if match]
     if not lines or len(of_wordnet) < len(lines) - 1:  # a background has no number

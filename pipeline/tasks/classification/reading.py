@@ -76,9 +76,10 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     else:
         found, classes = _of_files(Path(config.data.path or ""), config, outputs)
     if config.data.calibration_path:
-        found = calibrated_on(Path(config.data.calibration_path), found, config, classes.of)
+        found = calibrated_on(Path(config.data.calibration_path), found, config, classes.of, _classes_in)
+    more = _untrained(found) if config.is_trained or config.trains_head else []
     return replace(
-        found, notes=(*classes.notes, *found.notes), taken=(*found.taken, ("names of classes", classes.source))
+        found, notes=(*classes.notes, *found.notes, *more), taken=(*found.taken, ("names of classes", classes.source))
     )
 
 
@@ -95,7 +96,9 @@ def ingredients(config: Config) -> dict[str, Any]:
         found["images"] = source_ingredients(Path(settings.path or ""), is_sorted=settings.source == "folder")
         found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
     if settings.calibration_path:
-        found["calibration images"] = source_ingredients(Path(settings.calibration_path), is_sorted=False)
+        found["calibration images"] = source_ingredients(
+            Path(settings.calibration_path), is_sorted=False, setting="data.calibration_path"
+        )
     if settings.labels:
         found["labels"] = [[entry.name, *entry.others] for entry in read_entries(Path(settings.labels))]
     return found
@@ -174,16 +177,38 @@ def _of_files(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[D
 def _few(found: Dataset, labels: NDArray[np.int64], classes: _Classes) -> list[str]:
     """Classes that nothing is said of, for they have one image alone."""
     there, counts = np.unique(labels[labels >= 0], return_counts=True)
-    single = [classes.names[n] for n in there[counts == 1] if n not in found.held_out.truth]
+    is_used = np.isin(there, found.train.truth) & ~np.isin(there, found.held_out.truth)
+    single = [classes.names[n] for n in there[(counts == 1) & is_used]]
     if not single:
         return []
-    names = ", ".join(f"'{name}'" for name in single[:10]) + (" ..." if len(single) > 10 else "")
-    return [f"{len(single)} classes have one image each, which is trained on, so none is held out of them: {names}."]
+    which = "1 class has one image" if len(single) == 1 else f"{len(single)} classes have one image each"
+    return [f"{which}, which is trained on, so none is held out: {_quoted(single)}."]
+
+
+def _untrained(found: Dataset) -> list[str]:
+    """Classes that are judged, and that training shows no image of.
+
+    Raises:
+        DataError: it shows none at all.
+    """
+    if not len(found.train.images):
+        raise DataError("the training set is empty: its images are damaged, held out too, or stand in several classes.")
+    missing = sorted(set(found.held_out.truth.tolist()) - set(found.train.truth.tolist()) - {-1})
+    if not missing:
+        return []
+    which = "1 class that is" if len(missing) == 1 else f"{len(missing)} classes that are"
+    return [
+        f"training has no image of {which} held out: {_quoted([found.names[n] for n in missing])}. Bring more images of each."
+    ]
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:10]) + (" ..." if len(names) > 10 else "")
 
 
 def _classes_in(part: Split) -> str:
     count = len(set(part.truth.tolist()) - {-1})
-    return f" of {count:,} classes" if count else ""
+    return f" of {count:,} class{'es' if count != 1 else ''}" if count else ""
 
 
 def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[Dataset, _Classes]:

@@ -86,7 +86,9 @@ def ingredients(config: Config) -> dict[str, Any]:
         found["images"] = source_ingredients(Path(settings.path), is_sorted=False)
         found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
     if settings.calibration_path:
-        found["calibration images"] = source_ingredients(Path(settings.calibration_path), is_sorted=False)
+        found["calibration images"] = source_ingredients(
+            Path(settings.calibration_path), is_sorted=False, setting="data.calibration_path"
+        )
     return found
 
 
