@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..errors import DataError
 from ..rows import Lines, hashes_of
+from .files import counted
 from .splits import Dataset, Split, ambiguous, equal_notes
 
 HELD_OUT, CALIBRATION, TRAINING, UNUSED = "held-out", "calibration", "training", ""
@@ -103,8 +104,8 @@ def as_given(
     notes = equal_notes(hashes, doubtful)
     if leaked.any():
         notes.append(
-            f"images of the other sets that are held-out images too, at the size of the input: {int(leaked.sum())}. They were taken out of "
-            "those, and stay held out."
+            f"{counted({'image': int(leaked.sum())})} of the other sets {'is' if leaked.sum() == 1 else 'are'} held out too, equal at the size "
+            "of the input: taken out of those, and still held out."
         )
     found = Dataset(
         train=whole.part((purposes == TRAINING) & ~leaked & ~doubtful),

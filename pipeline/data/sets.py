@@ -79,9 +79,9 @@ def _all_damaged(
     own = [(there.sets[i], int(truth[i])) for i in used]
     kept = {one for one, is_kept in zip(own, read.kept, strict=True) if is_kept}
     return [
-        f"no image of the class '{names[label]}'{f' in {there.places[name]}' if name else ''} can be read: the class is kept, and has no "
+        f"no image of the class '{names[right]}'{f' in {there.places[name]}' if name else ''} can be read: the class is kept, and has no "
         "images there."
-        for name, label in sorted(set(own) - kept)
+        for name, right in sorted(set(own) - kept)
     ]
 
 

@@ -137,7 +137,7 @@ def test_held_out_images_are_taken_out_of_the_other_sets(tmp_path):
     shutil.copy(root / "val" / "a" / "0.png", root / "train" / "b" / "again.png")
     before = load(root, calibration=2)
     assert counts(before) == (8, 2, 4)
-    assert any("held-out images too, at the size of the input: 1." in line for line in before.notes)
+    assert any("1 image of the other sets is held out too" in line for line in before.notes)
 
 
 def test_equal_images_of_two_classes_are_not_trained_on_and_stay_held_out(tmp_path):
@@ -404,6 +404,8 @@ def test_classes_that_are_judged_and_not_trained_on_are_told(tmp_path):
     (told,) = [line for line in found.notes if line.startswith("training has no image of")]
     assert missing and all(f"'{'abc'[n]}'" in told for n in missing), told
     assert not any(line.startswith("training has") for line in load(tmp_path, weights="x.pt").notes)
+    of_trained, of_given = (classification.ingredients(config(tmp_path, **more)) for more in ({}, {"weights": "x.pt"}))
+    assert of_trained != of_given  # the warnings are stored with the data
 
 
 def test_a_class_of_damaged_images_is_kept_as_an_empty_one_is(tmp_path):
@@ -427,5 +429,5 @@ def test_the_same_images_in_all_classes_are_named_as_the_reason(sets, tmp_path):
     for number, name in enumerate(sets):
         for word in ("a", "b", "c"):
             images(tmp_path / name / word, 6, seed=number)
-    with pytest.raises(DataError, match="training set is empty: .* stand in (different|several) classes"):
+    with pytest.raises(DataError, match=r"training set is empty: .* stand in (different|several) classes"):
         load(tmp_path)

@@ -77,7 +77,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         found, classes = _of_files(Path(config.data.path or ""), config, outputs)
     if config.data.calibration_path:
         found = calibrated_on(Path(config.data.calibration_path), found, config, classes.of, _classes_in)
-    more = _untrained(found) if config.is_trained or config.trains_head else []
+    more = _untrained(found) if _trains(config) else []
     return replace(
         found, notes=(*classes.notes, *found.notes, *more), taken=(*found.taken, ("names of classes", classes.source))
     )
@@ -95,6 +95,8 @@ def ingredients(config: Config) -> dict[str, Any]:
     elif settings.source != "digits":
         found["images"] = source_ingredients(Path(settings.path or ""), is_sorted=settings.source == "folder")
         found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
+    if settings.source == "folder":
+        found["has to have training images"] = _trains(config)
     if settings.calibration_path:
         found["calibration images"] = source_ingredients(
             Path(settings.calibration_path), is_sorted=False, setting="data.calibration_path"
@@ -183,6 +185,10 @@ def _few(found: Dataset, labels: NDArray[np.int64], classes: _Classes) -> list[s
         return []
     which = "1 class has one image" if len(single) == 1 else f"{len(single)} classes have one image each"
     return [f"{which}, which is trained on, so none is held out: {_quoted(single)}."]
+
+
+def _trains(config: Config) -> bool:
+    return config.is_trained or config.trains_head
 
 
 def _untrained(found: Dataset) -> list[str]:
