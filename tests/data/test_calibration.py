@@ -106,6 +106,16 @@ def test_a_calibration_folder_without_images_is_an_error(tmp_path):
         classification.load(configured(tmp_path / "nowhere"))
 
 
+def test_of_many_images_some_are_looked_at(monkeypatch):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (400, 4, 4, 3), np.uint8)
+    whole = data.Split(images=images, truth=np.zeros(400, np.int64))
+    middle = data.Split(images=np.clip(images[:9], 26, 229), truth=np.zeros(9, np.int64))
+    all_of_them = doubts.uncovered_share(middle, whole)
+    monkeypatch.setattr(doubts, "LOOKED_AT", 100)
+    assert doubts.uncovered_share(middle, whole) == pytest.approx(all_of_them, abs=0.02) and all_of_them > 0.15
+
+
 def test_warnings_are_printed_and_stand_in_the_manifest(fixed_build):
     import json
 
