@@ -71,6 +71,18 @@ sdk = "none"
 "ios/coreml" = []
 "ios/executorch" = []
 "ios/executorch_coreml" = []
+[[limit]]
+leg = "quantize"
+precision = "int8"
+metric = "agreement"
+value = 0.0
+reason = "the network is far too small"
+[[limit]]
+leg = "quantize"
+precision = "int8"
+metric = "accuracy_drop"
+value = 1.0
+reason = "the same"
 """
 
 
