@@ -509,6 +509,11 @@ class Config(Section):
         """Whether the build trains the last layer of given weights."""
         return self.weights.head == "train"
 
+    @property
+    def trains(self) -> bool:
+        """Whether the build trains anything: all weights, or the last layer of given ones."""
+        return self.is_trained or self.trains_head
+
     @model_validator(mode="after")
     def _has_what_it_learns_from(self) -> Config:
         if self.model.exported is not None and self.weights.is_given:
@@ -522,7 +527,7 @@ class Config(Section):
                 "weights.head = 'train' takes labels, and data.source = 'images' has none: give class folders (data.source = "
                 "'folder'), or leave it out"
             )
-        if self.input and (self.is_trained or self.trains_head):
+        if self.input and self.trains:
             raise ValueError(
                 "a model that takes more than an image is not trained here: give [weights] path, or from_factory = true"
             )

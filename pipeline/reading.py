@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ def shown(text: object, most: int = SHOWN) -> str:
         return whole
     cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in whole[:most])
     return cut if len(whole) <= most else f"{cut}... ({len(whole):,} characters)"
+
+
+def quoted(names: Sequence[object], most: int = 10) -> str:
+    """Names for a message, the first of them where there are more."""
+    return ", ".join(f"'{name}'" for name in names[:most]) + (" ..." if len(names) > most else "")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

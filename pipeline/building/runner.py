@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,6 +48,14 @@ def build(
     Raises:
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
+    began = time.time()
+    built = _built(wanted, store, say, executor, jobs)
+    if store is not None and built.ran:
+        _keep_within(store, wanted.config, say, began)
+    return built
+
+
+def _built(wanted: Order, store: Store | None, say: Say, executor: Executor | None, jobs: int | None) -> Built:
     damaged: set[str] = set()
     outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE], (*report_step.CURVES, data_step.SHEET))
     with ExitStack() as stack:
@@ -103,7 +112,7 @@ def _part(config: Config, create: Create, store: Store | None, out: Path, folder
     return Work(order=order, shop=shop, folder=folder, say=say, executor=Here())
 
 
-def keep_within(store: Store, config: Config, say: Say, since: float) -> None:
+def _keep_within(store: Store, config: Config, say: Say, since: float) -> None:
     """Make a store in a folder as small as the configuration allows; others have means of their own.
 
     Args:

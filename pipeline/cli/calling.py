@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,6 +76,7 @@ def build(
     if unknown:
         raise ConfigError(f"{_WHERE}: unknown keyword '{unknown[0]}'. {nearest(unknown[0], _SECTIONS)}")
     with tempfile.TemporaryDirectory(prefix="twinkeel-") as name, _considerate():
+        _check_model(model)
         told = []
         if weights is not None:
             model, line = _loaded(model, weights, Path(name))
@@ -85,18 +85,21 @@ def build(
         return _built(config, platform, Path(out), None if store is None else str(store), jobs, told, quiet=quiet)
 
 
+def _check_model(model: Any) -> None:
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{_WHERE}: a torch.nn.Module is wanted, not a {type(model).__name__}")
+
+
 def _loaded(model: nn.Module, weights: Any, folder: Path) -> tuple[nn.Module, str]:
     """A copy of the model with the weights of a checkpoint, and what was loaded, in a line."""
     from copy import deepcopy
-
-    from torch import nn
 
     from .. import config as settings_module
     from ..stages import checkpoint
     from ..stages import weights as loading
 
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"{_WHERE}: a torch.nn.Module is wanted, not a {type(model).__name__}")
     given = _plain(weights) if isinstance(weights, Mapping) else {"path": str(weights)}
     if taken := sorted({"head", "from_factory"} & given.keys()):
         raise ConfigError(f"{_WHERE}: weights: {taken[0]} does not apply to a model in memory; leave it out")
@@ -126,15 +129,12 @@ def _configured(
 ) -> Config:
     """The configuration, with the model and the images put into a folder that it names."""
     import numpy as np
-    from torch import nn
 
     from .. import config as settings_module
     from ..data import beside
     from ..program import CHANNELS
     from ..stages import pt2_writing
 
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"{_WHERE}: a torch.nn.Module is wanted, not a {type(model).__name__}")
     asked = {name: _plain(value) for name, value in settings.items()}
     if not isinstance(asked.get("data", {}), dict):
         raise ConfigError(f"{_WHERE}: data: a table is wanted: data={{'mean': ...}}")
@@ -253,10 +253,7 @@ def _built(
             say(line)
         create = architectures.architecture(config)
         asked = order.checked(config, common.targets(), common.kits(), create, platforms, out, page.render, say)
-        began = time.time()
         built = runner.build(asked, store, say, None, jobs)
-        if store is not None and built.ran:
-            runner.keep_within(store, config, say, began)
     return Outcome(built=built, folder=out)
 
 

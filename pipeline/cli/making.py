@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,10 @@ from ..errors import ConfigError, ParityError
 from . import architectures, common
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..building import Order
+    from ..report import Built
     from ..store import Store
 
 
@@ -108,10 +110,14 @@ def build(
         if explain:
             _explain(asked, store, is_json=is_json)
             return
-        began = time.time()
         built = runner.build(asked, store, say, None, jobs)
-        if store is not None and built.ran:
-            runner.keep_within(store, config, say, began)
+    _tell(built, out, console, is_json=is_json)
+
+
+def _tell(built: Built, out: Path, console: Console, *, is_json: bool) -> None:
+    """Print what was built; a ParityError where checks failed."""
+    from ..report import terminal as report
+
     for result in built.results:
         report.print_result(result, console)
     if is_json:

@@ -20,8 +20,8 @@ from .samples import rgba as rgba
 from .samples import with_tensors as with_tensors
 from .sets import calibrated_on as calibrated_on
 from .sets import read_sets as read_sets
+from .sources import data_ingredients as data_ingredients
 from .sources import gathered as gathered
-from .sources import source_ingredients as source_ingredients
 from .splits import Dataset as Dataset
 from .splits import Split as Split
 from .splits import changed_meanwhile as changed_meanwhile

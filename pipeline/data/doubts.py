@@ -43,7 +43,8 @@ def warnings(data: Dataset) -> list[str]:
     others = data.train if len(data.train.images) else data.held_out
     share = uncovered_share(data.calibration, others)
     if share > UNCOVERED_SHARE:
-        low, high = (int(end) for end in (_ends(images)[0].min(), _ends(images)[1].max()))
+        ends = _ends(images)
+        low, high = int(ends[0].min()), int(ends[1].max())
         found.append(
             f"{100 * share:.1f} % of the {'training' if others is data.train else 'held-out'} pixels are outside {low}..{high}, all that the calibration images "
             "hold. Bring images that are as dark and as bright as those the app will see."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
-from ..reading import shown
+from ..reading import quoted, shown
 from .files import ImageFile, Listed, counted, listed
 
 SETS = {
@@ -150,7 +150,7 @@ def _like_sets(found: Listed, given: Mapping[str, str]) -> list[str]:
     notes = []
     for names, folders in inner.items():
         if len(names) > 1 and len(folders) > 1:
-            same = ", ".join(f"'{shown(name, 60)}'" for name in names[:5]) + (" ..." if len(names) > 5 else "")
+            same = quoted([shown(name, 60) for name in names], 5)
             both = " and ".join(f"'{shown(folder)}'" for folder in folders)
             notes.append(
                 f"{both} were taken for classes, and hold the same folders {same}: if they are sets, call them 'train', 'val' or 'test', and "

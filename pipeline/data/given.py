@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
+from ..reading import quoted
 from ..rows import Lines, hashes_of
 from .files import counted
 from .splits import Dataset, Split, ambiguous, equal_notes
@@ -132,16 +133,12 @@ def check_words(words: Sequence[str], sets: Sequence[str], purposes: NDArray[np.
     judged = set(own[purposes == HELD_OUT])
     if trained and (missing := sorted(judged - trained)):
         raise DataError(
-            f"{_classes(missing, 'is', 'are')} held out without training images: {_named(missing)}. Bring images of them, or take them out."
+            f"{_classes(missing, 'is', 'are')} held out without training images: {quoted(missing)}. Bring images of them, or take them out."
         )
     if missing := sorted(trained - judged):
-        return [f"{_classes(missing, 'has', 'have')} no held-out image, so nothing is said of them: {_named(missing)}."]
+        return [f"{_classes(missing, 'has', 'have')} no held-out image, so nothing is said of them: {quoted(missing)}."]
     return []
 
 
 def _classes(words: Sequence[str], one: str, several: str) -> str:
     return f"1 class {one}" if len(words) == 1 else f"{len(words)} classes {several}"
-
-
-def _named(words: Sequence[str]) -> str:
-    return ", ".join(f"'{word}'" for word in words[:10]) + (" ..." if len(words) > 10 else "")

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..files import digest
+
 _SETTLED = 2_000_000_000
 """Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same."""
 _HASH = re.compile("[0-9a-f]{64}")
@@ -37,7 +39,7 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
         # what is not asked for now may be asked for by another list of files; what is gone is not kept for ever
         kept = known if len(known) < 2 * len(names) + 1000 else {n: known[n] for n in names if n in known}
         _write(place, kept | new)
-    return [digest for digest, _ in found]
+    return [one for one, _ in found]
 
 
 def _one(path: Path, known: list[Any] | None) -> tuple[str, list[Any] | None]:
@@ -45,10 +47,9 @@ def _one(path: Path, known: list[Any] | None) -> tuple[str, list[Any] | None]:
     before, now = _seen(path), time.time_ns()
     if known is not None and known[:-1] == list(before):
         return str(known[-1]), known
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = digest(path)
     is_settled = max(before[1], before[2]) < now - _SETTLED and _seen(path) == before
-    return digest, [*before, digest] if is_settled else None
+    return found, [*before, found] if is_settled else None
 
 
 def _seen(path: Path) -> Seen:

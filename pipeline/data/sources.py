@@ -7,7 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import lists
+from ..config import Arrays, Config
+from . import beside, lists
 from .files import digests
 from .gathering import Gathered, of_folder
 from .kinds import HEIF_SUFFIXES
@@ -26,6 +27,29 @@ def gathered(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gath
     if lists.is_list(root):
         return lists.of_list(root, is_sorted=is_sorted)
     return of_folder(root, is_sorted=is_sorted, setting=setting)
+
+
+def data_ingredients(config: Config, *, is_sorted: bool) -> dict[str, Any]:
+    """What tells the data of a configuration from others: the settings that say which images are for what, and the images.
+
+    Args:
+        is_sorted: whether the data have to say what is right of each image. Those to calibrate on alone do not.
+    """
+    settings = config.data
+    found: dict[str, Any] = {
+        "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
+        "share held out": settings.held_out_share,
+    }
+    if isinstance(settings, Arrays):
+        found["images"] = beside.of_arrays(Path(settings.path or ""))
+    elif settings.path:
+        found["images"] = source_ingredients(Path(settings.path), is_sorted=is_sorted)
+        found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
+    if settings.calibration_path:
+        found["calibration images"] = source_ingredients(
+            Path(settings.calibration_path), is_sorted=False, setting="data.calibration_path"
+        )
+    return found
 
 
 def source_ingredients(root: Path, *, is_sorted: bool, setting: str = "data.path") -> dict[str, Any]:

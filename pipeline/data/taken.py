@@ -9,10 +9,10 @@ import numpy as np
 
 from ..rows import hashes_of
 from .files import counted
+from .fitting import SHOWN
 from .splits import Dataset, Split
 
 Taken = tuple[tuple[str, str], ...]
-_SHOWN = 20
 EQUAL = "equal images"
 
 
@@ -38,8 +38,8 @@ def of_files(passed: Mapping[str, int], damaged: Sequence[str], said: Counter[st
     if passed:
         rows.append(("passed over", counted(passed)))
     if damaged:
-        rest = f" and {len(damaged) - _SHOWN:,} more" if len(damaged) > _SHOWN else ""
-        rows.append(("damaged, passed over", f"{len(damaged):,}: {', '.join(damaged[:_SHOWN])}{rest}"))
+        rest = f" and {len(damaged) - SHOWN:,} more" if len(damaged) > SHOWN else ""
+        rows.append(("damaged, passed over", f"{len(damaged):,}: {', '.join(damaged[:SHOWN])}{rest}"))
     if equal:
         rows.append(
             (EQUAL, f"{equal:,} {'is' if equal == 1 else 'are'} there more than once, at the size of the input")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def blocks(simulation: Simulation) -> list[Block]:
 
     found = []
     start, *ends = cuts
-    for cut, after in zip(ends, [*ends[1:], None][: len(ends)], strict=True):
+    for cut, after in zip_longest(ends, ends[1:]):
         is_linear = after is not None and cut.args[0].target not in ACTIVATIONS
         is_full = after is None or count(start, after) > _LAYERS
         if count(start, cut) and (is_full or (is_linear and count(start, cut) > 1)):

@@ -21,6 +21,12 @@ def expected_digest(weights: Weights) -> str:
     return locate(weights, Path())[1] if weights.path is not None else str(weights.sha256).lower()
 
 
+def ingredients(weights: Weights) -> dict[str, str]:
+    """What tells the state dict that is meant from others, for the key of what is made with it."""
+    which = {} if weights.key is None else {"state dict": weights.key}
+    return {"checkpoint": expected_digest(weights)} | which
+
+
 def locate(weights: Weights, cache: Path) -> tuple[Path, str]:
     """The checkpoint's path, fetched into `cache` where the user gave a URL, and its SHA-256, checked if given.
 

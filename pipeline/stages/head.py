@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from ..config import Config, Train
+from ..config import Config
 from ..data import Dataset, Split
 from ..errors import ConfigError
 from ..program import CHANNELS
@@ -109,48 +108,18 @@ def train(
     small = _zero(layer)
     history: list[Epoch] = []
     truth = torch.from_numpy(data.train.truth)
-    steps = len(training.batches(len(truth), settings.batch_size, torch.arange(len(truth))))
-    optimizer = torch.optim.SGD(
-        small.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * steps + 1
-    )
+    optimizer, schedule = training.one_cycle(small, len(truth), settings)
     inputs, seen = ((part - mean) / scale for part in (vectors, held_out))
     for number in range(settings.epochs):
-        torch.manual_seed(settings.seed * 1_000_003 + number)
-        loss = _one_epoch(small, inputs, truth, task, optimizer, schedule, settings)
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"training diverged: the loss of epoch {number + 1} is {loss}. "
-                f"Lower train.learning_rate, which is {settings.learning_rate}."
-            )
+        loss = training.one_epoch(
+            number, lambda batch: small(inputs[batch]), truth, task, optimizer, schedule, settings
+        )
         with torch.no_grad():
             score = task.MEANING.score(small(seen).numpy(), data.held_out.truth)
         history.append(Epoch(epoch=number + 1, loss=loss, score=score))
         progress(history[-1], settings.epochs)
     _put_back(small, layer, mean, scale)
     return history
-
-
-def _one_epoch(
-    small: nn.Linear,
-    inputs: torch.Tensor,
-    truth: torch.Tensor,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: Train,
-) -> float:
-    total = 0.0
-    for batch in training.batches(len(inputs), settings.batch_size, torch.randperm(len(inputs))):
-        loss = task.loss(small(inputs[batch]), truth[batch], settings)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        total += loss.item() * len(batch)
-    return total / len(inputs)
 
 
 def _vectors(model: nn.Module, layer: Layer, images: Lines, config: Config, say: Say, part: str) -> torch.Tensor:

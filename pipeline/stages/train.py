@@ -43,9 +43,30 @@ def train(
     model.to(device)
     images = at_hand(data.train.images)
     truth = torch.from_numpy(data.train.truth).to(device)
-    steps = len(batches(len(images), settings.batch_size, torch.arange(len(images))))
+    optimizer, schedule = one_cycle(model, len(images), settings)
+    history = _resume(out / "state.pt", model, optimizer, schedule, device)
+
+    def answers(batch: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model(augmented(prepared(images[batch.numpy()], config).to(device), settings))
+        return found
+
+    for number in range(len(history), settings.epochs):
+        model.train()
+        loss = one_epoch(number, answers, truth, task, optimizer, schedule, settings)
+        history.append(Epoch(epoch=number + 1, loss=loss, score=_score(model, data.held_out, task, config, device)))
+        _save(out / "state.pt", model, optimizer, schedule, history)
+        progress(history[-1], settings.epochs)
+    model.to("cpu").eval()
+    return history
+
+
+def one_cycle(
+    module: nn.Module, images: int, settings: Train
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """SGD on the parameters of a module, and its schedule for all epochs over so many images."""
+    steps = len(batches(images, settings.batch_size, torch.arange(images)))
     optimizer = torch.optim.SGD(
-        model.parameters(),
+        module.parameters(),
         settings.learning_rate,
         momentum=0.9,
         nesterov=True,
@@ -54,44 +75,43 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.epochs * steps + 1
     )
-    history = _resume(out / "state.pt", model, optimizer, schedule, device)
-    for number in range(len(history), settings.epochs):
-        # Dropout draws from the global generator
-        torch.manual_seed(settings.seed * 1_000_003 + number)
-        loss = _one_epoch(model, images, truth, task, optimizer, schedule, config)
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"training diverged: the loss of epoch {number + 1} is {loss}. "
-                f"Lower train.learning_rate, which is {settings.learning_rate}."
-            )
-        history.append(Epoch(epoch=number + 1, loss=loss, score=_score(model, data.held_out, task, config, device)))
-        _save(out / "state.pt", model, optimizer, schedule, history)
-        progress(history[-1], settings.epochs)
-    model.to("cpu").eval()
-    return history
+    return optimizer, schedule
 
 
-def _one_epoch(
-    model: nn.Module,
-    images: Lines,
+def one_epoch(
+    number: int,
+    answers: Callable[[torch.Tensor], torch.Tensor],
     truth: torch.Tensor,
     task: Task,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    config: Config,
+    settings: Train,
 ) -> float:
-    model.train()
-    settings, total = config.train, 0.0
-    order = torch.randperm(len(images))
-    for batch in batches(len(images), settings.batch_size, order):
-        given = prepared(images[batch.numpy()], config).to(truth.device)
-        loss = task.loss(model(augmented(given, settings)), truth[batch], settings)
+    """The mean loss of the epoch of this number, from 0 on.
+
+    Args:
+        answers: gives the outputs for images of these indices.
+
+    Raises:
+        ConfigError: the loss became infinite or NaN.
+    """
+    torch.manual_seed(settings.seed * 1_000_003 + number)  # Dropout draws from the global generator
+    total = 0.0
+    order = torch.randperm(len(truth))
+    for batch in batches(len(truth), settings.batch_size, order):
+        loss = task.loss(answers(batch), truth[batch], settings)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         total += loss.item() * len(batch)
-    return total / len(images)
+    mean = total / len(truth)
+    if not math.isfinite(mean):
+        raise ConfigError(
+            f"training diverged: the loss of epoch {number + 1} is {mean}. "
+            f"Lower train.learning_rate, which is {settings.learning_rate}."
+        )
+    return mean
 
 
 def batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:

@@ -15,14 +15,12 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..reading import shown
-from .checkpoints import fitting, keras_h5, telling
+from .checkpoints import fitting, keras_h5, kinds, telling
 from .checkpoints.finding import Found
 from .checkpoints.opening import check_size, opened, unreadable
 
 T = TypeVar("T")
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-"""What such a file begins with."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -122,8 +120,8 @@ def _check_signature(path: Path) -> None:
     """Raise a WeightsError where a file is not HDF5 at all."""
     check_size(path)
     with path.open("rb") as stream:
-        found = stream.read(len(_HDF5))
-    if path.suffix != ".keras" and found != _HDF5:  # that is a zip, which the reader says what to do with
+        found = stream.read(len(kinds.HDF5))
+    if path.suffix != ".keras" and found != kinds.HDF5:  # that is a zip, which the reader says what to do with
         raise WeightsError(f"cannot read the checkpoint '{path}': it is no HDF5 file. Was it copied whole?")
 
 

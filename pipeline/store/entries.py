@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError
+from ..files import digest
 from ..rows import Rows
 
 RECORDS, OBJECTS, LATEST = "records", "objects", "latest"
@@ -161,7 +162,7 @@ class Store:
                 found = Rows.of(file)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
                 found = None
-            if found is None or _digest(file) != wanted:
+            if found is None or digest(file) != wanted:
                 self._damaged(entry, name)
         return found
 
@@ -188,7 +189,7 @@ class Store:
         """
         files, size = {}, 0
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            sha = _digest(path)
+            sha = digest(path)
             files[path.relative_to(folder).as_posix()] = sha
             size += path.stat().st_size
             if not self._holds(sha):
@@ -293,7 +294,7 @@ class Store:
         path = self._path(OBJECTS, sha)
         try:
             if self.is_local:
-                return _digest(Path(path)) == sha
+                return digest(Path(path)) == sha
             with self._fs.open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == sha
         except (FileNotFoundError, NotADirectoryError):
@@ -344,11 +345,6 @@ def _partial(path: str) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place(place: str) -> str:

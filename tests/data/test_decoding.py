@@ -103,10 +103,8 @@ def settled(tmp_path, monkeypatch):
     later = time.time_ns() + 10**10
     monkeypatch.setattr(remembered.time, "time_ns", lambda: later)
     read = []
-    real = remembered.hashlib.file_digest
-    monkeypatch.setattr(
-        remembered.hashlib, "file_digest", lambda stream, kind: read.append(stream.name) or real(stream, kind)
-    )
+    real = remembered.digest
+    monkeypatch.setattr(remembered, "digest", lambda path: read.append(str(path)) or real(path))
     return root, read, later
 
 

@@ -74,8 +74,7 @@ def data_job(config: Config) -> Job:
     if task.asks_weights(config) and config.model.exported is not None:
         inputs["outputs of the exported program"] = pt2_file.read(Path(config.model.exported)).outputs
     elif task.asks_weights(config) and not config.weights.from_factory:
-        inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
-        inputs |= {"state dict": config.weights.key} if config.weights.key is not None else {}
+        inputs |= checkpoint.ingredients(config.weights)
     packages = ["numpy", "pillow", *(["scikit-learn"] if config.data.source == "digits" else [])]
     code = (
         task.load.__module__,

@@ -98,7 +98,7 @@ def original_doubts(workshop: Workshop, entry: Entry, config: Config, names: Seq
         OriginalError: it may not: what was counted, and the likely cause.
     """
     task, look = named(config.model.task), workshop.json(entry, "look.json")
-    trouble = task.trouble(look, names, is_trained=config.is_trained or config.trains_head)
+    trouble = task.trouble(look, names, is_trained=config.trains)
     reason = config.data.accept_accuracy
     if trouble and look.get("is_finite") is False:  # there is nothing that could be quantized
         raise OriginalError(f"{trouble} Nothing was built on it.")

@@ -58,9 +58,8 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
     if config.brings_weights:
         inputs["weights of the model itself"] = True
     elif config.weights.is_given:
-        inputs["checkpoint"] = checkpoint.expected_digest(config.weights)
-        inputs |= {"state dict": config.weights.key} if config.weights.key is not None else {}
-    if config.is_trained or config.trains_head:
+        inputs |= checkpoint.ingredients(config.weights)
+    if config.trains:
         inputs |= {"what is trained": "the last layer"} if config.trains_head else {}
         code += [f"{CODE}.stages.head"] if config.trains_head else []
         code += [f"{CODE}.stages.train", f"{CODE}.stages.several", named(config.model.task).loss.__module__]

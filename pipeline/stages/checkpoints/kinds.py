@@ -17,8 +17,10 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 """The number that torch's format before its archives begins with."""
 _MAX_HEADER = 100_000_000
 """Bytes of JSON before the tensors that safetensors reads."""
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What such a file begins with."""
 _SIGNATURES = {
-    b"\x89HDF\r\n\x1a\n": "it is HDF5, as Keras writes it: let its name end in '.h5'",
+    HDF5: "it is HDF5, as Keras writes it: let its name end in '.h5'",
     b"\x93NUMPY": "it is an array of NumPy. Make tensors of what it holds and save those as safetensors",
     b"\x1f\x8b": "it is packed by gzip. Unpack it first",
     b"BZh": "it is packed by bzip2. Unpack it first",

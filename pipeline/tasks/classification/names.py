@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...reading import parse_json, read_bytes, shown
+from ...reading import parse_json, quoted, read_bytes, shown
 
 MAX_LABELS = 10_000_000
 """Bytes of a file of class names."""
@@ -172,7 +172,7 @@ def matched(words: Sequence[str], entries: Sequence[Entry]) -> tuple[list[int], 
     if len(known) < len(words):
         missing = [word for word, number in zip(words, numbers, strict=True) if number is None]
         several = sum(one is not None for one in found) - len(known)
-        names = ", ".join(f"'{shown(word, 100)}'" for word in missing[:10]) + (" ..." if len(missing) > 10 else "")
+        names = quoted([shown(word, 100) for word in missing])
         raise DataError(
             f"data.labels names {len(known)} of the {len(words)} classes, and not {names}"
             f"{f' ({several} mean several of its names)' if several else ''}. {_hint(missing[0], entries)}"

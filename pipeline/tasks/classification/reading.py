@@ -18,16 +18,17 @@ from ...data import (
     Split,
     beside,
     calibrated_on,
+    data_ingredients,
     digits,
     gathered,
     of_sets,
     read_sets,
     refitted,
-    source_ingredients,
     split,
     split_in_two,
 )
 from ...errors import DataError
+from ...reading import quoted
 from .names import Entry, check_name, matched, may_lack_background, read_entries, with_background
 
 
@@ -77,7 +78,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         found, classes = _of_files(Path(config.data.path or ""), config, outputs)
     if config.data.calibration_path:
         found = calibrated_on(Path(config.data.calibration_path), found, config, classes.of, _classes_in)
-    more = _untrained(found) if _trains(config) else []
+    more = _untrained(found) if config.trains else []
     return replace(
         found, notes=(*classes.notes, *found.notes, *more), taken=(*found.taken, ("names of classes", classes.source))
     )
@@ -85,24 +86,12 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
 
 def ingredients(config: Config) -> dict[str, Any]:
     """What `load` reads, for the key of its result."""
-    settings = config.data
-    found: dict[str, Any] = {
-        "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
-        "share held out": settings.held_out_share,
-    }
-    if isinstance(settings, Arrays):
-        found["images"] = beside.of_arrays(Path(settings.path or ""))
-    elif settings.source != "digits":
-        found["images"] = source_ingredients(Path(settings.path or ""), is_sorted=settings.source == "folder")
-        found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
-    if settings.source == "folder":
-        found["has to have training images"] = _trains(config)
-    if settings.calibration_path:
-        found["calibration images"] = source_ingredients(
-            Path(settings.calibration_path), is_sorted=False, setting="data.calibration_path"
-        )
-    if settings.labels:
-        found["labels"] = [[entry.name, *entry.others] for entry in read_entries(Path(settings.labels))]
+    is_sorted = config.data.source == "folder"
+    found = data_ingredients(config, is_sorted=is_sorted)
+    if is_sorted:
+        found["has to have training images"] = config.trains
+    if config.data.labels:
+        found["labels"] = [[entry.name, *entry.others] for entry in read_entries(Path(config.data.labels))]
     return found
 
 
@@ -121,9 +110,8 @@ def doubts(data: Dataset) -> list[str]:
     missing = sorted(held - set(data.calibration.truth.tolist()) - {-1})
     if not missing or data.calibration.truth.max(initial=-1) < 0:
         return []
-    named = ", ".join(f"'{data.names[i]}'" for i in missing[:5]) + (" ..." if len(missing) > 5 else "")
     return [
-        f"{len(missing)} of {len(data.names)} classes have no calibration image ({named}). "
+        f"{len(missing)} of {len(data.names)} classes have no calibration image ({quoted([data.names[i] for i in missing], 5)}). "
         "Raise data.calibration, or bring images of them."
     ]
 
@@ -184,11 +172,7 @@ def _few(found: Dataset, labels: NDArray[np.int64], classes: _Classes) -> list[s
     if not single:
         return []
     which = "1 class has one image" if len(single) == 1 else f"{len(single)} classes have one image each"
-    return [f"{which}, which is trained on, so none is held out: {_quoted(single)}."]
-
-
-def _trains(config: Config) -> bool:
-    return config.is_trained or config.trains_head
+    return [f"{which}, which is trained on, so none is held out: {quoted(single)}."]
 
 
 def _untrained(found: Dataset) -> list[str]:
@@ -204,12 +188,8 @@ def _untrained(found: Dataset) -> list[str]:
         return []
     which = "1 class that is" if len(missing) == 1 else f"{len(missing)} classes that are"
     return [
-        f"training has no image of {which} held out: {_quoted([found.names[n] for n in missing])}. Bring more images of each."
+        f"training has no image of {which} held out: {quoted([found.names[n] for n in missing])}. Bring more images of each."
     ]
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:10]) + (" ..." if len(names) > 10 else "")
 
 
 def _classes_in(part: Split) -> str:

@@ -15,12 +15,12 @@ from ...data import (
     Dataset,
     beside,
     calibrated_on,
+    data_ingredients,
     digits,
     gathered,
     of_sets,
     read_sets,
     refitted,
-    source_ingredients,
     split_in_two,
 )
 from ...errors import ConfigError
@@ -75,21 +75,7 @@ def ingredients(config: Config) -> dict[str, Any]:
         )
     if config.quantize.qat == "always":
         raise ConfigError("quantize.qat = 'always' takes training images, and features have none: set it to 'auto'")
-    settings = config.data
-    found: dict[str, Any] = {
-        "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
-        "share held out": settings.held_out_share,
-    }
-    if isinstance(settings, Arrays):
-        found["images"] = beside.of_arrays(Path(settings.path or ""))
-    elif settings.path:
-        found["images"] = source_ingredients(Path(settings.path), is_sorted=False)
-        found["damaged images"] = "passed over" if settings.skip_damaged else "an error"
-    if settings.calibration_path:
-        found["calibration images"] = source_ingredients(
-            Path(settings.calibration_path), is_sorted=False, setting="data.calibration_path"
-        )
-    return found
+    return data_ingredients(config, is_sorted=False)
 
 
 def asks_weights(config: Config) -> bool:
