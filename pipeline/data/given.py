@@ -41,7 +41,7 @@ def roles(sets: Sequence[str], groups: NDArray[np.int64], config: Config, *, tra
     held_out, drawn_from = sources(sets)
     wanted = {held_out: "judge"}
     wanted |= {} if config.data.calibration_path else {drawn_from: "calibrate"}
-    wanted |= {"train": "train"} if config.is_trained else {}
+    wanted |= {"train": "train"} if config.trains else {}
     for name, purpose in wanted.items():
         if not (own == name).any():
             raise DataError(

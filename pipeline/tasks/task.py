@@ -61,7 +61,8 @@ class Task(Protocol):
         """The loss that training lowers, a scalar, of a batch: ``(N, ...)`` each."""
 
     def look(self, outputs: Values, truth: Truth) -> dict[str, Any]:
-        """What the original's outputs say of held-out images, as JSON holds it."""
+        """What the original's outputs say of held-out images, as JSON holds it. ``is_finite`` false says that some are NaN or infinite: no
+        reason lets a build go on then."""
 
     def trouble(self, look: Mapping[str, Any], names: Sequence[str], *, is_trained: bool) -> str:
         """Why nothing shall be built on the original, with what was counted and the likely cause; empty where nothing

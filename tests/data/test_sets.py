@@ -119,6 +119,10 @@ def test_sets_that_cannot_be_used(counts_of, told, tmp_path):
 def test_given_weights_need_no_training_images(tmp_path):
     root = tree(tmp_path, val__a=3, val__b=3, test__a=3, test__b=3)
     assert counts(load(root, weights="x.pt")) == (0, 6, 6)
+    given = {"path": "x.pt", "head": "train"}  # but for their last layer
+    asked = config(root).model_dump(exclude={"weights"}) | {"weights": given}
+    with pytest.raises(DataError, match="lack 'train' to train on"):
+        classification.load(Config.model_validate(asked), lambda: 5)
 
 
 def test_unlabelled_sets_are_sets_and_their_training_images_stay_unread(tmp_path):
