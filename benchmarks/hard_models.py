@@ -168,13 +168,13 @@ def _build(label: str, weights: Path, activation: str, rungs: dict[str, str], di
     results = runner.build(asked, None, lambda *_: None).results
     images = data.rgba(digits.held_out.images)
     floating = evaluate(_folded(create(10, 0.35), weights), images, 64)
-    print(f"{label}: float {100 * classification.MEANING.score(floating, digits.held_out.truth):.2f} %")
+    print(f"{label}: float {100 * classification.MEANING.score(floating, digits.held_out.truth, ()):.2f} %")
     for result in results:
         for row in result.rows:
             run = common.targets()[row.artifact.target].load(result.folder / row.artifact.path).run
             logits = run_all(run, images)
             print(
-                f"  {row.artifact.target}: {100 * classification.MEANING.score(logits, digits.held_out.truth):.2f} %, agreement "
+                f"  {row.artifact.target}: {100 * classification.MEANING.score(logits, digits.held_out.truth, ()):.2f} %, agreement "
                 f"{100 * counting.agreement(floating, logits)[0]:.2f} %, {metrics.snr_db(floating, logits):.2f} dB, "
                 f"{'verified' if row.is_verified else 'over a limit'}",
                 flush=True,

@@ -52,7 +52,7 @@ TASK = """
 import numpy as np
 from sklearn.datasets import load_digits
 
-from ..data import split
+from ..data import moved, split, turns
 from ..parity import Limit, Meaning, drop_of
 
 SCORE = "hit rate"
@@ -71,7 +71,7 @@ _ROW = Limit(metric="hits_lost", sense="<=", value=0.5, reason="half", needs_all
 MEANING = Meaning(
     counted={"hits_lost": "<="},
     limits={("quantize", "int8", "runtime"): (_ROW,)},
-    score=lambda outputs, truth: float(_is_near(outputs, truth).mean()),
+    score=lambda outputs, truth, layout: float(_is_near(outputs, truth).mean()),
     count=_count,
 )
 
@@ -92,6 +92,7 @@ def load(config, outputs):
     return split(images, truth.astype(np.float32), ("left", "right", "lower"), config, groups)
 
 def doubts(data): return []
+def augmented(images, truth, recipe): return moved(images, turns(len(images), recipe)), truth
 def loss(outputs, truth, recipe): return ((outputs - truth) ** 2).mean()
 def look(outputs, truth): return {"error": float(np.abs(outputs - truth).mean())}
 def trouble(look, names, *, is_trained): return "" if look["error"] < 0.3 else f"off by {look['error']:.2f} on average"

@@ -116,7 +116,8 @@ class Judge:
     def scores(self) -> dict[str, float]:
         """Of the float and of the int8 reference on the held-out images."""
         pairs = {"float": ORIGINAL, "int8": "int8"}
-        return {name: self.meaning.score(self.outputs.of(key), self.outputs.truth) for name, key in pairs.items()}
+        truth, outputs = self.outputs.truth, self.outputs.outputs
+        return {name: self.meaning.score(self.outputs.of(key), truth, outputs) for name, key in pairs.items()}
 
     def program_checks(self, *, has_int8: bool) -> list[limits.Check]:
         """The fold leg on all images, the quantize leg on the held-out ones: the others were not calibrated for.

@@ -54,7 +54,7 @@ class Meaning:
             verdict that can be open. Every artifact that runs has them, so that a configuration may limit them where
             `limits` do not.
         limits: rows beside those of `limits.LIMITS`, by leg, precision and what runs it.
-        score: packed outputs ``(N, width)`` float32 and the truth -> share 0..1 of what is right.
+        score: packed outputs ``(N, width)`` float32, the truth, and what stands where in the outputs -> share 0..1 of what is right.
         count: outputs of the original, of the folded float model, of a candidate, the truth, and what stands where in the
             outputs -> values by metric.
         decoding: metric of artifacts that decode their outputs themselves; empty where none can.
@@ -64,7 +64,7 @@ class Meaning:
 
     counted: Mapping[str, str]
     limits: Mapping[tuple[str, str, str], tuple[Limit, ...]]
-    score: Callable[[Values, Truth], float]
+    score: Callable[[Values, Truth, Sequence[Output]], float]
     count: Callable[[Values, Values, Values, Truth, Sequence[Output]], Mapping[str, Counted]]
     decoding: str = ""
     decode_errors: Callable[[Decode, Images, Values, list[str]], int] | None = None
@@ -78,7 +78,7 @@ class Meaning:
             outputs: what stands where in them.
         """
         counted = self.count(original, folded, candidate, truth, outputs)
-        return Worth(score=self.score(candidate, truth), counted=counted)
+        return Worth(score=self.score(candidate, truth, outputs), counted=counted)
 
     def rows(self, leg: str, precision: str, runs_on: str) -> tuple[Limit, ...]:
         """The task's own limits of a leg."""

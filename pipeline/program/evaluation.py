@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Images, arrays
+from .contract import Output
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,12 @@ def packed(result: Any, count: int) -> torch.Tensor:
     tensors = result if isinstance(result, (tuple, list)) else (result,)
     flat = [tensor.reshape(count, -1) for tensor in tensors]
     return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+
+
+def layout_of(result: Any) -> tuple[Output, ...]:
+    """What stands where in `packed` of it; names are none."""
+    tensors = result if isinstance(result, (tuple, list)) else (result,)
+    return tuple(Output(name=f"output{number}", shape=tuple(one.shape[1:])) for number, one in enumerate(tensors))
 
 
 def balanced(result: Any, count: int) -> torch.Tensor:

@@ -112,10 +112,10 @@ def train(
     inputs, seen = ((part - mean) / scale for part in (vectors, held_out))
     for number in range(settings.epochs):
         loss = training.one_epoch(
-            number, lambda batch: small(inputs[batch]), truth, task, optimizer, schedule, settings
+            number, lambda batch: (small(inputs[batch]), truth[batch]), len(truth), task, optimizer, schedule, settings
         )
         with torch.no_grad():
-            score = task.MEANING.score(small(seen).numpy(), data.held_out.truth)
+            score = task.meaning(config).score(small(seen).numpy(), data.held_out.truth, ())
         history.append(Epoch(epoch=number + 1, loss=loss, score=score))
         progress(history[-1], settings.epochs)
     _put_back(small, layer, mean, scale)

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..config import Config
-from ..data import Split, rgba
+from ..data import Split, moved, rgba, turns
 from ..rows import at_hand
 from . import quantize, ranges
-from .train import augmented, batches
+from .train import batches
 
 STEPS_AT_LEAST = 1000
 """Small sets are passed over more often than `quantize.qat_epochs` says, until this many steps are done."""
@@ -119,7 +119,8 @@ def _prepared(tuned: nn.Module, example: NDArray[np.uint8], settings: quantize.S
 
 def _augmented(images: torch.Tensor, config: Config) -> torch.Tensor:
     """``(N, H, W, 3)`` uint8 -> ``(N, H, W, 4)`` uint8, changed at random as in training."""
-    changed = augmented(images.permute(0, 3, 1, 2).float(), config.train).round().clamp(0, 255).to(torch.uint8)
+    drawn = turns(len(images), config.train)
+    changed = moved(images.permute(0, 3, 1, 2).float(), drawn).round().clamp(0, 255).to(torch.uint8)
     return torch.cat([changed.permute(0, 2, 3, 1), torch.full((*images.shape[:3], 1), 255, dtype=torch.uint8)], 3)
 
 

@@ -10,8 +10,9 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import nn
 from ..config import Config, Train
 from ..data import Dataset, Split
 from ..errors import ConfigError
-from ..program import normalized
+from ..program import Output, layout_of, normalized, packed
 from ..rows import Lines, at_hand
 from ..tasks import Task
 from .history import Epoch
@@ -46,13 +47,14 @@ def train(
     optimizer, schedule = one_cycle(model, len(images), settings)
     history = _resume(out / "state.pt", model, optimizer, schedule, device)
 
-    def answers(batch: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = model(augmented(prepared(images[batch.numpy()], config).to(device), settings))
-        return found
+    def answers(batch: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        given = prepared(images[batch.numpy()], config).to(device)
+        changed, right = task.augmented(given, truth[batch.to(device)], settings)
+        return model(changed), right
 
     for number in range(len(history), settings.epochs):
         model.train()
-        loss = one_epoch(number, answers, truth, task, optimizer, schedule, settings)
+        loss = one_epoch(number, answers, len(images), task, optimizer, schedule, settings)
         history.append(Epoch(epoch=number + 1, loss=loss, score=_score(model, data.held_out, task, config, device)))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
@@ -80,8 +82,8 @@ def one_cycle(
 
 def one_epoch(
     number: int,
-    answers: Callable[[torch.Tensor], torch.Tensor],
-    truth: torch.Tensor,
+    answers: Callable[[torch.Tensor], tuple[Any, torch.Tensor]],
+    images: int,
     task: Task,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
@@ -90,22 +92,24 @@ def one_epoch(
     """The mean loss of the epoch of this number, from 0 on.
 
     Args:
-        answers: gives the outputs for images of these indices.
+        answers: gives the outputs for images of these indices, and what is right of them.
+        images: how many there are.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
     """
     torch.manual_seed(settings.seed * 1_000_003 + number)  # Dropout draws from the global generator
     total = 0.0
-    order = torch.randperm(len(truth))
-    for batch in batches(len(truth), settings.batch_size, order):
-        loss = task.loss(answers(batch), truth[batch], settings)
+    order = torch.randperm(images)
+    for batch in batches(images, settings.batch_size, order):
+        outputs, right = answers(batch)
+        loss = task.loss(outputs, right, settings)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         total += loss.item() * len(batch)
-    mean = total / len(truth)
+    mean = total / images
     if not math.isfinite(mean):
         raise ConfigError(
             f"training diverged: the loss of epoch {number + 1} is {mean}. "
@@ -122,21 +126,6 @@ def batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def augmented(batch: torch.Tensor, settings: Train) -> torch.Tensor:
-    """Each image ``(N, C, H, W)`` turned, zoomed and moved at random; the edge pixel is repeated outside."""
-    count, aspect = len(batch), batch.shape[2] / batch.shape[3]
-    draw = torch.rand(4, count) * 2 - 1  # on the CPU, so that every device sees the same numbers
-    angle = draw[0] * math.radians(settings.rotation_degrees)
-    zoom = 1 + draw[1] * settings.zoom
-    shift_x, shift_y = draw[2:] * 2 * settings.shift  # the grid runs from -1 to 1
-    # both axes of the grid run from -1 to 1, whatever the image's shape: a turn has to know it
-    rows = torch.stack(
-        [zoom * angle.cos(), -angle.sin() * aspect, shift_x, angle.sin() / aspect, zoom * angle.cos(), shift_y], dim=1
-    ).view(count, 2, 3)
-    grid = nn.functional.affine_grid(rows.to(batch.device), list(batch.shape), align_corners=False)
-    return nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
-
-
 def prepared(images: Lines, config: Config) -> torch.Tensor:
     """Of images ``(N, H, W, 3)`` uint8, ``(N, C, H, W)`` float32, the channels that the model takes."""
     colour = torch.from_numpy(np.asarray(images)).permute(0, 3, 1, 2).float() / 255
@@ -146,11 +135,14 @@ def prepared(images: Lines, config: Config) -> torch.Tensor:
 def _score(model: nn.Module, split: Split, task: Task, config: Config, device: torch.device) -> float:
     model.eval()
     found: list[NDArray[np.float32]] = []
+    layout: Sequence[Output] = ()
     with torch.no_grad():
         for start in range(0, len(split.images), _SCORED_AT_ONCE):
             part = prepared(split.images[start : start + _SCORED_AT_ONCE], config)
-            found.append(model(part.to(device)).cpu().numpy())
-    return task.MEANING.score(np.concatenate(found), split.truth)
+            given = model(part.to(device))
+            layout = layout_of(given)
+            found.append(packed(given, len(part)).cpu().numpy())
+    return task.meaning(config).score(np.concatenate(found), split.truth, layout)
 
 
 def device_of(name: str) -> torch.device:

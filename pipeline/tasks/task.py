@@ -57,8 +57,17 @@ class Task(Protocol):
     def doubts(self, data: Dataset) -> list[str]:
         """What is wrong with the calibration set as far as the truth tells, one line each."""
 
-    def loss(self, outputs: torch.Tensor, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
-        """The loss that training lowers, a scalar, of a batch: ``(N, ...)`` each."""
+    def augmented(self, images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training images ``(N, C, H, W)`` float32, normalized, changed at random, and what is right of them then; draws from torch's
+        global generator on the CPU."""
+
+    def loss(self, outputs: Any, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
+        """The loss that training lowers, a scalar, of a batch.
+
+        Args:
+            outputs: as the model gives them, a tensor ``(N, ...)`` or several.
+            truth: ``(N, ...)``.
+        """
 
     def look(self, outputs: Values, truth: Truth) -> dict[str, Any]:
         """What the original's outputs say of held-out images, as JSON holds it. ``is_finite`` false says that some are NaN or infinite: no

@@ -108,7 +108,7 @@ def made_up(classes=10, images=40, labels=None, curve=True):
         folder=Path("out/android"),
         program_checks=[replace(_check(), leg="fold")],
         task=classification,
-        reference_scores={"float": classification.MEANING.score(logits, truth), "int8": classification.MEANING.score(rough, truth)},
+        reference_scores={"float": classification.MEANING.score(logits, truth, ()), "int8": classification.MEANING.score(rough, truth, ())},
         rows=[_row("android/litert", "fp32", logits, logits, truth), _row("android/litert", "int8", logits, rough, truth)],
         errors=[],
         rungs=(

@@ -8,6 +8,7 @@ import torch
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import moved, turns
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import compress
 from twinkeel.pipeline.program.evaluation import evaluate
@@ -115,7 +116,7 @@ def test_augmentation_turns_an_oblong_image_as_it_is():
         torch.manual_seed(seed)
         turn = float(torch.rand(4, 1)[0] * 2 - 1) * 180
         torch.manual_seed(seed)
-        (found,) = train.augmented(image, settings)
+        (found,) = moved(image, turns(1, settings))
         rows, columns = (found[0] > 0.5).nonzero().float().mean(0) - torch.tensor([16.0, 32.0])
         distance = float(torch.hypot(rows, columns))
         assert abs(distance - 10) < 0.7, f"{turn:.0f} degrees: {distance:.1f} pixels from the middle"

@@ -21,4 +21,5 @@ from .telling import names_of as names_of
 from .telling import shares as shares
 from .telling import size as size
 from .telling import told as told
+from .training import augmented as augmented
 from .training import loss as loss

@@ -22,7 +22,7 @@ and of logits up to 16 before the exponential."""
 Labels = NDArray[np.int64]
 
 
-def accuracy(logits: Values, labels: Labels) -> float:
+def accuracy(logits: Values, labels: Labels, outputs: Sequence[Output] = ()) -> float:
     """Share of images whose top class is the label; NaN where there are no labels."""
     return math.nan if is_unlabelled(labels) else float((logits.argmax(1) == labels).mean())
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...config import Train
+from ...data import moved, turns
 
 if TYPE_CHECKING:
     import torch
+
+
+def augmented(images: torch.Tensor, labels: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turned, zoomed and moved a little: the class stays."""
+    return moved(images, turns(len(images), recipe)), labels
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor, recipe: Train) -> torch.Tensor:

@@ -10,6 +10,7 @@ from .reading import ingredients as ingredients
 from .reading import load as load
 from .telling import OUTPUTS as OUTPUTS
 from .telling import SCORE as SCORE
+from .telling import augmented as augmented
 from .telling import columns as columns
 from .telling import described as described
 from .telling import doubt as doubt

@@ -75,7 +75,7 @@ MEANING = Meaning(
             _counted("alike", 0.8, "one image of five turned further, twice what int8 may, is the price of 4 bits"),
         ),
     },
-    score=lambda outputs, truth: math.nan,
+    score=lambda outputs, truth, layout: math.nan,
     count=count,
 )
 

@@ -20,6 +20,10 @@ OUTPUTS: tuple[str, ...] = ()
 """Names of the outputs: the model's own."""
 
 
+def augmented(images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
+    return images, truth
+
+
 def loss(outputs: torch.Tensor, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
     raise ConfigError("model.task = 'features' knows no loss to train with")
 
