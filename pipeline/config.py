@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -755,6 +755,15 @@ def check_source(config: Config, known: Collection[str]) -> None:
         )
 
 
+def check_outputs(config: Config) -> None:
+    """Raise a ConfigError where outputs hold what the task does not read."""
+    holding = next((one for one in config.output if one.holds), None)
+    if holding and config.model.task != "detection":
+        raise ConfigError(
+            f"output: '{holding.name}' holds '{holding.holds}', which model.task = 'detection' reads, not '{config.model.task}'"
+        )
+
+
 def check_model(config: Config, known: Mapping[str, Collection[str]], settings: Collection[str]) -> None:
     """Raise a ConfigError where `[model]` names an architecture that there is not, or sets what it does not take.
 
@@ -780,6 +789,25 @@ def with_defaults(config: Config, defaults: Mapping[str, Mapping[str, Any]]) -> 
         missing = {key: value for key, value in values.items() if key not in section.model_fields_set}
         sections[name] = section.model_copy(update=missing)
     return config.model_copy(update=sections)
+
+
+def with_outputs(config: Config, outputs: Sequence[Mapping[str, Any]]) -> Config:
+    """With what an architecture says of its outputs, by the names in the file where these are given.
+
+    Raises:
+        ConfigError: the file says what they hold, too, or names another number of them.
+    """
+    given, known = config.output, [Output.model_validate(one) for one in outputs]
+    if any(one.holds for one in given):
+        raise ConfigError(f"output: what '{config.model.name}' gives is known: leave holds and what belongs to it out")
+    if given and len(given) != len(known):
+        raise ConfigError(
+            f"output: '{config.model.name}' gives {', '.join(one.name for one in known)}: name each, in this order"
+        )
+    names = [one.name for one in given or known]
+    return config.model_copy(
+        update={"output": [one.model_copy(update={"name": name}) for one, name in zip(known, names, strict=True)]}
+    )
 
 
 def template() -> str:
