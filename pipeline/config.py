@@ -329,6 +329,7 @@ class Train(Section):
     rotation_degrees: float = Field(11.5, ge=0, le=180, description="largest random rotation")
     zoom: float = Field(0.1, ge=0, lt=1, description="largest random zoom, as a share of the size")
     shift: float = Field(0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size")
+    mirror: bool = Field(False, description="half of the images left for right, by chance; true of detection")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 

@@ -95,9 +95,7 @@ def right_found(reference: Boxes, candidate: Boxes, right: Boxes) -> Counts:
     """Of the right boxes, those that each finds, the bounds left open."""
     one, other = (_is_found(boxes, right) for boxes in (reference, candidate))
     kept, lost, won = (int(both.sum()) for both in (one & other, one & ~other, other & ~one))
-    return Counts(
-        images=len(right), kept=kept, lost=lost, won=won, low=-1.0, high=1.0, of="boxes", draws=right.count
-    )
+    return Counts(images=len(right), kept=kept, lost=lost, won=won, low=-1.0, high=1.0, of="boxes", draws=right.count)
 
 
 def _is_found(boxes: Boxes, right: Boxes) -> NDArray[np.bool_]:
@@ -159,7 +157,9 @@ def _counted(metric: str, sense: str, value: float, reason: str) -> Limit:
 
 
 _AP = _counted("ap_drop", "<=", 0.01, "one point of COCO's AP, as published int8 detectors lose")
-_SAME = _counted("same_boxes", ">=", 0.8, "an app shows boxes: one of five gone, new or moved is another model to who uses it")
+_SAME = _counted(
+    "same_boxes", ">=", 0.8, "an app shows boxes: one of five gone, new or moved is another model to who uses it"
+)
 _NEAR = _counted("same_boxes", ">=", 0.95, "float16 moves boxes that lie on a hair")
 _WEIGHTS = _counted("same_boxes", ">=", 0.9, "with activations in float, 8 bits change half of what int8 may")
 

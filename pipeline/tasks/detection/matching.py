@@ -101,7 +101,9 @@ def matched(found: Boxes, right: Boxes, thresholds: Sequence[float], *, any_clas
     result = np.full((len(found), len(least)), -1, np.int64)
     is_free = np.ones((len(right), len(least)), np.bool_)
     rank = _ranks(groups[0])[pairs[0]]
-    order = np.lexsort((pairs[1], pairs[0], rank))  # of one rank there is one box a group, so that none waits for another
+    order = np.lexsort(
+        (pairs[1], pairs[0], rank)
+    )  # of one rank there is one box a group, so that none waits for another
     ends = np.searchsorted(rank[order], np.arange(rank.max(initial=-1) + 2))
     for first, last in zip(ends[:-1], ends[1:], strict=True):
         some = order[first:last]
