@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from twinkeel.pipeline.data import pixels
 from twinkeel.pipeline.data.pixels import ORIENTATIONS, center_crop_box, fit, model_input, on_black, resize, upright
 
 
@@ -57,12 +59,29 @@ def test_equals_whole_numbers_at_many_sizes():
         assert np.array_equal(resize(image, height, width), in_whole_numbers(image, height, width)), (size, height)
 
 
-@pytest.mark.parametrize("size", [(480, 480, 224), (2713, 64, 224), (2720, 64, 224), (3500, 3500, 16)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [(480, 480, 224), (2713, 64, 224), (2729, 64, 224), (3500, 3500, 16), (20_011, 101, 1), (5_000_000, 1, 1)],
+    ids=str,
+)
 def test_equals_whole_numbers_where_the_sums_need_another_type(size):
     rows, columns, out = size
     image = np.random.default_rng(2).integers(0, 256, (rows, columns, 1), np.uint8)
     image[: rows // 2] = 255
     assert np.array_equal(resize(image, out, out), in_whole_numbers(image, out, out))
+
+
+def test_every_sum_is_rounded_right_in_the_smallest_type_that_is_taken():
+    table = pixels._table((62, 63), (28, 28))
+    total = int(table.total.max())
+    assert 5500 < total <= pixels._NEAR and table.across.kind is np.float32
+    at = np.argwhere(table.total == total)[0]
+    sums = np.arange(255 * total + 1)
+    one = replace(
+        table, **{name: getattr(table, name)[tuple(at)].reshape(1, 1, 1) for name in ("total", "share", "half")}
+    )
+    found = pixels._rounded(sums.astype(np.float32)[None, None], one, slice(0, 1))[0, 0]
+    assert np.array_equal(found, (2 * sums + total) // (2 * total))
 
 
 def test_a_constant_image_stays_constant():
