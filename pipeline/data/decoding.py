@@ -22,7 +22,7 @@ from ..rows import Lines, Rows, Stored, hash_of
 from ..saying import Say
 from ..store import Workers
 from .files import ImageFile
-from .pixels import fit
+from .pixels import Fit, fit
 
 Read = Callable[[ImageFile], tuple[NDArray[np.uint8], tuple[str, ...]]]
 """Gives the pixels ``(height, width, 3)`` of a file, and what was done to them; it travels to other processes."""
@@ -99,16 +99,16 @@ def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pix
     return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())))
 
 
-def refitted(given: NDArray[np.uint8], size: tuple[int, int]) -> Lines:
+def refitted(given: NDArray[np.uint8], size: tuple[int, int], how: Fit = "crop") -> Lines:
     """Images ``(N, H, W, 3)`` of an array at another size, in a file where there is a place for one."""
     place = _PLACE.get()
     if place is None:
-        return np.stack([fit(image, *size) for image in given])
+        return np.stack([fit(image, *size, how) for image in given])
     path = _new_file(place.folder, (len(given), *size, 3))
     with path.open("r+b") as out:
         start = Stored.of(path).start
         for number, image in enumerate(given):
-            _write(out, fit(image, *size), start + number * 3 * size[0] * size[1])
+            _write(out, fit(image, *size, how), start + number * 3 * size[0] * size[1])
     return Rows.of(path)
 
 

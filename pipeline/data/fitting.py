@@ -15,7 +15,7 @@ from ..rows import Lines
 from .decoding import decode
 from .files import ImageFile
 from .images import DamagedImage, decoded
-from .pixels import fit
+from .pixels import Fit, fit
 
 SHOWN = 20
 """Names that an error or a table has at most."""
@@ -38,7 +38,9 @@ class Fitted:
     said: Counter[str]
 
 
-def fitted(files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: bool = False) -> Fitted:
+def fitted(
+    files: Sequence[ImageFile], size: tuple[int, int], how: Fit = "crop", *, skips_damaged: bool = False
+) -> Fitted:
     """Images at the size of a model's input.
 
     Args:
@@ -47,7 +49,7 @@ def fitted(files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: 
     Raises:
         DataError: naming all files that cannot be read.
     """
-    found = decode(files, size, partial(_pixels, size))
+    found = decode(files, size, partial(_pixels, size, how))
     kept = np.ones(len(files), bool)
     kept[list(found.errors)] = False
     damaged: dict[str, DataError] = {}
@@ -61,9 +63,9 @@ def fitted(files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: 
     return Fitted(images=images, kept=kept, damaged=tuple(damaged), said=found.said)
 
 
-def _pixels(size: tuple[int, int], file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _pixels(size: tuple[int, int], how: Fit, file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     found = decoded(file)
-    return fit(found.pixels, *size), found.said
+    return fit(found.pixels, *size, how), found.said
 
 
 def _error(wrong: dict[str, DataError], *, has_damaged: bool) -> DataError:

@@ -18,7 +18,7 @@ from ..reading import instead
 from .colours import is_deep, rgb_of
 from .files import ImageFile
 from .kinds import FORMATS, is_heif
-from .pixels import ORIENTATIONS, fit, upright
+from .pixels import ORIENTATIONS, Fit, fit, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,13 +52,13 @@ def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.
     return np.stack(list(named.values())), tuple(named)
 
 
-def digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+def digits(height: int, width: int, how: Fit = "crop") -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     """scikit-learn's 1797 handwritten digits, 8 x 8 with 17 grey levels: images ``(N, height, width, 3)``, labels, and names."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     grey = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
-    images = np.stack([fit(image, height, width) for image in grey])
+    images = np.stack([fit(image, height, width, how) for image in grey])
     return images, found.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 

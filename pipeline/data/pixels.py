@@ -2,10 +2,14 @@
 
 1. *Upright*: the EXIF orientation is applied.
 2. *On black*: a pixel of colour ``c`` and alpha ``a`` becomes ``round(c a / 255)``.
-3. *Crop*: the largest centred rectangle of the upright image that is as wide for its height as the input, a square for
-   a square one. Of ``H x W`` pixels for an input of ``h x w``: where ``H w >= W h``, all columns and
-   ``max(1, floor(W h / w))`` rows; else all rows and ``max(1, floor(H w / h))`` columns. Of an odd rest the larger half
-   lies right and below.
+3. *Fit*, of an upright image of ``H x W`` pixels to an input of ``h x w``. Of an odd rest the larger half lies right and below.
+
+   - *crop*: the largest centred rectangle of the image that is as wide for its height as the input, a square for a
+     square one: where ``H w >= W h``, all columns and ``max(1, floor(W h / w))`` rows; else all rows and
+     ``max(1, floor(H w / h))`` columns. It fills the input.
+   - *letterbox*: the whole image. It fills a centred rectangle of the input, and the rest is black: where ``H w >= W h``, all
+     rows and ``max(1, floor((2 W h + H) / (2 H)))`` columns; else all columns and ``max(1, floor((2 H w + W) / (2 W)))`` rows.
+
 4. *Resize*, antialiased bilinear: the output pixel ``i`` of an axis (``n`` in, ``m`` out) is the weighted mean of the
    input pixels ``j`` with the integer weights ``max(0, 2 max(n, m) - |(2 j + 1) m - (2 i + 1) n|)``, a triangle as
    wide as the larger pixel. Both axes are applied exactly and rounded once, half up.
@@ -21,10 +25,12 @@ import functools
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Fit = Literal["crop", "letterbox"]
 
 ORIENTATIONS = (1, 2, 3, 4, 5, 6, 7, 8)
 """EXIF's numbers: how the stored rows and columns lie in the upright image."""
@@ -76,6 +82,16 @@ def center_crop_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int
     return (height - inner[0]) // 2, (width - inner[1]) // 2, *inner
 
 
+def letterbox_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the centred rectangle in `wanted` that a whole image of `size` fills; both are (height, width)."""
+    (height, width), (rows, columns) = size, wanted
+    if height * columns >= width * rows:
+        inner = rows, max(1, (2 * width * rows + height) // (2 * height))
+    else:
+        inner = max(1, (2 * height * columns + width) // (2 * width)), columns
+    return (rows - inner[0]) // 2, (columns - inner[1]) // 2, *inner
+
+
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """``(H, W, C)`` uint8 -> ``(height, width, C)`` uint8.
 
@@ -94,15 +110,23 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return _across(_down(image, table.down), table)
 
 
-def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The centre of an ``(H, W, C)`` uint8 image, resized to ``(height, width, C)``."""
-    top, left, rows, columns = center_crop_box((image.shape[0], image.shape[1]), (height, width))
-    return resize(image[top : top + rows, left : left + columns], height, width)
+def fit(image: NDArray[np.uint8], height: int, width: int, how: Fit = "crop") -> NDArray[np.uint8]:
+    """An upright ``(H, W, C)`` uint8 image as ``(height, width, C)``: steps 3 and 4."""
+    size = image.shape[0], image.shape[1]
+    if how == "crop":
+        top, left, rows, columns = center_crop_box(size, (height, width))
+        return resize(image[top : top + rows, left : left + columns], height, width)
+    top, left, rows, columns = letterbox_box(size, (height, width))
+    out = np.zeros((height, width, image.shape[2]), np.uint8)
+    out[top : top + rows, left : left + columns] = resize(image, rows, columns)
+    return out
 
 
-def model_input(image: NDArray[np.uint8], orientation: int, height: int, width: int) -> NDArray[np.uint8]:
+def model_input(
+    image: NDArray[np.uint8], orientation: int, height: int, width: int, how: Fit = "crop"
+) -> NDArray[np.uint8]:
     """All four steps: ``(H, W, 4)`` RGBA with straight alpha -> ``(height, width, 4)`` RGBA, alpha 255."""
-    fitted = fit(on_black(upright(image, orientation)), height, width)
+    fitted = fit(on_black(upright(image, orientation)), height, width, how)
     return np.concatenate([fitted, np.full((height, width, 1), 255, np.uint8)], axis=-1)
 
 

@@ -49,7 +49,9 @@ def read_sets(
         if config.data.held_out is not None:
             notes.append("data.held_out divides nothing here, for the data bring their own sets.")
     used = np.flatnonzero(purposes != given.UNUSED)
-    read = fitted([there.files[i] for i in used], config.model.size, skips_damaged=config.data.skip_damaged)
+    read = fitted(
+        [there.files[i] for i in used], config.model.size, config.data.fit, skips_damaged=config.data.skip_damaged
+    )
     if not len(read.images):
         raise DataError(f"data.path '{config.data.path}' is no folder with images that can be read.")
     notes += _all_damaged(there, truth, used, read, names) if has_truth else []
@@ -104,7 +106,9 @@ def calibrated_on(
     """
     there = gathered(root, is_sorted=False, setting="data.calibration_path")
     chosen = np.linspace(0, len(there.files) - 1, min(len(there.files), config.data.calibration)).astype(int)
-    read = fitted([there.files[i] for i in chosen], config.model.size, skips_damaged=config.data.skip_damaged)
+    read = fitted(
+        [there.files[i] for i in chosen], config.model.size, config.data.fit, skips_damaged=config.data.skip_damaged
+    )
     unused = len(there.files) - len(chosen)
     chosen = chosen[read.kept]
     files = [there.files[i] for i in chosen]
