@@ -208,6 +208,11 @@ class Data(Section):
         description="why a float model at chance, or with classes in another order, is to be built all the same",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split")
+    fit: Literal["crop", "letterbox"] = Field(
+        "crop",
+        description="how images of another shape become the input, here and in apps: 'crop' (the largest centred part of its "
+        "shape) or 'letterbox' (the whole image, centred on black)",
+    )
     channels: Literal["rgb", "bgr", "grayscale"] = Field(
         "rgb",
         description="what the model's first layer takes: three channels in this order, or one, 0.299 R + 0.587 G + 0.114 B; "
