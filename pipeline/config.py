@@ -208,6 +208,11 @@ class Data(Section):
         description="why a float model at chance, or with classes in another order, is to be built all the same",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split")
+    fit: Literal["crop", "letterbox"] = Field(
+        "crop",
+        description="how images of another shape become the input, here and in apps: 'crop' (the largest centred part of its "
+        "shape) or 'letterbox' (the whole image, centred on black)",
+    )
     channels: Literal["rgb", "bgr", "grayscale"] = Field(
         "rgb",
         description="what the model's first layer takes: three channels in this order, or one, 0.299 R + 0.587 G + 0.114 B; "
@@ -329,6 +334,7 @@ class Train(Section):
     rotation_degrees: float = Field(11.5, ge=0, le=180, description="largest random rotation")
     zoom: float = Field(0.1, ge=0, lt=1, description="largest random zoom, as a share of the size")
     shift: float = Field(0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size")
+    mirror: bool = Field(False, description="half of the images left for right, by chance; true of detection")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 

@@ -13,6 +13,7 @@ from .in_memory import stacked as stacked
 from .in_memory import truth_of as truth_of
 from .moving import moved as moved
 from .moving import turns as turns
+from .pixels import Fit as Fit
 from .pixels import fit as fit
 from .pixels import model_input as model_input
 from .placing import Placed as Placed
