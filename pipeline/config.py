@@ -507,7 +507,11 @@ class Output(Section):
     maps: list[Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=2, max_length=2)]] = Field(
         default_factory=list, max_length=20, description="rows and columns of each map, in the place of strides"
     )
-    anchors: list[list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]] = Field(
+    anchors: list[
+        Annotated[
+            list[Annotated[list[Positive], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=20)
+        ]
+    ] = Field(
         default_factory=list, max_length=20, description="[[width, height], ...] in pixels at each cell, of each map"
     )
     variances: list[Positive] = Field(
@@ -550,8 +554,8 @@ class Output(Section):
         if (self.format == "anchors") != bool(self.anchors):
             raise ValueError("format = 'anchors' and anchors belong together: give both or neither")
         maps = max(1, len(self.strides or self.maps))
-        if self.anchors and (len(self.anchors) != maps or not all(self.anchors)):
-            raise ValueError(f"anchors of {len(self.anchors)} maps, each at least one, do not fit {maps} of them")
+        if self.anchors and len(self.anchors) != maps:
+            raise ValueError(f"anchors are given for {len(self.anchors)} of {maps} maps")
         if self.variances and (self.format != "anchors" or len(self.variances) not in (2, 4)):
             raise ValueError("variances are two numbers (of centre and size) or four, and belong to format = 'anchors'")
         if self.unit is not None and self.format == "anchors":

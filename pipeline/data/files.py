@@ -142,7 +142,9 @@ def others(root: Path, suffixes: Sequence[str]) -> tuple[ImageFile, ...]:
         try:
             names, _ = _walked(root, Counter())
         except OSError as error:
-            raise DataError(f"cannot list '{root}': {type(error).__name__}: {shown(error)}. Mend or remove it.") from error
+            raise DataError(
+                f"cannot list '{root}': {type(error).__name__}: {shown(error)}. Mend or remove it."
+            ) from error
     files = (ImageFile(root, name) for name in sorted(names) if not _is_of_the_system(name))
     return tuple(file for file in files if file.suffix in suffixes)
 

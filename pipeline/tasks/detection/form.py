@@ -19,6 +19,9 @@ Format = Literal["xyxy", "cxcywh", "ltrb", "anchors", "size"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Background = Literal["first", "last", "none"]
 
+MOST_BLOCKS = 400
+"""A detector has a few; an app's code holds them all in one function."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
@@ -137,6 +140,10 @@ def form_of(config: Config, layout: Sequence[Output]) -> Form:
     if classes < 1:
         raise ConfigError(
             f"output: '{scores.name}' has {columns} numbers for a candidate's classes, which leaves no class"
+        )
+    if len(blocks) > MOST_BLOCKS:
+        raise ConfigError(
+            f"output: the candidates are of {len(blocks)} grids and anchors, and at most {MOST_BLOCKS} can be decoded"
         )
     height, width = config.model.size
     overlap = 1.0 if scores.holds == "heat" else 0.5
