@@ -8,7 +8,7 @@ depthwise separable heads. Anchors as published with its weights (tensorflow/mod
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,25 @@ def anchors(height: int, width: int, name: str = "ssdlite_mobilenet_v2") -> NDAr
         centres = np.stack([x, y], -1)[:, :, None].repeat(len(sides), 2)
         found.append(np.concatenate([centres, np.broadcast_to(sides, centres.shape)], -1).reshape(-1, 4))
     return np.concatenate(found).astype(np.float32)
+
+
+def outputs(height: int, width: int, name: str = "ssdlite_mobilenet_v2") -> list[dict[str, Any]]:
+    """What a network of an input of this size gives, as ``[[output]]`` of the configuration says it."""
+    if name not in RESOLUTIONS:
+        raise ValueError(f"'{name}' is none of {list(RESOLUTIONS)}")
+    shorter = min(height, width)
+    sizes = [[[across * shorter, down * shorter] for across, down in _sides(number)] for number in range(MAPS)]
+    boxes = {
+        "name": "boxes",
+        "holds": "boxes",
+        "layout": "rows",
+        "format": "anchors",
+        "maps": [list(size) for size in map_sizes(height, width)],
+        "anchors": sizes,
+        "variances": list(VARIANCES),
+    }
+    scores = {"name": "scores", "holds": "scores", "layout": "rows", "activation": "softmax", "background": "first"}
+    return [boxes, scores]
 
 
 def _sides(number: int) -> list[tuple[float, float]]:

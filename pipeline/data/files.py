@@ -21,7 +21,10 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 """And whatever begins with a dot: they are no part of a data set."""
 
-_PLURALS = {"folder": "folders", "image": "images", "link": "links", "row": "rows"}
+_PLURALS = {
+    "annotation": "annotations", "box": "boxes", "crowd": "crowds", "file": "files", "folder": "folders", "image": "images", "link": "links",
+    "outline": "outlines", "row": "rows",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)
@@ -142,7 +145,9 @@ def others(root: Path, suffixes: Sequence[str]) -> tuple[ImageFile, ...]:
         try:
             names, _ = _walked(root, Counter())
         except OSError as error:
-            raise DataError(f"cannot list '{root}': {type(error).__name__}: {shown(error)}. Mend or remove it.") from error
+            raise DataError(
+                f"cannot list '{root}': {type(error).__name__}: {shown(error)}. Mend or remove it."
+            ) from error
     files = (ImageFile(root, name) for name in sorted(names) if not _is_of_the_system(name))
     return tuple(file for file in files if file.suffix in suffixes)
 

@@ -1,4 +1,9 @@
 from .classification.ranking import Answers as Answers
 from .classification.ranking import top as top
+from .detection.matching import Boxes as Boxes
+from .detection.showing import by_class as by_class
+from .detection.showing import errors as errors
+from .detection.showing import kept_in as kept_in
+from .detection.showing import precision_at_levels as precision_at_levels
 from .task import Task as Task
 from .task import named as named
