@@ -4,5 +4,10 @@ from .detection.decoding import Detections as Detections
 from .detection.decoding import decode as decode
 from .detection.decoding import in_photo as in_photo
 from .detection.form import Form as Form
+from .detection.matching import Boxes as Boxes
+from .detection.showing import by_class as by_class
+from .detection.showing import errors as errors
+from .detection.showing import kept_in as kept_in
+from .detection.showing import precision_at_levels as precision_at_levels
 from .task import Task as Task
 from .task import named as named

@@ -13,6 +13,8 @@ from ...program import Output
 from .form import Form, form_of
 
 SCORE = "AP"
+IS_SHARE = False
+"""Of images, whose interval follows from their number: average precision is none."""
 OUTPUTS: tuple[str, ...] = ()
 """Names of the outputs: the model's own, or those of `[[output]]`."""
 SOURCES = ("shapes", "folder", "images", "arrays")
