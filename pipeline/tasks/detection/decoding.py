@@ -236,7 +236,7 @@ def _taken(found: Detections, form: Form) -> NDArray[np.int64]:
     taken: list[int] = []
     for start in range(0, len(found), _AT_ONCE):
         part = found[start : start + _AT_ONCE]
-        is_free: NDArray[np.bool_] = ~_suppresses(found[np.array(taken, np.int64)], part, form).any(0)
+        is_free = np.asarray(~_suppresses(found[np.array(taken, np.int64)], part, form).any(0))
         suppressed = _suppresses(part, part, form)
         for number in range(len(part)):
             if is_free[number]:
