@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -507,7 +507,11 @@ class Output(Section):
     maps: list[Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=2, max_length=2)]] = Field(
         default_factory=list, max_length=20, description="rows and columns of each map, in the place of strides"
     )
-    anchors: list[list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]] = Field(
+    anchors: list[
+        Annotated[
+            list[Annotated[list[Positive], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=20)
+        ]
+    ] = Field(
         default_factory=list, max_length=20, description="[[width, height], ...] in pixels at each cell, of each map"
     )
     variances: list[Positive] = Field(
@@ -550,8 +554,8 @@ class Output(Section):
         if (self.format == "anchors") != bool(self.anchors):
             raise ValueError("format = 'anchors' and anchors belong together: give both or neither")
         maps = max(1, len(self.strides or self.maps))
-        if self.anchors and (len(self.anchors) != maps or not all(self.anchors)):
-            raise ValueError(f"anchors of {len(self.anchors)} maps, each at least one, do not fit {maps} of them")
+        if self.anchors and len(self.anchors) != maps:
+            raise ValueError(f"anchors are given for {len(self.anchors)} of {maps} maps")
         if self.variances and (self.format != "anchors" or len(self.variances) not in (2, 4)):
             raise ValueError("variances are two numbers (of centre and size) or four, and belong to format = 'anchors'")
         if self.unit is not None and self.format == "anchors":
@@ -566,11 +570,11 @@ class Output(Section):
 
 class Detection(Section):
     score: float = Field(0.3, ge=0, le=1, description="boxes below are left out; metrics look at all")
-    overlap: float | None = Field(
-        None,
+    overlap: float = Field(
+        0.5,
         gt=0,
         le=1,
-        description="intersection over union above which the box with the lower score is left out; 1: none is; 0.5 by default, 1 of heat",
+        description="intersection over union above which the box with the lower score is left out; 1: none is",
     )
     per_class: bool = Field(True, description="whether only boxes of one class suppress each other")
     most: int = Field(100, ge=1, le=1000, description="boxes of an image")
@@ -761,6 +765,15 @@ def check_source(config: Config, known: Collection[str]) -> None:
         )
 
 
+def check_outputs(config: Config) -> None:
+    """Raise a ConfigError where outputs hold what the task does not read."""
+    holding = next((one for one in config.output if one.holds), None)
+    if holding and config.model.task != "detection":
+        raise ConfigError(
+            f"output: '{holding.name}' holds '{holding.holds}', which model.task = 'detection' reads, not '{config.model.task}'"
+        )
+
+
 def check_model(config: Config, known: Mapping[str, Collection[str]], settings: Collection[str]) -> None:
     """Raise a ConfigError where `[model]` names an architecture that there is not, or sets what it does not take.
 
@@ -786,6 +799,25 @@ def with_defaults(config: Config, defaults: Mapping[str, Mapping[str, Any]]) -> 
         missing = {key: value for key, value in values.items() if key not in section.model_fields_set}
         sections[name] = section.model_copy(update=missing)
     return config.model_copy(update=sections)
+
+
+def with_outputs(config: Config, outputs: Sequence[Mapping[str, Any]]) -> Config:
+    """With what an architecture says of its outputs, by the names in the file where these are given.
+
+    Raises:
+        ConfigError: the file says what they hold, too, or names another number of them.
+    """
+    given, known = config.output, [Output.model_validate(one) for one in outputs]
+    if any(one.holds for one in given):
+        raise ConfigError(f"output: what '{config.model.name}' gives is known: leave holds and what belongs to it out")
+    if given and len(given) != len(known):
+        raise ConfigError(
+            f"output: '{config.model.name}' gives {', '.join(one.name for one in known)}: name each, in this order"
+        )
+    names = [one.name for one in given or known]
+    return config.model_copy(
+        update={"output": [one.model_copy(update={"name": name}) for one, name in zip(known, names, strict=True)]}
+    )
 
 
 def template() -> str:

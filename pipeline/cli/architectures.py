@@ -94,17 +94,12 @@ def checked(config: Config) -> Config:
         return _of_zoo(config, Zoo.of(config.model.name, config.model.arguments))
     known = sources()
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
-    return _with_outputs(settings.with_defaults(config, known[config.model.name].defaults), known[config.model.name])
-
-
-def _with_outputs(config: Config, source: Source) -> Config:
-    """With what the network says of its outputs at this size, where the configuration does not."""
-    from ..config import Output
-
-    if config.output or not source.says_outputs:
-        return config
-    said = importlib.import_module(source.module).outputs(*config.model.size, **source.options)
-    return config.model_copy(update={"output": [Output.model_validate(one) for one in said]})
+    source = known[config.model.name]
+    found = settings.with_defaults(config, source.defaults)
+    if not source.says_outputs:
+        return found
+    said = importlib.import_module(source.module).outputs(*found.model.size, **source.options)
+    return settings.with_outputs(found, said)
 
 
 def _of_zoo(config: Config, zoo: Zoo) -> Config:

@@ -16,7 +16,8 @@ from ..errors import ConfigError
 from ..parity import Limit
 from ..program import Output, Target, Tensor
 from ..saying import Say
-from ..tasks import top
+from ..tasks import Form, top
+from .boxes import Boxes
 from .device import limits
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
 
@@ -49,16 +50,21 @@ class PixelCase:
     def height(self) -> int:
         return int(self.source.shape[0])
 
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return upright_size((self.height, self.width), self.orientation)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """All that the templates of a kit read.
 
     Attributes:
-        task: whose outputs these are, ``classification`` or ``features``.
+        task: whose outputs these are.
         project: name, author, license, version and description of the model.
         settings: the platform's section of the configuration.
-        labels: class names in the order of the logits, any text; empty for features.
+        labels: class names in the order of their numbers, any text; empty for features.
         outputs: in the order in which the artifact gives them; a classifier has one.
         inputs: beside the image, in the order in which the artifact takes them; mostly none.
         height: of the input in pixels.
@@ -74,8 +80,9 @@ class Contents:
         counted: the verdicts on it that were counted on held-out images, in words.
         doubts: what there is to say against the float model, though something was built on it.
         golden: inputs, and expected outputs ``(N, width)``: all of an image, flattened and joined in their order.
-        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for features.
+        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for other tasks.
         pixels: images of odd shapes and what they become.
+        boxes: how a detector's outputs are read; None for other tasks.
     """
 
     task: str
@@ -99,6 +106,7 @@ class Contents:
     golden: Golden
     categories: tuple[tuple[tuple[int, float], ...], ...]
     pixels: tuple[PixelCase, ...]
+    boxes: Boxes | None = None
 
     @property
     def runtime(self) -> str:
@@ -137,6 +145,11 @@ def chosen(
     if config.model.task not in kit.TASKS:
         say(f"sdk: none for {platform}: its templates know {', '.join(kit.TASKS)}, not {config.model.task}")
         return None
+    if config.input and config.model.task != "features":
+        say(
+            f"sdk: none for {platform}: a kit of model.task = '{config.model.task}' is given an image alone, without [[input]]"
+        )
+        return None
     pair = f"{platform}/{settings.sdk}", settings.sdk_precision
     built = [(target.NAME, precision) for target, precision in wanted]
     if pair in built:
@@ -164,13 +177,14 @@ def contents(
     entry = next(e for e in manifest["artifacts"] if (e["target"], e["precision"]) == pair)
     reference = entry["reference"]
     task = manifest.get("task", "classification")
+    outputs = outputs_of(manifest, golden.expected[reference].shape[1])
     expected = golden.expected[reference]
     return Contents(
         task=task,
         project=config.project,
         settings=config.settings(target.split("/")[0]),
         labels=tuple(manifest.get("labels", ())),
-        outputs=outputs_of(manifest, expected.shape[1]),
+        outputs=outputs,
         inputs=tensors_of(manifest),
         height=manifest["input"]["height"],
         width=manifest["input"]["width"],
@@ -187,6 +201,7 @@ def contents(
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in expected) if task == "classification" else (),
         pixels=pixel_cases(manifest["input"]["height"], manifest["input"]["width"]),
+        boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
     )
 
 
@@ -207,7 +222,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
 
     ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``, and
     ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
-    int8.
+    int8. Of a detector `Boxes.write`.
     """
     (folder / "pixels").mkdir(parents=True)
     for case in contents.pixels:
@@ -219,5 +234,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     for tensor in contents.inputs:
         for name, values in zip(contents.golden.names, contents.golden.tensors[tensor.name], strict=True):
             (folder / "golden" / f"{name}.{tensor.name}.f32").write_bytes(values.astype("<f4").tobytes())
+    if contents.boxes is not None:
+        contents.boxes.write(folder / "boxes", [(case.placed, case.upright) for case in contents.pixels])
     for key in sorted({contents.reference, "fp32", "int8"}):
         (folder / "golden" / f"{key}.f32").write_bytes(contents.golden.expected[key].astype("<f4").tobytes())

@@ -1,5 +1,9 @@
 from .classification.ranking import Answers as Answers
 from .classification.ranking import top as top
+from .detection.decoding import Detections as Detections
+from .detection.decoding import decode as decode
+from .detection.decoding import in_photo as in_photo
+from .detection.form import Form as Form
 from .detection.matching import Boxes as Boxes
 from .detection.showing import by_class as by_class
 from .detection.showing import errors as errors

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.config import Config
+from detectors import CORNERS, DETECTORS, drawn, formed
 from twinkeel.pipeline.data import Placed
 from twinkeel.pipeline.exact import COEFFICIENTS, LN2_HIGH, LN2_LOW, LOG2_E, exp, softmax
 from twinkeel.pipeline.program import Output
 from twinkeel.pipeline.tasks.detection.decoding import CANDIDATES, LARGEST, decode, in_photo
-from twinkeel.pipeline.tasks.detection.form import Form, form_of
+from twinkeel.pipeline.tasks.detection.form import Form
 
 
 def plain_exp(x):
@@ -145,96 +146,6 @@ def plain_decode(outputs, form):
     return [one[:6] for one in taken]
 
 
-HEAD = {"name": "out", "holds": "packed"}
-CORNERS = HEAD | {"format": "xyxy", "activation": "none", "layout": "rows"}
-DETECTORS = {  # by name: what [[output]] says, and the shapes
-    "packed columns": ([HEAD | {"format": "cxcywh", "activation": "none"}], [(7, 84)]),
-    "packed rows with objectness": (
-        [HEAD | {"format": "cxcywh", "activation": "sigmoid", "objectness": True, "unit": "share"}],
-        [(84, 8)],
-    ),
-    "background last": (
-        [
-            {"name": "b", "holds": "boxes", "format": "xyxy", "unit": "share"},
-            {"name": "s", "holds": "scores", "activation": "softmax", "background": "last"},
-        ],
-        [(50, 4), (50, 4)],
-    ),
-    "anchors": (
-        [
-            {
-                **{
-                    "name": "b",
-                    "holds": "boxes",
-                    "format": "anchors",
-                    "variances": [0.1, 0.2],
-                    "maps": [[4, 4], [2, 2]],
-                },
-                "anchors": [[[8, 8], [9, 20]], [[20, 20]]],
-            },
-            {"name": "s", "holds": "scores", "activation": "softmax", "background": "first"},
-        ],
-        [(36, 4), (36, 4)],
-    ),
-    "distances in two maps": (
-        [
-            *({"name": f"b{n}", "holds": "boxes", "format": "ltrb", "strides": [8 * n]} for n in (1, 2)),
-            *({"name": f"s{n}", "holds": "scores", "activation": "sigmoid"} for n in (1, 2)),
-            *({"name": f"o{n}", "holds": "objectness"} for n in (1, 2)),
-        ],
-        [(4, 6, 4), (4, 3, 2), (3, 6, 4), (3, 3, 2), (1, 6, 4), (1, 3, 2)],
-    ),
-    "anchors in a packed map": (
-        [
-            {
-                **HEAD,
-                **{"format": "anchors", "anchors": [[[8, 8], [9, 20]]], "activation": "sigmoid"},
-                **{"objectness": True, "center": 0},
-            }
-        ],
-        [(16, 4, 3)],
-    ),
-    "heat": (
-        [
-            {"name": "h", "holds": "heat", "activation": "sigmoid"},
-            {"name": "w", "holds": "sizes"},
-            {"name": "o", "holds": "offsets"},
-        ],
-        [(3, 12, 8), (2, 12, 8), (2, 12, 8)],
-    ),
-    "heat in rows without offsets": (
-        [
-            {"name": "h", "holds": "heat", "activation": "none", "layout": "rows"},
-            {"name": "w", "holds": "sizes", "layout": "rows", "unit": "share"},
-        ],
-        [(12, 8, 3), (12, 8, 2)],
-    ),
-}
-
-
-def formed(outputs, shapes, **detection):
-    settings = {"model": {"resolution": [48, 32]}, "output": outputs, "detection": detection}
-    layout = [Output(name=one["name"], shape=shape) for one, shape in zip(outputs, shapes, strict=True)]
-    form = form_of(Config.model_validate(settings), layout)
-    assert form.fault(layout) == ""
-    return form
-
-
-def drawn(shapes, seed):
-    """Outputs with ties in some, and in some with what is not finite or far too large."""
-    rng = np.random.default_rng(seed)
-    found = [(rng.normal(size=shape) * 4).astype(np.float32) for shape in shapes]
-    if seed % 3 == 1:
-        found = [np.round(values) for values in found]
-    if seed % 2:
-        found = [np.abs(values) for values in found]
-    if seed % 5 == 2:
-        for values in found:
-            strange = rng.choice([np.nan, np.inf, -np.inf, 3e38, -0.0], values.size // 8)
-            values.reshape(-1)[rng.integers(0, values.size, len(strange))] = strange
-    return found
-
-
 def as_rows(found):
     return np.concatenate([found.boxes, found.scores[:, None], found.classes[:, None]], 1)
 
@@ -275,6 +186,26 @@ def test_a_form_is_what_json_kept_of_it():
         assert Form.of(json.loads(json.dumps(form.described()))) == form
     with pytest.raises(ValueError, match="blocks"):
         Form.of({"height": 3})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rows": 10**9}, "lie outside of outputs"),
+        ({"rows": 0}, "lie outside of outputs"),
+        ({"boxes": {"output": 2, "first": 0, "step": 4, "apart": 1}}, "lie outside of outputs"),
+        ({"scores": {"output": 1, "first": -1, "step": 4, "apart": 1}}, "lie outside of outputs"),
+        ({"scores": {"output": 1, "first": 0, "step": 0, "apart": 1}}, "lie outside of outputs"),
+        ({"sizes": []}, "lie outside of outputs|without their sizes"),
+    ],
+)
+def test_a_form_of_other_outputs_is_found(change, told):
+    outputs, shapes = DETECTORS["anchors"]
+    layout = [Output(name=one["name"], shape=shape) for one, shape in zip(outputs, shapes, strict=True)]
+    described = json.loads(json.dumps(formed(outputs, shapes).described()))
+    assert Form.of(described).fault(layout) == ""
+    described["blocks"][0] |= change
+    assert re.search(told, Form.of(described).fault(layout))
 
 
 def test_equal_scores_are_in_the_order_of_classes_and_then_of_candidates():

@@ -19,6 +19,9 @@ Format = Literal["xyxy", "cxcywh", "ltrb", "anchors", "size"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Background = Literal["first", "last", "none"]
 
+MOST_BLOCKS = 400
+"""A detector has a few; an app's code holds them all in one function."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
@@ -114,7 +117,7 @@ class Form:
 
 def _lies_in(numbers: Numbers, candidates: int, count: int, sizes: Sequence[int]) -> bool:
     last = numbers.first + (candidates - 1) * numbers.step + (count - 1) * numbers.apart
-    is_sane = min(numbers.output, numbers.first, numbers.step, numbers.apart) >= 0 and min(candidates, count) >= 1
+    is_sane = min(numbers.output, numbers.first) >= 0 and min(numbers.step, numbers.apart, candidates, count) >= 1
     return is_sane and numbers.output < len(sizes) and last < sizes[numbers.output]
 
 
@@ -138,8 +141,11 @@ def form_of(config: Config, layout: Sequence[Output]) -> Form:
         raise ConfigError(
             f"output: '{scores.name}' has {columns} numbers for a candidate's classes, which leaves no class"
         )
+    if len(blocks) > MOST_BLOCKS:
+        raise ConfigError(
+            f"output: the candidates are of {len(blocks)} grids and anchors, and at most {MOST_BLOCKS} can be decoded"
+        )
     height, width = config.model.size
-    overlap = 1.0 if scores.holds == "heat" else 0.5
     return Form(
         height=height,
         width=width,
@@ -151,7 +157,7 @@ def form_of(config: Config, layout: Sequence[Output]) -> Form:
         center=0.5 if boxes.center is None else boxes.center,
         variances=cast("Any", tuple(np.repeat(variances, 4 // len(variances)).tolist())),
         score_threshold=config.detection.score,
-        iou_threshold=overlap if config.detection.overlap is None else config.detection.overlap,
+        iou_threshold=config.detection.overlap,
         per_class=config.detection.per_class,
         most=config.detection.most,
         blocks=tuple(blocks),
