@@ -15,6 +15,7 @@ from .moving import moved as moved
 from .moving import turns as turns
 from .pixels import fit as fit
 from .pixels import model_input as model_input
+from .placing import Placed as Placed
 from .samples import Images as Images
 from .samples import Samples as Samples
 from .samples import arrays as arrays
