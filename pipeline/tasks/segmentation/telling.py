@@ -1,0 +1,68 @@
+"""How masks are told: in tables, in the manifest, and in the files of a finished folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ...parity import Worth
+
+SCORE = "mIoU"
+OUTPUTS = ("logits",)
+"""Names of the outputs."""
+
+
+def told(worth: Worth) -> dict[str, Any]:
+    """Agreement and mIoU as shares, and the counts behind them; NaN and None where there are none."""
+    found: dict[str, Any] = {SCORE: worth.score}
+    for name in ("agreement", "miou_drop"):
+        value, counts = worth.counted.get(name, (math.nan, None))
+        found |= {name: value, f"{name}_counts": None if counts is None else asdict(counts)}
+    return found
+
+
+def shares(worth: Worth) -> dict[str, float]:
+    found = {"agreement": worth.counted["agreement"][0], SCORE: worth.score}
+    return {name: share for name, share in found.items() if not math.isnan(share)}
+
+
+def columns(worth: Worth) -> dict[str, str]:
+    """Pixels that are answered as by the float model, of all; mIoU, with what of it is lost."""
+    alike, _ = worth.counted.get("agreement", (math.nan, None))
+    drop, counts = worth.counted.get("miou_drop", (math.nan, None))
+    return {
+        "as float": "" if math.isnan(alike) else f"{100 * alike:.2f} % of pixels",
+        SCORE: ("–" if math.isnan(worth.score) else f"{100 * worth.score:.2f} %")
+        + ("" if counts is None else f" ({-100 * drop:+.2f})"),
+    }
+
+
+def size(names: Sequence[str]) -> str:
+    return f"masks of {len(names)} classes"
+
+
+def labels(names: Sequence[str]) -> tuple[str, ...]:
+    """None: no artifact makes masks itself."""
+    return ()
+
+
+def described(names: Sequence[str]) -> dict[str, Any]:
+    return {"labels": list(names)}
+
+
+def names_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(manifest.get("labels", ()))
+
+
+def files(names: Sequence[str]) -> dict[str, bytes]:
+    """``labels.txt``, one a line in the order of the logits."""
+    return {"labels.txt": ("\n".join(names) + "\n").encode()}
+
+
+def fault(manifest: Mapping[str, Any], width: int) -> str:
+    found = manifest.get("labels", [])
+    if not isinstance(found, list) or not found or not all(isinstance(label, str) for label in found):
+        return "labels that are no list of names"
+    return "" if width % len(found) == 0 else f"{len(found)} labels, and outputs of {width} values"
