@@ -172,10 +172,11 @@ class Model(Section):
 
 
 class Data(Section):
-    source: Literal["digits", "folder", "images"] = Field(
+    source: Literal["digits", "shapes", "folder", "images"] = Field(
         "digits",
-        description="'digits' (scikit-learn, embedded), 'folder' (one folder of images per class), or 'images' (without "
-        "labels, for given weights: int8 is judged by agreement with the float model)",
+        description="'digits' (scikit-learn, embedded), 'shapes' (drawn, embedded; of detection and segmentation), 'folder' (with what is "
+        "right of each image: a folder per class, or as the task has it), or 'images' (without labels, for given weights: int8 is judged by "
+        "agreement with the float model)",
     )
     path: str | None = Field(
         None,
@@ -194,7 +195,7 @@ class Data(Section):
         None,
         gt=0,
         lt=0.9,
-        description="share of images kept for parity and the score; 0.5 of digits and images, 0.2 of a folder; not where "
+        description="share of images kept for parity and the score; 0.5 of digits, shapes and images, 0.2 of a folder; not where "
         "the data bring sets",
     )
     calibration: int = Field(256, ge=1, le=100_000, description="images that set the int8 ranges, never held-out ones")
@@ -225,11 +226,11 @@ class Data(Section):
     @property
     def is_trained_on(self) -> bool:
         """Whether some of the images are for training; the others are calibrated or judged on, all of them."""
-        return self.source in ("digits", "folder")
+        return self.source in ("digits", "shapes", "folder")
 
     @property
     def held_out_share(self) -> float:
-        """As asked for. Of digits a half: with fewer images a score that is kept could not be told from one that is
+        """As asked for. Of what is embedded a half: with fewer images a score that is kept could not be told from one that is
         not, and they train in seconds."""
         if self.held_out is not None:
             return self.held_out
@@ -262,7 +263,7 @@ class Data(Section):
             raise ValueError("source = 'folder' needs path = 'folder of class folders'")
         if self.source == "images" and self.path is None:
             raise ValueError("source = 'images' needs path = 'folder of images'")
-        if self.source == "digits" and self.path is not None:
+        if self.source in ("digits", "shapes") and self.path is not None:
             raise ValueError("path is only read with source = 'folder' or 'images'")
         return self
 
@@ -624,6 +625,21 @@ def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
                 )
     if config.targets and not any(config.targets.values()):
         raise ConfigError("targets: no precision is left to build. Name at least one, or leave [targets] out.")
+
+
+def check_source(config: Config, known: Collection[str]) -> None:
+    """Raise a ConfigError where the task cannot read the data.
+
+    Args:
+        known: sources that it can.
+    """
+    source, task = config.data.source, config.model.task
+    if source not in known:
+        given = "images in memory" if isinstance(config.data, Arrays) else f"data.source = '{source}'"
+        read = ", ".join(f"'{one}'" for one in known if not one.startswith("arrays"))
+        raise ConfigError(
+            f"{given} {'have' if isinstance(config.data, Arrays) else 'has'} nothing for model.task = '{task}', which reads {read}."
+        )
 
 
 def check_model(config: Config, known: Mapping[str, Collection[str]], settings: Collection[str]) -> None:

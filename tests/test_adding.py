@@ -57,6 +57,7 @@ from ..parity import Limit, Meaning, drop_of
 
 SCORE = "hit rate"
 OUTPUTS = ("halves",)
+SOURCES, DEFAULTS = ("digits",), {}
 NEAR = 0.1
 
 def _is_near(outputs, truth):
@@ -91,19 +92,21 @@ def load(config, outputs):
     groups = np.zeros(len(images), np.int64)
     return split(images, truth.astype(np.float32), ("left", "right", "lower"), config, groups)
 
+def settings(config): return {}
+def marked(image, truth, scale): return image
 def doubts(data): return []
 def augmented(images, truth, recipe): return moved(images, turns(len(images), recipe)), truth
-def loss(outputs, truth, recipe): return ((outputs - truth) ** 2).mean()
-def look(outputs, truth): return {"error": float(np.abs(outputs - truth).mean())}
+def loss(outputs, truth, config): return ((outputs - truth) ** 2).mean()
+def look(outputs, truth, config, layout): return {"error": float(np.abs(outputs - truth).mean())}
 def trouble(look, names, *, is_trained): return "" if look["error"] < 0.3 else f"off by {look['error']:.2f} on average"
 def doubt(look, names): return ""
-def answers(outputs): return outputs.astype(np.float64)
+def answers(outputs, config, layout): return outputs.astype(np.float64)
 def told(worth): return {SCORE: worth.score}
 def shares(worth): return {SCORE: worth.score}
 def columns(worth): return {SCORE: f"{100 * worth.score:.1f} %"}
 def size(names): return f"{len(names)} halves"
 def labels(names): return ()
-def described(names): return {"halves": list(names)}
+def described(names, config, layout): return {"halves": list(names)}
 def names_of(manifest): return tuple(manifest["halves"])
 def files(names): return {"halves.txt": "\\n".join(names).encode()}
 def fault(manifest, width): return "" if len(manifest["halves"]) == width else "other halves"

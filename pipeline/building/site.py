@@ -159,6 +159,12 @@ def model_of(config: Config, create: Create) -> dict[str, Any]:
     return found | {"sources": create.digest()} if isinstance(create, Factory | Zoo | Exported) else found
 
 
+def meaning_of(config: Config) -> dict[str, Any]:
+    """What settings say of the outputs' meaning, as an ingredient; nothing where they do not."""
+    settings = dict(named(config.model.task).settings(config))
+    return {"meaning of the outputs": settings} if settings else {}
+
+
 def module_of(create: Create) -> str:
     """The module of a model's code."""
     if isinstance(create, Factory | Zoo | Exported):

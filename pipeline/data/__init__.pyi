@@ -23,6 +23,8 @@ from .samples import rgba as rgba
 from .samples import with_tensors as with_tensors
 from .sets import calibrated_on as calibrated_on
 from .sets import read_sets as read_sets
+from .shapes import SHAPES as SHAPES
+from .shapes import drawn_shapes as drawn_shapes
 from .sources import data_ingredients as data_ingredients
 from .sources import gathered as gathered
 from .splits import Dataset as Dataset

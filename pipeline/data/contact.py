@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +25,17 @@ _GAP, _LINE, _NARROWEST = 8, 16, 72
 _INK, _PALE, _PAPER = (28, 33, 38), (87, 96, 106), (255, 255, 255)
 
 
-def sheet(found: Dataset, names: Sequence[str], channels: str) -> bytes:
+Mark = Callable[[NDArray[np.uint8], Any, float], NDArray[np.uint8]]
+"""Draws what is right of an image onto it: pixels ``(H, W, 3)``, the truth, and how many of these are one of the model's input."""
+
+
+def sheet(found: Dataset, names: Sequence[str], channels: str, mark: Mark = lambda image, *_: image) -> bytes:
     """A PNG with up to `COLUMNS` times `ROWS` images.
 
     Args:
         names: by the truth of an image, what stands below it; empty for the number of the image in its set, from 0.
         channels: ``grayscale`` shows luma, all others the colours.
+        mark: draws what is right of an image onto it, at the size at which it is shown.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -61,7 +66,7 @@ def sheet(found: Dataset, names: Sequence[str], channels: str) -> bytes:
             y += _LINE + _GAP
         for column, index in enumerate(some):
             x = _GAP + column * across
-            picture.paste(_sized(part.images[index], channels), (x, y))
+            picture.paste(_marked(_sized(part.images[index], channels), part.truth[index], width, mark), (x, y))
             caption = _caption(part.truth[index], index, names)
             draw.text((x, y + shown[1] + 2), _cut(caption, across - _GAP, font), _INK, font)
         y += down
@@ -98,6 +103,12 @@ def _sized(image: NDArray[np.uint8], channels: str) -> Image.Image:
         return made.reduce(-(-longer // SIDE))
     factor = SIDE // longer
     return made.resize((factor * made.width, factor * made.height), Image.Resampling.NEAREST)
+
+
+def _marked(image: Image.Image, truth: Any, width: int, mark: Mark) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(mark(np.asarray(image), truth, image.width / width))
 
 
 def _headline(width: int, height: int, shown: int, channels: str) -> str:

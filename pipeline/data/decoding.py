@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +100,16 @@ def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pix
     return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())))
 
 
-def refitted(given: NDArray[np.uint8], size: tuple[int, int]) -> Lines:
-    """Images ``(N, H, W, 3)`` of an array at another size, in a file where there is a place for one."""
+class Images(Protocol):
+    """An array of images, or what makes them one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
+
+
+def refitted(given: Images, size: tuple[int, int]) -> Lines:
+    """Images ``(H, W, 3)`` uint8 at another size, in a file where there is a place for one."""
     place = _PLACE.get()
     if place is None:
         return np.stack([fit(image, *size) for image in given])

@@ -97,7 +97,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
         },
         "input": _input(contents.contract),
         "tensors": [asdict(one) for one in contents.contract.tensors],
-        **task.described(contents.names),
+        **task.described(contents.names, config, contents.outputs),
         "outputs": [asdict(one) for one in contents.outputs],
         "in_float": list(contents.in_float),
         "calibration_sha256": contents.calibration_sha256,

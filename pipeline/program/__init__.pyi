@@ -25,6 +25,7 @@ from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_batched as evaluate_batched
 from .evaluation import example_inputs as example_inputs
 from .evaluation import inputs as inputs
+from .evaluation import layout as layout
 from .evaluation import layout_of as layout_of
 from .evaluation import packed as packed
 from .graph import ACTIVATIONS as ACTIVATIONS

@@ -63,6 +63,14 @@ def balanced(result: Any, count: int) -> torch.Tensor:
     return packed([t / t.detach().square().mean().sqrt().clamp_min(1e-12) for t in tensors], count)
 
 
+def layout(module: nn.Module, images: Images) -> tuple[Output, ...]:
+    """What stands where in a module's packed outputs; names are none."""
+    import torch
+
+    with torch.no_grad():
+        return layout_of(module(*inputs(images[:1])))
+
+
 def evaluate_quantized(
     module: GraphModule, images: Images, *, is_rounded: bool = True, see: See | None = None
 ) -> NDArray[np.float32]:

@@ -112,7 +112,7 @@ def train(
     inputs, seen = ((part - mean) / scale for part in (vectors, held_out))
     for number in range(settings.epochs):
         loss = training.one_epoch(
-            number, lambda batch: (small(inputs[batch]), truth[batch]), len(truth), task, optimizer, schedule, settings
+            number, lambda batch: (small(inputs[batch]), truth[batch]), len(truth), task, optimizer, schedule, config
         )
         with torch.no_grad():
             score = task.meaning(config).score(small(seen).numpy(), data.held_out.truth, ())

@@ -54,7 +54,7 @@ def train(
 
     for number in range(len(history), settings.epochs):
         model.train()
-        loss = one_epoch(number, answers, len(images), task, optimizer, schedule, settings)
+        loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config)
         history.append(Epoch(epoch=number + 1, loss=loss, score=_score(model, data.held_out, task, config, device)))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
@@ -87,7 +87,7 @@ def one_epoch(
     task: Task,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: Train,
+    config: Config,
 ) -> float:
     """The mean loss of the epoch of this number, from 0 on.
 
@@ -98,12 +98,13 @@ def one_epoch(
     Raises:
         ConfigError: the loss became infinite or NaN.
     """
+    settings = config.train
     torch.manual_seed(settings.seed * 1_000_003 + number)  # Dropout draws from the global generator
     total = 0.0
     order = torch.randperm(images)
     for batch in batches(images, settings.batch_size, order):
         outputs, right = answers(batch)
-        loss = task.loss(outputs, right, settings)
+        loss = task.loss(outputs, right, config)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -14,6 +14,7 @@ from ..config import Config, Train
 from ..data import Dataset
 from ..errors import ConfigError, nearest
 from ..parity import Meaning, Truth, Values, Worth
+from ..program import Output
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +35,17 @@ class Task(Protocol):
         str, ...
     ]  # names of the outputs that a model has to give; none where it may give any, by its own names
     MEANING: Meaning  # its metrics and limits, where the truth is known
+    SOURCES: tuple[str, ...]  # which of `data.source` it can read
+    DEFAULTS: Mapping[
+        str, Mapping[str, Any]
+    ]  # by section, what settings are where neither the user nor the network says
 
     def meaning(self, config: Config) -> Meaning:
         """`MEANING`, or what of it the data of a configuration allows."""
+
+    def settings(self, config: Config) -> Mapping[str, Any]:
+        """What of a configuration, beside the model and the data, outputs mean and training lowers: for the keys of results that
+        depend on it."""
 
     def ingredients(self, config: Config) -> Mapping[str, Any]:
         """Settings and hashes of files that `load` reads, for the key of its result; the size of the input is known."""
@@ -57,11 +66,19 @@ class Task(Protocol):
     def doubts(self, data: Dataset) -> list[str]:
         """What is wrong with the calibration set as far as the truth tells, one line each."""
 
+    def marked(self, image: NDArray[np.uint8], truth: Any, scale: float) -> NDArray[np.uint8]:
+        """An image ``(H, W, 3)`` RGB with what is right of it drawn onto it, for people to look at; as it is, where that is a number.
+
+        Args:
+            truth: of this image.
+            scale: pixels of `image` for one of the model's input.
+        """
+
     def augmented(self, images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
         """Training images ``(N, C, H, W)`` float32, normalized, changed at random, and what is right of them then; draws from torch's
         global generator on the CPU."""
 
-    def loss(self, outputs: Any, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
+    def loss(self, outputs: Any, truth: torch.Tensor, config: Config) -> torch.Tensor:
         """The loss that training lowers, a scalar, of a batch.
 
         Args:
@@ -69,9 +86,14 @@ class Task(Protocol):
             truth: ``(N, ...)``.
         """
 
-    def look(self, outputs: Values, truth: Truth) -> dict[str, Any]:
+    def look(self, outputs: Values, truth: Truth, config: Config, layout: Sequence[Output]) -> dict[str, Any]:
         """What the original's outputs say of held-out images, as JSON holds it. ``is_finite`` false says that some are NaN or infinite: no
-        reason lets a build go on then."""
+        reason lets a build go on then.
+
+        Args:
+            outputs: packed, ``(N, width)``.
+            layout: what stands where in them.
+        """
 
     def trouble(self, look: Mapping[str, Any], names: Sequence[str], *, is_trained: bool) -> str:
         """Why nothing shall be built on the original, with what was counted and the likely cause; empty where nothing
@@ -84,8 +106,8 @@ class Task(Protocol):
     def doubt(self, look: Mapping[str, Any], names: Sequence[str]) -> str:
         """What these images speak for and are too few to show; empty where there is nothing."""
 
-    def answers(self, outputs: Values) -> NDArray[np.float64]:
-        """What the report keeps of outputs ``(N, ...)``: small, in an array."""
+    def answers(self, outputs: Values, config: Config, layout: Sequence[Output]) -> NDArray[np.float64]:
+        """What the report keeps of packed outputs ``(N, width)``: small, in an array of the same shape for all artifacts."""
 
     def told(self, worth: Worth) -> dict[str, Any]:
         """The same as JSON holds it, by the names of `parity.json`."""
@@ -102,11 +124,15 @@ class Task(Protocol):
     def labels(self, names: Sequence[str]) -> tuple[str, ...]:
         """What artifacts that decode outputs themselves name them; empty where the names are none of that kind."""
 
-    def described(self, names: Sequence[str]) -> dict[str, Any]:
-        """The task's own part of the manifest."""
+    def described(self, names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
+        """The task's own part of the manifest.
+
+        Args:
+            layout: the model's outputs.
+        """
 
     def names_of(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-        """What `described` was given, from the manifest."""
+        """The names that `described` was given, from the manifest."""
 
     def files(self, names: Sequence[str]) -> dict[str, bytes]:
         """The task's own files of a finished folder, by name."""

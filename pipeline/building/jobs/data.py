@@ -79,6 +79,7 @@ def data_job(config: Config) -> Job:
     code = (
         task.load.__module__,
         task.doubts.__module__,
+        task.marked.__module__,
         *(f"{CODE}.data.{n}" for n in ("splits", "doubts", "contact")),
     )
     return job(NAME, NAME, inputs, code, packages, by=__name__)
@@ -98,7 +99,7 @@ def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None
             raise data_module.changed_meanwhile(config)
         found = _written(found, folder)
     (folder / "names.json").write_text(json.dumps(found.names))
-    (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels))
+    (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels, task.marked))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
     (folder / TAKEN).write_text(json.dumps(found.taken))

@@ -19,7 +19,7 @@ from ...parity import Judge, Measured, Outputs
 from ...program import ORIGINAL, Target, is_quantized, seal
 from ...store import Entry, Job, Workshop
 from ..order import Order
-from ..site import Site, contract_of, job
+from ..site import Site, contract_of, job, meaning_of
 from ..telling import rungs
 from ..work import Found, Work, artifacts_awaited, entries
 from .data import all_images, judged, judged_in
@@ -71,6 +71,7 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "weights": site.weights.digest(),
         "quantization": [site.program.digest(n) for n in ("program.json", "ladder.json")],
     }
+    inputs |= meaning_of(config)
     for key, entry in site.references.items():
         inputs[f"reference {key}"] = entry.digest()
     packages, modules = {"twinkeel"}, set()
@@ -141,8 +142,8 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     }
     (result / "result.json").write_text(json.dumps(table))
     ran = [row.outputs for row in rows if row.outputs is not None]
-    said = [site.task.answers(found) for found in (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)]
-    np.save(result / "answers.npy", np.array(said))
+    found = (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)
+    np.save(result / "answers.npy", np.array([site.task.answers(one, config, given) for one in found]))
 
 
 def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Measured], list[str]]:

@@ -15,7 +15,7 @@ from ...errors import OriginalError
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, contract_of, job, load_model, model_of, module_of
+from ..site import CODE, Create, Site, contract_of, job, load_model, meaning_of, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 from .data import SHEET, inputs_in
@@ -64,6 +64,7 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
         "images": inputs_in(data, "held-out"),
         "truth": data.digest("held-out-truth.npy"),
     }
+    inputs |= meaning_of(config)
     code = (
         module_of(create),
         named(config.model.task).look.__module__,
@@ -75,7 +76,7 @@ def original_job(config: Config, create: Create, data: Entry, weights: Entry, ou
 
 
 def make_original(config: Config, held_out: data_module.Split, model: nn.Module, folder: Path) -> None:
-    from ...program import evaluate
+    from ...program import evaluate, layout
     from ...stages import fold, several
 
     indices = chosen(len(held_out.images))
@@ -83,7 +84,9 @@ def make_original(config: Config, held_out: data_module.Split, model: nn.Module,
     original = fold.Normalized(model, contract.mean, contract.std, contract.channels)
     images = held_out.part(indices).inputs
     outputs = evaluate(original, images, batch=1 if several.why_not(original, images) else 32)
-    (folder / "look.json").write_text(json.dumps(named(config.model.task).look(outputs, held_out.truth[indices])))
+    given = layout(original, images)
+    look = named(config.model.task).look(outputs, held_out.truth[indices], config, given)
+    (folder / "look.json").write_text(json.dumps(look))
 
 
 def chosen(images: int) -> list[int]:

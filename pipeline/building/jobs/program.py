@@ -16,7 +16,19 @@ from ...stages import rungs
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, about, contract_of, job, load_model, model_of, module_of, output_names
+from ..site import (
+    CODE,
+    Create,
+    Site,
+    about,
+    contract_of,
+    job,
+    load_model,
+    meaning_of,
+    model_of,
+    module_of,
+    output_names,
+)
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 
@@ -68,6 +80,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
         ],
         "gated": is_gated,
     }
+    inputs |= meaning_of(config)
     if config.quantize.qat != "never" and config.data.is_trained_on:
         inputs["training recipe"] = config.train.model_dump()
         names += ["train-images", "train-truth"]

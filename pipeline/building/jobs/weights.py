@@ -19,7 +19,7 @@ from ...stages import Epoch, checkpoint
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, job, model_of, module_of
+from ..site import CODE, Create, Site, job, meaning_of, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 
@@ -64,6 +64,7 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
         code += [f"{CODE}.stages.head"] if config.trains_head else []
         code += [f"{CODE}.stages.train", f"{CODE}.stages.several", named(config.model.task).loss.__module__]
         inputs["training recipe"] = config.train.model_dump()
+        inputs |= meaning_of(config)
         inputs["normalization"] = [config.data.channels, config.data.mean, config.data.std]
         inputs["source of the images"] = config.data.source
         inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("train-images", "train-truth")}

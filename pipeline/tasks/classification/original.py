@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...config import Config
 from ...parity import percent, share_interval
+from ...program import Output
 from ...reading import shown
 from .counting import is_unlabelled
 
@@ -68,8 +70,10 @@ class Look:
         return bool(self.moved) and self.luck <= _SURE
 
 
-def look(logits: NDArray[np.float32], labels: Classes) -> dict[str, Any]:
-    """A `Look`, as JSON holds it."""
+def look(
+    logits: NDArray[np.float32], labels: Classes, config: Config | None = None, layout: Sequence[Output] = ()
+) -> dict[str, Any]:
+    """A `Look`, as JSON holds it; settings and layout say nothing more of logits."""
     return asdict(counted(logits, labels))
 
 

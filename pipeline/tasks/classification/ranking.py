@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...config import Config
+from ...program import Output
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +40,9 @@ def top(scores: NDArray[np.floating[Any]], count: int) -> list[tuple[int, float]
     return [(int(index), float(probabilities[index])) for index in order]
 
 
-def answers(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def answers(
+    logits: NDArray[np.floating[Any]], config: Config | None = None, layout: Sequence[Output] = ()
+) -> NDArray[np.float64]:
     """`Answers` in logits ``(N, classes)`` as one array ``(2, N)``; of equal ones the first class."""
     scores = logits.astype(np.float64)
     scores -= scores.max(1, keepdims=True)  # the largest is 0, and its power 1

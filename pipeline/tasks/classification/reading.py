@@ -104,6 +104,11 @@ def asks_weights(config: Config) -> bool:
     return config.data.source not in ("digits", "folder")
 
 
+def marked(image: NDArray[np.uint8], truth: Any, scale: float) -> NDArray[np.uint8]:
+    """As it is: the class is written below."""
+    return image
+
+
 def doubts(data: Dataset) -> list[str]:
     """What is wrong with the calibration set as far as labels tell, one line each."""
     held = set(data.held_out.truth.tolist()) | set(data.train.truth.tolist())

@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ...config import Config
 from ...parity import Counts, Worth
+from ...program import Output
 
 SCORE = "accuracy"
 OUTPUTS = ("logits",)
 """Names of the outputs."""
+SOURCES = ("digits", "folder", "images", "arrays", "arrays with truth")
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {}
+
+
+def settings(config: Config) -> Mapping[str, Any]:
+    """None: a logit is a logit."""
+    return {}
 
 
 def told(worth: Worth) -> dict[str, Any]:
@@ -55,7 +64,7 @@ def labels(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def described(names: Sequence[str]) -> dict[str, Any]:
+def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {"labels": list(names)}
 
 

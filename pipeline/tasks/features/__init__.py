@@ -8,8 +8,11 @@ from .reading import asks_weights as asks_weights
 from .reading import doubts as doubts
 from .reading import ingredients as ingredients
 from .reading import load as load
+from .reading import marked as marked
+from .telling import DEFAULTS as DEFAULTS
 from .telling import OUTPUTS as OUTPUTS
 from .telling import SCORE as SCORE
+from .telling import SOURCES as SOURCES
 from .telling import augmented as augmented
 from .telling import columns as columns
 from .telling import described as described
@@ -20,6 +23,7 @@ from .telling import labels as labels
 from .telling import look as look
 from .telling import loss as loss
 from .telling import names_of as names_of
+from .telling import settings as settings
 from .telling import shares as shares
 from .telling import size as size
 from .telling import told as told

@@ -17,6 +17,7 @@ from ...data import (
     calibrated_on,
     data_ingredients,
     digits,
+    drawn_shapes,
     gathered,
     of_sets,
     read_sets,
@@ -44,8 +45,8 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         tensors = beside.stored(root, len(images), config)
         found = split_in_two(images, _unknown(len(images)), names, config, tensors)
         found = replace(found, taken=of_sets(found, {}))
-    elif config.data.source == "digits":
-        images, _, _ = digits(*size)
+    elif config.data.source in ("digits", "shapes"):
+        images = digits(*size)[0] if config.data.source == "digits" else drawn_shapes(*size).images
         tensors = beside.tensors_of([], len(images), config)
         found = split_in_two(images, _unknown(len(images)), names, config, tensors)
         found = replace(found, notes=beside.notes([], config), taken=of_sets(found, {}))
@@ -81,6 +82,11 @@ def ingredients(config: Config) -> dict[str, Any]:
 def asks_weights(config: Config) -> bool:
     """Networks of ours are made with a number of outputs; others know their own."""
     return not config.model.given_by
+
+
+def marked(image: NDArray[np.uint8], truth: Any, scale: float) -> NDArray[np.uint8]:
+    """As it is: nothing is right of it."""
+    return image
 
 
 def doubts(data: Dataset) -> list[str]:

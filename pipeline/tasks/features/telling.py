@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...config import Train
+from ...config import Config, Train
 from ...errors import ConfigError
 from ...parity import Truth, Values, Worth
+from ...program import Output
 
 if TYPE_CHECKING:
     import torch
@@ -18,17 +19,23 @@ if TYPE_CHECKING:
 SCORE = "alike"
 OUTPUTS: tuple[str, ...] = ()
 """Names of the outputs: the model's own."""
+SOURCES = ("digits", "shapes", "folder", "images", "arrays", "arrays with truth")
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {}
+
+
+def settings(config: Config) -> Mapping[str, Any]:
+    return {}
 
 
 def augmented(images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
     return images, truth
 
 
-def loss(outputs: torch.Tensor, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
+def loss(outputs: torch.Tensor, truth: torch.Tensor, config: Config) -> torch.Tensor:
     raise ConfigError("model.task = 'features' knows no loss to train with")
 
 
-def look(outputs: Values, truth: Truth) -> dict[str, Any]:
+def look(outputs: Values, truth: Truth, config: Config | None = None, layout: Sequence[Output] = ()) -> dict[str, Any]:
     values = outputs.astype(np.float64)
     spread = float(np.abs(values - values.mean(0)).max()) if np.isfinite(values).all() else 0.0
     return {
@@ -84,7 +91,7 @@ def labels(names: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def described(names: Sequence[str]) -> dict[str, Any]:
+def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {}
 
 
