@@ -11,6 +11,8 @@ from .images import edge_images as edge_images
 from .images import read_image as read_image
 from .in_memory import stacked as stacked
 from .in_memory import truth_of as truth_of
+from .masks import pair_ingredients as pair_ingredients
+from .masks import read_pairs as read_pairs
 from .moving import moved as moved
 from .moving import turns as turns
 from .pixels import fit as fit

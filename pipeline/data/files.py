@@ -21,7 +21,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 """And whatever begins with a dot: they are no part of a data set."""
 
-_PLURALS = {"folder": "folders", "image": "images", "link": "links", "row": "rows"}
+_PLURALS = {"folder": "folders", "image": "images", "link": "links", "mask": "masks", "row": "rows"}
 
 
 @dataclass(frozen=True, order=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..rows import Lines
-from .decoding import decode
+from .decoding import Read, decode
 from .files import ImageFile
 from .images import DamagedImage, decoded
 from .pixels import fit
@@ -38,16 +38,19 @@ class Fitted:
     said: Counter[str]
 
 
-def fitted(files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: bool = False) -> Fitted:
+def fitted(
+    files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: bool = False, read: Read | None = None
+) -> Fitted:
     """Images at the size of a model's input.
 
     Args:
+        read: gives something else that belongs to each file, at this size; by default the pixels.
         skips_damaged: pass over those that cannot be decoded. Those that are not read by a rule are an error all the same.
 
     Raises:
         DataError: naming all files that cannot be read.
     """
-    found = decode(files, size, partial(_pixels, size))
+    found = decode(files, size, read or partial(_pixels, size))
     kept = np.ones(len(files), bool)
     kept[list(found.errors)] = False
     damaged: dict[str, DataError] = {}

@@ -89,7 +89,7 @@ def decoded(file: ImageFile) -> Decoded:
         DamagedImage: it cannot be decoded.
         DataError: it is too large, or of a kind whose values have no known meaning as colours. Both name the file.
     """
-    from PIL import ExifTags, Image
+    from PIL import Image
 
     content = b""
     try:
@@ -100,10 +100,10 @@ def decoded(file: ImageFile) -> Decoded:
             with suppress(Exception):  # it is the first that is wanted, whatever is wrong with others
                 said += ["the first of several frames taken"] * bool(getattr(image, "is_animated", False))
             image.load()  # Pillow turns a TIFF itself by that, and takes its orientation away
-            stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = orientation_of(image)
             pixels, is_turned = rgb_of(image, str(file), is_deep=deep)
             said += ["colours turned to sRGB"] * is_turned
-            return Decoded(pixels=upright(pixels, stored if stored in ORIENTATIONS else 1), said=tuple(said))
+            return Decoded(pixels=upright(pixels, orientation), said=tuple(said))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -112,6 +112,20 @@ def decoded(file: ImageFile) -> Decoded:
         raise DamagedImage(
             f"cannot read the image '{file}': {_cause(error, content)}. Mend or remove the file."
         ) from error
+
+
+def stored_as(file: ImageFile) -> tuple[int, int, int]:
+    """Height and width of an image file that can be decoded, as it is stored, and its EXIF orientation, 1 to 8."""
+    with _without_warning(), _opened(file, file.read()) as image:
+        return image.height, image.width, orientation_of(image)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """1 to 8 as EXIF numbers them; 1 where it says nothing that is known. A TIFF that is loaded was turned by that."""
+    from PIL import ExifTags
+
+    stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return stored if stored in ORIENTATIONS else 1
 
 
 def _cause(error: Exception, content: bytes) -> str:

@@ -230,9 +230,7 @@ def _without_truth(key: tuple[str, str, str]) -> tuple[Limit, ...]:
     return (_HALF if key[1] == "fp16" else _AGREEMENT, *rows)
 
 
-_UNKNOWN = replace(
-    MEANING, counted={"agreement": ">="}, limits={key: _without_truth(key) for key in MEANING.limits}
-)
+_UNKNOWN = replace(MEANING, counted={"agreement": ">="}, limits={key: _without_truth(key) for key in MEANING.limits})
 
 
 def meaning(config: Config) -> Meaning:

@@ -38,7 +38,9 @@ _INEXACT = 1e-9
 """Of the largest value: further apart than rounding of what lies between can bring two classes."""
 
 
-def decode(logits: NDArray[np.float32], placed: Placed, size: tuple[int, int], wanted: tuple[int, int]) -> NDArray[np.uint8]:
+def decode(
+    logits: NDArray[np.float32], placed: Placed, size: tuple[int, int], wanted: tuple[int, int]
+) -> NDArray[np.uint8]:
     """The mask of an upright photo.
 
     Args:

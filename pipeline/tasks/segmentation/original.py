@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...config import Config
 from ...parity import Truth, Values, percent
 from ...program import Output
 from ...reading import shown
@@ -66,7 +67,7 @@ class Look:
     score_moved: float
 
 
-def look(outputs: Values, truth: Truth, layout: Sequence[Output]) -> dict[str, Any]:
+def look(outputs: Values, truth: Truth, config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     """A `Look`, as JSON holds it."""
     return asdict(counted(outputs, truth, layout))
 
@@ -115,7 +116,9 @@ def trouble(look: Mapping[str, Any], names: Sequence[str], *, is_trained: bool) 
             "that are damaged or belong to another model, or a normalization in another range ([data] mean and std are of RGB in 0..1)."
         )
     if found.moved:
-        return f"{said}, and {percent(found.score_moved)} where {_described(found, names)}. {_order_cause(found, names)}"
+        return (
+            f"{said}, and {percent(found.score_moved)} where {_described(found, names)}. {_order_cause(found, names)}"
+        )
     if found.always >= 0 and found.others > _SMALL and found.images >= _FEW:
         return (
             f"{said}: it answers '{shown(names[found.always])}' on every pixel, though {percent(found.others)} of them are of other classes. "
@@ -134,7 +137,7 @@ def doubt(look: Mapping[str, Any], names: Sequence[str]) -> str:
             f"The float model answers '{shown(names[found.always])}' on every pixel of {found.seen:,} held-out images, which have no masks to "
             f"compare with. If they show something else too: {_weights_cause(is_trained=False)}"
         )
-    if 0 <= found.images and found.score <= found.constant:
+    if found.images >= 0 and found.score <= found.constant:
         return (
             f"The float model's mIoU on {found.images:,} held-out images is {percent(found.score)}, no more than one class everywhere would have, "
             f"{percent(found.constant)}: what a mask is good for is not seen on them."
@@ -158,7 +161,8 @@ def _table(said: Masks, truth: Masks, classes: int) -> Table:
 
 def _right(table: Table) -> NDArray[np.float64]:
     """Share of each image's counted pixels that are answered right, 0 where none is counted."""
-    return np.trace(table, axis1=1, axis2=2) / np.maximum(table.sum((1, 2)), 1)
+    found: NDArray[np.float64] = np.trace(table, axis1=1, axis2=2) / np.maximum(table.sum((1, 2)), 1)
+    return found
 
 
 def _own(said: Masks, truth: Masks, table: Table) -> float:
@@ -221,14 +225,14 @@ def _order_cause(found: Look, names: Sequence[str]) -> str:
     cause = "The likely cause: the classes of the weights are in another order than the numbers in the masks"
     if _shift(found, len(names)):
         cause += ", with a class in front of the others on one side, as a background class is"
-    return f"{cause}. Number the masks' classes in the order of the weights' outputs, and name them so in [data] labels."
+    return (
+        f"{cause}. Number the masks' classes in the order of the weights' outputs, and name them so in [data] labels."
+    )
 
 
 def _weights_cause(is_trained: bool) -> str:
     if is_trained:
-        return (
-            "The likely cause: the training has not learnt. Look at its loss and mIoU, and give it more [train] epochs or another learning_rate."
-        )
+        return "The likely cause: the training has not learnt. Look at its loss and mIoU, and give it more [train] epochs or another learning_rate."
     return (
         "The likely cause: weights of another model, of other classes, or none at all behind the names; or images that are prepared otherwise than "
         "for the training. Compare [weights], [data] mean and std, and the masks with what the weights were trained on."

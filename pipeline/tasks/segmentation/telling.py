@@ -7,11 +7,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ...config import Config
 from ...parity import Worth
+from ...program import Output
 
 SCORE = "mIoU"
 OUTPUTS = ("logits",)
 """Names of the outputs."""
+SOURCES = ("shapes", "folder", "images", "arrays")
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "data": {"source": "shapes"},
+    "train": {"epochs": 30, "batch_size": 32, "label_smoothing": 0.0},
+    "android": {"package": "com.example.segmenter"},
+    "ios": {"module": "ImageSegmenter"},
+}
+
+
+def settings(config: Config) -> Mapping[str, Any]:
+    """The size of the masks, which is the input's, is known with the model."""
+    return {}
+
+
+def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> str:
+    """Logits of each class at any number of places."""
+    (shape,) = shapes
+    if len(shape) == 4 and shape[1] == outputs and min(shape[2:]) >= 1:
+        return ""
+    return f"the masks have {outputs} classes: (1, {outputs}, height, width) of any height and width is wanted"
 
 
 def told(worth: Worth) -> dict[str, Any]:
@@ -48,7 +70,7 @@ def labels(names: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def described(names: Sequence[str]) -> dict[str, Any]:
+def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {"labels": list(names)}
 
 

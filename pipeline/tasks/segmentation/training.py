@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...config import Train
+from ...config import Config, Train
 from ...data import moved, turns
 from .decoding import UNSEEN
 
@@ -19,7 +19,7 @@ def augmented(images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple
     return moved(images, drawn), masks.to(truth.dtype)
 
 
-def loss(logits: torch.Tensor, truth: torch.Tensor, recipe: Train) -> torch.Tensor:
+def loss(logits: torch.Tensor, truth: torch.Tensor, config: Config) -> torch.Tensor:
     """Cross entropy of each counted pixel, of logits ``(N, C, h, w)`` that are brought to the size of the truth ``(N, H, W)`` as decoding brings
     them (Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, section 4.1)."""
     from torch import nn
@@ -28,5 +28,5 @@ def loss(logits: torch.Tensor, truth: torch.Tensor, recipe: Train) -> torch.Tens
     if bool((truth == UNSEEN).all()):
         return logits.sum() * 0  # a mean of nothing is no number
     return nn.functional.cross_entropy(
-        wide, truth.long(), ignore_index=UNSEEN, label_smoothing=recipe.label_smoothing
+        wide, truth.long(), ignore_index=UNSEEN, label_smoothing=config.train.label_smoothing
     )
