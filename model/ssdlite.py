@@ -8,7 +8,7 @@ depthwise separable heads. Anchors as published with its weights (tensorflow/mod
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,15 @@ def anchors(height: int, width: int, name: str = "ssdlite_mobilenet_v2") -> NDAr
         centres = np.stack([x, y], -1)[:, :, None].repeat(len(sides), 2)
         found.append(np.concatenate([centres, np.broadcast_to(sides, centres.shape)], -1).reshape(-1, 4))
     return np.concatenate(found).astype(np.float32)
+
+
+def outputs(height: int, width: int, name: str = "ssdlite_mobilenet_v2") -> list[dict[str, Any]]:
+    """What ``[[output]]`` of a configuration says of a user's own detector, of what this one gives; as `anchors`."""
+    sides = [[[w * min(height, width), h * min(height, width)] for w, h in _sides(number)] for number in range(MAPS)]
+    maps = [list(size) for size in map_sizes(height, width)]
+    boxes = {"format": "anchors", "anchors": sides, "maps": maps, "variances": list(VARIANCES)}
+    scores = {"activation": "softmax", "background": "first"}
+    return [{"name": "boxes", "holds": "boxes", **boxes}, {"name": "scores", "holds": "scores", **scores}]
 
 
 def _sides(number: int) -> list[tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -208,6 +208,11 @@ class Data(Section):
         description="why a float model at chance, or with classes in another order, is to be built all the same",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the split")
+    fit: Literal["crop", "letterbox"] = Field(
+        "crop",
+        description="how images of another shape become the input, here and in apps: 'crop' (the largest centred part of its "
+        "shape) or 'letterbox' (the whole image, centred on black)",
+    )
     channels: Literal["rgb", "bgr", "grayscale"] = Field(
         "rgb",
         description="what the model's first layer takes: three channels in this order, or one, 0.299 R + 0.587 G + 0.114 B; "
@@ -329,6 +334,7 @@ class Train(Section):
     rotation_degrees: float = Field(11.5, ge=0, le=180, description="largest random rotation")
     zoom: float = Field(0.1, ge=0, lt=1, description="largest random zoom, as a share of the size")
     shift: float = Field(0.06, ge=0, lt=1, description="largest random shift both ways, as a share of the size")
+    mirror: bool = Field(False, description="half of the images left for right, by chance; true of detection")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
 
@@ -456,10 +462,122 @@ class Input(Section):
         return self
 
 
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+_CELLS = {"boxes", "packed", "sizes"}
+_READ_OF = {  # which outputs a setting speaks of
+    "layout": {"boxes", "scores", "objectness", "packed", "heat", "sizes", "offsets"},
+    "format": {"boxes", "packed"},
+    "unit": _CELLS,
+    "strides": _CELLS,
+    "maps": {"boxes", "packed"},
+    "anchors": {"boxes", "packed"},
+    "variances": {"boxes", "packed"},
+    "center": _CELLS,
+    "activation": {"scores", "heat", "packed"},
+    "background": {"scores", "packed"},
+    "objectness": {"packed"},
+}
+
+
 class Output(Section):
     """Named ``output`` in the file: one for each that the model gives, in order."""
 
     name: Name = Field(description="as apps find it")
+    holds: Literal["boxes", "scores", "objectness", "packed", "heat", "sizes", "offsets"] | None = Field(
+        None,
+        description="of a detector: 'boxes', 'scores', 'objectness', 'packed' (boxes, objectness, scores side by side), or maps "
+        "of 'heat' (scores whose peaks are boxes), 'sizes', 'offsets'",
+    )
+    layout: Literal["rows", "columns"] | None = Field(
+        None,
+        description="'rows' (candidates, numbers) or (h, w, numbers), 'columns' (numbers, candidates) or (numbers, h, w); by default "
+        "what the shape tells, 'columns' of maps",
+    )
+    format: Literal["xyxy", "cxcywh", "ltrb", "anchors"] | None = Field(
+        None,
+        description="of boxes: corners, centre and size, distances of the sides from the cell's centre, or offsets from anchors",
+    )
+    unit: Literal["pixels", "share", "cells"] | None = Field(
+        None,
+        description="of boxes: pixels of the input, share of it, or cells; 'cells' of ltrb and sizes, else 'pixels'",
+    )
+    strides: list[Positive] = Field(
+        default_factory=list, max_length=20, description="pixels of a cell, of each map in the order of the candidates"
+    )
+    maps: list[Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=2, max_length=2)]] = Field(
+        default_factory=list, max_length=20, description="rows and columns of each map, in the place of strides"
+    )
+    anchors: list[
+        Annotated[
+            list[Annotated[list[Positive], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=20)
+        ]
+    ] = Field(
+        default_factory=list, max_length=20, description="[[width, height], ...] in pixels at each cell, of each map"
+    )
+    variances: list[Positive] = Field(
+        default_factory=list,
+        description="of anchors: what offsets of centre and size are multiplied with, two numbers or four; 1 by default",
+    )
+    center: float | None = Field(None, ge=0, le=1, description="where in its cell a centre lies; 0.5 by default")
+    activation: Literal["softmax", "sigmoid", "none"] | None = Field(
+        None, description="what scores still have to go through: 'none' where the model has it inside"
+    )
+    background: Literal["first", "last", "none"] | None = Field(
+        None, description="where its number stands among the scores; 'none' by default: there is none"
+    )
+    objectness: bool | None = Field(None, description="of packed: whether the fifth number is one; false by default")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Output:
+        given = sorted(self.model_fields_set - {"name", "holds"}, key=list(Output.model_fields).index)
+        if self.holds is None and given:
+            raise ValueError(
+                f"{given[0]} says how an output of a detector is read: give holds = 'boxes' for example, too"
+            )
+        wrong = next((name for name in given if self.holds not in _READ_OF[name]), None)
+        if wrong:
+            kinds = " or ".join(f"'{kind}'" for kind in sorted(_READ_OF[wrong]))
+            raise ValueError(f"{wrong} speaks of {kinds}, and '{self.name}' holds '{self.holds}': leave it out")
+        if self.holds in ("boxes", "packed") and self.format is None:
+            raise ValueError(f"'{self.name}' holds boxes in which format? Give format = 'cxcywh' for example")
+        if self.holds in ("scores", "packed", "heat") and self.activation is None:
+            raise ValueError(
+                f"the scores in '{self.name}' have to go through what? Give activation = 'none' where the model has it inside, or "
+                "'sigmoid', or 'softmax'"
+            )
+        self._has_fitting_cells()
+        return self
+
+    def _has_fitting_cells(self) -> None:
+        if self.strides and self.maps:
+            raise ValueError("strides and maps say the same: give one of them")
+        if (self.format == "anchors") != bool(self.anchors):
+            raise ValueError("format = 'anchors' and anchors belong together: give both or neither")
+        maps = max(1, len(self.strides or self.maps))
+        if self.anchors and len(self.anchors) != maps:
+            raise ValueError(f"anchors are given for {len(self.anchors)} of {maps} maps")
+        if self.variances and (self.format != "anchors" or len(self.variances) not in (2, 4)):
+            raise ValueError("variances are two numbers (of centre and size) or four, and belong to format = 'anchors'")
+        if self.unit is not None and self.format == "anchors":
+            raise ValueError(
+                "unit does not apply to format = 'anchors', whose numbers are shares of an anchor: leave it out"
+            )
+        if self.activation == "softmax" and (self.holds == "heat" or self.objectness):
+            raise ValueError(
+                f"activation = 'softmax' does not go with {'heat' if self.holds == 'heat' else 'objectness'}"
+            )
+
+
+class Detection(Section):
+    score: float = Field(0.3, ge=0, le=1, description="boxes below are left out; metrics look at all")
+    overlap: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="intersection over union above which the box with the lower score is left out; 1: none is; 0.5 by default, 1 of heat",
+    )
+    per_class: bool = Field(True, description="whether only boxes of one class suppress each other")
+    most: int = Field(100, ge=1, le=1000, description="boxes of an image")
 
 
 class Limit(Section):
@@ -481,6 +599,9 @@ class Config(Section):
     quantize: Quantize = Field(Quantize(), description="int8: 'always', 'auto' (where it helps) or 'never'")
     android: Android = Field(Android(), description="Kotlin library; sdk = 'none' leaves it out")
     ios: Ios = Field(Ios(), description="iOS packages and the Swift package; sdk = 'none' leaves it out")
+    detection: Detection = Field(
+        Detection(), description="what apps see of boxes; only read by model.task = 'detection'"
+    )
     parity: Parity = Field(Parity(), description="how certain a verdict must be")
     store: Cache = Field(Cache(), description="results of earlier builds; --store and TWINKEEL_STORE go before it")
     targets: dict[str, list[str]] = Field(
@@ -491,7 +612,9 @@ class Config(Section):
         default_factory=list, max_length=MOST_TENSORS, description="tensors that the model takes beside the image"
     )
     output: list[Output] = Field(
-        default_factory=list, max_length=100, description="names of what the model gives; its own by default"
+        default_factory=list,
+        max_length=100,
+        description="names of what the model gives, its own by default; and what a detector's hold",
     )
     limit: list[Limit] = Field(default_factory=list, description="tightened, or with a reason loosened, parity limits")
 
@@ -642,6 +765,15 @@ def check_source(config: Config, known: Collection[str]) -> None:
         )
 
 
+def check_outputs(config: Config) -> None:
+    """Raise a ConfigError where outputs hold what the task does not read."""
+    holding = next((one for one in config.output if one.holds), None)
+    if holding and config.model.task != "detection":
+        raise ConfigError(
+            f"output: '{holding.name}' holds '{holding.holds}', which model.task = 'detection' reads, not '{config.model.task}'"
+        )
+
+
 def check_model(config: Config, known: Mapping[str, Collection[str]], settings: Collection[str]) -> None:
     """Raise a ConfigError where `[model]` names an architecture that there is not, or sets what it does not take.
 
@@ -667,6 +799,25 @@ def with_defaults(config: Config, defaults: Mapping[str, Mapping[str, Any]]) -> 
         missing = {key: value for key, value in values.items() if key not in section.model_fields_set}
         sections[name] = section.model_copy(update=missing)
     return config.model_copy(update=sections)
+
+
+def with_outputs(config: Config, outputs: Sequence[Mapping[str, Any]]) -> Config:
+    """With what an architecture says of its outputs, by the names in the file where these are given.
+
+    Raises:
+        ConfigError: the file says what they hold, too, or names another number of them.
+    """
+    given, known = config.output, [Output.model_validate(one) for one in outputs]
+    if any(one.holds for one in given):
+        raise ConfigError(f"output: what '{config.model.name}' gives is known: leave holds and what belongs to it out")
+    if given and len(given) != len(known):
+        raise ConfigError(
+            f"output: '{config.model.name}' gives {', '.join(one.name for one in known)}: name each, in this order"
+        )
+    names = [one.name for one in given or known]
+    return config.model_copy(
+        update={"output": [one.model_copy(update={"name": name}) for one, name in zip(known, names, strict=True)]}
+    )
 
 
 def template() -> str:

@@ -12,8 +12,9 @@ macro nil nonisolated open operator precedencegroup private protocol public repe
 struct subscript super switch throw throws true try typealias var where while
 """
 _USED_IN_SWIFT = """
-Accelerate AppleProductTypes Category Classification Classifier ClassifierError Combine CoreFoundation CoreGraphics
-CoreImage CoreML CoreTransferable CoreVideo CryptoKit Darwin Dispatch ExecuTorch Feature FeatureExtractor
+Accelerate AppleProductTypes Box Category Classification Classifier ClassifierError Combine CoreFoundation CoreGraphics
+CoreImage CoreML CoreTransferable CoreVideo CryptoKit Darwin Detection Detector
+DetectorError Dispatch ExecuTorch Feature FeatureExtractor
 FeatureExtractorError FeatureName Features Foundation Glibc ImageIO ObjectiveC
 Observation PackageDescription Photos PhotosUI Sample Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
 executorch

@@ -16,10 +16,45 @@ _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that a source file does not show as they are: controls, direction marks, unassigned, lines."""
 
 WORDS: Mapping[str, Mapping[str, str]] = {
-    "classification": {"api": "Classifier", "instance": "classifier", "work": "a classification"},
-    "features": {"api": "FeatureExtractor", "instance": "extractor", "work": "an extraction"},
+    "classification": {
+        "api": "Classifier",
+        "instance": "classifier",
+        "call": "classify",
+        "work": "a classification",
+        "doing": "classifying",
+        "done": "classified",
+        "purpose": "names what is in",
+        "failure": "a picture could not be classified",
+        "values": "logits",
+        "shown": "classes",
+    },
+    "detection": {
+        "api": "Detector",
+        "instance": "detector",
+        "call": "detect",
+        "work": "a detection",
+        "doing": "detecting",
+        "done": "detected",
+        "purpose": "finds objects in",
+        "failure": "no objects could be looked for in a picture",
+        "values": "outputs",
+        "shown": "objects",
+    },
+    "features": {
+        "api": "FeatureExtractor",
+        "instance": "extractor",
+        "call": "extract",
+        "work": "an extraction",
+        "doing": "extracting",
+        "done": "extracted",
+        "purpose": "computes the features of",
+        "failure": "no features of a picture could be computed",
+        "values": "outputs",
+        "shown": "outputs",
+    },
 }
-"""By task: its class, what an instance of that is called (on Android its module too), and what it does."""
+"""By task: its class, what an instance of that is called (on Android its module too) and its function, and what it does in words: `values`
+are the model's, `shown` is what the sample app shows."""
 
 
 def render(

@@ -29,12 +29,14 @@ class Source:
         settings: which of `_SETTINGS` apply to it.
         defaults: by section of the configuration, what settings are that the user does not give.
         options: what ``create`` is given beside.
+        has_outputs: whether a function ``outputs(height, width, name)`` says what its outputs hold.
     """
 
     module: str
     settings: tuple[str, ...]
     defaults: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
+    has_outputs: bool = False
 
 
 def sources() -> dict[str, Source]:
@@ -43,7 +45,8 @@ def sources() -> dict[str, Source]:
     found: dict[str, Source] = {}
     for path in sorted(path for folder in package.__path__ for path in Path(folder).glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        create = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "create"), None)
+        functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+        create, has_outputs = functions.get("create"), "outputs" in functions
         if create is None:
             continue
         module, arguments = f"{package.__name__}.{path.stem}", [a.arg for a in create.args.args]
@@ -52,7 +55,10 @@ def sources() -> dict[str, Source]:
         resolutions: dict[str, int] = _literal(tree, "RESOLUTIONS")
         for name, resolution in resolutions.items():
             own = {**defaults, "model": {**defaults.get("model", {}), "resolution": resolution}}
-            found[name] = Source(module=module, settings=settings, defaults=own, options={"name": name})
+            options = {"name": name}
+            found[name] = Source(
+                module=module, settings=settings, defaults=own, options=options, has_outputs=has_outputs
+            )
         if not resolutions:
             found[path.stem] = Source(module=module, settings=settings, defaults=defaults, options={})
     return dict(sorted(found.items()))
@@ -86,7 +92,12 @@ def checked(config: Config) -> Config:
         return _of_zoo(config, Zoo.of(config.model.name, config.model.arguments))
     known = sources()
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
-    return settings.with_defaults(config, known[config.model.name].defaults)
+    source = known[config.model.name]
+    found = settings.with_defaults(config, source.defaults)
+    if not source.has_outputs:
+        return found
+    outputs = importlib.import_module(source.module).outputs(*found.model.size, config.model.name)
+    return settings.with_outputs(found, outputs)
 
 
 def _of_zoo(config: Config, zoo: Zoo) -> Config:

@@ -214,7 +214,8 @@ def _kept(images: Any, labels: Any, data: dict[str, Any], resolution: Any, folde
     if taken := sorted({"source", "path"} & data.keys()):
         raise ConfigError(f"{_WHERE}: data.{taken[0]} does not apply to images in memory; leave it out")
     sides = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
-    pixels, truth = stacked(images, None if resolution is None else (int(sides[0]), int(sides[-1])))
+    how = "letterbox" if data.get("fit") == "letterbox" else "crop"  # another is an error later
+    pixels, truth = stacked(images, None if resolution is None else (int(sides[0]), int(sides[-1])), how)
     if labels is not None:
         truth = truth_of(labels, len(pixels), "labels")
     elif truth is not None:

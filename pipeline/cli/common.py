@@ -143,11 +143,12 @@ def read_config(path: Path | None) -> Config:
 def checked(config: Config) -> Config:
     """With the model's own defaults; a ConfigError where it names a model, a task or a target that there is not."""
     from .. import tasks
-    from ..config import check_source, check_targets, with_defaults
+    from ..config import check_outputs, check_source, check_targets, with_defaults
 
     found = architectures.checked(config)
     task = tasks.named(found.model.task)
     found = with_defaults(found, task.DEFAULTS)
+    check_outputs(found)
     check_source(found, task.SOURCES)
     check_targets(found, {name: target.PRECISIONS for name, target in targets().items()})
     return found

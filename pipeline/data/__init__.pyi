@@ -12,9 +12,11 @@ from .images import read_image as read_image
 from .in_memory import stacked as stacked
 from .in_memory import truth_of as truth_of
 from .masks import pair_ingredients as pair_ingredients
-from .masks import read_pairs as read_pairs
+from .masks import paired as paired
+from .masks import read_masks as read_masks
 from .moving import moved as moved
 from .moving import turns as turns
+from .pixels import Fit as Fit
 from .pixels import fit as fit
 from .pixels import model_input as model_input
 from .placing import Placed as Placed

@@ -172,7 +172,7 @@ def _checked(path: Path, members: Iterable[_Member]) -> tuple[dict[str, int], tu
 def _wrong_with(member: _Member, name: str, is_known: bool, number: int) -> Iterator[str]:
     if member.what:
         yield member.what
-    if member.name.startswith("/") or "\\" in name or name[1:2] == ":" or ".." in PurePosixPath(name).parts:
+    if member.name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in PurePosixPath(name).parts:
         yield "a path out of it"
     if "\0" in name or (not name and not member.is_folder):
         yield "no name of a file"
@@ -187,8 +187,8 @@ def _wrong_with(member: _Member, name: str, is_known: bool, number: int) -> Iter
 
 
 def _plain(name: str) -> str:
-    """Without the ``./`` that `tar` puts in front, and the ``/`` behind a folder."""
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+    """Without the ``./`` that `tar` puts in front, and the ``/`` behind a folder; some programs of Windows write ``\\`` for it."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def _check_bomb(path: Path, unpacked: int) -> None:

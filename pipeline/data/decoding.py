@@ -23,10 +23,12 @@ from ..rows import Lines, Rows, Stored, hash_of
 from ..saying import Say
 from ..store import Workers
 from .files import ImageFile
-from .pixels import fit
+from .pixels import Fit, fit
 
-Read = Callable[[ImageFile], tuple[NDArray[np.uint8], tuple[str, ...]]]
-"""Gives the pixels ``(height, width, 3)`` of a file, and what was done to them; it travels to other processes."""
+Seen = tuple[int, int, int]
+"""Of a file: height and width of the upright image, and the orientation in which it is stored, as EXIF numbers it."""
+Read = Callable[[ImageFile], tuple[NDArray[np.uint8], tuple[str, ...], Seen]]
+"""Gives the pixels ``(height, width, 3)`` of a file, what was done to them, and how it was before; it travels to other processes."""
 
 FEW = 1024
 """So many images are decoded before another process would have started."""
@@ -69,11 +71,13 @@ class Pixels:
         images: ``(files, height, width, 3)`` uint8; zeros where a file could not be read.
         said: how many images were changed beyond decoding, by what was done.
         errors: why files could not be read, by their number.
+        seen: ``(files, 3)`` int64, as `Seen` has it.
     """
 
     images: Lines
     said: Counter[str]
     errors: dict[int, DataError]
+    seen: NDArray[np.int64]
 
 
 def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pixels:
@@ -83,21 +87,22 @@ def decode(files: Sequence[ImageFile], size: tuple[int, int], read: Read) -> Pix
         size: height and width that `read` gives.
     """
     place, said, errors = _PLACE.get(), Counter[str](), dict[int, DataError]()
-    shape = (len(files), *size, 3)
+    shape, seen = (len(files), *size, 3), np.zeros((len(files), 3), np.int64)
     if place is None:
         pixels = np.zeros(shape, np.uint8)
         for number, found in enumerate(_read(read, file, said) for file in files):
             if isinstance(found, DataError):
                 errors[number] = found
             else:
-                pixels[number] = found
-        return Pixels(images=pixels, said=said, errors=errors)
+                pixels[number], seen[number] = found
+        return Pixels(images=pixels, said=said, errors=errors, seen=seen)
     path, hashes = _new_file(place.folder, shape), np.zeros(len(files), "<U64")
     for first, part in _shared(files, read, path, place):
         hashes[first : first + len(part.hashes)] = part.hashes
+        seen[first : first + len(part.hashes)] = part.seen
         said += part.said
         errors |= part.errors
-    return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())))
+    return Pixels(images=Rows.of(path, hashes), said=said, errors=dict(sorted(errors.items())), seen=seen)
 
 
 class Images(Protocol):
@@ -108,16 +113,16 @@ class Images(Protocol):
     def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
 
 
-def refitted(given: Images, size: tuple[int, int]) -> Lines:
+def refitted(given: Images, size: tuple[int, int], how: Fit = "crop") -> Lines:
     """Images ``(H, W, 3)`` uint8 at another size, in a file where there is a place for one."""
     place = _PLACE.get()
     if place is None:
-        return np.stack([fit(image, *size) for image in given])
+        return np.stack([fit(image, *size, how) for image in given])
     path = _new_file(place.folder, (len(given), *size, 3))
     with path.open("r+b") as out:
         start = Stored.of(path).start
         for number, image in enumerate(given):
-            _write(out, fit(image, *size), start + number * 3 * size[0] * size[1])
+            _write(out, fit(image, *size, how), start + number * 3 * size[0] * size[1])
     return Rows.of(path)
 
 
@@ -128,6 +133,7 @@ class _Part:
     hashes: list[str]
     said: Counter[str]
     errors: dict[int, DataError]
+    seen: list[Seen]
 
 
 def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) -> Iterator[tuple[int, _Part]]:
@@ -169,26 +175,29 @@ def _tell(say: Say, done: int, count: int, seconds: float) -> None:
 
 def _part(first: int, files: Sequence[ImageFile], read: Read, path: Path) -> _Part:
     """In a worker: some of the files, from the number `first` on, written where they belong."""
-    made, start = _Part(hashes=[], said=Counter(), errors={}), Stored.of(path).start
+    made, start = _Part(hashes=[], said=Counter(), errors={}, seen=[]), Stored.of(path).start
     with path.open("r+b") as out:
         for number, file in enumerate(files, first):
             found = _read(read, file, made.said)
             if isinstance(found, DataError):
                 made.errors[number] = found
                 made.hashes.append("")
+                made.seen.append((0, 0, 1))
                 continue
-            _write(out, found, start + number * found.nbytes)
-            made.hashes.append(hash_of(found))
+            pixels, seen = found
+            _write(out, pixels, start + number * pixels.nbytes)
+            made.hashes.append(hash_of(pixels))
+            made.seen.append(seen)
     return made
 
 
-def _read(read: Read, file: ImageFile, said: Counter[str]) -> NDArray[np.uint8] | DataError:
+def _read(read: Read, file: ImageFile, said: Counter[str]) -> tuple[NDArray[np.uint8], Seen] | DataError:
     try:
-        pixels, words = read(file)
+        pixels, words, seen = read(file)
     except DataError as error:
         return error
     said.update(words)
-    return pixels
+    return pixels, seen
 
 
 def _new_file(folder: Path, shape: tuple[int, ...]) -> Path:

@@ -66,6 +66,22 @@ def of_order(config: Config) -> list[str]:
     ]
 
 
+def of_tensors(data: Dataset, config: Config) -> list[str]:
+    """What is to be said of tensors with values outside of the range that is given for them, a line each."""
+    lines = []
+    for number, one in enumerate(config.input):
+        low, high = one.range
+        tensors = [part.tensors[number] for part in (data.calibration, data.held_out) if part.tensors]
+        rows = np.concatenate([tensor.reshape(len(tensor), -1) for tensor in tensors]) if tensors else np.zeros((0, 1))
+        count = int(((rows < low) | (rows > high)).any(1).sum())
+        if count:
+            lines.append(
+                f"'{one.name}' of {count:,} of {len(rows):,} images leaves its range, {low:g} to {high:g}: there are {rows.min():g} to {rows.max():g}. "
+                "Set the range under [[input]] to what apps give."
+            )
+    return lines
+
+
 def neighbour_correlation(images: Lines) -> float:
     """Correlation of each pixel with the one right of it, over images ``(N, H, W, 3)``; 1 where all are constant."""
     product = left_power = right_power = 0.0

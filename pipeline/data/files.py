@@ -130,6 +130,25 @@ def listed(root: Path) -> Listed:
     return _sorted_out(root, names, folders, passed)
 
 
+def others(root: Path, suffixes: Sequence[str]) -> tuple[ImageFile, ...]:
+    """Files below a folder or in an archive that are no images, by their suffixes, in the order of their names.
+
+    Raises:
+        DataError: as `listed`.
+    """
+    if archives.is_archive(root):
+        names = list(archives.opened(root).sizes)
+    else:
+        try:
+            names, _ = _walked(root, Counter())
+        except OSError as error:
+            raise DataError(
+                f"cannot list '{root}': {type(error).__name__}: {shown(error)}. Mend or remove it."
+            ) from error
+    files = (ImageFile(root, name) for name in sorted(names) if not _is_of_the_system(name))
+    return tuple(file for file in files if file.suffix in suffixes)
+
+
 def digests(files: Iterable[ImageFile]) -> dict[str, str]:
     """SHA-256 of each file by its name; of an archive as a whole, by its own."""
     wanted = {

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..rows import Lines
-from .decoding import Read, decode
+from .decoding import Read, Seen, decode
 from .files import ImageFile
 from .images import DamagedImage, decoded
-from .pixels import fit
+from .pixels import Fit, fit
 
 SHOWN = 20
 """Names that an error or a table has at most."""
@@ -30,16 +30,23 @@ class Fitted:
         kept: ``(files,)``, which those are.
         damaged: names of the others.
         said: how many images were changed while they were read, by what was done.
+        seen: ``(N, 3)`` int64: height and width that each had upright, and the orientation in which it is stored, as EXIF numbers it.
     """
 
     images: Lines
     kept: NDArray[np.bool_]
     damaged: tuple[str, ...]
     said: Counter[str]
+    seen: NDArray[np.int64]
 
 
 def fitted(
-    files: Sequence[ImageFile], size: tuple[int, int], *, skips_damaged: bool = False, read: Read | None = None
+    files: Sequence[ImageFile],
+    size: tuple[int, int],
+    how: Fit = "crop",
+    *,
+    skips_damaged: bool = False,
+    read: Read | None = None,
 ) -> Fitted:
     """Images at the size of a model's input.
 
@@ -50,7 +57,7 @@ def fitted(
     Raises:
         DataError: naming all files that cannot be read.
     """
-    found = decode(files, size, read or partial(_pixels, size))
+    found = decode(files, size, read or partial(_pixels, size, how))
     kept = np.ones(len(files), bool)
     kept[list(found.errors)] = False
     damaged: dict[str, DataError] = {}
@@ -61,12 +68,13 @@ def fitted(
     if wrong:
         raise _error(wrong, has_damaged=not skips_damaged and bool(damaged))
     images = found.images if kept.all() else found.images[kept]
-    return Fitted(images=images, kept=kept, damaged=tuple(damaged), said=found.said)
+    return Fitted(images=images, kept=kept, damaged=tuple(damaged), said=found.said, seen=found.seen[kept])
 
 
-def _pixels(size: tuple[int, int], file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _pixels(size: tuple[int, int], how: Fit, file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...], Seen]:
     found = decoded(file)
-    return fit(found.pixels, *size), found.said
+    height, width = found.pixels.shape[:2]
+    return fit(found.pixels, *size, how), found.said, (height, width, found.orientation)
 
 
 def _error(wrong: dict[str, DataError], *, has_damaged: bool) -> DataError:

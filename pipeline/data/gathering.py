@@ -119,8 +119,20 @@ def _sorted(found: Listed, given: Mapping[str, str]) -> Gathered:
         known=tuple(sorted(known)),
         places={name: f"{folder}/" if folder else "class folders" for name, folder in given.items()},
         passed=+passed,
-        notes=tuple(notes),
+        notes=(*notes, *of_case(known)),
     )
+
+
+def of_case(words: Collection[str]) -> list[str]:
+    """What is to be said of words that differ by case alone, a line each."""
+    alike: dict[str, list[str]] = {}
+    for word in sorted(words):
+        alike.setdefault(word.casefold(), []).append(word)
+    return [
+        f"{quoted([shown(word, 60) for word in group])} are classes of their own, and differ by case alone: rename one where they are the same."
+        for group in alike.values()
+        if len(group) > 1
+    ]
 
 
 def _without_classes(found: Listed, given: Mapping[str, str], sets: Collection[str]) -> list[str]:

@@ -18,7 +18,7 @@ from ..reading import instead
 from .colours import is_deep, rgb_of
 from .files import ImageFile
 from .kinds import FORMATS, is_heif
-from .pixels import ORIENTATIONS, fit, upright
+from .pixels import ORIENTATIONS, Fit, fit, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,13 +52,13 @@ def edge_images(held_out: NDArray[np.uint8], seed: int = 0) -> tuple[NDArray[np.
     return np.stack(list(named.values())), tuple(named)
 
 
-def digits(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+def digits(height: int, width: int, how: Fit = "crop") -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     """scikit-learn's 1797 handwritten digits, 8 x 8 with 17 grey levels: images ``(N, height, width, 3)``, labels, and names."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     grey = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, -1)
-    images = np.stack([fit(image, height, width) for image in grey])
+    images = np.stack([fit(image, height, width, how) for image in grey])
     return images, found.target.astype(np.int64), tuple(str(n) for n in range(10))
 
 
@@ -67,12 +67,14 @@ class Decoded:
     """An image.
 
     Attributes:
-        pixels: ``(H, W, 3)`` uint8 RGB.
+        pixels: ``(H, W, 3)`` uint8 RGB, upright.
         said: what was done to it beyond decoding, in words.
+        orientation: in which it is stored, as EXIF numbers it.
     """
 
     pixels: NDArray[np.uint8]
     said: tuple[str, ...]
+    orientation: int
 
 
 def read_image(file: ImageFile | Path) -> NDArray[np.uint8]:
@@ -103,7 +105,7 @@ def decoded(file: ImageFile) -> Decoded:
             orientation = orientation_of(image)
             pixels, is_turned = rgb_of(image, str(file), is_deep=deep)
             said += ["colours turned to sRGB"] * is_turned
-            return Decoded(pixels=upright(pixels, orientation), said=tuple(said))
+            return Decoded(pixels=upright(pixels, orientation), said=tuple(said), orientation=orientation)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -112,12 +114,6 @@ def decoded(file: ImageFile) -> Decoded:
         raise DamagedImage(
             f"cannot read the image '{file}': {_cause(error, content)}. Mend or remove the file."
         ) from error
-
-
-def stored_as(file: ImageFile) -> tuple[int, int, int]:
-    """Height and width of an image file that can be decoded, as it is stored, and its EXIF orientation, 1 to 8."""
-    with _without_warning(), _opened(file, file.read()) as image:
-        return image.height, image.width, orientation_of(image)
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .pixels import fit
+from .pixels import Fit, fit
 
 
-def stacked(given: Any, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+def stacked(
+    given: Any, size: tuple[int, int] | None, how: Fit = "crop"
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     """Images ``(N, H, W, 3)`` uint8 RGB, and what is right of each where a loader gives that too.
 
     Args:
@@ -41,7 +43,7 @@ def stacked(given: Any, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8]
         raise DataError(f"images: they have {len(sizes)} sizes; give the model's own: resolution=224, for example")
     if len(sizes) > 1:
         assert size is not None
-        images = [fit(image, *size) for image in images]
+        images = [fit(image, *size, how) for image in images]
     return np.stack(images), np.concatenate(truth) if truth else None
 
 

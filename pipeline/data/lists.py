@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..reading import read_bytes, shown
 from .files import ImageFile
-from .gathering import SETS, Gathered
+from .gathering import SETS, Gathered, of_case
 
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 2**29
@@ -41,6 +42,7 @@ def of_list(path: Path, *, is_sorted: bool) -> Gathered:
     first, word, which = columns or _by_place(path, rows, is_sorted)
     found: dict[str, tuple[str, str]] = {}
     wrong: list[str] = []
+    unknown: dict[str, list[int]] = {}
     again = 0
     for number, row in enumerate(rows[has_heading:], 1 + has_heading):
         cells = [cell.strip() for cell in row]
@@ -48,11 +50,14 @@ def of_list(path: Path, *, is_sorted: bool) -> Gathered:
             continue
         name, said, own = (cells[n] if n is not None and n < len(cells) else "" for n in (first, word, which))
         said = unicodedata.normalize("NFC", said)
-        own = SETS.get(own.lower(), "" if which is None else f"?{own}")
-        wrong += _wrong_with(number, (name, said, own), is_sorted)
+        if which is not None and own.lower() not in SETS:
+            unknown.setdefault(own, []).append(number)
+        own = SETS.get(own.lower(), "")
+        wrong += _wrong_with(number, name, said, is_sorted)
         again += name in found
         if found.setdefault(name, (said, own)) != (said, own):
             wrong.append(f"row {number}: '{shown(name, 100)}' stands there before, with something else")
+    wrong += [_no_set(own, numbers) for own, numbers in unknown.items()]
     if wrong or not found:
         raise DataError(f"'{path}': {_told(wrong) or 'it has no row'}. Mend the list.")
     return _of(path, found, again)
@@ -66,6 +71,7 @@ def _of(path: Path, found: dict[str, tuple[str, str]], again: int) -> Gathered:
         raise DataError(
             f"'{path}': {len(missing)} of {len(files)} files are not there: {_told(missing)}. Paths start from the list's folder."
         )
+    found, notes = _whole_numbers(found)
     words = {said for said, _ in found.values() if said}
     is_numbers = all(word.isdecimal() and word.isascii() and len(word) < 10 for word in words)
     return Gathered(
@@ -75,7 +81,20 @@ def _of(path: Path, found: dict[str, tuple[str, str]], again: int) -> Gathered:
         known=tuple(sorted(words, key=int) if is_numbers else sorted(words)),
         places={own: f"{path.name}{f', rows of {own}' if own else ''}" for _, own in found.values()},
         passed={"row of a file that stands there before": again} if again else {},
+        notes=(*notes, *of_case(words)),
     )
+
+
+def _whole_numbers(found: dict[str, tuple[str, str]]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """With ``3`` for ``3.0``, where all labels are such: a table that had a gap turns whole numbers into floats."""
+    words = {said for said, _ in found.values() if said}
+    if not words or not all(re.fullmatch(r"\d{1,9}\.0+", word, re.ASCII) for word in words):
+        return found, []
+    first = min(words)
+    plain = {name: (said.partition(".")[0], own) for name, (said, own) in found.items()}
+    return plain, [
+        f"all labels are whole numbers written as floats: '{first}' is taken for '{first.partition('.')[0]}'."
+    ]
 
 
 def _table(path: Path) -> list[list[str]]:
@@ -126,16 +145,18 @@ def _by_place(path: Path, rows: Sequence[Sequence[str]], is_sorted: bool) -> tup
     return 0, 1 if width > 1 else None, 2 if width > 2 else None
 
 
-def _wrong_with(number: int, cells: tuple[str, str, str], is_sorted: bool) -> list[str]:
-    name, said, own = cells
+def _wrong_with(number: int, name: str, said: str, is_sorted: bool) -> list[str]:
     found = []
     if not name or "\0" in name:
         found.append(f"row {number} has no path")
     if is_sorted and not said:
         found.append(f"row {number}: nothing is right of '{shown(name, 100)}'")
-    if own.startswith("?"):
-        found.append(f"row {number}: '{shown(own[1:], 100)}' is no set; known are {', '.join(SETS)}")
     return found
+
+
+def _no_set(own: str, numbers: Sequence[int]) -> str:
+    rows = f"row {numbers[0]}" if len(numbers) == 1 else f"{len(numbers):,} rows, row {numbers[0]} the first"
+    return f"'{shown(own, 100)}' is no set ({rows}); known are {', '.join(SETS)}"
 
 
 def _there(folder: Path, name: str) -> str:

@@ -15,8 +15,8 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -28,15 +28,14 @@ from ..config import Config
 from ..errors import DataError
 from ..reading import shown
 from ..rows import parts
-from . import beside, given, taken
+from .decoding import Seen
 from .files import ImageFile, counted, digests, listed
 from .fitting import Fitted, fitted
 from .gathering import SETS, Gathered
-from .images import MAX_PIXELS, DamagedImage, orientation_of, stored_as
+from .images import MAX_PIXELS, DamagedImage, orientation_of
 from .lists import is_list
-from .pixels import upright
+from .pixels import Fit, upright
 from .placing import Placed
-from .splits import Dataset, Split, split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -143,23 +142,21 @@ def _sets(keys: list[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(found) if all(found) and len(set(found)) > 1 else ("",) * len(keys)
 
 
-def fitted_masks(
-    pairs: Paired, files: list[ImageFile], size: tuple[int, int], classes: int, *, skips_damaged: bool
-) -> Fitted:
-    """The masks of images ``(N, height, width, 3)`` at the size of the input; all channels are the number.
+def read_masks(
+    pairs: Paired, numbers: NDArray[np.int64], read: Fitted, config: Config, classes: int
+) -> NDArray[np.uint8]:
+    """The masks ``(N, height, width)`` of images of these numbers at the size of the input.
 
     Args:
+        read: these images.
         classes: how many there are; 0 where that is not known.
 
     Raises:
         DataError: naming all files that cannot be read.
     """
-    masks = {file.name: pairs.masks[file.name] for file in files}
-    return fitted(files, size, skips_damaged=skips_damaged, read=partial(_pixels, masks, size, classes))
-
-
-def numbers_in(found: Fitted) -> NDArray[np.uint8]:
-    """Of masks as they were fitted, ``(N, height, width)``."""
+    files = [pairs.there.files[n] for n in numbers]
+    masks = {file.name: (pairs.masks[file.name], *seen) for file, seen in zip(files, read.seen.tolist(), strict=True)}
+    found = fitted(files, config.model.size, read=partial(_pixels, masks, config.model.size, config.data.fit, classes))
     return np.concatenate([part[..., 0] for part in parts(found.images)])
 
 
@@ -175,19 +172,23 @@ def nearest(mask: NDArray[np.uint8], placed: Placed, wanted: tuple[int, int]) ->
 
 
 def _pixels(
-    masks: Mapping[str, ImageFile], size: tuple[int, int], classes: int, photo: ImageFile
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    file = masks[photo.name]
+    masks: Mapping[str, tuple[ImageFile, int, int, int]],
+    size: tuple[int, int],
+    how: Fit,
+    classes: int,
+    photo: ImageFile,
+) -> tuple[NDArray[np.uint8], tuple[str, ...], Seen]:
+    file, *seen = masks[photo.name]
     numbers, own, said = _numbers(file)
-    mask, more = _laid(file, numbers, own, photo)
+    mask, more = _laid(file, numbers, own, photo, (seen[0], seen[1], seen[2]))
     known = mask[mask != UNCOUNTED]
     if classes and known.size and int(known.max()) >= classes:
         raise DataError(
             f"'{file}' has the class {int(known.max())}, and there are {classes}, 0 to {classes - 1}. Name all classes in data.labels, in the order "
             "of their numbers, or give pixels of others 255, which is not counted."
         )
-    found = nearest(mask, Placed.cropped((mask.shape[0], mask.shape[1]), size), size)
-    return found[..., None].repeat(3, -1), (*said, *more)
+    found = nearest(mask, Placed.of((seen[0], seen[1]), size, how), size)
+    return found[..., None].repeat(3, -1), (*said, *more), (seen[0], seen[1], seen[2])
 
 
 def _numbers(file: ImageFile) -> tuple[NDArray[np.uint8], int, tuple[str, ...]]:
@@ -229,19 +230,16 @@ def _of_mode(file: ImageFile, image: Image.Image) -> tuple[NDArray[np.uint8], tu
 
 
 def _laid(
-    file: ImageFile, numbers: NDArray[np.uint8], own: int, photo: ImageFile
+    file: ImageFile, numbers: NDArray[np.uint8], own: int, photo: ImageFile, seen: Seen
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The mask of the upright photo."""
-    height, width, orientation = stored_as(photo)
-    seen = (width, height) if orientation >= 5 else (height, width)
+    height, width, orientation = seen
+    stored = (width, height) if orientation >= 5 else (height, width)
     if own != 1:
-        numbers, orientation = _turned(numbers, own), 1
-        height, width = seen
-    if numbers.shape == (height, width):
-        if orientation == 1:
-            return numbers, ()
+        numbers, stored, orientation = _turned(numbers, own), (height, width), 1
+    if numbers.shape == stored and orientation != 1:
         return _turned(numbers, orientation), ("masks turned with their images",)
-    if numbers.shape == seen:
+    if numbers.shape == (height, width):
         return numbers, ()
     raise DataError(
         f"the mask '{file}' has {numbers.shape[1]} x {numbers.shape[0]} pixels, and its image '{photo}' {width} x {height}. A mask has the "
@@ -251,63 +249,6 @@ def _laid(
 
 def _turned(numbers: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return upright(numbers[..., None], orientation)[..., 0]
-
-
-def read_pairs(
-    root: Path,
-    config: Config,
-    classes: int,
-    names_of: Callable[[NDArray[np.uint8]], tuple[str, ...]],
-    more: Callable[[Split], str],
-) -> Dataset:
-    """The images and masks of a folder or an archive at the size of the model's input, in their sets, with what was taken from where.
-
-    Args:
-        classes: as `fitted_masks` takes it.
-        names_of: gives the names of the classes, of all masks ``(N, height, width)``.
-        more: what else the table says of a set.
-
-    Raises:
-        DataError: files cannot be read, or a set would be empty.
-    """
-    pairs = paired(root)
-    there, settings = pairs.there, config.data
-    none = np.zeros(len(there.files), np.int64)
-    purposes = np.full(len(there.files), given.TRAINING, "<U16")
-    if there.has_sets:
-        purposes = given.roles(there.sets, none, config, trains=True)
-    used = np.flatnonzero(purposes != given.UNUSED)
-    images = fitted([there.files[i] for i in used], config.model.size, skips_damaged=settings.skip_damaged)
-    used = used[images.kept]
-    masks = fitted_masks(
-        pairs, [there.files[i] for i in used], config.model.size, classes, skips_damaged=settings.skip_damaged
-    )
-    used, pixels, truth = used[masks.kept], images.images[masks.kept], numbers_in(masks)
-    if not len(used):
-        raise DataError(f"data.path '{root}' has no image whose mask can be read.")
-    files, names = [there.files[i] for i in used], names_of(truth)
-    notes = list(there.notes)
-    if there.has_sets:
-        found = given.as_given(pixels, truth, purposes[used], names, beside.tensors_of(files, len(files), config))
-        found = replace(found, notes=(*found.notes, *beside.notes(files, config)))
-        if settings.held_out is not None:
-            notes.append("data.held_out divides nothing here, for the data bring their own sets.")
-    else:
-        found = split(pixels, truth, names, config, none[used], files)
-    rows = taken.of_sets(found, _places(there), more)
-    if unused := int((purposes == given.UNUSED).sum()):
-        rows += (("not used", f"{unused:,} images of the other sets"),)
-    damaged = (*images.damaged, *masks.damaged)
-    rows += taken.of_files(there.passed, damaged, images.said + masks.said, taken.count_equal(found))
-    return replace(found, notes=(*notes, *found.notes), taken=rows, places=_places(there))
-
-
-def _places(there: Gathered) -> dict[str, str]:
-    if not there.has_sets:
-        return dict.fromkeys(("training", "calibration", "held-out"), next(iter(there.places.values())))
-    held_out, drawn_from = given.sources(there.sets)
-    wanted = {"training": "train", "calibration": drawn_from, "held-out": held_out}
-    return {purpose: there.places[name] for purpose, name in wanted.items() if name in there.places}
 
 
 def pair_ingredients(root: Path) -> dict[str, str]:

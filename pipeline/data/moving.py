@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def turns(count: int, settings: Train) -> torch.Tensor:
-    """Random turn, zoom and shift of each of so many images: ``(4, count)``, in -1..1 of what the settings allow; drawn on the CPU, so that
-    every device sees the same numbers."""
+    """Random turn, zoom and shift of each of so many images, in -1..1 of what the settings allow, and -1 where it is mirrored: ``(5, count)``;
+    drawn on the CPU, so that every device sees the same numbers."""
     import torch
 
     draw = torch.rand(4, count) * 2 - 1
     factors = [math.radians(settings.rotation_degrees), settings.zoom, 2 * settings.shift, 2 * settings.shift]
-    return torch.stack([one * factor for one, factor in zip(draw, factors, strict=True)])
+    side = torch.where(torch.rand(count) < 0.5, -1.0, 1.0) if settings.mirror else torch.ones(count)
+    return torch.stack([*(one * factor for one, factor in zip(draw, factors, strict=True)), side])
 
 
 def grid_rows(drawn: torch.Tensor, aspect: float) -> torch.Tensor:
@@ -31,9 +32,10 @@ def grid_rows(drawn: torch.Tensor, aspect: float) -> torch.Tensor:
     """
     import torch
 
-    angle, zoom, shift_x, shift_y = drawn[0], 1 + drawn[1], drawn[2], drawn[3]
+    angle, zoom, shift_x, shift_y, side = drawn[0], 1 + drawn[1], drawn[2], drawn[3], drawn[4]
+    cos, sin = zoom * angle.cos(), angle.sin()
     # a turn has to know the image's shape
-    rows = [zoom * angle.cos(), -angle.sin() * aspect, shift_x, angle.sin() / aspect, zoom * angle.cos(), shift_y]
+    rows = [cos * side, -sin * aspect, shift_x, sin / aspect * side, cos, shift_y]
     return torch.stack(rows, dim=1).view(-1, 2, 3)
 
 

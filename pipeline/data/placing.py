@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixels import center_crop_box
+from .pixels import Fit, center_crop_box, letterbox_box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,16 @@ class Placed:
     def cropped(cls, size: tuple[int, int], wanted: tuple[int, int]) -> Placed:
         """The centre of a photo of (height, width) fills an input of (height, width), as `fit` does it."""
         return cls(photo=center_crop_box(size, wanted), input=(0, 0, *wanted))
+
+    @classmethod
+    def letterboxed(cls, size: tuple[int, int], wanted: tuple[int, int]) -> Placed:
+        """A whole photo of (height, width) lies in an input of (height, width), as `fit` does it."""
+        return cls(photo=(0, 0, *size), input=letterbox_box(size, wanted))
+
+    @classmethod
+    def of(cls, size: tuple[int, int], wanted: tuple[int, int], how: Fit) -> Placed:
+        """As `fit` does it by this name."""
+        return cls.cropped(size, wanted) if how == "crop" else cls.letterboxed(size, wanted)
 
     def to_input(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Boxes ``(..., 4)`` of left, top, right, bottom in the photo, in the input."""

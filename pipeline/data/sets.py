@@ -30,13 +30,15 @@ def read_sets(
     *,
     has_truth: bool,
     more: Callable[[Split], str] = lambda _: "",
+    truth_of: Callable[[NDArray[np.int64], Fitted], NDArray[Any]] | None = None,
 ) -> Dataset:
     """The images, decoded and at the size of the model's input, in their sets, with what was taken from where.
 
     Args:
-        truth: ``(N,)`` of all that were gathered.
+        truth: ``(N,)`` of all that were gathered; or, with `truth_of`, numbers of kinds that are to be in all sets alike.
         has_truth: whether the truth is known, so that images can be for training.
         more: what else the table says of a set.
+        truth_of: gives what is right of images by their numbers, ``(n, ...)``, when it is known what these were like.
 
     Raises:
         DataError: images cannot be read, or a set would be empty.
@@ -49,20 +51,23 @@ def read_sets(
         if config.data.held_out is not None:
             notes.append("data.held_out divides nothing here, for the data bring their own sets.")
     used = np.flatnonzero(purposes != given.UNUSED)
-    read = fitted([there.files[i] for i in used], config.model.size, skips_damaged=config.data.skip_damaged)
+    read = fitted(
+        [there.files[i] for i in used], config.model.size, config.data.fit, skips_damaged=config.data.skip_damaged
+    )
     if not len(read.images):
         raise DataError(f"data.path '{config.data.path}' is no folder with images that can be read.")
-    notes += _all_damaged(there, truth, used, read, names) if has_truth else []
+    notes += _all_damaged(there, truth, used, read, names) if has_truth and truth_of is None else []
     used = used[read.kept]
-    files, truth = [there.files[i] for i in used], truth[used]
+    files, groups = [there.files[i] for i in used], truth[used]
+    right = groups if truth_of is None else truth_of(used, read)
     if there.has_sets:
         tensors = beside.tensors_of(files, len(files), config)
-        found = given.as_given(read.images, truth, purposes[used], names, tensors)
+        found = given.as_given(read.images, right, purposes[used], names, tensors)
         found = replace(found, notes=(*found.notes, *beside.notes(files, config)))
     elif has_truth:
-        found = split(read.images, truth, names, config, groups=truth, files=files)
+        found = split(read.images, right, names, config, groups=groups, files=files)
     else:
-        found = split_in_two(read.images, truth, names, config, beside.tensors_of(files, len(files), config))
+        found = split_in_two(read.images, right, names, config, beside.tensors_of(files, len(files), config))
         found = replace(found, notes=beside.notes(files, config))
     places = _places(there, config)
     rows = taken.of_sets(found, places, more)
@@ -104,7 +109,9 @@ def calibrated_on(
     """
     there = gathered(root, is_sorted=False, setting="data.calibration_path")
     chosen = np.linspace(0, len(there.files) - 1, min(len(there.files), config.data.calibration)).astype(int)
-    read = fitted([there.files[i] for i in chosen], config.model.size, skips_damaged=config.data.skip_damaged)
+    read = fitted(
+        [there.files[i] for i in chosen], config.model.size, config.data.fit, skips_damaged=config.data.skip_damaged
+    )
     unused = len(there.files) - len(chosen)
     chosen = chosen[read.kept]
     files = [there.files[i] for i in chosen]

@@ -17,6 +17,7 @@ from ..parity import Limit
 from ..program import Output, Target, Tensor
 from ..saying import Say
 from ..tasks import top
+from .boxes import Boxes
 from .device import limits
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
 
@@ -55,10 +56,10 @@ class Contents:
     """All that the templates of a kit read.
 
     Attributes:
-        task: whose outputs these are, ``classification`` or ``features``.
+        task: whose outputs these are.
         project: name, author, license, version and description of the model.
         settings: the platform's section of the configuration.
-        labels: class names in the order of the logits, any text; empty for features.
+        labels: class names in the order of their numbers, any text; empty for features.
         outputs: in the order in which the artifact gives them; a classifier has one.
         inputs: beside the image, in the order in which the artifact takes them; mostly none.
         height: of the input in pixels.
@@ -74,8 +75,9 @@ class Contents:
         counted: the verdicts on it that were counted on held-out images, in words.
         doubts: what there is to say against the float model, though something was built on it.
         golden: inputs, and expected outputs ``(N, width)``: all of an image, flattened and joined in their order.
-        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for features.
+        categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for other tasks.
         pixels: images of odd shapes and what they become.
+        boxes: how a detector's outputs are read; None for other tasks.
     """
 
     task: str
@@ -99,6 +101,7 @@ class Contents:
     golden: Golden
     categories: tuple[tuple[tuple[int, float], ...], ...]
     pixels: tuple[PixelCase, ...]
+    boxes: Boxes | None = None
 
     @property
     def runtime(self) -> str:
@@ -136,6 +139,11 @@ def chosen(
         return None
     if config.model.task not in kit.TASKS:
         say(f"sdk: none for {platform}: its templates know {', '.join(kit.TASKS)}, not {config.model.task}")
+        return None
+    if config.input and config.model.task != "features":
+        say(
+            f"sdk: none for {platform}: a kit of model.task = '{config.model.task}' is given an image alone, without [[input]]"
+        )
         return None
     pair = f"{platform}/{settings.sdk}", settings.sdk_precision
     built = [(target.NAME, precision) for target, precision in wanted]

@@ -48,12 +48,14 @@ class Counts:
     """A reference and a candidate on the same images.
 
     Attributes:
-        images: all of them.
+        images: all of them; or of what else is counted in images, see `of`.
         kept: right by both; of an agreement, answered alike.
         lost: right by the reference alone; of an agreement, answered otherwise.
         won: right by the candidate alone; of an agreement 0.
         low: lower bound of the measured value, a share of the images.
         high: upper bound.
+        of: what is counted, in a word: several of an image, then.
+        draws: images that these were drawn with, where it is something else: by their number goes how certain it is.
     """
 
     images: int
@@ -62,10 +64,13 @@ class Counts:
     won: int
     low: float
     high: float
+    of: str = "images"
+    draws: int = 0
 
     def __str__(self) -> str:
         changed = f"{self.lost} lost, {self.won} won" if self.won else f"{self.lost} lost"
-        return f"{changed} of {self.images:,}, {100 * LEVEL:.0f} % interval {percent(self.low)} to {percent(self.high)}"
+        what = "" if self.of == "images" else f" {self.of} in {self.draws:,} images"
+        return f"{changed} of {self.images:,}{what}, {100 * LEVEL:.0f} % interval {percent(self.low)} to {percent(self.high)}"
 
 
 def percent(share: float) -> str:
@@ -119,8 +124,11 @@ def state(verdicts: Iterable[Verdict | None], *, is_met: bool) -> State:
 def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     """About how many images could tell, if these are typical; None where more than `MOST_IMAGES` would be needed.
 
-    By the score intervals (Tango; Wilson), on counts that grow in proportion; rounded up to two digits.
+    By the score intervals (Tango; Wilson), on counts that grow in proportion; rounded up to two digits. Of what is not images itself the
+    interval narrows with the root of their number.
     """
+    if counts.draws:
+        return _draws_needed(counts, limit)
 
     def tells(images: int) -> bool:
         lost, won = (count * images / counts.images for count in (counts.lost, counts.won))
@@ -138,8 +146,21 @@ def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     while most - least > max(1, most // 100):
         middle = (least + most) // 2
         least, most = (least, middle) if tells(middle) else (middle, most)
-    unit = int(10 ** max(0, len(str(most)) - 2))
-    return -(-most // unit) * unit
+    return _rounded_up(most)
+
+
+def _draws_needed(counts: Counts, limit: float) -> int | None:
+    middle, half = (counts.low + counts.high) / 2, (counts.high - counts.low) / 2
+    if middle == limit:
+        return None
+    needed = counts.draws * (half / abs(limit - middle)) ** 2
+    return None if needed > MOST_IMAGES else max(_rounded_up(needed), counts.draws + 1)
+
+
+def _rounded_up(count: float) -> int:
+    """To two digits."""
+    unit = int(10 ** max(0, len(str(math.ceil(count))) - 2))
+    return -(-math.ceil(count) // unit) * unit
 
 
 @functools.cache

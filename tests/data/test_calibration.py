@@ -116,6 +116,19 @@ def test_of_many_images_some_are_looked_at(monkeypatch):
     assert doubts.uncovered_share(middle, whole) == pytest.approx(all_of_them, abs=0.02) and all_of_them > 0.15
 
 
+def test_tensors_outside_of_their_range_are_told():
+    config = Config.model_validate(
+        {"input": [{"name": "pose", "shape": [2], "range": [-1.0, 1.0]}], "weights": {"path": "x.pt"}}
+    )
+    values = np.zeros((70, 2), np.float32)
+    values[3], values[5, 1] = 2.5, -7
+    part = data.Split(images=np.zeros((70, 4, 4, 3), np.uint8), truth=np.zeros(70, np.int64), tensors=(values,))
+    found = data.Dataset(train=part.part(slice(0)), calibration=part, held_out=part.part(slice(0, 3)), names=("a",))
+    (line,) = doubts.of_tensors(found, config)
+    assert "'pose' of 2 of 73 images leaves its range, -1 to 1: there are -7 to 2.5" in line, line
+    assert doubts.of_tensors(dataclasses.replace(found, calibration=part.part(slice(0, 3))), config) == []
+
+
 def test_warnings_are_printed_and_stand_in_the_manifest(fixed_build):
     import json
 

@@ -130,6 +130,13 @@ def test_a_folder_that_cannot_be_looked_into_is_an_error(tmp_path, monkeypatch):
         listed(tmp_path)
 
 
+def test_backslashes_of_windows_part_folders(tmp_path):
+    zip_with(tmp_path / "x.zip", "cats\\tabby\\1.png", content=png())
+    found = listed(tmp_path / "x.zip")
+    assert [file.name for file in found.files] == ["cats/tabby/1.png", "good.png"]
+    assert found.files[0].read() == png()
+
+
 def zip_with(path, name, mode=0, content=b"x", flag=0):
     info = zipfile.ZipInfo("x")
     info.filename, info.external_attr = name, mode << 16
@@ -151,6 +158,8 @@ def zip_with(path, name, mode=0, content=b"x", flag=0):
         ("/etc/x.png", {}, "a path out of it"),
         ("C:/x.png", {}, "a path out of it"),
         ("..\\x.png", {}, "a path out of it"),
+        ("a\\..\\..\\x.png", {}, "a path out of it"),
+        ("\\\\server\\x.png", {}, "a path out of it"),
         ("x.png", {"mode": stat.S_IFLNK | 0o777, "content": b"/etc/passwd"}, "a link"),
         ("x.png", {"flag": 1}, "encrypted"),
         ("more.zip", {}, "an archive itself"),

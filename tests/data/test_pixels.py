@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from twinkeel.pipeline.data.pixels import ORIENTATIONS, center_crop_box, fit, model_input, on_black, resize, upright
+from twinkeel.pipeline.data import pixels
+from twinkeel.pipeline.data.pixels import (
+    ORIENTATIONS,
+    center_crop_box,
+    fit,
+    letterbox_box,
+    model_input,
+    on_black,
+    resize,
+    upright,
+)
 
 
 def exact(image, height, width):
@@ -57,12 +68,29 @@ def test_equals_whole_numbers_at_many_sizes():
         assert np.array_equal(resize(image, height, width), in_whole_numbers(image, height, width)), (size, height)
 
 
-@pytest.mark.parametrize("size", [(480, 480, 224), (2713, 64, 224), (2720, 64, 224), (3500, 3500, 16)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [(480, 480, 224), (2713, 64, 224), (2729, 64, 224), (3500, 3500, 16), (20_011, 101, 1), (5_000_000, 1, 1)],
+    ids=str,
+)
 def test_equals_whole_numbers_where_the_sums_need_another_type(size):
     rows, columns, out = size
     image = np.random.default_rng(2).integers(0, 256, (rows, columns, 1), np.uint8)
     image[: rows // 2] = 255
     assert np.array_equal(resize(image, out, out), in_whole_numbers(image, out, out))
+
+
+def test_every_sum_is_rounded_right_in_the_smallest_type_that_is_taken():
+    table = pixels._table((62, 63), (28, 28))
+    total = int(table.total.max())
+    assert 5500 < total <= pixels._NEAR and table.across.kind is np.float32
+    at = np.argwhere(table.total == total)[0]
+    sums = np.arange(255 * total + 1)
+    one = replace(
+        table, **{name: getattr(table, name)[tuple(at)].reshape(1, 1, 1) for name in ("total", "share", "half")}
+    )
+    found = pixels._rounded(sums.astype(np.float32)[None, None], one, slice(0, 1))[0, 0]
+    assert np.array_equal(found, (2 * sums + total) // (2 * total))
 
 
 def test_a_constant_image_stays_constant():
@@ -90,6 +118,29 @@ def test_the_crop_of_a_square_input_is_a_square():
     assert center_crop_box((92, 37), (16, 16)) == (27, 0, 37, 37)
 
 
+@pytest.mark.parametrize("wanted", [(32, 32), (17, 33), (1024, 16), (48, 64)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 9), (9, 1), (37, 91), (91, 37), (48, 64), (3000, 4000), (1, 5000)], ids=str
+)
+def test_a_letterbox_holds_the_whole_image_as_large_as_it_can_be(size, wanted):
+    top, left, height, width = letterbox_box(size, wanted)
+    assert height == wanted[0] or width == wanted[1]
+    scale = min(Fraction(wanted[0], size[0]), Fraction(wanted[1], size[1]))
+    nearest = [max(1, int(scale * side + Fraction(1, 2))) for side in size]  # a half up
+    assert [height, width] == nearest and height <= wanted[0] and width <= wanted[1]
+    assert 0 <= wanted[0] - height - 2 * top <= 1 and 0 <= wanted[1] - width - 2 * left <= 1
+    image = np.random.default_rng(0).integers(1, 256, (*size, 3), np.uint8)
+    found = fit(image, *wanted, "letterbox")
+    assert np.array_equal(found[top : top + height, left : left + width], resize(image, height, width))
+    found[top : top + height, left : left + width] = 0
+    assert not found.any()
+
+
+def test_an_image_of_the_inputs_shape_is_cropped_and_letterboxed_alike():
+    image = np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)
+    assert np.array_equal(fit(image, 64, 96, "letterbox"), fit(image, 64, 96))
+
+
 def test_extreme_sizes_take_the_integer_path():
     image = np.random.default_rng(0).integers(0, 256, (1, 4000, 1), np.uint8)
     assert resize(image, 3, 1).shape == (3, 1, 1)
@@ -109,6 +160,14 @@ def test_turning_may_come_last(orientation):
     image = np.random.default_rng(0).integers(0, 256, (37, 37, 4), np.uint8)
     turned_last = upright(model_input(image, 1, 32, 32), orientation)
     assert np.array_equal(model_input(image, orientation, 32, 32), turned_last)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turning_may_come_last_of_a_letterbox_whose_rest_is_even(orientation):
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 4), np.uint8)
+    stored = (32, 44) if orientation < 5 else (44, 32)
+    turned_last = upright(model_input(image, 1, *stored, "letterbox"), orientation)
+    assert np.array_equal(model_input(image, orientation, 32, 44, "letterbox"), turned_last)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -273,7 +273,7 @@ def test_numbers_in_a_list_are_those_of_the_file_of_names(listed):
             r"row 14: 'pictures/0\.png' stands there before, with something else",
         ),
         (lambda rows: [*rows, ("x.png", "", "test")], r"row 14: nothing is right of 'x\.png'"),
-        (lambda rows: [*rows, ("x.png", "dog", "holdout")], "row 14: 'holdout' is no set; known are train"),
+        (lambda rows: [*rows, ("x.png", "dog", "holdout")], r"'holdout' is no set \(row 14\); known are train"),
         (lambda rows: [*rows, ("", "dog", "test")], "row 14 has no path"),
         (lambda rows: [], "it has no row"),
         (lambda rows: [(path, "dog", split) for path, _, split in rows], "images of 1 class alone"),
@@ -283,6 +283,29 @@ def test_rows_that_are_wrong_are_named(change, told, listed):
     root, rows = listed
     with pytest.raises(DataError, match=told):
         load(written(root, change(rows)))
+
+
+def test_sets_of_unknown_names_are_told_once(listed):
+    root, rows = listed
+    other = [(path, label, "holdout") for path, label, _ in rows]
+    with pytest.raises(DataError, match=r"'holdout' is no set \(12 rows, row 2 the first\)") as raised:
+        load(written(root, other))
+    assert str(raised.value).count("holdout") == 1
+
+
+def test_whole_numbers_that_became_floats(listed):
+    root, rows = listed
+    found = load(written(root, [(path, f"{n % 2}.0", split) for n, (path, _, split) in enumerate(rows)]))
+    assert found.names == ("0", "1") and any("'0.0' is taken for '0'" in line for line in found.notes), found.notes
+    mixed = load(written(root, [(path, ("1.0", "1.5")[n % 2], split) for n, (path, _, split) in enumerate(rows)]))
+    assert mixed.names == ("1.0", "1.5")
+
+
+def test_labels_that_differ_by_case_alone_are_told(listed):
+    root, rows = listed
+    found = load(written(root, [(path, ("Dog", "dog")[n % 2], split) for n, (path, _, split) in enumerate(rows)]))
+    assert found.names == ("Dog", "dog")
+    assert any("differ by case alone" in line and "'Dog'" in line for line in found.notes), found.notes
 
 
 def test_a_row_that_is_there_twice_is_counted(listed):

@@ -34,7 +34,16 @@ def test_numbers_of_wordnet_are_names_too(name, content, tmp_path):
     assert matched(["goldfish", "Tench"], found)[0] == [1, 0]
 
 
-@pytest.mark.parametrize("content", [{"0": "cat", "1": "dog"}, {"dog": 1, "cat": 0}, ["cat", "dog"]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"0": "cat", "1": "dog"},
+        {"dog": 1, "cat": 0},
+        ["cat", "dog"],
+        {"architectures": ["X"], "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0, "dog": 1}},
+        {"label2id": {"cat": 0, "dog": 1}, "image_size": 224},
+    ],
+)
 def test_indexes_in_json(content, tmp_path):
     (tmp_path / "x.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
     assert read_labels(tmp_path / "x.json") == ("cat", "dog")

@@ -103,7 +103,9 @@ def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
     (folder / "digests.json").write_text(json.dumps(described_set))
     (folder / TAKEN).write_text(json.dumps(found.taken))
-    (folder / "warnings.json").write_text(json.dumps([*doubts.warnings(found), *found.notes, *task.doubts(found)]))
+    (folder / "warnings.json").write_text(
+        json.dumps([*doubts.warnings(found), *found.notes, *doubts.of_tensors(found, config), *task.doubts(found)])
+    )
 
 
 def _written(found: data_module.Dataset, folder: Path) -> data_module.Dataset:

@@ -44,7 +44,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
     """The classes in a file in UTF-8: a name a line, with its number or one of WordNet before it perhaps, or the JSON of an index, ``{"0": "tench"}``,
-    ``{"0": ["n01440764", "tench"]}``, ``{"tench": 0}`` or ``["tench"]``.
+    ``{"0": ["n01440764", "tench"]}``, ``{"tench": 0}`` or ``["tench"]``; or one of these as ``id2label`` or ``label2id`` of a larger one.
 
     Raises:
         DataError: it cannot be read, is far larger than names are, or a name is empty or there twice.
@@ -111,6 +111,8 @@ def _of_wordnet(lines: Sequence[str]) -> tuple[Entry, ...]:
 
 def _of_index(content: Any) -> tuple[Entry, ...]:
     """A ValueError where it is no index of 0 to the number of classes less one."""
+    if isinstance(content, dict):  # a model's config.json, as Hugging Face's transformers write it
+        content = next((content[key] for key in ("id2label", "label2id") if content.get(key)), content)
     if isinstance(content, list):
         content = dict(enumerate(content))
     elif isinstance(content, dict) and content and all(type(value) is int for value in content.values()):

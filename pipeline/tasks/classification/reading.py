@@ -69,7 +69,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     if isinstance(config.data, Arrays):
         found, classes = _in_memory(Path(config.data.path or ""), config, outputs)
     elif config.data.source == "digits":
-        images, labels, words = digits(*config.model.size)
+        images, labels, words = digits(*config.model.size, config.data.fit)
         classes = _classes(words, config, outputs)
         labels = np.array([classes.numbers[words[label]] for label in labels], np.int64)
         found = split(images, labels, classes.names, config, groups=labels)
@@ -205,7 +205,7 @@ def _classes_in(part: Split) -> str:
 def _in_memory(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[Dataset, _Classes]:
     """``images.npy`` ``(N, H, W, 3)`` uint8 below `root`, and ``labels.npy`` ``(N,)`` integers where they are known."""
     stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
-    images = refitted(stored, config.model.size)
+    images = refitted(stored, config.model.size, config.data.fit)
     classes = _unsaid(config, outputs)
     names = classes.names
     labels = np.full(len(images), -1, np.int64)

@@ -41,12 +41,13 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
     size, root = config.model.size, Path(config.data.path or "")
     if isinstance(config.data, Arrays):
         stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
-        images: Lines = refitted(stored, size)
+        images: Lines = refitted(stored, size, config.data.fit)
         tensors = beside.stored(root, len(images), config)
         found = split_in_two(images, _unknown(len(images)), names, config, tensors)
         found = replace(found, taken=of_sets(found, {}))
     elif config.data.source in ("digits", "shapes"):
-        images = digits(*size)[0] if config.data.source == "digits" else drawn_shapes(*size).images
+        is_drawn = config.data.source == "shapes"
+        images = drawn_shapes(*size).images if is_drawn else digits(*size, config.data.fit)[0]
         tensors = beside.tensors_of([], len(images), config)
         found = split_in_two(images, _unknown(len(images)), names, config, tensors)
         found = replace(found, notes=beside.notes([], config), taken=of_sets(found, {}))

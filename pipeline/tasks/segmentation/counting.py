@@ -139,7 +139,9 @@ def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
     own = _own(reference) - _own(candidate)
     low, high = _interval(reference, candidate, drop)
     lost, won = int((own > 0).sum()), int((own < 0).sum())
-    return drop, Counts(images=len(own), kept=len(own) - lost - won, lost=lost, won=won, low=low, high=high)
+    return drop, Counts(
+        images=len(own), kept=len(own) - lost - won, lost=lost, won=won, low=low, high=high, draws=len(own)
+    )
 
 
 def _interval(reference: Pixels, candidate: Pixels, drop: float) -> tuple[float, float]:

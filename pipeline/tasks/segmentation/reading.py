@@ -22,7 +22,8 @@ from ...data import (
     gathered,
     of_sets,
     pair_ingredients,
-    read_pairs,
+    paired,
+    read_masks,
     read_sets,
     refitted,
     split,
@@ -53,8 +54,7 @@ def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
         found = split(drawn.images, drawn.masks, names, config, np.zeros(len(drawn.masks), np.int64))
         found = replace(found, taken=of_sets(found, {}, _classes_in))
     elif config.data.source == "folder":
-        names = _labels(config)
-        found = read_pairs(root, config, len(names), lambda truth: names or _numbered(truth), _classes_in)
+        found = _masked(root, config)
     else:
         found = _unmasked(root, config, outputs)
     if config.data.calibration_path:
@@ -119,9 +119,8 @@ def _check_count(names: tuple[str, ...], config: Config, count: int) -> None:
         )
 
 
-def _numbered(truth: NDArray[np.uint8]) -> tuple[str, ...]:
+def _numbered(known: NDArray[np.uint8]) -> tuple[str, ...]:
     """Names of classes that have numbers alone: as many as the largest number says."""
-    known = np.unique(truth)
     found = known[known != UNSEEN].tolist()
     if len(found) < 2:
         only = f"the class {found[0]} alone" if found else "no class"
@@ -132,6 +131,25 @@ def _numbered(truth: NDArray[np.uint8]) -> tuple[str, ...]:
         )
         raise DataError(f"the masks have {only}; at least 2 are needed.{ends}")
     return tuple(f"class {number}" for number in range(max(found) + 1))
+
+
+def _masked(root: Path, config: Config) -> Dataset:
+    """Images with masks beside them."""
+    pairs, names = paired(root), _labels(config)
+    alike = np.zeros(len(pairs.there.files), np.int64)
+    found = read_sets(
+        pairs.there,
+        alike,
+        names,
+        config,
+        has_truth=True,
+        more=_classes_in,
+        truth_of=lambda numbers, read: read_masks(pairs, numbers, read, config, len(names)),
+    )
+    if names:
+        return found
+    known = [np.unique(part.truth) for part in (found.train, found.calibration, found.held_out)]
+    return replace(found, names=_numbered(np.unique(np.concatenate(known))))
 
 
 def _unmasked(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:

@@ -10,7 +10,7 @@ from twinkeel.pipeline.delivery import Contents, write_vectors
 
 from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
-TASKS = ("classification", "features")
+TASKS = ("classification", "detection", "features")
 _KEYWORDS = """
 as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough false
 fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private protocol public
@@ -78,5 +78,6 @@ def _vectors(contents: Contents) -> str:
             "inputs": [{"name": tensor.name, "shape": tensor.shape} for tensor in contents.inputs],
             "pixels": pixels,
             "golden": [{"name": name} for name in contents.golden.names],
+            **({"labels": contents.labels} if contents.labels else {}),
         }
     return json.dumps(vectors, indent=1) + "\n"

@@ -1,0 +1,1 @@
+"""Detection: boxes around what is in an image, of a class and with a score each."""

@@ -1,0 +1,191 @@
+"""What is counted of boxes: average precision, what of it is lost, and which boxes are the float model's; and what is allowed.
+
+How certain that is goes by the number of images, for boxes of one image are not drawn one by one:
+
+- *Boxes that match* are a share of boxes whose images are drawn: the interval is Clopper and Pearson's for as many draws as images count,
+  ``(sum n)^2 / sum n^2`` with ``n`` boxes in each (Kish, "Survey Sampling", 1965): as if the boxes of an image stood or fell together,
+  which is more cautious than they are.
+- *Loss of average precision*: a delete-a-group jackknife over images, of the paired difference (Shao and Tu, "The Jackknife and Bootstrap",
+  1995, chapter 5), and never narrower than the exact interval of as many images of which none has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import Config
+from ...parity import Counted, Counts, Limit, Meaning, Truth, Values, paired_interval, share_interval
+from ...program import Output, parts
+from .decoding import decode
+from .form import Form, form_of
+from .matching import Boxes, matched
+from .precision import Curves, average
+
+LEAST_SCORE = 0.01
+"""Of boxes that average precision looks at, as SSD's own evaluation has it."""
+MOST = 100
+"""Of an image, as COCO has it."""
+SAME = 0.7
+"""Overlap from which on a box is the float model's: one that is moved by a tenth of its size each way still is."""
+
+_GROUPS = 40
+_KEPT = 8
+_FOUND: dict[tuple[str, str], Boxes] = {}
+
+
+def found_in(outputs: Values, form: Form, layout: Sequence[Output]) -> Boxes:
+    """Boxes in packed outputs ``(N, width)`` of N images, those of a low score as well; remembered, for references are asked for
+    again and again."""
+    key = hashlib.sha256(np.ascontiguousarray(outputs).data).hexdigest(), repr(form)
+    if key not in _FOUND:
+        while len(_FOUND) >= _KEPT:
+            del _FOUND[next(iter(_FOUND))]
+        loose = replace(form, score_threshold=min(LEAST_SCORE, form.score_threshold), most=max(MOST, form.most))
+        slices = parts(layout)
+        _FOUND[key] = Boxes.of([decode([image[part] for part in slices], loose) for image in outputs])
+    return _FOUND[key]
+
+
+def is_unlabelled(truth: Truth) -> bool:
+    """Whether nothing is known of any image: a truth ``(N, 0, 5)``."""
+    return bool(truth.shape[1] == 0)
+
+
+def curves_of(outputs: Values, truth: Truth, form: Form, layout: Sequence[Output]) -> Curves:
+    return Curves.of(found_in(outputs, form, layout), Boxes.right(truth))
+
+
+def drops(reference: Curves, candidate: Curves, counts: Counts) -> dict[str, Counted]:
+    """What is lost of average precision over all thresholds, and over that of 0.5 alone.
+
+    Args:
+        counts: of the right boxes that each finds.
+    """
+    groups = min(_GROUPS, reference.count)
+    group = np.random.default_rng(0).permutation(reference.count) % groups
+    weights = [None, *((group != number).astype(np.float64) for number in range(groups))]
+    both = [[one.precisions(weight) for one in (reference, candidate)] for weight in weights]
+    found = {}
+    for name, last in (("ap_drop", None), ("ap50_drop", 1)):
+        all_images, *others = (average(one[:, :last]) - average(other[:, :last]) for one, other in both)
+        low, high = _jackknife(all_images, np.array(others), reference.count)
+        found[name] = all_images, replace(counts, low=low, high=high)
+    return found
+
+
+def _jackknife(value: float, others: NDArray[np.float64], images: int) -> tuple[float, float]:
+    """Bounds of a value, from what it is without each group of images."""
+    from scipy.special import stdtrit
+
+    groups = len(others)
+    if groups < 2 or not np.isfinite(others).all():
+        return -1.0, 1.0
+    error = math.sqrt((groups - 1) / groups * float(np.square(others - others.mean()).sum()))
+    half = max(float(stdtrit(groups - 1, 0.975)) * error, paired_interval(images, 0, 0)[1])
+    return max(value - half, -1.0), min(value + half, 1.0)
+
+
+def right_found(reference: Boxes, candidate: Boxes, right: Boxes) -> Counts:
+    """Of the right boxes, those that each finds, the bounds left open."""
+    one, other = (_is_found(boxes, right) for boxes in (reference, candidate))
+    kept, lost, won = (int(both.sum()) for both in (one & other, one & ~other, other & ~one))
+    return Counts(images=len(right), kept=kept, lost=lost, won=won, low=-1.0, high=1.0, of="boxes", draws=right.count)
+
+
+def _is_found(boxes: Boxes, right: Boxes) -> NDArray[np.bool_]:
+    which = matched(boxes, right, (0.5,))
+    found = np.zeros(len(right), np.bool_)
+    found[which[which >= 0]] = True
+    return found
+
+
+def same(reference: Boxes, candidate: Boxes) -> Counted:
+    """Share of the boxes of both that the other one has as well: of the same class, and `SAME` of them in common."""
+    pairs = int((matched(candidate, reference, (SAME,)) >= 0).sum())
+    total, kept = len(reference) + len(candidate), 2 * pairs
+    each = np.bincount(reference.images, minlength=reference.count) + np.bincount(
+        candidate.images, minlength=reference.count
+    )
+    low, high = 0.0, 1.0
+    if total:
+        draws = float(total) ** 2 / float(np.square(each).sum())
+        low, high = share_interval(draws, draws * (kept / total))
+    counts = Counts(
+        images=total, kept=kept, lost=total - kept, won=0, low=low, high=high, of="boxes", draws=reference.count
+    )
+    return kept / total if total else 1.0, counts
+
+
+def _score_of(config: Config) -> Callable[[Values, Truth, Sequence[Output]], float]:
+    def score(outputs: Values, truth: Truth, layout: Sequence[Output]) -> float:
+        """Average precision; NaN where nothing is known of the images."""
+        if is_unlabelled(truth):
+            return math.nan
+        return average(curves_of(outputs, truth, form_of(config, layout), layout).precisions())
+
+    return score
+
+
+def _count_of(
+    config: Config,
+) -> Callable[[Values, Values, Values, Truth, Sequence[Output]], dict[str, Counted]]:
+    def count(
+        original: Values, folded: Values, candidate: Values, truth: Truth, layout: Sequence[Output]
+    ) -> dict[str, Counted]:
+        """Average precision against the original, boxes against the folded model's."""
+        form = form_of(config, layout)
+        given, wanted = (found_in(values, form, layout) for values in (candidate, folded))
+        least = form.score_threshold
+        found = {"same_boxes": same(wanted.above(least), given.above(least))}
+        if is_unlabelled(truth):
+            return found
+        right, before = Boxes.right(truth), found_in(original, form, layout)
+        counts = right_found(before.above(least), given.above(least), right)
+        return found | drops(Curves.of(before, right), Curves.of(given, right), counts)
+
+    return count
+
+
+def _counted(metric: str, sense: str, value: float, reason: str) -> Limit:
+    return Limit(metric=metric, sense=sense, value=value, reason=reason, needs_all=True, is_counted=True)
+
+
+_AP = _counted("ap_drop", "<=", 0.01, "one point of COCO's AP, as published int8 detectors lose")
+_SAME = _counted(
+    "same_boxes", ">=", 0.8, "an app shows boxes: one of five gone, new or moved is another model to who uses it"
+)
+_NEAR = _counted("same_boxes", ">=", 0.95, "float16 moves boxes that lie on a hair")
+_WEIGHTS = _counted("same_boxes", ">=", 0.9, "with activations in float, 8 bits change half of what int8 may")
+
+_LIMITS = {
+    ("quantize", "int8", "runtime"): (_SAME, _AP),
+    ("lower", "fp16", "reference executor"): (_AP, _NEAR),
+    ("lower", "int8", "reference executor"): (_AP, _SAME),
+    ("lower", "w8", "reference executor"): (_AP, _WEIGHTS),
+    ("lower", "w4", "reference executor"): (
+        _counted("ap_drop", "<=", 0.05, "five points of AP are the price of 4 bits"),
+        _counted("same_boxes", ">=", 0.6, "twice what int8 may change"),
+    ),
+}
+
+
+def meaning(config: Config) -> Meaning:
+    """Without a truth, boxes are held against the float model's alone."""
+    has_truth = config.data.has_truth
+    names = ("same_boxes", "ap_drop", "ap50_drop") if has_truth else ("same_boxes",)
+    limits = {key: tuple(row for row in rows if row.metric in names) for key, rows in _LIMITS.items()}
+    return Meaning(
+        counted={name: ">=" if name == "same_boxes" else "<=" for name in names},
+        limits=limits,
+        score=_score_of(config),
+        count=_count_of(config),
+    )
+
+
+MEANING = meaning(Config())

@@ -1,0 +1,101 @@
+"""Average precision as COCO counts it (Lin et al., "Microsoft COCO: Common Objects in Context", 2014; its detection evaluation):
+precision at 101 levels of recall, the mean over classes and over ten thresholds of overlap, at most 100 boxes of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .matching import Boxes, Floats, Integers, matched
+
+THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
+"""Of the overlap: from which on a box counts as found."""
+RECALLS: Floats = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curves:
+    """What was found, by falling score over all images, class by class.
+
+    Attributes:
+        is_right: ``(found, thresholds)``.
+        images: ``(found,)``, which image each is in.
+        starts: ``(classes + 1,)``: where each class begins.
+        right_images: which image each of the right boxes is in, and
+        right_classes: of which class it is.
+        scores: ``(found,)``.
+        count: of the images.
+    """
+
+    is_right: NDArray[np.bool_]
+    images: Integers
+    starts: Integers
+    right_images: Integers
+    right_classes: Integers
+    scores: Floats
+    count: int
+
+    @classmethod
+    def of(cls, found: Boxes, right: Boxes) -> Curves:
+        """Boxes found and right in the same images."""
+        is_right = matched(found, right, THRESHOLDS) >= 0
+        classes = 1 + int(max(found.classes.max(initial=-1), right.classes.max(initial=-1)))
+        order = np.lexsort((np.arange(len(found)), -found.scores, found.classes))
+        return cls(
+            is_right=is_right[order],
+            images=found.images[order],
+            starts=np.searchsorted(found.classes[order], np.arange(classes + 1)),
+            right_images=right.images,
+            right_classes=right.classes,
+            scores=found.scores[order],
+            count=right.count,
+        )
+
+    @cached_property
+    def classes(self) -> list[int]:
+        """Those that there are right boxes of."""
+        return [int(one) for one in np.unique(self.right_classes)]
+
+    def precisions(self, weights: Floats | None = None) -> Floats:
+        """Average precision ``(classes, thresholds)`` of each of `classes`; NaN of those that have no right box in these images.
+
+        Args:
+            weights: how often each image counts, ``(images,)``; once by default.
+        """
+        often = np.ones(self.count) if weights is None else weights
+        totals = np.bincount(self.right_classes, often[self.right_images], minlength=len(self.starts) - 1)
+        found = [self._of_class(one, float(totals[one]), often) for one in self.classes]
+        return np.array(found).reshape(-1, len(THRESHOLDS))
+
+    def _of_class(self, one: int, total: float, often: Floats) -> Floats:
+        if total <= 0:
+            return np.full(len(THRESHOLDS), np.nan)
+        return levels(*self.curve(one, total, often)).mean(0)
+
+    def curve(self, one: int, total: float, often: Floats) -> tuple[Floats, Floats]:
+        """Recall and precision ``(found, thresholds)`` of a class, after each box by falling score."""
+        part = slice(self.starts[one], self.starts[one + 1])
+        weight = often[self.images[part], None]
+        right = np.cumsum(self.is_right[part] * weight, axis=0)
+        seen = np.cumsum(weight, axis=0)
+        return right / total, right / np.maximum(seen, 1e-12)
+
+
+def levels(recall: Floats, precision: Floats) -> Floats:
+    """The best precision at each level of recall or a higher one, ``(101, thresholds)``; 0 where none is reached."""
+    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    found = np.zeros((len(RECALLS), precision.shape[1]))
+    for number in range(precision.shape[1]):
+        at = np.searchsorted(recall[:, number], RECALLS, side="left")
+        is_reached = at < len(best)
+        found[is_reached, number] = best[at[is_reached], number]
+    return found
+
+
+def average(precisions: Floats) -> float:
+    """The mean over thresholds and classes; NaN where no class has a right box."""
+    has_any = ~np.isnan(precisions).all(1)
+    return float(precisions[has_any].mean()) if has_any.any() else float("nan")
