@@ -100,7 +100,8 @@ def loss(outputs, truth, config): return ((outputs - truth) ** 2).mean()
 def look(outputs, truth, config, layout): return {"error": float(np.abs(outputs - truth).mean())}
 def trouble(look, names, *, is_trained): return "" if look["error"] < 0.3 else f"off by {look['error']:.2f} on average"
 def doubt(look, names): return ""
-def answers(outputs, config, layout): return outputs.astype(np.float64)
+def answers(models, truth, config, layout): return np.array(models, np.float64)
+def misfit(shapes, outputs, config): return ""
 def told(worth): return {SCORE: worth.score}
 def shares(worth): return {SCORE: worth.score}
 def columns(worth): return {SCORE: f"{100 * worth.score:.1f} %"}

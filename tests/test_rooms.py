@@ -233,7 +233,7 @@ ELSEWHERE = {
     "targets/ios/_mil_bounds.py": "what an operation is called in an error",
     "targets/ios/sdk/__init__.py": "the kit",
 }
-"""Files that speak of classification though they are no part of the task, its report or its kits, and why."""
+"""Files that speak of classification though they are no part of the task, its report or its kits, and why. Segmentation classifies pixels."""
 
 
 def test_what_a_class_is_is_known_to_the_task_alone():

@@ -324,10 +324,11 @@ def test_what_is_worth_something_is_told():
 
 def test_what_the_report_keeps_is_what_was_found():
     truth, outputs = right_and_said()
-    kept = showing.kept_in(detection.answers(outputs, plain_config(), LAYOUT))
+    (answered,) = detection.answers([outputs], truth, plain_config(), LAYOUT)
+    kept = showing.kept_in(answered)
     assert len(kept) == 180 and np.array_equal(np.bincount(kept.images), np.full(60, 3))
     assert (showing.errors(kept, Boxes.right(truth)) == 0).all()
-    assert [one.ap50 for one in showing.by_class(detection.answers(outputs, plain_config(), LAYOUT), truth)] == [
+    assert [one.ap50 for one in showing.by_class(answered, truth)] == [
         1,
         1,
         1,
