@@ -52,6 +52,18 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "values": "outputs",
         "shown": "outputs",
     },
+    "segmentation": {
+        "api": "Segmenter",
+        "instance": "segmenter",
+        "call": "segment",
+        "work": "a segmentation",
+        "doing": "segmenting",
+        "done": "segmented",
+        "purpose": "tells the class of each pixel of",
+        "failure": "no mask of a picture could be made",
+        "values": "outputs",
+        "shown": "classes",
+    },
 }
 """By task: its class, what an instance of that is called (on Android its module too) and its function, and what it does in words: `values`
 are the model's, `shown` is what the sample app shows."""

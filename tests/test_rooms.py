@@ -187,7 +187,11 @@ ELSEWHERE = {
     "model/blocks.py": "`MobileClassifier`, the head that the networks share",
     "model/count.py": "the published tables' own: parameters and top-1 of ImageNet classifiers",
     "model/efficientnet_lite.py": "these networks are classifiers, and their last layer is called so in checkpoints",
+    "model/inception.py": "the same",
+    "model/mobilenet_v1.py": "the same",
     "model/mobilenet_v2.py": "the same",
+    "model/mobilenet_v3.py": "the same",
+    "model/residual.py": "the same",
     "pipeline/building/jobs/original.py": "data.accept_accuracy, a setting of before there was a second task",
     "pipeline/building/jobs/data.py": "data.labels, a setting, in an error",
     "pipeline/building/jobs/measure.py": "Program.labels, which a target may read",
@@ -229,7 +233,7 @@ ELSEWHERE = {
     "targets/ios/_mil_bounds.py": "what an operation is called in an error",
     "targets/ios/sdk/__init__.py": "the kit",
 }
-"""Files that speak of classification though they are no part of the task, its report or its kits, and why."""
+"""Files that speak of classification though they are no part of the task, its report or its kits, and why. Segmentation classifies pixels."""
 
 
 def test_what_a_class_is_is_known_to_the_task_alone():

@@ -17,6 +17,9 @@ from .images import edge_images as edge_images
 from .images import read_image as read_image
 from .in_memory import stacked as stacked
 from .in_memory import truth_of as truth_of
+from .masks import pair_ingredients as pair_ingredients
+from .masks import paired as paired
+from .masks import read_masks as read_masks
 from .moving import grid_rows as grid_rows
 from .moving import moved as moved
 from .moving import turns as turns

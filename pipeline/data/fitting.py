@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..rows import Lines
-from .decoding import Seen, decode
+from .decoding import Read, Seen, decode
 from .files import ImageFile
 from .images import DamagedImage, decoded
 from .pixels import Fit, fit
@@ -41,17 +41,23 @@ class Fitted:
 
 
 def fitted(
-    files: Sequence[ImageFile], size: tuple[int, int], how: Fit = "crop", *, skips_damaged: bool = False
+    files: Sequence[ImageFile],
+    size: tuple[int, int],
+    how: Fit = "crop",
+    *,
+    skips_damaged: bool = False,
+    read: Read | None = None,
 ) -> Fitted:
     """Images at the size of a model's input.
 
     Args:
+        read: gives something else that belongs to each file, at this size; by default the pixels.
         skips_damaged: pass over those that cannot be decoded. Those that are not read by a rule are an error all the same.
 
     Raises:
         DataError: naming all files that cannot be read.
     """
-    found = decode(files, size, partial(_pixels, size, how))
+    found = decode(files, size, read or partial(_pixels, size, how))
     kept = np.ones(len(files), bool)
     kept[list(found.errors)] = False
     damaged: dict[str, DataError] = {}

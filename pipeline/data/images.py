@@ -91,7 +91,7 @@ def decoded(file: ImageFile) -> Decoded:
         DamagedImage: it cannot be decoded.
         DataError: it is too large, or of a kind whose values have no known meaning as colours. Both name the file.
     """
-    from PIL import ExifTags, Image
+    from PIL import Image
 
     content = b""
     try:
@@ -102,10 +102,9 @@ def decoded(file: ImageFile) -> Decoded:
             with suppress(Exception):  # it is the first that is wanted, whatever is wrong with others
                 said += ["the first of several frames taken"] * bool(getattr(image, "is_animated", False))
             image.load()  # Pillow turns a TIFF itself by that, and takes its orientation away
-            stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = orientation_of(image)
             pixels, is_turned = rgb_of(image, str(file), is_deep=deep)
             said += ["colours turned to sRGB"] * is_turned
-            orientation = int(stored) if stored in ORIENTATIONS else 1
             return Decoded(pixels=upright(pixels, orientation), said=tuple(said), orientation=orientation)
     except DataError:
         raise
@@ -115,6 +114,14 @@ def decoded(file: ImageFile) -> Decoded:
         raise DamagedImage(
             f"cannot read the image '{file}': {_cause(error, content)}. Mend or remove the file."
         ) from error
+
+
+def orientation_of(image: Image.Image) -> int:
+    """1 to 8 as EXIF numbers them; 1 where it says nothing that is known. A TIFF that is loaded was turned by that."""
+    from PIL import ExifTags
+
+    stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return stored if stored in ORIENTATIONS else 1
 
 
 def _cause(error: Exception, content: bytes) -> str:

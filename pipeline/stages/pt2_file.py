@@ -60,9 +60,9 @@ class Pt2:
 
     @property
     def outputs(self) -> int:
-        """How many the program has for an image: the last axis of its first output."""
+        """How many the program has for an image: the first output's axis behind the images'."""
         name = self.output_names[0]
-        return int(self.graph["graph"]["tensor_values"][name]["sizes"][-1]["as_int"])
+        return int(self.graph["graph"]["tensor_values"][name]["sizes"][:2][-1]["as_int"])
 
     @property
     def output_names(self) -> list[str]:

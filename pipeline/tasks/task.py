@@ -43,6 +43,14 @@ class Task(Protocol):
     def meaning(self, config: Config) -> Meaning:
         """`MEANING`, or what of it the data of a configuration allows."""
 
+    def misfit(self, shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> str:
+        """What a model of the user's own has to give, in words, where it does not; empty where it does.
+
+        Args:
+            shapes: of its outputs for one image, as many as `OUTPUTS` names.
+            outputs: how many names the data has.
+        """
+
     def settings(self, config: Config) -> Mapping[str, Any]:
         """What of a configuration, beside the model and the data, outputs mean and training lowers: for the keys of results that
         depend on it."""
@@ -106,8 +114,10 @@ class Task(Protocol):
     def doubt(self, look: Mapping[str, Any], names: Sequence[str]) -> str:
         """What these images speak for and are too few to show; empty where there is nothing."""
 
-    def answers(self, outputs: Values, config: Config, layout: Sequence[Output]) -> NDArray[np.float64]:
-        """What the report keeps of packed outputs ``(N, width)``: small, in an array of the same shape for all artifacts."""
+    def answers(
+        self, models: Sequence[Values], truth: Truth, config: Config, layout: Sequence[Output]
+    ) -> NDArray[np.float64]:
+        """What the report keeps of the packed outputs ``(N, width)`` of several models, the float model first: ``(models, ...)``, small."""
 
     def told(self, worth: Worth) -> dict[str, Any]:
         """The same as JSON holds it, by the names of `parity.json`."""

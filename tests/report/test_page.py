@@ -29,7 +29,7 @@ from twinkeel.pipeline.report.parts import classification as part
 from twinkeel.pipeline.report.results import Built, Report, Result
 from twinkeel.pipeline.stages.history import Epoch, Rung
 from twinkeel.pipeline.tasks import classification
-from twinkeel.pipeline.tasks.classification.ranking import Answers, answers, top
+from twinkeel.pipeline.tasks.classification.ranking import Answers, answered, top
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>",
@@ -76,7 +76,7 @@ class Page(HTMLParser):
 
 
 def kept(logits):
-    return Answers.of(answers(logits))
+    return Answers.of(answered(logits))
 
 
 def _check(metric="snr_db", measured=120.0, reason="a reason"):
@@ -117,7 +117,7 @@ def made_up(classes=10, images=40, labels=None, curve=True):
                 cost="none", seconds=1.5, peak_bytes=2**30, is_met=True, is_open=False, is_kept=True,
             ),
         ),
-        answers={"float": answers(logits), "int8": answers(rough), "android/litert fp32": answers(logits), "android/litert int8": answers(rough)},
+        answers={"float": answered(logits), "int8": answered(rough), "android/litert fp32": answered(logits), "android/litert int8": answered(rough)},
         curve=tuple(Epoch(epoch=n, loss=2 / n, score=1 - 1 / n) for n in range(1, 6)) if curve else (),
     )  # fmt: skip
     content = {

@@ -144,7 +144,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     (result / "result.json").write_text(json.dumps(table))
     ran = [row.outputs for row in rows if row.outputs is not None]
     found = (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)
-    np.save(result / "answers.npy", np.array([site.task.answers(one, config, given) for one in found]))
+    np.save(result / "answers.npy", site.task.answers(found, truth, config, given))
 
 
 def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Measured], list[str]]:

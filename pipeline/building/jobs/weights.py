@@ -165,9 +165,10 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
             f"{setting}: the model gives {len(shapes)} outputs, {', '.join(map(str, shapes))}, and {config.model.task} takes "
             f"{len(wanted)}, {', '.join(wanted)}. Let it give that alone, or take them as they are: [model] task = 'features'."
         )
-    if wanted and shapes != [(1, outputs)]:
+    misfit = named(config.model.task).misfit([tuple(getattr(one, "shape", ())) for one in found], outputs, config)
+    if misfit:
         raise ConfigError(
-            f"{setting}: the model gives {shapes[0]}, and the data has {outputs} classes: (1, {outputs}) is wanted. Set the number "
+            f"{setting}: the model gives {', '.join(map(str, shapes))}, and {misfit}. Set the number "
             "under [model.arguments], or bring data with as many; [model] task = 'features' takes any tensors."
         )
 

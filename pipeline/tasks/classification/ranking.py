@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Config
+from ...parity import Truth, Values
 from ...program import Output
 
 
@@ -40,10 +41,13 @@ def top(scores: NDArray[np.floating[Any]], count: int) -> list[tuple[int, float]
     return [(int(index), float(probabilities[index])) for index in order]
 
 
-def answers(
-    logits: NDArray[np.floating[Any]], config: Config | None = None, layout: Sequence[Output] = ()
-) -> NDArray[np.float64]:
+def answered(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """`Answers` in logits ``(N, classes)`` as one array ``(2, N)``; of equal ones the first class."""
     scores = logits.astype(np.float64)
     scores -= scores.max(1, keepdims=True)  # the largest is 0, and its power 1
     return np.array([scores.argmax(1), 1 / np.exp(scores).sum(1)])
+
+
+def answers(models: Sequence[Values], truth: Truth, config: Config, layout: Sequence[Output]) -> NDArray[np.float64]:
+    """Of each model what `answered` gives, ``(models, 2, N)``."""
+    return np.array([answered(logits) for logits in models])

@@ -18,6 +18,10 @@ SOURCES = ("digits", "folder", "images", "arrays", "arrays with truth")
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {}
 
 
+def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> str:
+    return "" if list(shapes) == [(1, outputs)] else f"the data has {outputs} classes: (1, {outputs}) is wanted"
+
+
 def settings(config: Config) -> Mapping[str, Any]:
     """None: a logit is a logit."""
     return {}

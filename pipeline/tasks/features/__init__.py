@@ -22,6 +22,7 @@ from .telling import files as files
 from .telling import labels as labels
 from .telling import look as look
 from .telling import loss as loss
+from .telling import misfit as misfit
 from .telling import names_of as names_of
 from .telling import settings as settings
 from .telling import shares as shares

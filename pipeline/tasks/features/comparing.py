@@ -51,10 +51,10 @@ def count(
     return {"alike": share_of(len(alike), int(alike.sum())), "in_range": share_of(len(inside), int(inside.sum()))}
 
 
-def answers(outputs: Values, config: Config | None = None, layout: Sequence[Output] = ()) -> NDArray[np.float64]:
-    """Mean and root mean square of what each image gives, ``(2, N)``."""
-    values = outputs.astype(np.float64)
-    return np.array([values.mean(1), np.sqrt(np.square(values).mean(1))])
+def answers(models: Sequence[Values], truth: Truth, config: Config, layout: Sequence[Output]) -> NDArray[np.float64]:
+    """Mean and root mean square of what each image gives, ``(models, 2, N)``."""
+    each_one = [outputs.astype(np.float64) for outputs in models]
+    return np.array([[values.mean(1), np.sqrt(np.square(values).mean(1))] for values in each_one])
 
 
 def _counted(metric: str, value: float, reason: str) -> Limit:

@@ -34,7 +34,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t"
 _LITERAL = 8_000
 """Most characters of a literal: a constant of the JVM holds 65,535 bytes, and a character takes up to six."""
 
-TASKS = ("classification", "detection", "features")
+TASKS = ("classification", "detection", "features", "segmentation")
 
 
 def write(contents: Contents, out: Path) -> None:

@@ -10,7 +10,7 @@ from twinkeel.pipeline.delivery import Contents, write_vectors
 
 from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
-TASKS = ("classification", "detection", "features")
+TASKS = ("classification", "detection", "features", "segmentation")
 _KEYWORDS = """
 as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough false
 fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private protocol public

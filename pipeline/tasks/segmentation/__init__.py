@@ -1,0 +1,30 @@
+"""Segmentation: a class for each pixel. The output is logits ``(N, C, h, w)`` at any size, the truth masks ``(N, H, W)`` uint8 of the input's size."""
+
+from .counting import MEANING as MEANING
+from .counting import meaning as meaning
+from .original import doubt as doubt
+from .original import look as look
+from .original import trouble as trouble
+from .reading import asks_weights as asks_weights
+from .reading import doubts as doubts
+from .reading import ingredients as ingredients
+from .reading import load as load
+from .showing import answers as answers
+from .showing import marked as marked
+from .telling import DEFAULTS as DEFAULTS
+from .telling import OUTPUTS as OUTPUTS
+from .telling import SCORE as SCORE
+from .telling import SOURCES as SOURCES
+from .telling import columns as columns
+from .telling import described as described
+from .telling import fault as fault
+from .telling import files as files
+from .telling import labels as labels
+from .telling import misfit as misfit
+from .telling import names_of as names_of
+from .telling import settings as settings
+from .telling import shares as shares
+from .telling import size as size
+from .telling import told as told
+from .training import augmented as augmented
+from .training import loss as loss
