@@ -72,12 +72,22 @@ def anchors(height: int, width: int, name: str = "ssdlite_mobilenet_v2") -> NDAr
 
 
 def outputs(height: int, width: int, name: str = "ssdlite_mobilenet_v2") -> list[dict[str, Any]]:
-    """What ``[[output]]`` of a configuration says of a user's own detector, of what this one gives; as `anchors`."""
-    sides = [[[w * min(height, width), h * min(height, width)] for w, h in _sides(number)] for number in range(MAPS)]
-    maps = [list(size) for size in map_sizes(height, width)]
-    boxes = {"format": "anchors", "anchors": sides, "maps": maps, "variances": list(VARIANCES)}
-    scores = {"activation": "softmax", "background": "first"}
-    return [{"name": "boxes", "holds": "boxes", **boxes}, {"name": "scores", "holds": "scores", **scores}]
+    """What a network of an input of this size gives, as ``[[output]]`` of the configuration says it."""
+    if name not in RESOLUTIONS:
+        raise ValueError(f"'{name}' is none of {list(RESOLUTIONS)}")
+    shorter = min(height, width)
+    sizes = [[[across * shorter, down * shorter] for across, down in _sides(number)] for number in range(MAPS)]
+    boxes = {
+        "name": "boxes",
+        "holds": "boxes",
+        "layout": "rows",
+        "format": "anchors",
+        "maps": [list(size) for size in map_sizes(height, width)],
+        "anchors": sizes,
+        "variances": list(VARIANCES),
+    }
+    scores = {"name": "scores", "holds": "scores", "layout": "rows", "activation": "softmax", "background": "first"}
+    return [boxes, scores]
 
 
 def _sides(number: int) -> list[tuple[float, float]]:

@@ -570,11 +570,11 @@ class Output(Section):
 
 class Detection(Section):
     score: float = Field(0.3, ge=0, le=1, description="boxes below are left out; metrics look at all")
-    overlap: float | None = Field(
-        None,
+    overlap: float = Field(
+        0.5,
         gt=0,
         le=1,
-        description="intersection over union above which the box with the lower score is left out; 1: none is; 0.5 by default, 1 of heat",
+        description="intersection over union above which the box with the lower score is left out; 1: none is",
     )
     per_class: bool = Field(True, description="whether only boxes of one class suppress each other")
     most: int = Field(100, ge=1, le=1000, description="boxes of an image")

@@ -29,14 +29,14 @@ class Source:
         settings: which of `_SETTINGS` apply to it.
         defaults: by section of the configuration, what settings are that the user does not give.
         options: what ``create`` is given beside.
-        has_outputs: whether a function ``outputs(height, width, name)`` says what its outputs hold.
+        says_outputs: whether its function ``outputs`` gives what ``[[output]]`` is where the user does not say.
     """
 
     module: str
     settings: tuple[str, ...]
     defaults: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
-    has_outputs: bool = False
+    says_outputs: bool = False
 
 
 def sources() -> dict[str, Source]:
@@ -46,7 +46,7 @@ def sources() -> dict[str, Source]:
     for path in sorted(path for folder in package.__path__ for path in Path(folder).glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
-        create, has_outputs = functions.get("create"), "outputs" in functions
+        create, says_outputs = functions.get("create"), "outputs" in functions
         if create is None:
             continue
         module, arguments = f"{package.__name__}.{path.stem}", [a.arg for a in create.args.args]
@@ -57,10 +57,12 @@ def sources() -> dict[str, Source]:
             own = {**defaults, "model": {**defaults.get("model", {}), "resolution": resolution}}
             options = {"name": name}
             found[name] = Source(
-                module=module, settings=settings, defaults=own, options=options, has_outputs=has_outputs
+                module=module, settings=settings, defaults=own, options=options, says_outputs=says_outputs
             )
         if not resolutions:
-            found[path.stem] = Source(module=module, settings=settings, defaults=defaults, options={})
+            found[path.stem] = Source(
+                module=module, settings=settings, defaults=defaults, options={}, says_outputs=says_outputs
+            )
     return dict(sorted(found.items()))
 
 
@@ -94,10 +96,10 @@ def checked(config: Config) -> Config:
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
     source = known[config.model.name]
     found = settings.with_defaults(config, source.defaults)
-    if not source.has_outputs:
+    if not source.says_outputs:
         return found
-    outputs = importlib.import_module(source.module).outputs(*found.model.size, config.model.name)
-    return settings.with_outputs(found, outputs)
+    said = importlib.import_module(source.module).outputs(*found.model.size, **source.options)
+    return settings.with_outputs(found, said)
 
 
 def _of_zoo(config: Config, zoo: Zoo) -> Config:

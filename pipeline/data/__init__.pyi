@@ -4,6 +4,12 @@ from . import doubts as doubts
 from .decoding import Place as Place
 from .decoding import put_into as put_into
 from .decoding import refitted as refitted
+from .files import ImageFile as ImageFile
+from .files import digests as digests
+from .files import listed as listed
+from .files import others as others
+from .fitting import Fitted as Fitted
+from .gathering import SETS as SETS
 from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS
 from .images import digits as digits
@@ -14,6 +20,7 @@ from .in_memory import truth_of as truth_of
 from .masks import pair_ingredients as pair_ingredients
 from .masks import paired as paired
 from .masks import read_masks as read_masks
+from .moving import grid_rows as grid_rows
 from .moving import moved as moved
 from .moving import turns as turns
 from .pixels import Fit as Fit

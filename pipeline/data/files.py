@@ -21,7 +21,10 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 """And whatever begins with a dot: they are no part of a data set."""
 
-_PLURALS = {"folder": "folders", "image": "images", "link": "links", "mask": "masks", "row": "rows"}
+_PLURALS = {
+    "annotation": "annotations", "box": "boxes", "crowd": "crowds", "file": "files", "folder": "folders", "image": "images", "link": "links",
+    "mask": "masks", "outline": "outlines", "row": "rows",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..parity import Limit
 from ..program import Output, Target, Tensor
 from ..saying import Say
-from ..tasks import top
+from ..tasks import Form, top
 from .boxes import Boxes
 from .device import limits
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
@@ -49,6 +49,11 @@ class PixelCase:
     @property
     def height(self) -> int:
         return int(self.source.shape[0])
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return upright_size((self.height, self.width), self.orientation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +177,14 @@ def contents(
     entry = next(e for e in manifest["artifacts"] if (e["target"], e["precision"]) == pair)
     reference = entry["reference"]
     task = manifest.get("task", "classification")
+    outputs = outputs_of(manifest, golden.expected[reference].shape[1])
     expected = golden.expected[reference]
     return Contents(
         task=task,
         project=config.project,
         settings=config.settings(target.split("/")[0]),
         labels=tuple(manifest.get("labels", ())),
-        outputs=outputs_of(manifest, expected.shape[1]),
+        outputs=outputs,
         inputs=tensors_of(manifest),
         height=manifest["input"]["height"],
         width=manifest["input"]["width"],
@@ -195,6 +201,7 @@ def contents(
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in expected) if task == "classification" else (),
         pixels=pixel_cases(manifest["input"]["height"], manifest["input"]["width"]),
+        boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
     )
 
 
@@ -215,7 +222,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
 
     ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``, and
     ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
-    int8.
+    int8. Of a detector `Boxes.write`.
     """
     (folder / "pixels").mkdir(parents=True)
     for case in contents.pixels:
@@ -227,5 +234,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     for tensor in contents.inputs:
         for name, values in zip(contents.golden.names, contents.golden.tensors[tensor.name], strict=True):
             (folder / "golden" / f"{name}.{tensor.name}.f32").write_bytes(values.astype("<f4").tobytes())
+    if contents.boxes is not None:
+        contents.boxes.write(folder / "boxes", [(case.placed, case.upright) for case in contents.pixels])
     for key in sorted({contents.reference, "fp32", "int8"}):
         (folder / "golden" / f"{key}.f32").write_bytes(contents.golden.expected[key].astype("<f4").tobytes())

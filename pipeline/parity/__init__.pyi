@@ -40,6 +40,7 @@ from .sensitivity import Sensitivity as Sensitivity
 from .verdict import Counts as Counts
 from .verdict import Verdict as Verdict
 from .verdict import drop_of as drop_of
+from .verdict import paired_interval as paired_interval
 from .verdict import percent as percent
 from .verdict import share_interval as share_interval
 from .verdict import share_of as share_of

@@ -24,6 +24,7 @@ from .results import Report, Result
 if TYPE_CHECKING:
     from ..parity import Layer as SensitiveLayer
     from ..parity import RuntimeDrift
+    from ..tasks import Task
 
 REPORT = "report.html"
 
@@ -112,6 +113,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
     text = environment.get_template("report.html.j2").render(
         name=name,
         score=task.SCORE,
+        score_begun=_begun(task.SCORE),
         size_of_outputs=task.size(task.names_of(manifests[0])),
         columns={name_of(row): task.columns(row.worth) for row in rows},
         headings=list(task.columns(Worth())),
@@ -122,7 +124,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
         rows=rows,
         worst_row=worst_row(ran),
         held_out=count,
-        interval=_interval(first.reference_scores["float"], count),
+        interval=interval_of(task, first.reference_scores["float"], count),
         open_rows=[line.removeprefix("open ") for line in _unique(results)],
         matrix=support_matrix(results),
         precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
@@ -130,7 +132,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
         references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
         trade=[]
         if math.isnan(first.reference_scores["float"])
-        else trade_off(ran, task.SCORE, first.reference_scores["float"], count),
+        else trade_off(ran, task.SCORE, interval_of(task, first.reference_scores["float"], count)),
         legend=legend(ran),
         insight=insight,
         drift_chart=drift_chart(insight.drift),
@@ -185,6 +187,16 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
     return dict(sorted(found.items()))
 
 
+def _begun(score: str) -> str:
+    """As the first word of a line."""
+    return score[:1].upper() + score[1:]
+
+
+def interval_of(task: Task, share: float, count: int) -> tuple[float, float]:
+    """Of the score; NaN of one that is no share of images."""
+    return _interval(share, count) if getattr(task, "IS_SHARE", True) else (math.nan, math.nan)
+
+
 def _interval(share: float, count: int) -> tuple[float, float]:
     """Of a share 0..1 that was counted on `count` images."""
     if math.isnan(share):
@@ -197,15 +209,19 @@ def _unique(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(line for result in results for line in report.open_verdicts(result)))
 
 
-def trade_off(rows: Sequence[Row], score: str, floating: float, count: int) -> list[charts.Chart]:
-    """Of artifacts that run: the score over size, and over latency for those that a runtime ran."""
+def trade_off(rows: Sequence[Row], score: str, interval: tuple[float, float]) -> list[charts.Chart]:
+    """Of artifacts that run: the score over size, and over latency for those that a runtime ran.
+
+    Args:
+        interval: of the float model's, which is shaded; NaN of a score that has none.
+    """
     sized = [(row, row.artifact.bytes / 1e6) for row in rows]
     timed = [(row, row.latency_ms) for row, _ in sized if row.evidence == "runtime" and row.latency_ms > 0]
-    low, high = (100 * share for share in _interval(floating, count))
+    band = [] if math.isnan(interval[0]) else [100 * share for share in interval]
     found = []
     for points, title, x_text, is_log in (
-        (sized, f"{score.capitalize()} over size", "size, MB", False),
-        (timed, f"{score.capitalize()} over latency", "ms an image on this machine, logarithmic", True),
+        (sized, f"{_begun(score)} over size", "size, MB", False),
+        (timed, f"{_begun(score)} over latency", "ms an image on this machine, logarithmic", True),
     ):
         if not points:
             continue
@@ -217,7 +233,7 @@ def trade_off(rows: Sequence[Row], score: str, floating: float, count: int) -> l
             x_label=x_text,
             y_label=f"{score}, %",
             x_range=charts.spread((x for _, x in points), least=2.0 if is_log else 0.1, is_log=is_log),
-            y_range=charts.spread([*heights, low, high], least=1.0),
+            y_range=charts.spread([*heights, *band], least=1.0),
             is_log=is_log,
         )
         colours, shapes = _runtimes(rows), _ordered({row.artifact.precision for row in rows})
@@ -231,7 +247,7 @@ def trade_off(rows: Sequence[Row], score: str, floating: float, count: int) -> l
             )
             for row, x in points
         ]
-        found.append(frame.chart(marks=marks, band=(low, high)))
+        found.append(frame.chart(marks=marks, band=(band[0], band[1]) if band else None))
     return found
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ..config import Config
 from ..data import Split, moved, rgba, turns
@@ -61,7 +62,7 @@ def train_quantized(
             pixels = _augmented(torch.from_numpy(np.asarray(images[batch.numpy()])), config)
             with torch.no_grad():
                 wanted = floating(pixels)
-            loss = nn.functional.mse_loss(prepared(pixels), wanted) / wanted.var().clamp_min(1e-12)
+            loss = _loss(prepared(pixels), wanted)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             _step(optimizer, sizes)
@@ -70,6 +71,12 @@ def train_quantized(
         progress(number + 1, epochs, total / len(images))
     move_exported_model_to_eval(prepared)
     return _copied(prepared, tuned), ranges.trained(prepared)
+
+
+def _loss(outputs: Any, wanted: Any) -> torch.Tensor:
+    """Mean squared error over the variance of what is wanted; of several outputs the mean."""
+    pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
+    return torch.stack([nn.functional.mse_loss(a, b) / b.var().clamp_min(1e-12) for a, b in pairs]).mean()
 
 
 def _plan(config: Config, count: int) -> tuple[int, int, int]:

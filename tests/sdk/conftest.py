@@ -118,6 +118,37 @@ def feature_contents(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def detector_contents(feature_contents):
+    """The same of a kit of a detector of `detectors.DETECTORS`, whose input has 48 rows of 32 columns."""
+    from detectors import DETECTORS, drawn, formed
+
+    def make(platform, runtime, precision, detector, labels=("cat", "dog", 'a "hat"'), score=0.2, **settings):
+        from twinkeel.pipeline.delivery import sdk
+        from twinkeel.pipeline.delivery.boxes import Boxes
+
+        declared, shapes = DETECTORS[detector]
+        outputs = [(one["name"], shape, 0.25) for one, shape in zip(declared, shapes, strict=True)]
+        contents = feature_contents(platform, runtime, precision, outputs, (), **settings)
+        rows = [np.concatenate([one.reshape(-1) for one in drawn(shapes, 3 * seed)]) for seed in range(3)]
+        reference = (np.round(np.stack(rows) / 0.25) * 0.25).astype(np.float32)
+        images = np.random.default_rng(0).integers(0, 256, (3, 48, 32, 4), np.uint8)
+        images[..., 3] = 255
+        golden = replace(contents.golden, inputs=images, expected={"fp32": reference * 1.001, "int8": reference})
+        return replace(
+            contents,
+            task="detection",
+            labels=tuple(labels),
+            height=48,
+            width=32,
+            golden=golden,
+            pixels=sdk.pixel_cases(48, 32, contents.fit),
+            boxes=Boxes.of(formed(declared, shapes, score=score), contents.outputs, reference),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def resizing():
     """The module `resizing.py` beside this file."""
     path = Path(__file__).with_name("resizing.py")

@@ -102,7 +102,7 @@ def test_what_is_not_said_is_told_by_the_shapes():
     (block,) = form([PACKED], (50, 7)).blocks
     assert (block.count, block.boxes.step, block.boxes.apart, block.scores.first) == (50, 7, 1, 4)
     found = form([HEAT, SIZES], (3, 16, 8), (2, 16, 8))
-    assert (found.format, found.peaks, found.iou_threshold, found.classes) == ("size", True, 1.0, 3)
+    assert (found.format, found.peaks, found.iou_threshold, found.classes) == ("size", True, 0.5, 3)
     assert found.blocks[0].cell == found.blocks[0].unit == (4, 4)
     found = form([BOXES | {"format": "ltrb", "maps": [[4, 2], [2, 1]]}, SCORES], (10, 4), (10, 3))
     assert [(block.rows, block.columns, block.cell, block.unit) for block in found.blocks] == [

@@ -106,7 +106,7 @@ def counted(logits: NDArray[np.float32], labels: Classes) -> Look:
             images=len(labels), right=-1, chance=0.0, is_finite=is_finite, always=always, moved=(), right_moved=0, luck=1.0,
             classes=logits.shape[1],
         )  # fmt: skip
-    moved, right_moved, luck = _permutation(answers, labels)
+    moved, right_moved, luck = permutation(answers, labels)
     shares = [np.bincount(found, minlength=logits.shape[1]) / len(labels) for found in (answers, labels)]
     return Look(
         images=len(labels),
@@ -175,7 +175,7 @@ def _is_chance(found: Look) -> bool:
     return share_interval(found.images, found.right)[1] < (1 + found.chance) / 2
 
 
-def _permutation(answers: Classes, labels: Classes) -> tuple[tuple[tuple[int, int], ...], int, float]:
+def permutation(answers: Classes, labels: Classes) -> tuple[tuple[tuple[int, int], ...], int, float]:
     """(label, answer) of each class that the best permutation moves, the images that it gets right, counted on those
     that it was not fitted to, and the probability of as many by chance; nothing, 0 and 1 where it does not explain more
     than the given order."""

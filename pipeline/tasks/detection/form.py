@@ -146,7 +146,6 @@ def form_of(config: Config, layout: Sequence[Output]) -> Form:
             f"output: the candidates are of {len(blocks)} grids and anchors, and at most {MOST_BLOCKS} can be decoded"
         )
     height, width = config.model.size
-    overlap = 1.0 if scores.holds == "heat" else 0.5
     return Form(
         height=height,
         width=width,
@@ -158,7 +157,7 @@ def form_of(config: Config, layout: Sequence[Output]) -> Form:
         center=0.5 if boxes.center is None else boxes.center,
         variances=cast("Any", tuple(np.repeat(variances, 4 // len(variances)).tolist())),
         score_threshold=config.detection.score,
-        iou_threshold=overlap if config.detection.overlap is None else config.detection.overlap,
+        iou_threshold=config.detection.overlap,
         per_class=config.detection.per_class,
         most=config.detection.most,
         blocks=tuple(blocks),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .decoding import Detections
 
-_PAIRS_AT_ONCE = 2**20
+VISIBLE = 0.3
+"""Of a box that lies over the edge of the input: what keeps less is none."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -76,11 +78,13 @@ class Boxes:
 
 
 def overlaps(one: Floats, other: Floats) -> Floats:
-    """Intersection over union of boxes ``(n, 4)`` and ``(n, 4)``, pair by pair; 0 where there is no area."""
-    sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
-    shared = sides.clip(0).prod(1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1) for boxes in (one, other)]
-    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-12), np.float64)
+    """Intersection over union of boxes ``(n, 4)`` and ``(n, 4)`` of right above left, pair by pair."""
+    (left, top, right, bottom), (left_, top_, right_, bottom_) = one.T, other.T
+    across = np.minimum(right, right_) - np.maximum(left, left_)
+    down = np.minimum(bottom, bottom_) - np.maximum(top, top_)
+    shared = across.clip(0) * down.clip(0)
+    areas = (right - left) * (bottom - top) + (right_ - left_) * (bottom_ - top_)
+    return np.asarray(shared / np.maximum(areas - shared, 1e-12), np.float64)
 
 
 def matched(found: Boxes, right: Boxes, thresholds: Sequence[float], *, any_class: bool = False) -> Integers:
@@ -105,7 +109,7 @@ def matched(found: Boxes, right: Boxes, thresholds: Sequence[float], *, any_clas
         (pairs[1], pairs[0], rank)
     )  # of one rank there is one box a group, so that none waits for another
     ends = np.searchsorted(rank[order], np.arange(rank.max(initial=-1) + 2))
-    for first, last in zip(ends[:-1], ends[1:], strict=True):
+    for first, last in pairwise(ends):
         some = order[first:last]
         _take(pairs[0][some], pairs[1][some], share[some], least, is_free, result)
     return result

@@ -70,29 +70,26 @@ class Curves:
         found = [self._of_class(one, float(totals[one]), often) for one in self.classes]
         return np.array(found).reshape(-1, len(THRESHOLDS))
 
-    def _of_class(self, one: int, total: float, often: Floats) -> Floats:
+    def _of_class(self, one: int, total: float, often: Floats) -> list[float]:
         if total <= 0:
-            return np.full(len(THRESHOLDS), np.nan)
-        return levels(*self.curve(one, total, often)).mean(0)
+            return [float("nan")] * len(THRESHOLDS)
+        return [float(levels(*self.curve(one, number, total, often)).mean()) for number in range(len(THRESHOLDS))]
 
-    def curve(self, one: int, total: float, often: Floats) -> tuple[Floats, Floats]:
-        """Recall and precision ``(found, thresholds)`` of a class, after each box by falling score."""
+    def curve(self, one: int, threshold: int, total: float, often: Floats) -> tuple[Floats, Floats]:
+        """Recall and precision of a class after each right box by falling score, at the threshold of this number: in between only
+        precision falls."""
         part = slice(self.starts[one], self.starts[one + 1])
-        weight = often[self.images[part], None]
-        right = np.cumsum(self.is_right[part] * weight, axis=0)
-        seen = np.cumsum(weight, axis=0)
+        weight = often[self.images[part]]
+        is_right = self.is_right[part, threshold]
+        right = np.cumsum(weight[is_right])
+        seen = np.cumsum(weight)[is_right]
         return right / total, right / np.maximum(seen, 1e-12)
 
 
 def levels(recall: Floats, precision: Floats) -> Floats:
-    """The best precision at each level of recall or a higher one, ``(101, thresholds)``; 0 where none is reached."""
-    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    found = np.zeros((len(RECALLS), precision.shape[1]))
-    for number in range(precision.shape[1]):
-        at = np.searchsorted(recall[:, number], RECALLS, side="left")
-        is_reached = at < len(best)
-        found[is_reached, number] = best[at[is_reached], number]
-    return found
+    """The best precision at each level of recall or a higher one, ``(101,)``; 0 where none is reached."""
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return np.asarray(best[np.searchsorted(recall, RECALLS, side="left")], np.float64)
 
 
 def average(precisions: Floats) -> float:

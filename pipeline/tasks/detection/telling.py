@@ -13,6 +13,8 @@ from ...program import Output
 from .form import Form, form_of
 
 SCORE = "AP"
+IS_SHARE = False
+"""Of images, whose interval follows from their number: average precision is none."""
 OUTPUTS: tuple[str, ...] = ()
 """Names of the outputs: the model's own, or those of `[[output]]`."""
 SOURCES = ("shapes", "folder", "images", "arrays")
@@ -29,6 +31,11 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 FORM = "boxes"
 """In the manifest, and the name of its file: how boxes are found in the outputs."""
+
+
+def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> str:
+    """Nothing here: what outputs hold is declared, and held against their shapes where it is read."""
+    return ""
 
 
 def settings(config: Config) -> Mapping[str, Any]:

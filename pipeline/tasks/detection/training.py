@@ -16,6 +16,7 @@ from ...data import grid_rows, moved, turns
 from ...errors import ConfigError
 from ...program import layout_of
 from .form import Form, form_of
+from .matching import VISIBLE
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 OVERLAP = 0.5
 NEGATIVES = 3
 """Anchors of the background that count, for each of a right box."""
-VISIBLE = 0.3
-"""Of a box that is moved over the edge: what keeps less is none any more."""
 
 
 def augmented(images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +94,7 @@ def _of_scores(scores: torch.Tensor, labels: torch.Tensor, is_right: torch.Tenso
 
     each = nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
     others = each.detach().masked_fill(is_right, 0.0)
-    rank = others.argsort(1, descending=True, stable=True).argsort(1, stable=True)
+    rank = others.argsort(stable=True, dim=1, descending=True).argsort(stable=True, dim=1)
     most = (NEGATIVES * is_right.sum(1, keepdim=True)).clamp(min=NEGATIVES)
     total: torch.Tensor = each[is_right | ((rank < most) & ~is_right)].sum()
     return total

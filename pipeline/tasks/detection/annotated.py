@@ -1,0 +1,112 @@
+"""Images and the boxes that strangers' annotations put into them, before any image is read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import SETS, ImageFile
+from ...errors import DataError
+from ...reading import shown
+
+Box = tuple[int, float, float, float, float]
+"""Class, left, top, right, bottom."""
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """What annotations say.
+
+    Attributes:
+        files: of the images.
+        sets: ``train``, ``val`` or ``test`` of each; empty where nothing says so.
+        sizes: ``(N, 2)`` int64, the height and width that boxes of each are said in; 0 where they are shares of the image.
+        boxes: of each image, ``(n, 5)`` float64: class, left, top, right, bottom.
+        names: of the classes.
+        places: where the images are from, in words, by set.
+        passed: how many files and boxes are passed over, by what they are.
+        notes: what is to be said of it, one line each.
+    """
+
+    files: tuple[ImageFile, ...]
+    sets: tuple[str, ...]
+    sizes: NDArray[np.int64]
+    boxes: tuple[NDArray[np.float64], ...]
+    names: tuple[str, ...]
+    places: Mapping[str, str]
+    passed: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def set_of(*words: str) -> str:
+    """The set that the first of these names speaks of, ``instances_val2017`` for example; empty where none does."""
+    for word in words:
+        found = {SETS[part] for part in re.split(r"[\W\d_]+", word.lower()) if part in SETS}
+        if len(found) == 1:
+            return found.pop()
+    return ""
+
+
+class Images:
+    """Image files by the names that annotations give them."""
+
+    def __init__(self, files: Sequence[ImageFile]) -> None:
+        self._by_name = {file.name: file for file in files}
+        self._by_last: dict[str, list[ImageFile]] = defaultdict(list)
+        for file in files:
+            self._by_last[PurePosixPath(file.name).name].append(file)
+
+    def named(self, name: str, folder: str) -> ImageFile | None:
+        """The file: from the annotations' own folder on, from the root on, or whatever ends in this name alone; None where there is
+        none, or several."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        for tried in (PurePosixPath(folder) / path, path):
+            if (file := self._by_name.get(str(tried))) is not None:
+                return file
+        parts = path.parts
+        there = self._by_last.get(path.name, [])
+        for count in range(len(parts), 0, -1):
+            ending = [file for file in there if file.parts[-count:] == parts[-count:]]
+            if len(ending) == 1:
+                return ending[0]
+            if len(ending) > 1:
+                # of images/train/a.jpg and images/val/a.jpg, the one in the folder of the annotations' own set
+                own = [file for file in ending if set_of(*file.parts[:-1][::-1]) == set_of(folder)]
+                return own[0] if len(own) == 1 else None
+        return None
+
+
+def refuse(where: object, wrong: Sequence[str], advice: str) -> None:
+    """Raise a DataError where anything is wrong, with the first of it."""
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
+        raise DataError(f"'{where}': {'; '.join(map(shown, wrong[:_SHOWN]))}{more}. {advice}")
+
+
+def table(rows: Sequence[Box]) -> NDArray[np.float64]:
+    """``(n, 5)`` float64."""
+    return np.array(rows, np.float64).reshape(-1, 5)
+
+
+def within(boxes: NDArray[np.float64], height: float, width: float, passed: Counter[str]) -> NDArray[np.float64]:
+    """Boxes cut at the edge of their image; those of no area, outside, and there twice are counted and left out."""
+    is_flat = (boxes[:, 3] <= boxes[:, 1]) | (boxes[:, 4] <= boxes[:, 2])
+    passed["box of no area"] += int(is_flat.sum())
+    boxes = boxes[~is_flat]
+    cut = boxes.copy()
+    cut[:, 1::2] = boxes[:, 1::2].clip(0, width)
+    cut[:, 2::2] = boxes[:, 2::2].clip(0, height)
+    is_outside = (cut[:, 3] <= cut[:, 1]) | (cut[:, 4] <= cut[:, 2])
+    passed["box outside of its image"] += int(is_outside.sum())
+    cut = cut[~is_outside]
+    _, first = np.unique(cut, axis=0, return_index=True)
+    passed["box that is there twice"] += len(cut) - len(first)
+    return cut[np.sort(first)]

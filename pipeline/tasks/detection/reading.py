@@ -1,0 +1,263 @@
+"""The data of a detector: images with boxes in them, and the names of the classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import Arrays, Config
+from ...data import (
+    SHAPES,
+    Dataset,
+    Fitted,
+    Gathered,
+    Split,
+    beside,
+    calibrated_on,
+    data_ingredients,
+    digests,
+    drawn_shapes,
+    gathered,
+    listed,
+    of_sets,
+    others,
+    read_sets,
+    refitted,
+    split,
+    split_in_two,
+)
+from ...errors import ConfigError, DataError
+from ...reading import quoted
+from ..classification.names import check_name, matched, read_entries
+from . import coco, placed, yolo
+from .annotated import Annotated
+from .declaring import declared
+
+ANNOTATIONS = (".json", ".txt", ".names", ".yaml", ".yml")
+
+
+def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
+    """The data set of a configuration, at the size of the model's input; the truth is ``(N, most, 5)`` float32, as `Boxes.right` takes it,
+    ``(N, 0, 5)`` where nothing is known.
+
+    Raises:
+        DataError: a file cannot be read, says something that cannot be, or a set would be empty.
+    """
+    size, source = config.model.size, "those of the data"
+    if config.data.source == "shapes":
+        drawn = drawn_shapes(*size)
+        names, numbers, notes = _names(SHAPES, config)
+        truth = _renumbered(drawn.boxes, numbers)
+        found = split(drawn.images, truth, names, config, groups=np.zeros(len(truth), np.int64))
+        found = replace(found, taken=of_sets(found, {}, _boxes_in))
+    elif config.data.source == "folder":
+        found, notes = _of_annotations(config)
+    else:
+        found, notes = _without_boxes(config), []
+    if config.data.labels:
+        source = f"{Path(config.data.labels).name}: {len(found.names):,}"
+    if config.data.calibration_path:
+        found = calibrated_on(
+            Path(config.data.calibration_path), found, config, lambda there: _unknown(there, found), _boxes_in
+        )
+    if config.trains and not (found.train.truth[..., 0] >= 0).any():
+        raise DataError("the training images have no box that could be learnt from.")
+    return replace(found, notes=(*notes, *found.notes), taken=(*found.taken, ("names of classes", source)))
+
+
+def ingredients(config: Config) -> dict[str, Any]:
+    """What `load` reads, for the key of its result.
+
+    Raises:
+        ConfigError: nothing says what the outputs hold, or the last layer of given weights is to be trained, which classifiers have.
+    """
+    if config.trains_head:
+        raise ConfigError(
+            "weights.head = 'train' trains the last layer of a classifier, and a detector has none: leave it out"
+        )
+    declared(config)
+    found: dict[str, Any] = {}
+    if config.data.source == "folder":
+        root, files = _annotations(config)
+        below = config.data.model_copy(update={"path": str(root)})
+        found = data_ingredients(config.model_copy(update={"data": below}), is_sorted=False)
+        found |= {"annotations": digests(files), "those of them that are asked for": [file.name for file in files]}
+    else:
+        found = data_ingredients(config, is_sorted=False)
+    if config.data.labels:
+        found["labels"] = [[entry.name, *entry.others] for entry in read_entries(Path(config.data.labels))]
+    return found
+
+
+def asks_weights(config: Config) -> bool:
+    """The data name the classes, or data.labels does."""
+    return False
+
+
+def doubts(data: Dataset) -> list[str]:
+    """Classes that calibration images do not show, one line."""
+    held = _classes(data.held_out) | _classes(data.train)
+    missing = sorted(held - _classes(data.calibration))
+    if not missing or not _classes(data.calibration):
+        return []
+    return [
+        f"{len(missing)} of {len(data.names)} classes are in no calibration image ({quoted([data.names[n] for n in missing], 5)}). "
+        "Raise data.calibration, or bring images of them."
+    ]
+
+
+def marked(image: NDArray[np.uint8], truth: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    """With the boxes drawn onto it, each class in a colour of its own."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    for number, *corners in truth[truth[:, 0] >= 0].tolist():
+        left, top, right, bottom = (round(scale * corner) for corner in corners)
+        box = left, top, max(left, right - 1), max(top, bottom - 1)
+        draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=(255, 255, 255))
+        draw.rectangle(box, outline=COLOURS[int(number) % len(COLOURS)])
+    return np.asarray(picture)
+
+
+COLOURS = (
+    (214, 39, 40),
+    (31, 119, 180),
+    (44, 160, 44),
+    (148, 103, 189),
+    (255, 127, 14),
+    (23, 190, 207),
+    (227, 119, 194),
+    (140, 86, 75),
+)
+
+
+def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
+    """Images whose boxes stand in COCO's JSON or in YOLO's text."""
+    said = _annotated(config)
+    if not any(map(len, said.boxes)):
+        raise DataError(f"data.path '{config.data.path}': no image has a box.")
+    names, numbers, notes = _names(said.names, config)
+    has_sets = all(said.sets)
+    there = Gathered(
+        files=said.files,
+        words=("",) * len(said.files),
+        sets=said.sets if has_sets else ("",) * len(said.files),
+        places=said.places if has_sets else {"": ", ".join(sorted(said.places.values()))},
+        passed=said.passed,
+        notes=said.notes,
+    )
+    counts: Counter[str] = Counter()
+
+    def truth_of(used: NDArray[np.int64], read: Fitted) -> NDArray[np.float32]:
+        right, changed = placed.truth(said, used, read.seen, config.model.size, config.data.fit)
+        counts.update(changed)
+        return _renumbered(right, numbers)
+
+    groups = np.zeros(len(said.files), np.int64)
+    found = read_sets(there, groups, names, config, has_truth=True, more=_boxes_in, truth_of=truth_of)
+    rows = tuple((what, f"{count:,}") for what, count in sorted(counts.items()))
+    known = set().union(*(_classes(part) for part in (found.train, found.calibration, found.held_out)))
+    if missing := [names[n] for n in range(len(names)) if n not in known]:
+        notes.append(
+            f"{len(missing)} of {len(names)} classes have no box in the images that are used: {quoted(missing, 5)}."
+        )
+    return replace(found, taken=(*found.taken, *rows)), notes
+
+
+def _annotations(config: Config) -> tuple[Path, tuple[Any, ...]]:
+    """The folder or archive of the images, and the files of annotations in it, or the one that is asked for.
+
+    Raises:
+        DataError: there is nothing of that name.
+    """
+    path = Path(config.data.path or "")
+    if not path.exists():
+        raise DataError(f"data.path '{path}' is no folder with images and their boxes: there is nothing of this name.")
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return path, others(path, ANNOTATIONS)
+    root = path.parent if listed(path.parent).files else path.parent.parent
+    name = path.relative_to(root).as_posix()
+    return root, tuple(file for file in others(root, ANNOTATIONS) if file.name == name)
+
+
+def _annotated(config: Config) -> Annotated:
+    root, files = _annotations(config)
+    images = listed(root).files
+    if not images:
+        raise DataError(f"data.path '{config.data.path}' has no image.")
+    jsons = [file for file in files if file.suffix == ".json"]
+    found = coco.read(jsons, images, skips_missing=config.data.skip_damaged) if jsons else None
+    if found is None:
+        rest = [file for file in files if file.suffix != ".json"]
+        found = yolo.read(rest, images, are_named=bool(config.data.labels))
+    if found is None:
+        raise DataError(
+            f"data.path '{config.data.path}' has {len(images):,} images, and nothing that says which boxes are in them: neither COCO's JSON "
+            "(images, annotations, categories) nor YOLO's text (labels/NAME.txt for images/NAME.jpg). Without boxes, for given weights: "
+            "data.source = 'images'."
+        )
+    return found
+
+
+def _without_boxes(config: Config) -> Dataset:
+    """Images that nothing is known of."""
+    if not config.data.labels:
+        raise DataError(
+            "the images do not tell which classes there are: name them, one a line in the order of the outputs, in data.labels."
+        )
+    names = tuple(entry.name for entry in read_entries(Path(config.data.labels)))
+    root = Path(config.data.path or "")
+    if isinstance(config.data, Arrays):
+        stored = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
+        images = refitted(stored, config.model.size, config.data.fit)
+        found = split_in_two(images, _none(len(images)), names, config, beside.stored(root, len(images), config))
+        return replace(found, taken=of_sets(found, {}))
+    there = gathered(root, is_sorted=False)
+    groups = np.zeros(len(there.files), np.int64)
+    return read_sets(there, groups, names, config, has_truth=False, truth_of=lambda used, _: _none(len(used)))
+
+
+def _none(count: int) -> NDArray[np.float32]:
+    return np.zeros((count, 0, 5), np.float32)
+
+
+def _unknown(there: Gathered, found: Dataset) -> NDArray[np.float32]:
+    return np.full((len(there.files), *found.held_out.truth.shape[1:]), -1, np.float32)
+
+
+def _names(words: tuple[str, ...], config: Config) -> tuple[tuple[str, ...], list[int], list[str]]:
+    """Names of the classes in the order of the outputs, which of them each word is, and what is to be said of it."""
+    for word in words:
+        check_name(word, "the class")
+    if not config.data.labels:
+        return words, list(range(len(words))), []
+    entries = read_entries(Path(config.data.labels))
+    names = tuple(entry.name for entry in entries)
+    if words and all(word == f"class {n}" for n, word in enumerate(words)) and len(words) <= len(names):
+        return names, list(range(len(words))), []  # YOLO's own numbers
+    numbers, notes = matched(words, entries)
+    return names, numbers, notes
+
+
+def _renumbered(truth: NDArray[np.float32], numbers: list[int]) -> NDArray[np.float32]:
+    """With the classes as the outputs have them."""
+    found = truth.copy()
+    is_box = truth[..., 0] >= 0
+    found[is_box, 0] = np.array(numbers, np.float32)[truth[is_box, 0].astype(int)]
+    return found
+
+
+def _classes(part: Split) -> set[int]:
+    return set(part.truth[..., 0].astype(int).reshape(-1).tolist()) - {-1}
+
+
+def _boxes_in(part: Split) -> str:
+    count = int((part.truth[..., 0] >= 0).sum())
+    return f" with {count:,} box{'es' if count != 1 else ''} of {len(_classes(part)):,} classes" if count else ""

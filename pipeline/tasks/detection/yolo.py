@@ -1,0 +1,159 @@
+"""YOLO's text: beside each image, or in a folder ``labels`` beside ``images``, a file with a box a line: class, centre x, centre y, width,
+height, as shares of the image; or class and the corners of an outline."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ...data import ImageFile
+from ...errors import DataError
+from ...reading import quoted, shown
+from .annotated import Annotated, Box, refuse, set_of, table, within
+
+MAX_BYTES = 2**24
+NAMES = ("classes.txt", "obj.names", "predefined_classes.txt", "labels.txt", "names.txt")
+"""Files of the classes' names, a line each, where no YAML has them."""
+_NEARLY_ONE = 1.001
+
+
+def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: bool) -> Annotated | None:
+    """What text files say of images; None where no image has one.
+
+    Args:
+        files: ``.txt``, ``.names``, ``.yaml`` and ``.yml``.
+        there: the images.
+        are_named: whether the classes are named elsewhere.
+
+    Raises:
+        DataError: a line says no box, or nothing names the classes.
+    """
+    texts = {file.name: file for file in files if file.suffix == ".txt"}
+    beside = [_label_file(image, texts) for image in there]
+    if not any(beside):
+        return None
+    passed: Counter[str] = Counter()
+    wrong: list[str] = []
+    boxes = [_boxes(file, wrong, passed) if file is not None else [] for file in beside]
+    refuse(
+        there[0].root,
+        wrong,
+        "A line is: class, centre x, centre y, width, height, all but the class as shares of the image.",
+    )
+    used = {file.name for file in beside if file is not None}
+    passed["file of boxes without an image"] += sum(
+        name not in used and PurePosixPath(name).name not in NAMES and "labels" in PurePosixPath(name).parts
+        for name in texts
+    )
+    passed["image without a file of boxes, taken as one that shows none"] += beside.count(None)
+    most = max((box[0] for found in boxes for box in found), default=-1)
+    sets = tuple(set_of(*image.parts[:-1][::-1]) for image in there)
+    return Annotated(
+        files=tuple(there),
+        sets=sets,
+        sizes=np.zeros((len(there), 2), np.int64),
+        boxes=tuple(within(table(found), 1.0, 1.0, passed) for found in boxes),
+        names=tuple(f"class {n}" for n in range(most + 1)) if are_named else _names(files, most),
+        places={one: f"labels/*.txt{f' of {one}' if one else ''}" for one in sets},
+        passed=+passed,
+    )
+
+
+def _label_file(image: ImageFile, texts: dict[str, ImageFile]) -> ImageFile | None:
+    path = PurePosixPath(image.name).with_suffix(".txt")
+    parts = list(path.parts)
+    tried = [path]
+    if "images" in parts:
+        last = len(parts) - 1 - parts[::-1].index("images")
+        tried.insert(0, PurePosixPath(*parts[:last], "labels", *parts[last + 1 :]))
+    tried.append(PurePosixPath("labels", path.name))
+    return next((texts[str(one)] for one in tried if str(one) in texts), None)
+
+
+def _boxes(file: ImageFile, wrong: list[str], passed: Counter[str]) -> list[Box]:
+    try:
+        lines = file.read(MAX_BYTES).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read '{file}': {error}. Mend or remove the file.") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            box = _box(line.split())
+            if isinstance(box, str):
+                wrong.append(f"'{file.name}', line {number}: {box}")
+            else:
+                passed["outline, of which the box around it is taken"] += len(line.split()) > 5
+                found.append(box)
+    return found
+
+
+def _box(cells: list[str]) -> Box | str:
+    """Corners as shares; or what is wrong."""
+    try:
+        number, *values = (float(cell) for cell in cells)
+    except ValueError:
+        return f"'{shown(' '.join(cells), 60)}' are no numbers"
+    if (
+        not math.isfinite(number)
+        or number != int(number)
+        or not 0 <= number < 2**20
+        or not all(map(math.isfinite, values))
+    ):
+        return f"'{shown(cells[0], 20)}' is no number of a class, or others are not finite"
+    if len(values) == 4:
+        x, y, width, height = values
+        corners = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    elif len(values) >= 6 and len(values) % 2 == 0:
+        corners = min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2])
+    else:
+        return f"{len(cells)} numbers; 5 are wanted, or a class and the corners of an outline"
+    if max(values) > _NEARLY_ONE:
+        return f"{max(values):g} is no share of the image: pixels?"
+    return int(number), *corners
+
+
+def _names(files: Sequence[ImageFile], most: int) -> tuple[str, ...]:
+    """Of the classes, by a YAML or a file of names."""
+    for file in files:
+        if file.suffix in (".yaml", ".yml") and (found := _of_yaml(file)):
+            return _enough(file, found, most)
+    for name in NAMES:
+        for file in files:
+            if PurePosixPath(file.name).name == name:
+                lines = file.read(MAX_BYTES).decode("utf-8-sig", "replace").splitlines()
+                return _enough(file, tuple(line.strip() for line in lines if line.strip()), most)
+    raise DataError(
+        f"nothing names the classes 0 to {most} of the boxes: write data.yaml with `names: [first, second]`, or classes.txt with a name a "
+        "line, beside them, or give data.labels."
+    )
+
+
+def _of_yaml(file: ImageFile) -> tuple[str, ...]:
+    """Its names; empty where it has none."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content: Any = yaml.safe_load(file.read(MAX_BYTES))
+    except (OSError, yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"cannot read '{file}': {shown(error)}. Mend or remove the file.") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise DataError(
+                f"'{file}': names of {quoted([shown(key, 20) for key in names], 5)}; 0 to {len(names) - 1} are wanted"
+            )
+        names = [names[number] for number in range(len(names))]
+    return tuple(str(name).strip() for name in names) if isinstance(names, list) else ()
+
+
+def _enough(file: ImageFile, names: tuple[str, ...], most: int) -> tuple[str, ...]:
+    if len(names) <= most:
+        raise DataError(
+            f"'{file}' names {len(names)} classes, and a box is of the class {most}, counted from 0. Name all of them."
+        )
+    return names
