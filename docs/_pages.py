@@ -86,7 +86,9 @@ def _sentence(text: str | None) -> str:
 def _kind(field: Any) -> str:
     """Type and range of a setting, in words."""
     kinds = [kind for kind in typing.get_args(field.annotation) if kind is not type(None)]
-    if typing.get_origin(field.annotation) is typing.Literal:
+    if kinds and typing.get_origin(kinds[0]) is typing.Literal:  # or none
+        kinds = list(typing.get_args(kinds[0]))
+    if any(isinstance(kind, str) for kind in kinds):
         return "one of " + ", ".join(f"`{json.dumps(choice)}`" for choice in kinds)
     if typing.get_origin(field.annotation) is list:
         return "list of numbers"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from detectors import CORNERS, DETECTORS, drawn, formed
 from twinkeel.pipeline.data import Placed
 from twinkeel.pipeline.exact import COEFFICIENTS, LN2_HIGH, LN2_LOW, LOG2_E, exp, softmax
+from twinkeel.pipeline.program import Output
 from twinkeel.pipeline.tasks.detection.decoding import CANDIDATES, LARGEST, decode, in_photo
 from twinkeel.pipeline.tasks.detection.form import Form
 
@@ -184,6 +186,26 @@ def test_a_form_is_what_json_kept_of_it():
         assert Form.of(json.loads(json.dumps(form.described()))) == form
     with pytest.raises(ValueError, match="blocks"):
         Form.of({"height": 3})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rows": 10**9}, "lie outside of outputs"),
+        ({"rows": 0}, "lie outside of outputs"),
+        ({"boxes": {"output": 2, "first": 0, "step": 4, "apart": 1}}, "lie outside of outputs"),
+        ({"scores": {"output": 1, "first": -1, "step": 4, "apart": 1}}, "lie outside of outputs"),
+        ({"scores": {"output": 1, "first": 0, "step": 0, "apart": 1}}, "lie outside of outputs"),
+        ({"sizes": []}, "lie outside of outputs|without their sizes"),
+    ],
+)
+def test_a_form_of_other_outputs_is_found(change, told):
+    outputs, shapes = DETECTORS["anchors"]
+    layout = [Output(name=one["name"], shape=shape) for one, shape in zip(outputs, shapes, strict=True)]
+    described = json.loads(json.dumps(formed(outputs, shapes).described()))
+    assert Form.of(described).fault(layout) == ""
+    described["blocks"][0] |= change
+    assert re.search(told, Form.of(described).fault(layout))
 
 
 def test_equal_scores_are_in_the_order_of_classes_and_then_of_candidates():

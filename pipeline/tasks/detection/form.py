@@ -117,7 +117,7 @@ class Form:
 
 def _lies_in(numbers: Numbers, candidates: int, count: int, sizes: Sequence[int]) -> bool:
     last = numbers.first + (candidates - 1) * numbers.step + (count - 1) * numbers.apart
-    is_sane = min(numbers.output, numbers.first, numbers.step, numbers.apart) >= 0 and min(candidates, count) >= 1
+    is_sane = min(numbers.output, numbers.first) >= 0 and min(numbers.step, numbers.apart, candidates, count) >= 1
     return is_sane and numbers.output < len(sizes) and last < sizes[numbers.output]
 
 
