@@ -134,6 +134,9 @@ def prepared(images: Lines, config: Config) -> torch.Tensor:
 
 
 def _score(model: nn.Module, split: Split, task: Task, config: Config, device: torch.device) -> float:
+    meaning = task.meaning(config)
+    if 0 < meaning.scored_at_most < len(split.images):
+        split = split.part(np.linspace(0, len(split.images) - 1, meaning.scored_at_most).astype(int))
     model.eval()
     found: list[NDArray[np.float32]] = []
     layout: Sequence[Output] = ()
@@ -143,7 +146,7 @@ def _score(model: nn.Module, split: Split, task: Task, config: Config, device: t
             given = model(part.to(device))
             layout = layout_of(given)
             found.append(packed(given, len(part)).cpu().numpy())
-    return task.meaning(config).score(np.concatenate(found), split.truth, layout)
+    return meaning.score(np.concatenate(found), split.truth, layout)
 
 
 def device_of(name: str) -> torch.device:
