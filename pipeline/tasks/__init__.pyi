@@ -9,5 +9,14 @@ from .detection.showing import by_class as by_class
 from .detection.showing import errors as errors
 from .detection.showing import kept_in as kept_in
 from .detection.showing import precision_at_levels as precision_at_levels
+from .segmentation.counting import Pixels as Pixels
+from .segmentation.counting import ious as ious
+from .segmentation.decoding import as_stored as as_stored
+from .segmentation.decoding import mask_of as mask_of
+from .segmentation.decoding import masks_of as masks_of
+from .segmentation.showing import Shown as Shown
+from .segmentation.showing import colours as colours
+from .segmentation.showing import overlaid as overlaid
+from .segmentation.showing import step_of as step_of
 from .task import Task as Task
 from .task import named as named

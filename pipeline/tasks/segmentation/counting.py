@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ...config import Config
 from ...parity import Counted, Counts, Limit, Meaning, Truth, Values, share_interval
 from ...program import Output
-from .decoding import UNSEEN, masks
+from .decoding import UNSEEN, masks_of
 
 Masks = NDArray[np.uint8]
 """``(N, height, width)``."""
@@ -61,7 +61,7 @@ def answers_of(outputs: Values, size: tuple[int, int], layout: Sequence[Output])
     """The masks of packed logits ``(N, C h w)`` at the size of the input."""
     logits = outputs.reshape(len(outputs), *layout[0].shape)
     if len(logits) * math.prod(size) > _KEPT_PIXELS:
-        return masks(logits, size)
+        return masks_of(logits, size)
     digest = hashlib.sha256(np.ascontiguousarray(logits).data).digest()
     return _kept(_Asked(logits, digest, size))
 
@@ -77,7 +77,7 @@ class _Asked:
 
 @functools.lru_cache(maxsize=4)  # the float model is compared with each artifact and each rung
 def _kept(asked: _Asked) -> Masks:
-    found = masks(asked.logits, asked.size)
+    found = masks_of(asked.logits, asked.size)
     found.flags.writeable = False
     return found
 

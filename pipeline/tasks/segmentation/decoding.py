@@ -38,7 +38,7 @@ _INEXACT = 1e-9
 """Of the largest value: further apart than rounding of what lies between can bring two classes."""
 
 
-def decode(
+def mask_of(
     logits: NDArray[np.float32], placed: Placed, size: tuple[int, int], wanted: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """The mask of an upright photo.
@@ -63,7 +63,7 @@ def decode(
     return mask
 
 
-def masks(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+def masks_of(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
     """The masks ``(N, height, width)`` of whole inputs of that size, of logits ``(N, C, h, w)``."""
     whole = (0, 0, *size)
     down, across = _axes(Placed(photo=whole, input=whole), logits.shape[2:], size)

@@ -12,6 +12,8 @@ from ...parity import Worth
 from ...program import Output
 
 SCORE = "mIoU"
+IS_SHARE = False
+"""Of images, whose interval follows from their number: mIoU is none."""
 OUTPUTS = ("logits",)
 """Names of the outputs."""
 SOURCES = ("shapes", "folder", "images", "arrays")

@@ -15,9 +15,9 @@ extension BoxForm {
     /// The boxes in the model's outputs by falling score, in double precision and in an order of operations that all
     /// platforms have in common: the same outputs give the same bits.
     ///
-    /// A pair of a candidate and a class counts where its score is finite and at least `minScore`, and its box is finite
-    /// and has an area; equal scores are ordered by class, then by candidate. A box is left out where it overlaps one
-    /// before it by more than the threshold.
+    /// A pair of a candidate and a class counts where its score is finite and at least `minScore`, and its box is
+    /// finite and has an area; equal scores are ordered by class, then by candidate. A box is left out where it
+    /// overlaps one before it by more than the threshold.
     func decode(_ outputs: [[Float]], minScore: Double? = nil) -> [Candidate] {
         let least = minScore ?? scoreThreshold
         var found: [Candidate] = []
@@ -146,8 +146,8 @@ extension BoxForm {
 }
 
 extension Candidate {
-    /// The objects of candidates in pixels of the upright image of `width` by `height`, cut off at its edges; those that
-    /// lie outside are left out.
+    /// The objects of candidates in pixels of the upright image of `width` by `height`, cut off at its edges; those
+    /// that lie outside are left out.
     static func objects(
         _ candidates: [Candidate], placed: Placed, width: Int, height: Int, labels: [String]
     ) -> [Detection] {

@@ -1,5 +1,5 @@
-/// A rectangle in pixels of the upright image, from the outer edge of its first pixel on: an image of `w` columns reaches
-/// from 0 to `w`.
+/// A rectangle in pixels of the upright image, from the outer edge of its first pixel on: an image of `w` columns
+/// reaches from 0 to `w`.
 public struct Box: Hashable, Sendable {
     public let left: Double
     public let top: Double
