@@ -166,7 +166,7 @@ def _check_outputs(model: nn.Module, config: Config, outputs: int) -> None:
             f"{len(wanted)}, {', '.join(wanted)}. Let it give that alone, or take them as they are: [model] task = 'features'."
         )
     misfit = named(config.model.task).misfit([tuple(getattr(one, "shape", ())) for one in found], outputs, config)
-    if wanted and misfit:
+    if misfit:
         raise ConfigError(
             f"{setting}: the model gives {', '.join(map(str, shapes))}, and {misfit}. Set the number "
             "under [model.arguments], or bring data with as many; [model] task = 'features' takes any tensors."

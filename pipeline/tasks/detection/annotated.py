@@ -33,7 +33,7 @@ class Annotated:
         names: of the classes.
         places: where the images are from, in words, by set.
         passed: how many files and boxes are passed over, by what they are.
-        notes: what is to be said of it, one line each.
+        said: how often something else is to be told of them, by what it is.
     """
 
     files: tuple[ImageFile, ...]
@@ -43,7 +43,7 @@ class Annotated:
     names: tuple[str, ...]
     places: Mapping[str, str]
     passed: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    said: Mapping[str, int] = field(default_factory=dict)
 
 
 def set_of(*words: str) -> str:
@@ -64,9 +64,9 @@ class Images:
         for file in files:
             self._by_last[PurePosixPath(file.name).name].append(file)
 
-    def named(self, name: str, folder: str) -> ImageFile | None:
-        """The file: from the annotations' own folder on, from the root on, or whatever ends in this name alone; None where there is
-        none, or several."""
+    def named(self, name: str, folder: str, own_set: str) -> ImageFile | None:
+        """The file: from the annotations' own folder on, from the root on, or whatever ends in this name alone, in the annotations' own set
+        where there are several; None where there is none."""
         path = PurePosixPath(name.replace("\\", "/"))
         for tried in (PurePosixPath(folder) / path, path):
             if (file := self._by_name.get(str(tried))) is not None:
@@ -78,8 +78,7 @@ class Images:
             if len(ending) == 1:
                 return ending[0]
             if len(ending) > 1:
-                # of images/train/a.jpg and images/val/a.jpg, the one in the folder of the annotations' own set
-                own = [file for file in ending if set_of(*file.parts[:-1][::-1]) == set_of(folder)]
+                own = [file for file in ending if set_of(*file.parts[:-1][::-1]) == own_set]
                 return own[0] if len(own) == 1 else None
         return None
 

@@ -34,7 +34,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, skips_missin
         DataError: they cannot be read, or contradict themselves or each other.
     """
     own = [file for file in files if PurePosixPath(file.name).name.startswith("instances")]
-    passed: Counter[str] = Counter()
+    passed, said = Counter[str](), Counter[str]()
     contents = [(file, content) for file in own or files if (content := _content(file)) is not None]
     if not contents:
         return None
@@ -43,7 +43,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, skips_missin
     images, missing = Images(there), list[str]()
     rows: dict[ImageFile, tuple[str, tuple[int, int], list[Box]]] = {}
     for file, content in contents:
-        _read_one(file, content, ids, images, rows, missing, passed)
+        _read_one(file, content, ids, images, rows, missing, passed, said)
     if missing and not skips_missing:
         refuse(contents[0][0], missing, "Bring them, or pass over them with data.skip_damaged = true.")
     passed["image that is named and not there"] += len(missing)
@@ -59,6 +59,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, skips_missin
         names=names,
         places={set_of_file(file): shown(file.name, 100) for file, _ in contents},
         passed=+passed,
+        said=+said,
     )
 
 
@@ -129,6 +130,7 @@ def _read_one(
     rows: dict[ImageFile, tuple[str, tuple[int, int], list[Box]]],
     missing: list[str],
     passed: Counter[str],
+    said: Counter[str],
 ) -> None:
     """A file's images and boxes into `rows`, names of those that are not there into `missing`."""
     folder, named = str(PurePosixPath(file.name).parent), set_of_file(file)
@@ -140,7 +142,7 @@ def _read_one(
             wrong.append(f"image {number} {found}")
             continue
         identity, name, size = found
-        image = images.named(name, folder)
+        image = images.named(name, folder, named)
         if identity in by_id:
             wrong.append(f"two images have the id {identity}, '{shown(name, 100)}' is one")
         elif image in rows:
@@ -157,7 +159,7 @@ def _read_one(
             wrong.append(f"annotation {number} {box}")
             continue
         if (identity := entry.get("id")) is not None:
-            passed["box with the id of another, taken all the same"] += identity in seen
+            said["boxes with the id of another, taken all the same"] += identity in seen
             seen.add(identity)
         if box is not None and (image := by_id[entry["image_id"]]) is not None:
             rows[image][2].append(box)

@@ -151,9 +151,8 @@ def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
         sets=said.sets if has_sets else ("",) * len(said.files),
         places=said.places if has_sets else {"": ", ".join(sorted(said.places.values()))},
         passed=said.passed,
-        notes=said.notes,
     )
-    counts: Counter[str] = Counter()
+    counts = Counter(said.said)
 
     def truth_of(used: NDArray[np.int64], read: Fitted) -> NDArray[np.float32]:
         right, changed = placed.truth(said, used, read.seen, config.model.size, config.data.fit)

@@ -23,13 +23,13 @@ LEAST, MOST = 10, 100
 
 
 def answers(models: Sequence[Values], truth: Truth, config: Config, layout: Sequence[Output]) -> NDArray[np.float64]:
-    """Of each model what `answered` gives."""
-    return np.array([answered(outputs, config, layout) for outputs in models])
+    """Of each model what `answered` gives, ``(models, images, boxes, 6)``."""
+    form = form_of(config, layout)
+    return np.array([answered(found_in(outputs, form, layout)) for outputs in models])
 
 
-def answered(outputs: Values, config: Config, layout: Sequence[Output]) -> NDArray[np.float64]:
+def answered(found: Boxes) -> NDArray[np.float64]:
     """The boxes with the highest scores, ``(images, boxes, 6)``: class, score, left, top, right, bottom; -1 in rows that are none."""
-    found = found_in(outputs, form_of(config, layout), layout)
     most = min(MOST, max(LEAST, MOST_ROWS // max(1, found.count)))
     kept = np.full((found.count, most, 6), -1.0)
     first = np.searchsorted(found.images, found.images)  # of each, the first of its image

@@ -34,8 +34,15 @@ FORM = "boxes"
 
 
 def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> str:
-    """Nothing here: what outputs hold is declared, and held against their shapes where it is read."""
-    return ""
+    """What `[[output]]` says, of as many classes as there are names."""
+    layout = [Output(name=f"output{number}", shape=shape[1:]) for number, shape in enumerate(shapes)]
+    classes = form_of(config, layout).classes
+    if classes == outputs:
+        return ""
+    return (
+        f"their scores tell {classes} classes apart, and there are {outputs} names: name the classes of the weights in data.labels, one a line in "
+        "their order, and set background under [[output]] where a number of theirs is no class"
+    )
 
 
 def settings(config: Config) -> Mapping[str, Any]:

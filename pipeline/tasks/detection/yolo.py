@@ -37,9 +37,9 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
     beside = [_label_file(image, texts) for image in there]
     if not any(beside):
         return None
-    passed: Counter[str] = Counter()
+    passed, said = Counter[str](), Counter[str]()
     wrong: list[str] = []
-    boxes = [_boxes(file, wrong, passed) if file is not None else [] for file in beside]
+    boxes = [_boxes(file, wrong, said) if file is not None else [] for file in beside]
     refuse(
         there[0].root,
         wrong,
@@ -50,7 +50,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
         name not in used and PurePosixPath(name).name not in NAMES and "labels" in PurePosixPath(name).parts
         for name in texts
     )
-    passed["image without a file of boxes, taken as one that shows none"] += beside.count(None)
+    said["images without a file of boxes, taken as showing none"] += beside.count(None)
     most = max((box[0] for found in boxes for box in found), default=-1)
     sets = tuple(set_of(*image.parts[:-1][::-1]) for image in there)
     return Annotated(
@@ -61,6 +61,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
         names=tuple(f"class {n}" for n in range(most + 1)) if are_named else _names(files, most),
         places={one: f"labels/*.txt{f' of {one}' if one else ''}" for one in sets},
         passed=+passed,
+        said=+said,
     )
 
 
@@ -75,7 +76,7 @@ def _label_file(image: ImageFile, texts: dict[str, ImageFile]) -> ImageFile | No
     return next((texts[str(one)] for one in tried if str(one) in texts), None)
 
 
-def _boxes(file: ImageFile, wrong: list[str], passed: Counter[str]) -> list[Box]:
+def _boxes(file: ImageFile, wrong: list[str], said: Counter[str]) -> list[Box]:
     try:
         lines = file.read(MAX_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -87,7 +88,7 @@ def _boxes(file: ImageFile, wrong: list[str], passed: Counter[str]) -> list[Box]
             if isinstance(box, str):
                 wrong.append(f"'{file.name}', line {number}: {box}")
             else:
-                passed["outline, of which the box around it is taken"] += len(line.split()) > 5
+                said["outlines, of which the boxes around them are taken"] += len(line.split()) > 5
                 found.append(box)
     return found
 
