@@ -7,7 +7,7 @@ import io
 import math
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,17 @@ def hash_of(row: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(row).data).hexdigest()
 
 
-def save(rows: Lines, path: Path) -> None:
-    """As `numpy.save` writes it."""
+def save(rows: Lines, path: Path, tell: Callable[[int], None] = lambda _: None) -> None:
+    """As `numpy.save` writes it.
+
+    Args:
+        tell: is told how many rows are written, again and again.
+    """
     described = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": rows.shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, described)
+        done = 0
         for part in parts(rows):
             file.write(np.ascontiguousarray(part).data)
+            done += len(part)
+            tell(done)

@@ -209,12 +209,12 @@ def _kept(images: Any, labels: Any, data: dict[str, Any], resolution: Any, folde
     """Images and labels as files, the settings that name them, and the resolution."""
     import numpy as np
 
-    from ..data import stacked, truth_of
+    from ..data import Fit, stacked, truth_of
 
     if taken := sorted({"source", "path"} & data.keys()):
         raise ConfigError(f"{_WHERE}: data.{taken[0]} does not apply to images in memory; leave it out")
     sides = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
-    how = "letterbox" if data.get("fit") == "letterbox" else "crop"  # another is an error later
+    how: Fit = "letterbox" if data.get("fit") == "letterbox" else "crop"  # another is an error later
     pixels, truth = stacked(images, None if resolution is None else (int(sides[0]), int(sides[-1])), how)
     if labels is not None:
         truth = truth_of(labels, len(pixels), "labels")

@@ -26,6 +26,7 @@ from .moving import turns as turns
 from .pixels import Fit as Fit
 from .pixels import fit as fit
 from .pixels import model_input as model_input
+from .pixels import upright_size as upright_size
 from .placing import Placed as Placed
 from .samples import Images as Images
 from .samples import Samples as Samples

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, WorkerError
 from ..rows import Lines, Rows, Stored, hash_of
-from ..saying import Say
+from ..saying import Say, time_left
 from ..store import Workers
 from .files import ImageFile
 from .pixels import Fit, fit
@@ -167,9 +167,7 @@ def _shared(files: Sequence[ImageFile], read: Read, path: Path, place: Place) ->
 def _tell(say: Say, done: int, count: int, seconds: float) -> None:
     if count <= FEW:
         return
-    rate = done / max(seconds, 1e-3)
-    left = (count - done) / rate
-    rest = f", about {left / 60:.0f} minutes left" if left >= 90 else f", about {left:.0f} s left" if left else ""
+    rate, rest = done / max(seconds, 1e-3), time_left(done, count, seconds)
     say(f"data: {done:,} of {count:,} images, {rate:,.0f} a second{rest}", (done, count))
 
 

@@ -23,7 +23,7 @@ _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Informat
 
 _PLURALS = {
     "annotation": "annotations", "box": "boxes", "crowd": "crowds", "file": "files", "folder": "folders", "image": "images", "link": "links",
-    "mask": "masks", "row": "rows",
+    "mask": "masks", "outline": "outlines", "row": "rows",
 }  # fmt: skip
 
 

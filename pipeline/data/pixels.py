@@ -65,6 +65,11 @@ def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return turned
 
 
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(height, width) of what `upright` gives of an image of `size`."""
+    return size[::-1] if orientation >= 5 else size
+
+
 def on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``(..., 4)`` RGBA with straight alpha -> ``(..., 3)`` RGB, as it looks before black."""
     colour, alpha = image[..., :3].astype(np.int64), image[..., 3:].astype(np.int64)

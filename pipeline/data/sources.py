@@ -39,9 +39,8 @@ def data_ingredients(config: Config, *, is_sorted: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "data settings": settings.model_dump(include={"source", "calibration", "seed"}),
         "share held out": settings.held_out_share,
+        "how images are fitted": settings.fit,
     }
-    if settings.fit != "crop":
-        found["how images are fitted"] = settings.fit
     if isinstance(settings, Arrays):
         found["images"] = beside.of_arrays(Path(settings.path or ""))
     elif settings.path:

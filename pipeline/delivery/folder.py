@@ -95,7 +95,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
             "weights": contents.weights_source,
             "weights_sha256": contents.weights_sha256,
         },
-        "input": _input(contents.contract),
+        "input": _input(contents.contract, config),
         "tensors": [asdict(one) for one in contents.contract.tensors],
         **task.described(contents.names, config, contents.outputs),
         "outputs": [asdict(one) for one in contents.outputs],
@@ -132,11 +132,12 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
     manifest.write(content, folder / manifest.MANIFEST)
 
 
-def _input(contract: InputContract) -> dict[str, Any]:
+def _input(contract: InputContract, config: Config) -> dict[str, Any]:
     """What is handed over, and what the model takes of it."""
     values = asdict(contract)
     values["model_channels"] = values.pop("channels")
     del values["tensors"]  # told by themselves
+    values["fit"] = config.data.fit
     return values | {"dtype": "uint8", "layout": "NHWC", "channels": "RGBA, alpha always 255"}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Android, Config, Ios, Project
-from ..data import model_input
+from ..data import Fit, Placed, model_input, upright_size
 from ..errors import ConfigError
 from ..parity import Limit
 from ..program import Output, Target, Tensor
@@ -36,12 +36,22 @@ _SHAPES = (  # (name, width, height, EXIF orientation)
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCase:
-    """An image ``(H, W, 4)`` uint8 RGBA with straight alpha, and the ``(height, width, 4)`` uint8 input made of it."""
+    """An image, the input made of it, and where it lies there.
+
+    Attributes:
+        orientation: EXIF's, 1 to 8.
+        source: ``(H, W, 4)`` uint8 RGBA with straight alpha.
+        expected: ``(height, width, 4)`` uint8.
+        placed: of the upright image.
+        boxes: left, top, right and bottom of a box in the input, in the upright image, and in the input again.
+    """
 
     name: str
-    orientation: int  # EXIF, 1 to 8
+    orientation: int
     source: NDArray[np.uint8]
     expected: NDArray[np.uint8]
+    placed: Placed
+    boxes: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
     @property
     def width(self) -> int:
@@ -70,6 +80,7 @@ class Contents:
         inputs: beside the image, in the order in which the artifact takes them; mostly none.
         height: of the input in pixels.
         width: of the input in pixels.
+        fit: how an image of another shape becomes the input.
         target: of the artifact, ``android/litert`` for example.
         precision: of the artifact.
         artifact: file or folder to be copied into the kit.
@@ -95,6 +106,7 @@ class Contents:
     inputs: tuple[Tensor, ...]
     height: int
     width: int
+    fit: Fit
     target: str
     precision: str
     artifact: Path
@@ -115,6 +127,13 @@ class Contents:
     def runtime(self) -> str:
         """The target without its platform: litert, executorch or coreml."""
         return self.target.split("/")[1]
+
+    @property
+    def seen(self) -> str:
+        """What a model is shown of an image, in words."""
+        if self.fit == "letterbox":
+            return "the whole image"
+        return f"the largest centred {'square' if self.height == self.width else 'part with the aspect ratio of the input'}"
 
 
 class Kit(Protocol):
@@ -180,8 +199,9 @@ def contents(
     entry = next(e for e in manifest["artifacts"] if (e["target"], e["precision"]) == pair)
     reference = entry["reference"]
     task = manifest.get("task", "classification")
-    outputs = outputs_of(manifest, golden.expected[reference].shape[1])
-    expected = golden.expected[reference]
+    expected, given = golden.expected[reference], manifest["input"]
+    how = given.get("fit", "crop")
+    outputs = outputs_of(manifest, expected.shape[1])
     return Contents(
         task=task,
         project=config.project,
@@ -189,8 +209,9 @@ def contents(
         labels=tuple(manifest.get("labels", ())),
         outputs=outputs,
         inputs=tensors_of(manifest),
-        height=manifest["input"]["height"],
-        width=manifest["input"]["width"],
+        height=given["height"],
+        width=given["width"],
+        fit=how,
         target=target,
         precision=precision,
         artifact=folder / entry["path"],
@@ -203,21 +224,31 @@ def contents(
         doubts=tuple(manifest["doubts"]),
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in expected) if task == "classification" else (),
-        pixels=pixel_cases(manifest["input"]["height"], manifest["input"]["width"]),
+        pixels=pixel_cases(given["height"], given["width"], how),
         boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
         masks=Masks.of(outputs, (given["height"], given["width"]), expected) if task == "segmentation" else None,
     )
 
 
-def pixel_cases(height: int, width: int) -> tuple[PixelCase, ...]:
+def pixel_cases(height: int, width: int, how: Fit = "crop") -> tuple[PixelCase, ...]:
     """Noise of odd shapes in every orientation, some of it transparent; the same on every machine."""
-    cases = []
+    cases, box = [], np.array([[1 / 3, -0.7, width - 0.1, height / 7]])
     for number, (name, columns, rows, orientation) in enumerate(_SHAPES):
         source = np.random.default_rng(number).integers(0, 256, (rows, columns, 4), np.uint8)
         if number % 2:
             source[..., 3] = 255
-        expected = model_input(source, orientation, height, width)
-        cases.append(PixelCase(name=name, orientation=orientation, source=source, expected=expected))
+        placed = Placed.of(upright_size((rows, columns), orientation), (height, width), how)
+        there = placed.to_photo(box)
+        cases.append(
+            PixelCase(
+                name=name,
+                orientation=orientation,
+                source=source,
+                expected=model_input(source, orientation, height, width, how),
+                placed=placed,
+                boxes=tuple(tuple(one[0].tolist()) for one in (box, there, placed.to_input(there))),  # type: ignore[arg-type]
+            )
+        )
     return tuple(cases)
 
 

@@ -24,6 +24,7 @@ from ..data import Dataset, Split
 from ..errors import ConfigError
 from ..program import Output, layout_of, normalized, packed
 from ..rows import Lines, at_hand
+from ..saying import Pace, Say
 from ..tasks import Task
 from .history import Epoch
 
@@ -31,9 +32,19 @@ _SCORED_AT_ONCE = 256
 
 
 def train(
-    model: nn.Module, data: Dataset, config: Config, task: Task, out: Path, progress: Callable[[Epoch, int], None]
+    model: nn.Module,
+    data: Dataset,
+    config: Config,
+    task: Task,
+    out: Path,
+    progress: Callable[[Epoch, int], None],
+    say: Say = lambda *_: None,
 ) -> list[Epoch]:
     """Train `model` in place; `out` gets ``state.pt``, which a run that was ended goes on from.
+
+    Args:
+        progress: is told of each epoch, and how many there are.
+        say: what goes on within one.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
@@ -54,8 +65,11 @@ def train(
 
     for number in range(len(history), settings.epochs):
         model.train()
-        loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config)
-        history.append(Epoch(epoch=number + 1, loss=loss, score=_score(model, data.held_out, task, config, device)))
+        epoch = f"train: epoch {number + 1}/{settings.epochs}"
+        trained, scored = Pace(say, epoch, len(images)), Pace(say, f"{epoch}, held-out", len(data.held_out.images))
+        loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config, trained)
+        score = _score(model, data.held_out, task, config, device, scored)
+        history.append(Epoch(epoch=number + 1, loss=loss, score=score))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
     model.to("cpu").eval()
@@ -88,19 +102,21 @@ def one_epoch(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     config: Config,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> float:
     """The mean loss of the epoch of this number, from 0 on.
 
     Args:
         answers: gives the outputs for images of these indices, and what is right of them.
         images: how many there are.
+        tell: is told how many were trained on, after each batch.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
     """
     settings = config.train
     torch.manual_seed(settings.seed * 1_000_003 + number)  # Dropout draws from the global generator
-    total = 0.0
+    total, done = 0.0, 0
     order = torch.randperm(images)
     for batch in batches(images, settings.batch_size, order):
         outputs, right = answers(batch)
@@ -110,6 +126,8 @@ def one_epoch(
         optimizer.step()
         schedule.step()
         total += loss.item() * len(batch)
+        done += len(batch)
+        tell(done)
     mean = total / images
     if not math.isfinite(mean):
         raise ConfigError(
@@ -133,7 +151,9 @@ def prepared(images: Lines, config: Config) -> torch.Tensor:
     return normalized(colour, config.data.channels, config.data.mean, config.data.std)
 
 
-def _score(model: nn.Module, split: Split, task: Task, config: Config, device: torch.device) -> float:
+def _score(
+    model: nn.Module, split: Split, task: Task, config: Config, device: torch.device, tell: Callable[[int], None]
+) -> float:
     model.eval()
     found: list[NDArray[np.float32]] = []
     layout: Sequence[Output] = ()
@@ -143,6 +163,7 @@ def _score(model: nn.Module, split: Split, task: Task, config: Config, device: t
             given = model(part.to(device))
             layout = layout_of(given)
             found.append(packed(given, len(part)).cpu().numpy())
+            tell(start + len(part))
     return task.meaning(config).score(np.concatenate(found), split.truth, layout)
 
 

@@ -50,7 +50,8 @@ def kit_contents(fixed_build):
 
 @pytest.fixture(scope="session")
 def oblong_contents(kit_contents):
-    """The same of a model whose input is neither square nor even, 45 rows of 31 columns; its golden images are drawn."""
+    """The same of a model whose input is neither square nor even, 45 rows of 31 columns, and holds whole images; its golden
+    images are drawn."""
     from twinkeel.pipeline.delivery import sdk
 
     def make(platform, **sections):
@@ -58,7 +59,8 @@ def oblong_contents(kit_contents):
         inputs = np.random.default_rng(0).integers(0, 256, (len(contents.golden.names), 45, 31, 4), np.uint8)
         inputs[..., 3] = 255
         golden = replace(contents.golden, inputs=inputs)
-        return replace(contents, height=45, width=31, golden=golden, pixels=sdk.pixel_cases(45, 31))
+        pixels = sdk.pixel_cases(45, 31, "letterbox")
+        return replace(contents, height=45, width=31, fit="letterbox", golden=golden, pixels=pixels)
 
     return make
 
@@ -94,6 +96,7 @@ def feature_contents(tmp_path_factory):
             inputs=inputs,
             height=9,
             width=7,
+            fit="crop",
             target=f"{platform}/{runtime}",
             precision=precision,
             artifact=artifact,

@@ -1,4 +1,4 @@
-"""300 images that every platform makes by itself, and what `pipeline.data.model_input` turns each into.
+"""400 images that every platform makes by itself, what `pipeline.data.model_input` turns each into, and where it lies there.
 
 An image is never stored: its bytes follow from its seed, so a harness in any language makes the same ones. The byte at
 offset ``k`` of an image's RGBA rows (``k = 4 (y width + x) + channel``, row after row, no padding) is, with every
@@ -11,8 +11,10 @@ operation on unsigned 32-bit integers that wrap around::
 
 In an image of an odd seed every alpha (``channel == 3``) is 255 instead.
 
-A harness reads the cases as text, one a line, ``width height orientation input_height input_width seed``, and writes the inputs
-``(input_height, input_width, 4)`` uint8 one after another into one file, which `differences` compares.
+A harness reads the cases as text, one a line, ``width height orientation input_height input_width seed is_letterbox``, and writes
+one after another into one file, which `differences` compares: the input ``(input_height, input_width, 4)`` uint8, and eight
+little-endian float64, a box ``1/3, -0.7, input_width - 0.1, input_height / 7`` of the input in the upright image, and that in the
+input again.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from twinkeel.pipeline.data.pixels import center_crop_box, fit, model_input
+from twinkeel.pipeline.data.pixels import center_crop_box, fit, model_input, upright_size
+from twinkeel.pipeline.data.placing import Placed
 
-COUNT = 300
+CROPPED, LETTERBOXED = 300, 100
+COUNT = CROPPED + LETTERBOXED
 SQUARE = ((32, 32), (96, 96), (224, 224))
 OBLONG = ((17, 33), (33, 17), (48, 64), (101, 37), (16, 160), (97, 97), (1024, 16))
 INPUTS = (*SQUARE, *OBLONG)
@@ -47,6 +51,7 @@ class Case(NamedTuple):
     input_height: int
     input_width: int
     seed: int
+    is_letterbox: int = 0
 
 
 @cache
@@ -59,12 +64,14 @@ def cases() -> tuple[Case, ...]:
         found += [(width, height, 1, height, width), (height, width, 6, height, width)]
         found += [(3 * width, 3 * height, 3, height, width), (5 * height + 1, 5 * width, 8, height, width)]
     draw = random.Random(0)
-    while len(found) < COUNT:
+    while len(found) < CROPPED:
         longest = 700 if len(found) % 10 else 1600
         # the logarithm is uniform: as many tiny images as large ones
         size = int(longest ** draw.random()), int(longest ** draw.random())
         found.append((*size, 1 + len(found) % 8, *draw.choice(INPUTS)))
-    return tuple(Case(*case, n) for n, case in enumerate(found))
+    cropped = [Case(*case, n) for n, case in enumerate(found)]
+    again = [cropped[n * CROPPED // LETTERBOXED]._replace(is_letterbox=1) for n in range(LETTERBOXED)]
+    return (*cropped, *again)
 
 
 def case_list() -> str:
@@ -87,10 +94,16 @@ def image(case: Case) -> NDArray[np.uint8]:
 
 @cache
 def expected() -> tuple[bytes, ...]:
-    """The inputs of all cases, by the reference."""
-    return tuple(
-        model_input(image(case), case.orientation, case.input_height, case.input_width).tobytes() for case in cases()
-    )
+    """The inputs and boxes of all cases, by the reference."""
+    return tuple(_expected(case) for case in cases())
+
+
+def _expected(case: Case) -> bytes:
+    wanted, how = (case.input_height, case.input_width), "letterbox" if case.is_letterbox else "crop"
+    pixels = model_input(image(case), case.orientation, *wanted, how)
+    placed = Placed.of(upright_size((case.height, case.width), case.orientation), wanted, how)
+    there = placed.to_photo(np.array([1 / 3, -0.7, wanted[1] - 0.1, wanted[0] / 7]))
+    return pixels.tobytes() + np.stack([there, placed.to_input(there)]).astype("<f8").tobytes()
 
 
 def differences(file: Path) -> list[str]:

@@ -116,7 +116,7 @@ def test_kit_passes_its_own_tests(name, kotlin, build):
     classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "RankingTest")]
     count = kotlin.passed(built.classpath, "fakes.TestRunner", *classes)
     print(f"{name}: compiled without warnings, {count} tests run on the JVM")
-    assert count == 9
+    assert count == 10
 
 
 def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
@@ -272,7 +272,7 @@ def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
         kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.PixelsTest")
 
 
-def test_300_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):
+def test_400_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):
     (tmp_path / "cases.txt").write_text(resizing.case_list())
     kotlin.run(build("litert-int8").classpath, f"{PACKAGE}.ResizingKt", tmp_path / "cases.txt", tmp_path / "inputs")
     found = resizing.differences(tmp_path / "inputs")
@@ -332,4 +332,8 @@ def test_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
     source = (tmp_path / "kit/classifier/src/main/kotlin/com/example/classifier/ModelInfo.kt").read_text()
     assert "const val HEIGHT: Int = 45" in source and "const val WIDTH: Int = 31" in source
     readme = (tmp_path / "kit/README.md").read_text()
-    assert "31 x 45" in readme and "`(1, 45, 31, 4)`" in readme and "square" not in readme
+    assert (
+        "takes the whole image and resizes that to fit 31 x 45 on black" in readme
+        and "`(1, 45, 31, 4)`" in readme
+        and "square" not in readme
+    )

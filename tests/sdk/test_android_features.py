@@ -80,7 +80,7 @@ def test_kit_passes_its_own_tests_and_hands_bytes_and_inputs_to_the_runtime(name
     assets = built.module(name) / "src" / "main" / "assets"
     count = kotlin.passed(built.classpath(name), "fakes.TestRunner", *classes, assets=assets, files=tmp_path / "files")
     print(f"{name}: {count} tests run on the JVM")
-    assert count == 4 + (6 if built.contents[name].inputs else 4) + (7 if name in KITS else 0)
+    assert count == 5 + (6 if built.contents[name].inputs else 4) + (7 if name in KITS else 0)
 
 
 @pytest.mark.parametrize("name", KITS)

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 STUBS = HERE / "stubs" / "ios"
 STRICT = ("-Xswiftc", "-warnings-as-errors")
 KITS = (("coreml", "int8"), ("coreml", "fp16"), ("executorch", "int8"))
-VECTOR_TESTS = 8
+VECTOR_TESTS = 9
 """Of the kit itself, those that need no framework."""
 STUB_TESTS = {"coreml": VECTOR_TESTS + 9, "executorch": VECTOR_TESTS + 7}
 """All of the kit, and those of `StubTests.swift`."""
@@ -119,7 +119,7 @@ def test_a_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
     source = (folder / "Sources/ImageClassifier/ModelInfo.swift").read_text()
     assert "static let width = 31" in source and "static let height = 45" in source
     readme = (folder / "README.md").read_text()
-    assert "resized to 31 x 45" in readme and "square" not in readme
+    assert "the whole image, resized to fit 31 x 45 on black" in readme and "square" not in readme
 
 
 def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kits, swift):
@@ -167,12 +167,13 @@ def test_25_000_labels_compile(kit_contents, swift, tmp_path):
     print(f"25,000 labels: {elapsed:.1f} s")
 
 
-def test_300_images_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
+def test_400_images_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
     sources = write(kit(kit_contents), tmp_path / "sdk") / "Sources/ImageClassifier"
     package = tmp_path / "harness"
     target = package / "Sources" / "harness"
     target.mkdir(parents=True)
-    for source in (HERE / "harness/ios/main.swift", sources / "Pixels.swift", sources / "ClassifierError.swift"):
+    own = [sources / f"{name}.swift" for name in ("Pixels", "Placed", "ClassifierError")]
+    for source in (HERE / "harness/ios/main.swift", *own):
         shutil.copy(source, target)
     (package / "Package.swift").write_text(
         "// swift-tools-version: 6.0\nimport PackageDescription\n\n"

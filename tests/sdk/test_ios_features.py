@@ -41,7 +41,7 @@ STUBBED = {
     "ExecuTorch": ["CoreVideo", "StubRuntime"],
 }
 """What each stub of a framework imports."""
-VECTOR_TESTS = 5 + 6
+VECTOR_TESTS = 6 + 6
 DEVICE_TESTS = 2 + 1
 """Of the kit on a device, with those of Core Graphics' images."""
 STUB_TESTS = 3

@@ -196,7 +196,7 @@ def test_a_form_is_what_json_kept_of_it():
         ({"boxes": {"output": 2, "first": 0, "step": 4, "apart": 1}}, "lie outside of outputs"),
         ({"scores": {"output": 1, "first": -1, "step": 4, "apart": 1}}, "lie outside of outputs"),
         ({"scores": {"output": 1, "first": 0, "step": 0, "apart": 1}}, "lie outside of outputs"),
-        ({"sizes": []}, "lie outside of outputs|without their sizes"),
+        ({"sizes": []}, "lie outside of outputs|of some of the candidates"),
     ],
 )
 def test_a_form_of_other_outputs_is_found(change, told):

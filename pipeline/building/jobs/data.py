@@ -17,7 +17,7 @@ from ...config import MOST_TENSORS, Arrays, Config
 from ...data import beside, contact, doubts
 from ...errors import ConfigError
 from ...program import references
-from ...saying import Say
+from ...saying import Pace, Say
 from ...stages import checkpoint, pt2_file
 from ...store import Entry, Job, Workshop
 from ...tasks import named
@@ -28,6 +28,10 @@ from ..work import Found, Work, entries
 NAME = "data"
 SHEET = "contact-sheet.png"
 TAKEN = "taken.json"
+DECODED = "images.npy"
+"""All images that were decoded, where a set has most of them: its numbers in it are in ``<set>-rows.npy``, so that they are not copied.
+Every other set has its own in ``<set>-images.npy``."""
+SETS = ("train", "calibration", "held-out")
 
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
@@ -97,7 +101,7 @@ def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None
             found = task.load(config, lambda: _outputs(config))
         if data_job(config).key != job.key:
             raise data_module.changed_meanwhile(config)
-        found = _written(found, folder)
+        found = _written(found, folder, Path(name), say)
     (folder / "names.json").write_text(json.dumps(found.names))
     (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels, task.marked))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
@@ -108,17 +112,37 @@ def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None
     )
 
 
-def _written(found: data_module.Dataset, folder: Path) -> data_module.Dataset:
-    """The same with its images in the files of the result."""
-    parts = {"train": found.train, "calibration": found.calibration, "held-out": found.held_out}
+def _written(found: data_module.Dataset, folder: Path, place: Path, say: Say) -> data_module.Dataset:
+    """The same with its images in the files of the result.
+
+    Args:
+        place: folder of those that were decoded.
+    """
+    parts = dict(zip(SETS, (found.train, found.calibration, found.held_out), strict=True))
+    done, most = 0, next((name for name, part in parts.items() if _has_most(part.images, place)), "")
+    tell = Pace(say, "data: put into sets", sum(len(part.images) for name, part in parts.items() if name != most))
     for name, part in parts.items():
-        path = folder / f"{name}-images.npy"
-        rows.save(part.images, path)
         np.save(folder / f"{name}-truth.npy", part.truth)
         for number, tensor in enumerate(part.tensors):
             np.save(folder / f"{name}-tensor-{number}.npy", tensor)
-        parts[name] = replace(part, images=rows.Rows.of(path))
+        if name != most:
+            path = folder / f"{name}-images.npy"
+            rows.save(part.images, path, lambda count, before=done: tell(before + count))  # type: ignore[misc]
+            parts[name], done = replace(part, images=rows.Rows.of(path)), done + len(part.images)
+    if most:
+        images = parts[most].images
+        assert isinstance(images, rows.Rows)
+        images.sources[0].path.rename(folder / DECODED)  # type: ignore[union-attr]
+        np.save(folder / f"{most}-rows.npy", images.numbers)
     return replace(found, train=parts["train"], calibration=parts["calibration"], held_out=parts["held-out"])
+
+
+def _has_most(images: rows.Lines, place: Path) -> bool:
+    """Whether a set has more than half of a file of decoded images, and no others."""
+    if not isinstance(images, rows.Rows) or len(images.sources) > 1:
+        return False
+    source = images.sources[0]
+    return isinstance(source, rows.Stored) and source.path.parent == place and 2 * len(images) > len(source)
 
 
 def _outputs(config: Config) -> int:
@@ -150,8 +174,12 @@ def load_data(workshop: Workshop, entry: Entry) -> data_module.Dataset:
 
 def part_of(workshop: Workshop, entry: Entry, name: str) -> data_module.Split:
     """``train``, ``calibration`` or ``held-out``."""
+    if entry.has(f"{name}-rows.npy"):
+        images = workshop.rows(entry, DECODED)[workshop.array(entry, f"{name}-rows.npy")]
+    else:
+        images = workshop.rows(entry, f"{name}-images.npy")
     return data_module.Split(
-        images=workshop.rows(entry, f"{name}-images.npy"),
+        images=images,
         truth=workshop.array(entry, f"{name}-truth.npy"),
         tensors=tuple(workshop.array(entry, file) for file in _tensors(entry, name)),
     )
@@ -159,7 +187,13 @@ def part_of(workshop: Workshop, entry: Entry, name: str) -> data_module.Split:
 
 def inputs_in(entry: Entry, name: str) -> list[str]:
     """Hashes of what a model is called with, of one of these parts."""
-    return [entry.digest(file) for file in (f"{name}-images.npy", *_tensors(entry, name))]
+    return [*images_in(entry, name), *map(entry.digest, _tensors(entry, name))]
+
+
+def images_in(entry: Entry, name: str) -> list[str]:
+    """The same of the images alone."""
+    rows_of = f"{name}-rows.npy"
+    return [entry.digest(file) for file in ((DECODED, rows_of) if entry.has(rows_of) else (f"{name}-images.npy",))]
 
 
 def _tensors(entry: Entry, name: str) -> list[str]:

@@ -63,6 +63,7 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "int8 is shipped": order.has_int8,
         "model": config.model.model_dump(exclude={"exported"}),  # what is told of it; what it is, is in the results
         "input contract": asdict(contract_of(config)),
+        "how images are fitted": config.data.fit,
         "names": list(site.names),
         "images": judged_in(site),
         "truth": site.data.digest("held-out-truth.npy"),

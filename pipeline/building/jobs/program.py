@@ -68,7 +68,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 
 
 def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, is_gated: bool) -> Job:
-    names = ["calibration-images", "calibration-truth", "held-out-images", "held-out-truth"]
+    sets = ["calibration", "held-out"]
     inputs: dict[str, Any] = {
         "weights": weights.digest("weights.safetensors"),
         "model": model_of(config, create),
@@ -83,8 +83,9 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
     inputs |= meaning_of(config)
     if config.quantize.qat != "never" and config.data.is_trained_on:
         inputs["training recipe"] = config.train.model_dump()
-        names += ["train-images", "train-truth"]
-    inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in names}
+        sets.append("train")
+    inputs |= {f"{name} images": data_step.images_in(data, name) for name in sets}
+    inputs |= {f"{name} truth": data.digest(f"{name}-truth.npy") for name in sets}
     if config.input:
         inputs["tensors"] = [one.model_dump() for one in config.input]
         inputs["inputs"] = [data_step.inputs_in(data, name) for name in ("calibration", "held-out")]

@@ -17,7 +17,7 @@ from ..order import Order
 from ..site import Site, job
 from ..telling import added_evidence, result_of
 from ..work import Found, Work, artifacts_awaited, entries
-from .data import SHEET, TAKEN, judged, taken_in
+from .data import SHEET, TAKEN, images_in, judged, taken_in
 from .reference import load_recording
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def report_job(order: Order, shop: Workshop, site: Site) -> Job:
     inputs["latency"] = dict(site.latency or {})
     if more := added_evidence(order, shop, site.finished):
         inputs["evidence that was added"] = [[*key, list(runs)] for key, runs in sorted(more.items())]
-    inputs["images"] = [site.data.digest(name) for name in ("held-out-images.npy", SHEET)]
+    inputs["images"] = [*images_in(site.data, "held-out"), site.data.digest(SHEET)]
     inputs["what the data were taken from"] = site.data.digest(TAKEN)
     inputs["training"] = site.weights.digest()
     inputs["rungs"] = site.program.digest("rungs.json")

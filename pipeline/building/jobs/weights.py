@@ -67,8 +67,8 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
         inputs |= meaning_of(config)
         inputs["normalization"] = [config.data.channels, config.data.mean, config.data.std]
         inputs["source of the images"] = config.data.source
-        inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("train-images", "train-truth")}
-        inputs |= {name.replace("-", " "): data.digest(f"{name}.npy") for name in ("held-out-images", "held-out-truth")}
+        inputs |= {f"{name} images": data_step.images_in(data, name) for name in ("train", "held-out")}
+        inputs |= {f"{name} truth": data.digest(f"{name}-truth.npy") for name in ("train", "held-out")}
     return job(NAME, NAME, inputs, code, ("torch", "safetensors"), by=__name__)
 
 
@@ -133,7 +133,7 @@ def _trained(
     normalized = fold.Normalized(model, config.data.mean, config.data.std, config.data.channels)
     several.check(normalized.eval(), data.train.inputs, "training")
     if last is None:
-        return train.train(model, data, config, task, state, progress)
+        return train.train(model, data, config, task, state, progress, say)
     return head.train(model, last, data, config, task, state, say, progress)
 
 

@@ -31,8 +31,10 @@ What is NaN or infinite in outputs is thereby no box, and nothing else: of a sof
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +49,9 @@ CANDIDATES = 5000
 
 LARGEST = 4.135166556742356
 """What a size's logarithm may be more than an anchor's: 62.5 times as wide."""
+
+_AT_ONCE = 256
+"""Boxes whose overlaps are computed together."""
 
 Values = Sequence[NDArray[np.float32]]
 
@@ -79,13 +84,16 @@ def decode(outputs: Values, form: Form) -> Detections:
         outputs: float32 in the network's order, without the batch, of any shape.
     """
     flat = [np.asarray(one, np.float32).reshape(-1) for one in outputs]
-    starts = np.cumsum([0, *(block.count for block in form.blocks)])
+    places = _places(form, tuple(map(len, flat)))
+    values = np.concatenate(flat)
     with np.errstate(all="ignore"):  # what is not finite then is dropped, or overlaps nothing
-        pairs = [_pairs(flat, block, form) for block in form.blocks]
-        candidates = np.concatenate([found + start for (found, *_), start in zip(pairs, starts[:-1], strict=True)])
-        classes, scores, boxes = (np.concatenate([pair[n] for pair in pairs]) for n in (1, 2, 3))
-        order = np.lexsort((candidates, classes, -scores))[:CANDIDATES]
-        found = Detections(boxes=boxes[order], scores=scores[order], classes=classes[order])
+        scores, are_kept = _scores(values, places, form)
+        candidates, classes = np.nonzero(are_kept & np.isfinite(scores) & (scores >= form.score_threshold))
+        boxes = _boxes(values, places, form, candidates)
+        are_boxes = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        candidates, classes, boxes = candidates[are_boxes], classes[are_boxes], boxes[are_boxes]
+        found = Detections(boxes=boxes, scores=scores[candidates, classes], classes=classes)
+        found = found[np.lexsort((candidates, classes, -found.scores))[:CANDIDATES]]
         return found[_taken(found, form)]
 
 
@@ -100,38 +108,90 @@ def in_photo(found: Detections, placed: Placed, size: tuple[int, int]) -> Detect
     return Detections(boxes=boxes, scores=found.scores, classes=found.classes)[are_boxes]
 
 
-def _pairs(
-    flat: Values, block: Block, form: Form
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Candidates in the block ``(n,)``, classes ``(n,)``, scores ``(n,)`` and boxes ``(n, 4)`` of steps 1 and 2."""
-    scores, are_kept = _scores(flat, block, form)
-    candidates, classes = np.nonzero(are_kept & np.isfinite(scores) & (scores >= form.score_threshold))
-    boxes = _boxes(flat, block, form, candidates)
-    are_boxes = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    candidates, classes = candidates[are_boxes], classes[are_boxes]
-    return candidates, classes, scores[candidates, classes], boxes[are_boxes]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Places:
+    """Where the numbers of all candidates stand in the joined outputs, and where their cells lie.
+
+    Attributes:
+        scores: ``(n, columns)``.
+        boxes: ``(n, 4)``, or ``(n, 2)`` of the format ``size``.
+        objectness: ``(n, 1)``, or None.
+        offsets: ``(n, 2)``, or None.
+        cells: column and row ``(n, 2)`` float64.
+        cell: its width and height ``(n, 2)``.
+        unit: across and down ``(n, 2)``.
+        sizes: of the anchors ``(n, 2)``; 0 where there are none.
+    """
+
+    scores: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    objectness: NDArray[np.int64] | None
+    offsets: NDArray[np.int64] | None
+    cells: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    unit: NDArray[np.float64]
+    sizes: NDArray[np.float64]
 
 
-def _scores(flat: Values, block: Block, form: Form) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """``(count, classes)`` each: the scores, and whether they count as peaks, which all do where no peaks are asked for."""
-    everything = np.arange(block.count)
-    given = _numbers(flat, block.scores, everything, form.columns)
+@functools.lru_cache(maxsize=8)
+def _places(form: Form, lengths: tuple[int, ...]) -> _Places:
+    starts = np.cumsum([0, *lengths])
+    blocks = form.blocks
+
+    def joined(name: str, count: int) -> NDArray[np.int64] | None:
+        found = [_standing(getattr(block, name), block.count, count, starts) for block in blocks]
+        return None if getattr(blocks[0], name) is None else np.concatenate(found)
+
+    def repeated(values: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+        return np.repeat(np.array(values, np.float64), [block.count for block in blocks], 0)
+
+    cells = [np.arange(block.count) // block.per_cell for block in blocks]
+    columns = [np.stack([n % block.columns, n // block.columns], 1) for n, block in zip(cells, blocks, strict=True)]
+    sizes = [np.tile(np.array(one.sizes or ((0.0, 0.0),)), (one.rows * one.columns, 1)) for one in blocks]
+    return _Places(
+        scores=cast("NDArray[np.int64]", joined("scores", form.columns)),
+        boxes=cast("NDArray[np.int64]", joined("boxes", 2 if form.format == "size" else 4)),
+        objectness=joined("objectness", 1),
+        offsets=joined("offsets", 2),
+        cells=np.concatenate(columns).astype(np.float64),
+        cell=repeated([block.cell for block in blocks]),
+        unit=repeated([block.unit for block in blocks]),
+        sizes=np.concatenate(sizes),
+    )
+
+
+def _standing(where: Numbers | None, candidates: int, count: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``(candidates, count)``."""
+    if where is None:
+        return np.zeros((0, count), np.int64)
+    rows = np.arange(candidates)[:, None] * where.step + np.arange(count) * where.apart
+    found: NDArray[np.int64] = rows + where.first + starts[where.output]
+    return found
+
+
+def _scores(
+    values: NDArray[np.float32], places: _Places, form: Form
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | np.bool_]:
+    """``(n, classes)`` each: the scores, and whether they count as peaks, which all do where no peaks are asked for."""
+    given = values[places.scores].astype(np.float64)
     if form.activation == "softmax":
         scores = softmax(given)
     else:
         scores = sigmoid(given) if form.activation == "sigmoid" else given
     start = 1 if form.background == "first" else 0
     scores = scores[:, start : start + form.classes]
-    if block.objectness is not None:
-        objectness = _numbers(flat, block.objectness, everything, 1)
+    if places.objectness is not None:
+        objectness = values[places.objectness].astype(np.float64)
         scores = scores * (objectness if form.activation == "none" else sigmoid(objectness))
     if not form.peaks:
-        return scores, np.ones(scores.shape, np.bool_)
-    return scores, _are_peaks(given[:, start : start + form.classes], block)
+        return scores, np.True_
+    ends = np.cumsum([block.count for block in form.blocks])[:-1]
+    grids = np.split(given[:, start : start + form.classes], ends)
+    return scores, np.concatenate([_are_peaks(one, block) for one, block in zip(grids, form.blocks, strict=True)])
 
 
 def _are_peaks(values: NDArray[np.float64], block: Block) -> NDArray[np.bool_]:
-    """Which of ``(rows * columns, classes)`` have no larger one around them."""
+    """Which of ``(block.count, classes)`` have no larger one around them."""
     grid = values.reshape(block.rows, block.columns, -1)
     wide = np.pad(grid, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     is_peak = np.ones(grid.shape, np.bool_)
@@ -141,14 +201,13 @@ def _are_peaks(values: NDArray[np.float64], block: Block) -> NDArray[np.bool_]:
     return is_peak.reshape(values.shape)
 
 
-def _boxes(flat: Values, block: Block, form: Form, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Left, top, right, bottom ``(n, 4)`` of candidates of a block."""
-    cells = candidates // block.per_cell
-    places = np.stack([cells % block.columns, cells // block.columns], 1).astype(np.float64)  # column, row
-    unit, cell = np.array(block.unit, np.float64), np.array(block.cell, np.float64)
-    numbers = _numbers(flat, block.boxes, candidates, 2 if form.format == "size" else 4)
-    first, second = numbers[:, :2], numbers[:, 2:]
-    grid = (places + form.center) * cell
+def _boxes(
+    values: NDArray[np.float32], places: _Places, form: Form, candidates: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Left, top, right, bottom ``(n, 4)`` of candidates ``(n,)``."""
+    numbers = values[places.boxes[candidates]].astype(np.float64)
+    cells, cell, unit = places.cells[candidates], places.cell[candidates], places.unit[candidates]
+    first, second, grid = numbers[:, :2], numbers[:, 2:], (cells + form.center) * cell
     if form.format == "xyxy":
         return np.concatenate([first * unit, second * unit], 1)
     if form.format == "ltrb":
@@ -156,9 +215,10 @@ def _boxes(flat: Values, block: Block, form: Form, candidates: NDArray[np.int64]
     if form.format == "cxcywh":
         return _around(first * unit, second * unit)
     if form.format == "size":
-        offsets = None if block.offsets is None else _numbers(flat, block.offsets, candidates, 2)
-        return _around(grid if offsets is None else (places + offsets) * cell, first * unit)
-    variances, sizes = np.array(form.variances), np.array(block.sizes)[candidates % block.per_cell]
+        if places.offsets is not None:
+            grid = (cells + values[places.offsets[candidates]].astype(np.float64)) * cell
+        return _around(grid, first * unit)
+    variances, sizes = np.array(form.variances), places.sizes[candidates]
     logarithms = second * variances[2:]
     logarithms = np.where(logarithms > LARGEST, LARGEST, logarithms)
     return _around(first * variances[:2] * sizes + grid, exp(logarithms) * sizes)
@@ -169,35 +229,36 @@ def _around(centers: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray
     return np.concatenate([centers - halves, centers + halves], 1)
 
 
-def _numbers(flat: Values, where: Numbers, candidates: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """``(n, count)`` float64."""
-    places = where.first + candidates[:, None] * where.step + np.arange(count) * where.apart
-    found: NDArray[np.float64] = flat[where.output][places].astype(np.float64)
-    return found
-
-
 def _taken(found: Detections, form: Form) -> NDArray[np.int64]:
-    """Which of the boxes are taken in step 4."""
-    boxes, classes = found.boxes, found.classes
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    """Which of the boxes are taken in step 4: as many at once as are compared with each other."""
+    if form.iou_threshold >= 1:
+        return np.arange(min(len(found), form.most))
     taken: list[int] = []
-    rest = np.arange(len(found))
-    while len(rest) and len(taken) < form.most:
-        one, rest = rest[0], rest[1:]
-        taken.append(int(one))
-        if form.iou_threshold < 1:
-            is_over = overlaps(boxes[one], areas[one], boxes[rest], areas[rest]) > form.iou_threshold
-            if form.per_class:
-                is_over &= classes[rest] == classes[one]
-            rest = rest[~is_over]
+    for start in range(0, len(found), _AT_ONCE):
+        part = found[start : start + _AT_ONCE]
+        is_free = np.asarray(~_suppresses(found[np.array(taken, np.int64)], part, form).any(0))
+        suppressed = _suppresses(part, part, form)
+        for number in range(len(part)):
+            if is_free[number]:
+                taken.append(start + number)
+                is_free &= ~suppressed[number]
+            if len(taken) == form.most:
+                return np.array(taken, np.int64)
     return np.array(taken, np.int64)
 
 
-def overlaps(
-    box: NDArray[np.float64], area: np.float64, others: NDArray[np.float64], areas: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Intersection over union of a box ``(4,)`` and others ``(n, 4)``."""
-    size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = size[:, 0] * size[:, 1]
-    found: NDArray[np.float64] = np.where((size > 0).all(1), shared / (area + areas - shared), 0.0)
+def _suppresses(one: Detections, other: Detections, form: Form) -> NDArray[np.bool_]:
+    """Which boxes ``(n, m)`` of one set leave out which of another."""
+    is_over = _overlaps(one.boxes, other.boxes) > form.iou_threshold
+    return is_over & (one.classes[:, None] == other.classes) if form.per_class else is_over
+
+
+def _overlaps(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union ``(n, m)`` of boxes ``(n, 4)`` and ``(m, 4)``."""
+    (left, top, right, bottom), (start, above, end, below) = one.T[:, :, None], other.T
+    width = np.minimum(right, end) - np.maximum(left, start)
+    height = np.minimum(bottom, below) - np.maximum(top, above)
+    shared = width * height
+    areas = (right - left) * (bottom - top) + (end - start) * (below - above)
+    found: NDArray[np.float64] = np.where((width > 0) & (height > 0), shared / (areas - shared), 0.0)
     return found

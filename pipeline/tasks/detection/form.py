@@ -98,6 +98,8 @@ class Form:
     def fault(self, outputs: Sequence[Output]) -> str:
         """What of it lies outside of outputs of these shapes; empty where nothing does."""
         sizes = [one.size for one in outputs]
+        if not self.blocks:
+            return "no candidates"
         for block in self.blocks:
             wanted = (
                 (block.boxes, 2 if self.format == "size" else 4),
@@ -110,8 +112,11 @@ class Form:
                     return (
                         f"{numbers} of {block.count:,} candidates with {count} lie outside of outputs of {sizes} values"
                     )
-            if self.format == "anchors" and not block.sizes:
-                return "a block of anchors without their sizes"
+        for name in ("objectness", "offsets", "sizes"):
+            if len({bool(getattr(block, name)) for block in self.blocks}) > 1:
+                return f"{name} of some of the candidates alone"
+        if self.format == "anchors" and not self.blocks[0].sizes:
+            return "anchors without their sizes"
         return ""
 
 

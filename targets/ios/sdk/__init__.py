@@ -63,7 +63,15 @@ def _macos(version: int) -> str:
 def _vectors(contents: Contents) -> str:
     """What the kit's tests replay, beside the raw files of `write_vectors`."""
     pixels = [
-        {"name": case.name, "width": case.width, "height": case.height, "orientation": case.orientation}
+        {
+            "name": case.name,
+            "width": case.width,
+            "height": case.height,
+            "orientation": case.orientation,
+            "photo": case.placed.photo,
+            "input": case.placed.input,
+            "boxes": case.boxes,
+        }
         for case in contents.pixels
     ]
     if contents.task == "classification":

@@ -3,6 +3,7 @@ package com.example.classifier
 
 import java.io.File
 import java.nio.ByteBuffer
+import java.nio.ByteOrder
 
 /** Arguments: the list of the cases, and the file to write. */
 fun main(arguments: Array<String>) {
@@ -10,13 +11,20 @@ fun main(arguments: Array<String>) {
         for (line in File(arguments[0]).readLines()) {
             val numbers = line.split(" ").map { it.toInt() }
             val (width, height, orientation, inputHeight, inputWidth) = numbers
-            val seed = numbers.last()
+            val (seed, isLetterbox) = numbers.drop(5)
+            val fit = if (isLetterbox == 1) Fit.LETTERBOX else Fit.CROP
+            val turn = Orientation.ofExif(orientation)
             val rows = RowSource { y, left, row ->
                 for (x in row.indices) row[x] = argb(4 * (y * width + left + x), seed)
             }
             val output = ByteBuffer.allocate(inputHeight * inputWidth * 4)
-            writeModelInput(rows, width, height, Orientation.ofExif(orientation), inputHeight, inputWidth, output)
+            writeModelInput(rows, width, height, turn, fit, inputHeight, inputWidth, output)
             file.write(output.array())
+            val placed = Placed.of(width, height, turn, fit, inputHeight, inputWidth)
+            val there = placed.toPhoto(doubleArrayOf(1.0 / 3, -0.7, inputWidth - 0.1, inputHeight / 7.0))
+            val boxes = ByteBuffer.allocate(64).order(ByteOrder.LITTLE_ENDIAN)
+            for (value in there + placed.toInput(there)) boxes.putDouble(value)
+            file.write(boxes.array())
         }
     }
 }

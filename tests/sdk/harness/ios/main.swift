@@ -20,6 +20,8 @@ var slowest: (name: String, elapsed: Duration) = ("", .zero)
 for line in cases.split(separator: "\n") {
     let numbers = line.split(separator: " ").map { Int($0)! }
     let (width, height, inputHeight, inputWidth) = (numbers[0], numbers[1], numbers[3], numbers[4])
+    let orientation = Orientation(rawValue: UInt32(numbers[2]))!
+    let fit = numbers[6] == 1 ? Fit.letterbox : Fit.crop
     let image = makeImage(width: width, height: height, seed: UInt32(numbers[5]))
     var fitted = [UInt8](repeating: 0, count: 4 * inputHeight * inputWidth)
     let elapsed = try ContinuousClock().measure {
@@ -27,7 +29,8 @@ for line in cases.split(separator: "\n") {
             try fitted.withUnsafeMutableBytes { target in
                 try Pixels.fit(
                     PixelRows(bytes: source, width: width, height: height, bytesPerRow: 4 * width, alpha: .straight),
-                    orientation: Orientation(rawValue: UInt32(numbers[2]))!,
+                    orientation: orientation,
+                    as: fit,
                     into: PixelTarget(
                         bytes: target, width: inputWidth, height: inputHeight, bytesPerRow: 4 * inputWidth, order: .rgba
                     )
@@ -39,6 +42,13 @@ for line in cases.split(separator: "\n") {
         slowest = (String(line), elapsed)
     }
     output.append(contentsOf: fitted)
+    let placed = Placed(
+        width: width, height: height, orientation: orientation, fit: fit, inputWidth: inputWidth, inputHeight: inputHeight
+    )
+    let there = placed.toPhoto([1.0 / 3, -0.7, Double(inputWidth) - 0.1, Double(inputHeight) / 7])
+    for value in there + placed.toInput(there) {
+        withUnsafeBytes(of: value.bitPattern.littleEndian) { output.append(contentsOf: $0) }
+    }
 }
 try output.write(to: URL(fileURLWithPath: CommandLine.arguments[2]))
 print("slowest: \(slowest.name), \(slowest.elapsed)")
