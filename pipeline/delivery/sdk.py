@@ -20,6 +20,7 @@ from ..tasks import Form, top
 from .boxes import Boxes
 from .device import limits
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
+from .masks import Masks
 
 TOP = 5
 """Categories of each golden image in the vectors."""
@@ -94,6 +95,7 @@ class Contents:
         categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for other tasks.
         pixels: images of odd shapes and what they become.
         boxes: how a detector's outputs are read; None for other tasks.
+        masks: logits that a segmentation network's kit is tested on; None for other tasks.
     """
 
     task: str
@@ -119,6 +121,7 @@ class Contents:
     categories: tuple[tuple[tuple[int, float], ...], ...]
     pixels: tuple[PixelCase, ...]
     boxes: Boxes | None = None
+    masks: Masks | None = None
 
     @property
     def runtime(self) -> str:
@@ -223,6 +226,7 @@ def contents(
         categories=tuple(tuple(top(logits, TOP)) for logits in expected) if task == "classification" else (),
         pixels=pixel_cases(given["height"], given["width"], how),
         boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
+        masks=Masks.of(outputs, (given["height"], given["width"]), expected) if task == "segmentation" else None,
     )
 
 
@@ -253,7 +257,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
 
     ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``, and
     ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
-    int8. Of a detector `Boxes.write`.
+    int8. Of a detector `Boxes.write`, of a segmentation network `Masks.write`.
     """
     (folder / "pixels").mkdir(parents=True)
     for case in contents.pixels:
@@ -265,6 +269,9 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     for tensor in contents.inputs:
         for name, values in zip(contents.golden.names, contents.golden.tensors[tensor.name], strict=True):
             (folder / "golden" / f"{name}.{tensor.name}.f32").write_bytes(values.astype("<f4").tobytes())
+    if contents.masks is not None:
+        photos = [(case.name, case.placed, case.upright, case.orientation) for case in contents.pixels]
+        contents.masks.write(folder / "masks", photos)
     if contents.boxes is not None:
         contents.boxes.write(folder / "boxes", [(case.placed, case.upright) for case in contents.pixels])
     for key in sorted({contents.reference, "fp32", "int8"}):

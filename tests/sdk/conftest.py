@@ -152,6 +152,33 @@ def detector_contents(feature_contents):
 
 
 @pytest.fixture(scope="session")
+def segmenter_contents(feature_contents):
+    """The same of a kit of a segmentation network, whose input has 40 rows of 56 columns, and whose logits 3 of 4."""
+
+    def make(platform, runtime, precision, labels=("background", "cat", 'a "hat"'), fit="crop", **settings):
+        from twinkeel.pipeline.delivery import sdk
+        from twinkeel.pipeline.delivery.masks import Masks
+
+        outputs = (("logits", (len(labels), 3, 4), 0.25),)
+        contents = feature_contents(platform, runtime, precision, outputs, (), **settings)
+        images = np.random.default_rng(0).integers(0, 256, (3, 40, 56, 4), np.uint8)
+        images[..., 3] = 255
+        return replace(
+            contents,
+            task="segmentation",
+            labels=tuple(labels),
+            height=40,
+            width=56,
+            fit=fit,
+            golden=replace(contents.golden, inputs=images),
+            pixels=sdk.pixel_cases(40, 56, fit),
+            masks=Masks.of(contents.outputs, (40, 56), contents.golden.expected["int8"]),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def resizing():
     """The module `resizing.py` beside this file."""
     path = Path(__file__).with_name("resizing.py")

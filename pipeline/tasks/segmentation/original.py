@@ -175,6 +175,8 @@ def _permutation(said: Masks, truth: Masks, table: Table) -> tuple[tuple[tuple[i
     """(class, answer) of each class that the best permutation moves, and the mIoU then; nothing and 0 where it does not explain more."""
     half = np.arange(len(table)) % 2 == 0
     won = lost = 0
+    if (table.sum((0, 1)) > 0).sum() < 2:  # always the same: any class may be called so
+        return (), 0.0
     for fitted in (half, ~half):
         if not fitted.any() or fitted.all():
             return (), 0.0
@@ -208,9 +210,9 @@ def _sign_test(won: int, lost: int) -> float:
 
 
 def _shift(found: Look, classes: int) -> int:
-    """By how much every class is moved, where it is the same; 0 where it is not."""
-    shifts = {answer - one for one, answer in found.moved} | {(answer - one) % classes for one, answer in found.moved}
-    return next((s for s in (1, -1) if shifts <= {s, s % classes}), 0) if len(found.moved) > 1 else 0
+    """By how much every class is moved, where all are moved by one; 0 where they are not."""
+    shifts = {(answer - one) % classes for one, answer in found.moved}
+    return {1: 1, classes - 1: -1}.get(shifts.pop(), 0) if len(shifts) == 1 and len(found.moved) > 2 else 0
 
 
 def _described(found: Look, names: Sequence[str]) -> str:
