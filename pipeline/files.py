@@ -14,9 +14,9 @@ from .reading import shown
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of all files of a folder but strays."""
-    content = hashlib.sha256()
+    content, is_folder = hashlib.sha256(), path.is_dir()
     for file in files_of(path):
-        if path.is_dir():
+        if is_folder:
             name = file.relative_to(path).as_posix().encode()
             content.update(b"%d %b %d " % (len(name), name, file.stat().st_size))
         with file.open("rb") as stream:

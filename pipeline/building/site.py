@@ -159,9 +159,13 @@ def model_of(config: Config, create: Create) -> dict[str, Any]:
     return found | {"sources": create.digest()} if isinstance(create, Factory | Zoo | Exported) else found
 
 
-def meaning_of(config: Config) -> dict[str, Any]:
-    """What settings say of the outputs' meaning, as an ingredient; nothing where they do not."""
-    settings = dict(named(config.model.task).settings(config))
+def meaning_of(config: Config, *, trains: bool = False) -> dict[str, Any]:
+    """What settings say of the outputs' meaning, as an ingredient; nothing where they do not.
+
+    Args:
+        trains: only what training depends on.
+    """
+    settings = dict(named(config.model.task).settings(config, trains=trains))
     return {"meaning of the outputs": settings} if settings else {}
 
 

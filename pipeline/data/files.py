@@ -54,8 +54,10 @@ class ImageFile:
 
     @property
     def suffix(self) -> str:
-        """In small letters, with the dot."""
-        return PurePosixPath(self.name).suffix.lower()
+        """In small letters, with the dot; as `PurePath.suffix`, of many files."""
+        name = self.name.rpartition("/")[2]
+        dot = name.rfind(".")
+        return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
     def read(self, most: int = MAX_IMAGE_BYTES) -> bytes:
         """The whole content.
@@ -102,8 +104,8 @@ class Listed:
     def _by_folder(self) -> dict[str, list[ImageFile]]:
         found: dict[str, list[ImageFile]] = {}
         for file in self.files:
-            for parent in PurePosixPath(file.name).parents:
-                found.setdefault(str(parent), []).append(file)
+            for folder in _above(file.name):
+                found.setdefault(folder, []).append(file)
         return found
 
     def below(self, folder: str) -> tuple[ImageFile, ...]:
@@ -120,7 +122,7 @@ def listed(root: Path) -> Listed:
     if archives.is_archive(root):
         archive = archives.opened(root)
         names = [name for name in archive.sizes if not _is_of_the_system(name)]
-        parents = {parent for name in archive.sizes for parent in map(str, PurePosixPath(name).parents)}
+        parents = {parent for name in archive.sizes for parent in _above(name)}
         own = ({*archive.folders, *parents} - {"."}) | {""}
         return _sorted_out(root, names, [name for name in own if not _is_of_the_system(name)], Counter())
     if not root.is_dir():
@@ -186,8 +188,16 @@ def _sorted_out(root: Path, names: Sequence[str], folders: Iterable[str], passed
         tensors=tuple(tensors),
         passed=dict(sorted(passed.items())),
         folders=tuple(sorted(folders)),
-        occupied=frozenset(str(parent) for name in names for parent in PurePosixPath(name).parents),
+        occupied=frozenset(folder for name in names for folder in _above(name)),
     )
+
+
+def _above(name: str) -> Iterator[str]:
+    """The folders that a file lies in, the innermost first and ``.`` last."""
+    end = len(name)
+    while (end := name.rfind("/", 0, end)) > 0:
+        yield name[:end]
+    yield "."
 
 
 def counted(passed: Mapping[str, int]) -> str:

@@ -187,7 +187,7 @@ def _sets(root: Path, folders: list[str]) -> dict[str, str]:
 def _unwrapped(found: Listed) -> str:
     """The folder in which there are several with images: below folders that hold another one and nothing else."""
     top = ""
-    while not any(file.parts[:-1] == PurePosixPath(top).parts for file in found.files):
+    while not any(file.name.rpartition("/")[0] == top for file in found.files):
         inside = [folder for folder in _inside(found, top) if found.below(folder)]
         if len(inside) != 1:
             return top

@@ -18,6 +18,8 @@ from ..files import digest
 
 _SETTLED = 2_000_000_000
 """Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same."""
+_TOGETHER = 64
+"""Files that a thread looks at before it takes others: handing one over takes longer than looking at it."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 Seen = tuple[int, int, int, int]
@@ -32,8 +34,11 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
     """
     place = _place(root)
     known = _read(place)
+    some = [names[start : start + _TOGETHER] for start in range(0, len(names), _TOGETHER)]
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda name: _one(root / name, known.get(name)), names))
+        # of text, for a Path takes longer to make than the file to look at
+        parts = pool.map(lambda part: [_one(f"{root}/{name}", known.get(name)) for name in part], some)
+        found = [one for part in parts for one in part]
     new = {name: row for name, (_, row) in zip(names, found, strict=True) if row is not None and row != known.get(name)}
     if new:
         # what is not asked for now may be asked for by another list of files; what is gone is not kept for ever
@@ -42,18 +47,18 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
     return [one for one, _ in found]
 
 
-def _one(path: Path, known: list[Any] | None) -> tuple[str, list[Any] | None]:
+def _one(path: str, known: list[Any] | None) -> tuple[str, list[Any] | None]:
     """A file's hash, and what to remember; nothing where it has changed just now."""
     before, now = _seen(path), time.time_ns()
     if known is not None and known[:-1] == list(before):
         return str(known[-1]), known
-    found = digest(path)
+    found = digest(Path(path))
     is_settled = max(before[1], before[2]) < now - _SETTLED and _seen(path) == before
     return found, [*before, found] if is_settled else None
 
 
-def _seen(path: Path) -> Seen:
-    status = path.stat()
+def _seen(path: str) -> Seen:
+    status = os.stat(path)  # noqa: PTH116  as above
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

@@ -57,6 +57,7 @@ class Meaning:
         score: packed outputs ``(N, width)`` float32, the truth, and what stands where in the outputs -> share 0..1 of what is right.
         count: outputs of the original, of the folded float model, of a candidate, the truth, and what stands where in the
             outputs -> values by metric.
+        scored_at_most: held-out images that the score after an epoch of training is taken of, evenly chosen; 0 for all.
         decoding: metric of artifacts that decode their outputs themselves; empty where none can.
         decode_errors: how many of the images ``(N, H, W, 4)`` uint8 an artifact decodes otherwise than its outputs
             ``(N, ...)`` say; the last argument names what the outputs stand for.
@@ -66,6 +67,7 @@ class Meaning:
     limits: Mapping[tuple[str, str, str], tuple[Limit, ...]]
     score: Callable[[Values, Truth, Sequence[Output]], float]
     count: Callable[[Values, Values, Values, Truth, Sequence[Output]], Mapping[str, Counted]]
+    scored_at_most: int = 0
     decoding: str = ""
     decode_errors: Callable[[Decode, Images, Values, list[str]], int] | None = None
 

@@ -57,6 +57,7 @@ def train(
     truth = torch.from_numpy(data.train.truth).to(device)
     optimizer, schedule = one_cycle(model, len(images), settings)
     history = _resume(out / "state.pt", model, optimizer, schedule, device)
+    held_out = _scored(data.held_out, task.meaning(config).scored_at_most)
 
     def answers(batch: torch.Tensor) -> tuple[Any, torch.Tensor]:
         given = prepared(images[batch.numpy()], config).to(device)
@@ -66,9 +67,9 @@ def train(
     for number in range(len(history), settings.epochs):
         model.train()
         epoch = f"train: epoch {number + 1}/{settings.epochs}"
-        trained, scored = Pace(say, epoch, len(images)), Pace(say, f"{epoch}, held-out", len(data.held_out.images))
+        trained, scored = Pace(say, epoch, len(images)), Pace(say, f"{epoch}, held-out", len(held_out.images))
         loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config, trained)
-        score = _score(model, data.held_out, task, config, device, scored)
+        score = _score(model, held_out, task, config, device, scored)
         history.append(Epoch(epoch=number + 1, loss=loss, score=score))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
@@ -149,6 +150,12 @@ def prepared(images: Lines, config: Config) -> torch.Tensor:
     """Of images ``(N, H, W, 3)`` uint8, ``(N, C, H, W)`` float32, the channels that the model takes."""
     colour = torch.from_numpy(np.asarray(images)).permute(0, 3, 1, 2).float() / 255
     return normalized(colour, config.data.channels, config.data.mean, config.data.std)
+
+
+def _scored(split: Split, most: int) -> Split:
+    """So many images at most, evenly chosen; 0 for all."""
+    count = len(split.images)
+    return split.part(np.linspace(0, count - 1, most).astype(int)) if 0 < most < count else split
 
 
 def _score(

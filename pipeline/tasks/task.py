@@ -51,9 +51,12 @@ class Task(Protocol):
             outputs: how many names the data has.
         """
 
-    def settings(self, config: Config) -> Mapping[str, Any]:
-        """What of a configuration, beside the model and the data, outputs mean and training lowers: for the keys of results that
-        depend on it."""
+    def settings(self, config: Config, *, trains: bool = False) -> Mapping[str, Any]:
+        """What of a configuration says what outputs mean, beside the model and the data: for the keys of results that depend on it.
+
+        Args:
+            trains: only what training lowers depends on, and its score.
+        """
 
     def ingredients(self, config: Config) -> Mapping[str, Any]:
         """Settings and hashes of files that `load` reads, for the key of its result; the size of the input is known."""

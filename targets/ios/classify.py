@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from twinkeel.pipeline.data import fit, read_image, rgba
+from twinkeel.pipeline.data import Fit, fit, read_image, rgba
 from twinkeel.pipeline.errors import DataError, PackageError
-from twinkeel.pipeline.reading import read_bytes, shown
+from twinkeel.pipeline.reading import read_bytes, read_json, shown
 from twinkeel.pipeline.tasks import top
 
 from . import mil_executor
@@ -31,7 +31,7 @@ class Classification:
 
 
 def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 1) -> Classification:
-    """Run a package on an image file, resized as all of twinkeel does it.
+    """Run a package on an image file, resized as all of twinkeel does it; letterboxed where the manifest beside it says so.
 
     Args:
         path: ``.mlpackage`` folder, or ``.pte`` with a Core ML payload.
@@ -83,9 +83,18 @@ def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> d
 
 def _fitted(image: NDArray[np.uint8], height: int, width: int, path: Path) -> NDArray[np.uint8]:
     try:
-        return fit(image, height, width)
+        return fit(image, height, width, _fit_of(path))
     except ValueError as error:
         raise PackageError(f"'{path}' takes another shape of image: {error}") from error
+
+
+def _fit_of(path: Path) -> Fit:
+    """As the manifest of the finished folder says that a package lies in; of any other package it is not known."""
+    try:
+        how = read_json(path.parent.parent / "manifest.json")["input"]["fit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "crop"
+    return "letterbox" if how == "letterbox" else "crop"
 
 
 def _names(labels: Path | None, beside: Path, count: int) -> list[str]:

@@ -84,6 +84,16 @@ def test_an_image_is_cropped_to_the_shape_that_a_package_takes():
         classify._input(SimpleNamespace(image=None, inputs={"x": [1, 1, 9000, 4]}), Path("a"), row)
 
 
+def test_an_image_is_letterboxed_where_the_manifest_beside_says_so(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    model = SimpleNamespace(image=mil_executor.ImageInput(name="x", height=20, width=30, colour_space="RGB"))
+    path = tmp_path / "coreml" / "a.mlpackage"
+    contents = ('{"input": {"fit": "letterbox"}}', '{"input": {"fit": "crop"}}', '{"input": {}}', "[1]", "{")
+    for content, how in zip(contents, ("letterbox", "crop", "crop", "crop", "crop"), strict=True):
+        (tmp_path / "manifest.json").write_text(content)
+        assert np.array_equal(classify._input(model, path, picture)["x"], fit(picture, 20, 30, how)), content
+
+
 @pytest.mark.parametrize(
     ("model", "image", "message"),
     [

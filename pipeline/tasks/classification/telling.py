@@ -22,7 +22,7 @@ def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> s
     return "" if list(shapes) == [(1, outputs)] else f"the data has {outputs} classes: (1, {outputs}) is wanted"
 
 
-def settings(config: Config) -> Mapping[str, Any]:
+def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
     """None: a logit is a logit."""
     return {}
 

@@ -54,6 +54,12 @@ class Curves:
             count=right.count,
         )
 
+    def rights(self) -> Floats:
+        """Of each image how many boxes are right at each threshold, and how many there are, ``(images, thresholds + 1)``."""
+        found = np.zeros((self.count, len(THRESHOLDS) + 1))
+        np.add.at(found, self.images, np.concatenate([self.is_right, np.ones((len(self.images), 1))], 1))
+        return found
+
     @cached_property
     def classes(self) -> list[int]:
         """Those that there are right boxes of."""

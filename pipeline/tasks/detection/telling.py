@@ -45,11 +45,11 @@ def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> s
     )
 
 
-def settings(config: Config) -> Mapping[str, Any]:
-    """How outputs are read, and which boxes apps see."""
+def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
+    """How outputs are read, and which boxes apps see; average precision looks at boxes of any score."""
     return {
         "outputs": [one.model_dump(exclude={"name"}) for one in config.output],
-        "detection": config.detection.model_dump(),
+        "detection": config.detection.model_dump(exclude={"score"} if trains else set()),
     }
 
 

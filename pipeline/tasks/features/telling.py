@@ -28,7 +28,7 @@ def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> s
     return ""
 
 
-def settings(config: Config) -> Mapping[str, Any]:
+def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
     return {}
 
 

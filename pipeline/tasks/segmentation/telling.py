@@ -25,7 +25,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def settings(config: Config) -> Mapping[str, Any]:
+def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
     """The size of the masks, which is the input's, is known with the model."""
     return {}
 
