@@ -57,14 +57,13 @@ struct Placed: Equatable, Sendable {
 
     /// `photo` in the image as it is stored, of `width` by `height` pixels.
     func stored(width: Int, height: Int, orientation: Orientation) -> Area {
-        let (rows, columns) =
-            orientation.swapsAxes
-            ? ((photo.left, photo.width), (photo.top, photo.height)) : ((photo.top, photo.height), (photo.left, photo.width))
+        let (top, rows) = orientation.swapsAxes ? (photo.left, photo.width) : (photo.top, photo.height)
+        let (left, columns) = orientation.swapsAxes ? (photo.top, photo.height) : (photo.left, photo.width)
         return Area(
-            top: orientation.reversesRows ? height - rows.0 - rows.1 : rows.0,
-            left: orientation.reversesColumns ? width - columns.0 - columns.1 : columns.0,
-            height: rows.1,
-            width: columns.1
+            top: orientation.reversesRows ? height - top - rows : top,
+            left: orientation.reversesColumns ? width - left - columns : left,
+            height: rows,
+            width: columns
         )
     }
 
@@ -79,10 +78,15 @@ struct Placed: Equatable, Sendable {
     }
 
     private static func carried(_ boxes: [Double], from: Area, to: Area) -> [Double] {
-        boxes.enumerated().map { index, value in
-            index % 2 == 0
-                ? (value - Double(from.left)) * Double(to.width) / Double(from.width) + Double(to.left)
-                : (value - Double(from.top)) * Double(to.height) / Double(from.height) + Double(to.top)
+        boxes.enumerated().map { (index: Int, value: Double) -> Double in
+            index.isMultiple(of: 2)
+                ? moved(value, from: from.left, from.width, to: to.left, to.width)
+                : moved(value, from: from.top, from.height, to: to.top, to.height)
         }
+    }
+
+    private static func moved(_ value: Double, from start: Int, _ size: Int, to place: Int, _ wanted: Int) -> Double {
+        let scaled: Double = (value - Double(start)) * Double(wanted)
+        return scaled / Double(size) + Double(place)
     }
 }
