@@ -157,7 +157,7 @@ def loss_of_peaking(values: tuple[torch.Tensor, ...], truth: torch.Tensor) -> to
     return total
 
 
-def train(name: str, steps: int = 2500) -> None:
+def train(name: str, steps: int = 900) -> None:
     import numpy as np
     from safetensors.torch import save_file
     from twinkeel.pipeline.config import IMAGENET_MEAN, IMAGENET_STD
@@ -175,7 +175,7 @@ def train(name: str, steps: int = 2500) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for step in range(steps):
-        chosen = torch.randint(len(images), (32,))
+        chosen = torch.randint(len(images), (16,))
         given, right = (images[chosen].float() / 255 - mean) / std, truth[chosen]
         if step % 2:
             given = given.flip(3)
@@ -187,7 +187,7 @@ def train(name: str, steps: int = 2500) -> None:
         value.backward()
         optimizer.step()
         schedule.step()
-        if step % 250 == 0:
+        if step % 100 == 0:
             print(f"{name}: step {step}, loss {value.item():.3f}", flush=True)
     state = {key: values.half() if values.is_floating_point() else values for key, values in model.state_dict().items()}
     save_file(state, WEIGHTS / f"{name}.safetensors")

@@ -71,7 +71,7 @@ def test_kit_passes_its_own_tests_and_gives_the_objects_of_outputs(name, kotlin,
 def test_500_outputs_become_the_same_bits(kotlin, built, tmp_path):
     box_cases.write(tmp_path)
     arguments = (tmp_path / "forms.txt", tmp_path / "outputs.f32", tmp_path / "found.f64")
-    kotlin.run(built.classpath("anchored"), f"{BASE}.anchored.DecodingKt", *arguments)
+    kotlin.run(built.classpath("anchored"), f"{BASE}.anchored.DecodedKt", *arguments)
     assert len(box_cases.expected()) == box_cases.COUNT
     assert box_cases.differences(tmp_path / "found.f64") == []
     print(f"{box_cases.COUNT} outputs, {(tmp_path / 'found.f64').stat().st_size:,} bytes of boxes equal in Kotlin")

@@ -73,6 +73,12 @@ extension ForEach where ID == Data.Element.ID, Data.Element: Identifiable {
     nonisolated public init(_ data: Data, @ViewBuilder content: @escaping (Data.Element) -> Content) {}
 }
 
+extension ForEach {
+    nonisolated public init(
+        _ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Content
+    ) {}
+}
+
 public struct HStack<Content: View>: PrimitiveView {
     nonisolated public init(spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) {}
 }

@@ -10,6 +10,7 @@ import kotlin.test.Test
 import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith
+import kotlin.test.assertTrue
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
@@ -44,12 +45,12 @@ class EndToEnd {
             val outputs = Vectors.parts.map { it.of(listOf(row))[0] }
             assertEquals(inPhoto(decode(outputs, modelForm, minScore = 0.0), placed, width, height), found, case.name)
             for (one in found) {
-                assert(one.box.left >= 0 && one.box.top >= 0 && one.box.right <= width && one.box.bottom <= height)
+                assertTrue(one.box.left >= 0 && one.box.top >= 0 && one.box.right <= width && one.box.bottom <= height)
                 assertEquals(Detector.labels[one.index], one.label)
             }
             count += found.size
         }
-        assert(count > 20) { "$count objects" }
+        assertTrue(count > 20, "$count objects")
     }
 
     @Test
