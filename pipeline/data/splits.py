@@ -142,8 +142,8 @@ def _shares(count: int, most: int, config: Config) -> tuple[int, int]:
 def ambiguous(hashes: NDArray[np.str_], truth: NDArray[Any]) -> NDArray[np.bool_]:
     """``(N,)``: which images are there with another truth as well."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    rows = truth.reshape(len(truth), -1)
-    differs = (rows != rows[first[inverse]]).any(axis=1)
+    rows = truth if truth.ndim == 1 else hashes_of(truth)  # of masks no second copy is made
+    differs = rows != rows[first[inverse]]
     return np.isin(inverse, inverse[differs])
 
 

@@ -139,14 +139,14 @@ def test_the_interval_of_a_drop_holds_what_other_images_have():
 
 def test_verdicts_need_images():
     rng = np.random.default_rng(1)
-    truth = rng.integers(0, 3, (300, 4, 4)).astype(np.uint8)
+    truth = rng.integers(0, 3, (500, 4, 4)).astype(np.uint8)
     found = counting.pixels(truth, truth, 3)
     drop, counts = counting.miou_drop(found, found)
     assert (drop, counts.lost, counts.won) == (0.0, 0, 0) and 0 < counts.high < 0.01
-    few = counting.Pixels(found.both[:20], found.truth[:20], found.answer[:20])
+    few = counting.Pixels(found.both[:200], found.truth[:200], found.answer[:200])
     assert counting.miou_drop(few, few)[1].high > 0.01
     alike, counts = counting.agreement(truth, noisy(rng, truth, 3, 0.1))
-    assert 0.9 < alike < 0.97 and counts.low < alike < counts.high and counts.kept + counts.lost == 300
+    assert 0.9 < alike < 0.97 and counts.low < alike < counts.high and counts.kept + counts.lost == 500
 
 
 def test_counts_are_of_the_outputs():

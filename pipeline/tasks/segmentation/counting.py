@@ -9,8 +9,8 @@ The pixels of an image are no independent samples: they are answered together, w
 - *agreement*, the mean over images of the share of their pixels that are answered alike, has the interval of a share of which every image is
   alike or unlike as a whole (Clopper and Pearson): no other images with this mean spread wider;
 - *miou_drop*, a difference of two ratios of sums over images, has that of the jackknife, which leaves each image out once (Efron and Stein, Annals
-  of Statistics 9, 1981, 586-596), with Student's quantile; it is ``1 / N`` wider on both sides, about what one more image could change that is
-  answered wrong as a whole: where nothing differs, so few images still show little.
+  of Statistics 9, 1981, 586-596), with Student's quantile. Where fewer than `FEW_CHANGED` images have changed it is at least as wide as the exact
+  interval of as many images none of which has: what nobody has seen is not shown to be rare.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Config
-from ...parity import Counted, Counts, Limit, Meaning, Truth, Values, share_interval
+from ...parity import Counted, Counts, Limit, Meaning, Truth, Values, paired_interval, share_interval
 from ...program import Output
 from .decoding import UNSEEN, masks_of
 
 Masks = NDArray[np.uint8]
 """``(N, height, width)``."""
+
+FEW_CHANGED = 10
 
 _TAIL = 0.025
 _AT_ONCE = 2**24
@@ -137,14 +139,14 @@ def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
     """How much mIoU is lost, -1..1, and the counts behind it: images whose own mIoU falls are lost, those whose own rises are won."""
     drop = mean_iou(reference) - mean_iou(candidate)
     own = _own(reference) - _own(candidate)
-    low, high = _interval(reference, candidate, drop)
     lost, won = int((own > 0).sum()), int((own < 0).sum())
+    low, high = _interval(reference, candidate, drop, lost + won)
     return drop, Counts(
         images=len(own), kept=len(own) - lost - won, lost=lost, won=won, low=low, high=high, draws=len(own)
     )
 
 
-def _interval(reference: Pixels, candidate: Pixels, drop: float) -> tuple[float, float]:
+def _interval(reference: Pixels, candidate: Pixels, drop: float, changed: int) -> tuple[float, float]:
     from scipy.special import stdtrit
 
     count = len(reference.both)
@@ -152,8 +154,12 @@ def _interval(reference: Pixels, candidate: Pixels, drop: float) -> tuple[float,
     if count < 2 or not np.isfinite(without).all():
         return -1.0, 1.0
     error = math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
-    half = float(stdtrit(count - 1, 1 - _TAIL)) * error + 1 / count
-    return max(-1.0, drop - half), min(1.0, drop + half)
+    half = float(stdtrit(count - 1, 1 - _TAIL)) * error
+    low, high = max(-1.0, drop - half), min(1.0, drop + half)
+    if changed < FEW_CHANGED:
+        least = paired_interval(count, 0, 0)
+        low, high = min(low, least[0]), max(high, least[1])
+    return low, high
 
 
 def _without_each(found: Pixels) -> NDArray[np.float64]:
