@@ -61,6 +61,8 @@ class _Counts(BaseModel):
     won: int
     low: float
     high: float
+    of: _Word = "images"
+    draws: int = 0
 
 
 class _Limit(_Open):
