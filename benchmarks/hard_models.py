@@ -26,8 +26,8 @@ from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ParityError
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.parity.measuring import run_all
+from twinkeel.pipeline.program import InputContract
 from twinkeel.pipeline.program.evaluation import evaluate
-from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.stages import fold, ladder, train
 from twinkeel.pipeline.store import workers

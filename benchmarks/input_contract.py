@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program.evaluation import evaluate
-from twinkeel.pipeline.program.program import InputContract
+from twinkeel.pipeline.program import InputContract, evaluate
 from twinkeel.pipeline.stages import fold, quantize
+from twinkeel.pipeline.stages.canonical import canonical
 
 MEAN, STD, SIZE, RUNS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, 200
 
@@ -48,7 +48,7 @@ def main() -> None:
     images[..., 3] = 255
     floats = ((torch.from_numpy(images[..., :3]).float() / 255) - torch.tensor(MEAN)) / torch.tensor(STD)
 
-    plain = NormalizedInput(fold.fold_batch_norm(model)).eval()
+    plain = NormalizedInput(canonical(model, torch.zeros(1, 3, SIZE, SIZE)).built()).eval()
     floats_in = quantize.quantize(plain, floats[:8].numpy(), None)
     bytes_in = quantize.quantize(shipped, images[:8], contract)
     float_in, float_unfolded = floats_in.module, floats_in.unfolded

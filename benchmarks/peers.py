@@ -47,11 +47,13 @@ from torch import nn
 from twinkeel.model import count, mobilenet_v2
 from twinkeel.pipeline import data
 from twinkeel.pipeline.parity import metrics
+from twinkeel.pipeline.program import InputContract, Program
 from twinkeel.pipeline.program.evaluation import evaluate
-from twinkeel.pipeline.program.program import InputContract, Program
 from twinkeel.pipeline.stages import fold, quantize
 from twinkeel.targets import _executorch, _onnx
 from twinkeel.targets.android import litert
+from twinkeel.targets.runtimes import litert as litert_runtime
+from twinkeel.targets.runtimes import onnxruntime as onnx_runtime
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = (96, 224)
@@ -303,13 +305,13 @@ class Opened:
 
 
 def open_litert(path: Path, subject: Subject) -> Opened:
-    interpreter = litert._interpreter(path)
+    interpreter = litert_runtime.interpreter(path)
     source = interpreter.get_input_details()[0]
     described = source["dtype"], tuple(map(int, source["shape"])), source["quantization"]
     interpreter.set_tensor(source["index"], subject.given(0, *described))
 
     def logits(number: int) -> NDArray[np.float32]:
-        return litert._invoke(interpreter, subject.given(number, *described))
+        return litert_runtime.invoke(interpreter, subject.given(number, *described))
 
     return Opened(interpreter.invoke, logits, _described(*described[:2]))
 
@@ -332,7 +334,7 @@ def open_executorch(path: Path, subject: Subject) -> Opened:
 
 
 def open_onnx(path: Path, subject: Subject) -> Opened:
-    session = _onnx._session(path.read_bytes())
+    session = onnx_runtime.session(path.read_bytes())
     source = session.get_inputs()[0]
     described = (np.uint8 if "uint8" in source.type else np.float32), tuple(source.shape), (1.0, 0)
 
@@ -432,7 +434,7 @@ def _convolutions(channels: int, precision: str, path: Path) -> Callable[[], obj
         else:
             made = litert_torch.convert(chain, (x,))
         made.export(str(path))
-    interpreter = litert._interpreter(path)
+    interpreter = litert_runtime.interpreter(path)
     source = interpreter.get_input_details()[0]
     interpreter.set_tensor(source["index"], x.numpy().astype(source["dtype"]))
     invoke: Callable[[], object] = interpreter.invoke
@@ -459,7 +461,7 @@ def _matrices(precision: str) -> Callable[[], object]:
         [onnx.numpy_helper.from_array(pair[1], "b")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    session = _onnx._session(model.SerializeToString())
+    session = onnx_runtime.session(model.SerializeToString())
     return lambda: session.run(None, {"a": pair[0]})
 
 

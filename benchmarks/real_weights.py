@@ -40,9 +40,10 @@ from twinkeel.pipeline import data
 from twinkeel.pipeline.building.jobs.program import quantized_program
 from twinkeel.pipeline.cli import architectures, common
 from twinkeel.pipeline.config import Config
-from twinkeel.pipeline.parity import limits, verdict
+from twinkeel.pipeline.parity import share_interval, snr_db
 from twinkeel.pipeline.program import InputContract, evaluate
 from twinkeel.pipeline.stages import fold, weight_only
+from twinkeel.pipeline.tasks.classification.counting import agreement
 
 if TYPE_CHECKING:
     from torch import nn
@@ -222,10 +223,10 @@ def measured(task: Task) -> list[dict[str, Any]]:
         row = {"network": task.network, "calibration": task.calibration, "runtime": runtime, "precision": precision}
         row |= {"name": name, "is_ours": name == "twinkeel"} | cost
         if found is not None:
-            same, count = verdict.agreement(floating, found)[0], len(floating)
+            same, count = agreement(floating, found)[0], len(floating)
             row["agreement"] = same
-            row["agreement_interval"] = list(verdict.share_interval(count, round(same * count)))
-            row["snr_db"] = limits.snr_db(floating, found)
+            row["agreement_interval"] = list(share_interval(count, round(same * count)))
+            row["snr_db"] = snr_db(floating, found)
         rows.append(row)
         print(json.dumps(row), flush=True)
 
@@ -256,7 +257,11 @@ def measured(task: Task) -> list[dict[str, Any]]:
 
 
 def _made(task: Task, what: str) -> dict[str, Any]:
-    """Make it in a process of its own: seconds, and the largest resident set."""
+    """Make it in a process of its own: seconds, and the largest resident set; what was made before in `--artifacts` is taken."""
+    noted = task.folder / f"{_plain(what)}.cost.json"
+    if noted.exists():
+        found: dict[str, Any] = json.loads(noted.read_text())
+        return found
     given = [f"--{task.network}", str(task.weights), "--images", str(task.root), "--others", str(task.others)]
     given += ["--calibration", str(task.calibration), "--minutes", str(task.minutes), "--artifacts", str(task.folder)]
     command = [sys.executable, str(Path(__file__).resolve()), *given, "--make", what]
@@ -266,7 +271,9 @@ def _made(task: Task, what: str) -> dict[str, Any]:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     cost = {"seconds": round(time.perf_counter() - begun, 1), "peak_bytes": 1024 * usage.ru_maxrss}
-    return cost | ({"failed": f"code {process.returncode}"} if process.returncode else {})
+    cost |= {"failed": f"code {process.returncode}"} if process.returncode else {}
+    noted.write_text(json.dumps(cost))
+    return cost
 
 
 def timed(task: Task, rows: Sequence[dict[str, Any]], turns: int) -> None:
