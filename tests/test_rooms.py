@@ -192,6 +192,7 @@ ELSEWHERE = {
     "model/mobilenet_v2.py": "the same",
     "model/mobilenet_v3.py": "the same",
     "model/residual.py": "the same",
+    "model/ssdlite.py": "what its scores go through: softmax, as `[[output]]` says it",
     "pipeline/building/jobs/original.py": "data.accept_accuracy, a setting of before there was a second task",
     "pipeline/building/jobs/data.py": "data.labels, a setting, in an error",
     "pipeline/building/jobs/measure.py": "Program.labels, which a target may read",

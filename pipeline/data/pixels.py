@@ -172,16 +172,16 @@ class _Table:
 
     Attributes:
         largest: of the products of an output row's sum of weights and a column's, before they are divided.
-        total: those products, ``(height, 1, width)`` int64.
-        share, half: what a sum is multiplied by, and what is added then, so that the whole part is the rounded one; of the same shape.
     """
 
     down: _Axis
     across: _Axis
     largest: int
-    total: NDArray[np.int64]
-    share: NDArray[Any]
-    half: NDArray[Any]
+
+    @property
+    def total(self) -> NDArray[np.int64]:
+        """Those products, ``(height, 1, width)``."""
+        return (self.down.sums[:, None] * self.across.sums[None, :])[:, None]
 
 
 @functools.lru_cache(maxsize=256)  # the photographs of one camera have one size, or two
@@ -195,15 +195,18 @@ def _table(size: tuple[int, int], wanted: tuple[int, int]) -> _Table:
     product = highest[0] * highest[1]
     first = np.float32 if 255 * highest[0] < 2**24 else np.float64 if 255 * highest[0] < 2**53 else np.int64
     second = np.float32 if product <= _NEAR else np.float64 if product <= _FAR else np.int64
-    total = (sums[0][:, None] * sums[1][None, :])[:, None]
     return _Table(
         down=_axis(down, rows, first),
         across=_axis(across, columns, second, is_turned=True),
         largest=product * both[0] * both[1],
-        total=total,
-        share=(1 / total).astype(second),
-        half=(0.5 + 0.25 / total).astype(second),
     )
+
+
+@functools.lru_cache(maxsize=8)  # of an input of 1024 pixels each of these has 16 MB
+def _shares(table: _Table) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What a sum is multiplied by, and what is added then, so that the whole part is the rounded one; as `_Table.total`."""
+    total, kind = table.total, table.across.kind
+    return (1 / total).astype(kind), (0.5 + 0.25 / total).astype(kind)
 
 
 def _axis(weights: NDArray[np.int64], places: NDArray[np.int32], kind: Any, *, is_turned: bool = False) -> _Axis:
@@ -263,10 +266,16 @@ def _rounded(summed: NDArray[Any], table: _Table, part: slice) -> NDArray[np.uin
     if summed.dtype == np.int64:
         total = table.total[part]
         return ((2 * summed + total) // (2 * total)).astype(np.uint8)
+    share, half = _shares(table)
+    return _scaled(summed, share[part], half[part])
+
+
+def _scaled(summed: NDArray[Any], share: NDArray[Any], half: NDArray[Any]) -> NDArray[np.uint8]:
+    """The whole part of ``summed * share + half``, whose terms are those of `_shares`."""
     # in whole numbers (2 summed + total) // (2 total); that half of a 1 more is divided changes nothing, and keeps the quotient
     # at least 1 / (4 total) away from the next whole number, further than float is inexact
-    summed *= table.share[part]
-    summed += table.half[part]
+    summed *= share
+    summed += half
     out = _room("rounded", summed.shape, np.uint8)
     np.copyto(out, summed, casting="unsafe")
     return out

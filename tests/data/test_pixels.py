@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -84,12 +83,10 @@ def test_every_sum_is_rounded_right_in_the_smallest_type_that_is_taken():
     table = pixels._table((62, 63), (28, 28))
     total = int(table.total.max())
     assert 5500 < total <= pixels._NEAR and table.across.kind is np.float32
-    at = np.argwhere(table.total == total)[0]
+    at = tuple(np.argwhere(table.total == total)[0])
     sums = np.arange(255 * total + 1)
-    one = replace(
-        table, **{name: getattr(table, name)[tuple(at)].reshape(1, 1, 1) for name in ("total", "share", "half")}
-    )
-    found = pixels._rounded(sums.astype(np.float32)[None, None], one, slice(0, 1))[0, 0]
+    share, half = (one[at] for one in pixels._shares(table))
+    found = pixels._scaled(sums.astype(np.float32), share, half)
     assert np.array_equal(found, (2 * sums + total) // (2 * total))
 
 

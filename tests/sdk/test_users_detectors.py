@@ -23,6 +23,8 @@ def settings(name):
     return (
         f'[model]\ntask = "detection"\nfactory = "{ROOT}/networks/detecting.py:{name}"\nresolution = 96\n'
         f'[weights]\npath = "{ROOT}/weights/{name}.safetensors"\n[quantize]\nminutes = 0\n[parity]\nimages = 400\n'
+        f'[targets]\n"android/litert" = ["fp32", "int8"]\n"android/executorch" = ["int8"]\n'
+        f'"ios/coreml" = ["fp32", "int8"]\n"ios/executorch" = ["int8"]\n'
         f'[android]\npackage = "{BASE}.{name}"\n[ios]\nmodule = "Users{name.capitalize()}"\n{outputs}'
     )
 
@@ -59,7 +61,7 @@ def users(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_it_is_verified_on_every_runtime(name, users, run_cli):
+def test_it_is_verified_on_the_runtimes_of_the_kits(name, users, run_cli):
     for platform in ("android", "ios"):
         folder = users(name) / platform
         manifest = json.loads((folder / "manifest.json").read_text())

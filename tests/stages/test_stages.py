@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
-from twinkeel.pipeline import data
+from twinkeel.pipeline import data, saying
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import moved, turns
 from twinkeel.pipeline.parity import metrics
@@ -75,6 +75,19 @@ def test_litert_gets_weights_that_leave_its_converter_no_choice(small_model):
         steps, scale = (attribute(quantized, argument.target) for argument in a.args[:2])
         dense = steps.float() * scale.view(-1, *[1] * (steps.ndim - 1))
         assert torch.equal(attribute(unfolded, b.args[0].target), dense)
+
+
+def test_an_epoch_says_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(saying, "EVERY", 0.0)
+    monkeypatch.setattr(train, "_SCORED_AT_ONCE", 8)
+    config = Config.model_validate({"train": {"epochs": 1, "batch_size": 16, "device": "cpu"}})
+    part = classification.load(config).train.part(slice(48))
+    few = data.Dataset(train=part, calibration=part, held_out=part.part(slice(16)), names=tuple("0123456789"))
+    told = []
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+    train.train(model, few, config, classification, tmp_path, lambda *_: None, lambda *line: told.append(line))
+    assert [done for _, done in told] == [(16, 48), (32, 48), (8, 16)]
+    assert told[0][0].startswith("train: epoch 1/1: 16 of 48 images, about ") and ", held-out: 8 of 16" in told[2][0]
 
 
 def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):

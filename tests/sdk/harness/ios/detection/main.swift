@@ -2,56 +2,67 @@
 
 import Foundation
 
-var words = try String(contentsOfFile: CommandLine.arguments[1], encoding: .utf8).split(whereSeparator: \.isWhitespace)[...]
+/// The forms, word by word.
+struct Words {
+    var rest: ArraySlice<Substring>
+
+    mutating func int() -> Int { Int(rest.removeFirst())! }
+    mutating func double() -> Double { Double(rest.removeFirst())! }
+    mutating func doubles(_ count: Int) -> [Double] { (0..<count).map { _ in double() } }
+
+    mutating func numbers() -> Numbers? {
+        let output = int()
+        return output < 0 ? nil : Numbers(output: output, first: int(), step: int(), apart: int())
+    }
+
+    mutating func block() -> Block {
+        Block(
+            rows: int(), columns: int(), cell: doubles(2), unit: doubles(2), sizes: doubles(int()), boxes: numbers()!,
+            scores: numbers()!, objectness: numbers(), offsets: numbers()
+        )
+    }
+
+    mutating func form() -> BoxForm {
+        let formats: [BoxForm.Format] = [.xyxy, .cxcywh, .ltrb, .anchors, .size]
+        let activations: [BoxForm.Activation] = [.softmax, .sigmoid, .none]
+        return BoxForm(
+            classes: int(), columns: int(), firstClass: int(), format: formats[int()], activation: activations[int()],
+            peaks: int() == 1, center: double(), variances: doubles(4), scoreThreshold: double(),
+            overlapThreshold: double(), perClass: int() == 1, most: int(), blocks: (0..<int()).map { _ in block() }
+        )
+    }
+}
+
+func decodeAll(_ text: String, _ values: [Float]) -> Data {
+    var words = Words(rest: text.split(whereSeparator: \.isWhitespace)[...])
+    var (place, output) = (0, Data())
+    for _ in 0..<words.int() {
+        let form = words.form()
+        let sizes = words.doubles(words.int()).map { Int($0) }
+        for _ in 0..<words.int() {
+            var outputs: [[Float]] = []
+            for size in sizes {
+                outputs.append(Array(values[place..<place + size]))
+                place += size
+            }
+            let found = form.decode(outputs)
+            var numbers = [Double(found.count)]
+            for one in found {
+                numbers += [one.box.left, one.box.top, one.box.right, one.box.bottom, one.score, Double(one.index)]
+            }
+            for number in numbers {
+                withUnsafeBytes(of: number.bitPattern.littleEndian) { output.append(contentsOf: $0) }
+            }
+        }
+    }
+    precondition(words.rest.isEmpty && place == values.count)
+    return output
+}
+
+let text = try String(contentsOfFile: CommandLine.arguments[1], encoding: .utf8)
 let values = try Data(contentsOf: URL(fileURLWithPath: CommandLine.arguments[2])).withUnsafeBytes { bytes in
     stride(from: 0, to: bytes.count, by: 4).map { offset in
         Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
     }
 }
-var place = 0
-
-func int() -> Int { Int(words.removeFirst())! }
-func double() -> Double { Double(words.removeFirst())! }
-
-func numbers() -> Numbers? {
-    let output = int()
-    return output < 0 ? nil : Numbers(output: output, first: int(), step: int(), apart: int())
-}
-
-func block() -> Block {
-    Block(
-        rows: int(), columns: int(), cell: [double(), double()], unit: [double(), double()],
-        sizes: (0..<int()).map { _ in double() }, boxes: numbers()!, scores: numbers()!, objectness: numbers(),
-        offsets: numbers()
-    )
-}
-
-func form() -> BoxForm {
-    BoxForm(
-        classes: int(), columns: int(), firstClass: int(),
-        format: [.xyxy, .cxcywh, .ltrb, .anchors, .size][int()], activation: [.softmax, .sigmoid, .none][int()],
-        peaks: int() == 1, center: double(), variances: (0..<4).map { _ in double() }, scoreThreshold: double(),
-        overlapThreshold: double(), perClass: int() == 1, most: int(), blocks: (0..<int()).map { _ in block() }
-    )
-}
-
-var output = Data()
-for _ in 0..<int() {
-    let form = form()
-    let sizes = (0..<int()).map { _ in int() }
-    for _ in 0..<int() {
-        let outputs = sizes.map { size in
-            defer { place += size }
-            return Array(values[place..<place + size])
-        }
-        let found = form.decode(outputs)
-        let numbers = found.flatMap {
-            [$0.box.left, $0.box.top, $0.box.right, $0.box.bottom, $0.score, Double($0.index)]
-        }
-        for number in [Double(found.count)] + numbers {
-            withUnsafeBytes(of: number.bitPattern.littleEndian) { output.append(contentsOf: $0) }
-        }
-    }
-}
-precondition(words.isEmpty && place == values.count)
-try output.write(to: URL(fileURLWithPath: CommandLine.arguments[3]))
+try decodeAll(text, values).write(to: URL(fileURLWithPath: CommandLine.arguments[3]))
