@@ -55,7 +55,7 @@ _Word = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2
 
 class _Counts(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    images: int = Field(ge=1)
+    images: int = Field(ge=0)  # of boxes perhaps none
     kept: int
     lost: int
     won: int
