@@ -22,8 +22,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "data": {"source": "shapes"},
     "train": {
         "epochs": 40,
-        "batch_size": 32,
-        "learning_rate": 0.05,
+        "batch_size": 16,
+        "learning_rate": 0.03,
         "rotation_degrees": 0.0,
         "zoom": 0.2,
         "mirror": True,
