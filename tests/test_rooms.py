@@ -203,6 +203,8 @@ ELSEWHERE = {
     "pipeline/config.py": "settings of classifiers: data.labels, data.accept_accuracy, train.label_smoothing; names of the kits",
     "pipeline/data/images.py": "the digits come with their labels",
     "pipeline/data/lists.py": "what people call the columns of their lists",
+    "pipeline/data/masks.py": "data.labels, a setting, in an error",
+    "pipeline/delivery/masks.py": "the kits' part of segmentation",
     "pipeline/delivery/device.py": "the file that the kits of classifiers write on a phone, and the metric equal_logits",
     "pipeline/delivery/manifest.py": "keys of files of before: the task that is not named, and the width of outputs in golden.json",
     "pipeline/delivery/sdk.py": "the kits' part of the task",

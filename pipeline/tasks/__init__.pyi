@@ -9,7 +9,6 @@ from .detection.showing import by_class as by_class
 from .detection.showing import errors as errors
 from .detection.showing import kept_in as kept_in
 from .detection.showing import precision_at_levels as precision_at_levels
-from .segmentation.counting import Pixels as Pixels
 from .segmentation.counting import ious as ious
 from .segmentation.decoding import as_stored as as_stored
 from .segmentation.decoding import mask_of as mask_of

@@ -58,7 +58,8 @@ def rewrite(path: Path, grey: int, transposed: Sequence[NDArray[np.float32]] = (
 
 
 def _take_pixels_as_quantized(model: Any, grey: int) -> None:
-    """CAST -> SUB(grey)  ==>  DEQUANTIZE of an input with scale 1 and zero point grey, the same numbers."""
+    """CAST -> SUB(grey)  ==>  DEQUANTIZE of an input with scale 1 and zero point grey, the same numbers. Of a grey level of 0 the converter leaves the
+    SUB out where integers follow."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph, kinds = model.subgraphs[0], schema.BuiltinOperator
@@ -67,22 +68,26 @@ def _take_pixels_as_quantized(model: Any, grey: int) -> None:
     readers = [op for op in graph.operators if cast.outputs[0] in op.inputs]
     subtract = readers[0] if len(readers) == 1 else graph.operators[0]
     codes = [model.operatorCodes[op.opcodeIndex].builtinCode for op in (cast, subtract)]
-    if codes != [kinds.CAST, kinds.SUB]:
+    is_less = codes == [kinds.CAST, kinds.SUB]
+    if not is_less and (grey or codes[0] != kinds.CAST):
         raise ConversionError("the graph does not begin with a CAST and a SUB of its pixels")
-    level = model.buffers[graph.tensors[subtract.inputs[1]].buffer].data
-    if level is None or bytes(level) != np.float32(grey).tobytes() or subtract.inputs[0] != cast.outputs[0]:
+    level = model.buffers[graph.tensors[subtract.inputs[1]].buffer].data if is_less else b""
+    if is_less and (
+        level is None or bytes(level) != np.float32(grey).tobytes() or subtract.inputs[0] != cast.outputs[0]
+    ):
         raise ConversionError(f"the graph does not begin with pixels less {grey}")
 
     pixels = graph.tensors[graph.inputs[0]]
     pixels.quantization = schema.QuantizationParametersT(
         scale=np.ones(1, np.float32), zeroPoint=np.full(1, grey, np.int64)
     )
-    cast.outputs, cast.opcodeIndex = subtract.outputs, len(model.operatorCodes)
+    cast.outputs, cast.opcodeIndex = subtract.outputs if is_less else cast.outputs, len(model.operatorCodes)
     cast.builtinOptionsType, cast.builtinOptions = schema.BuiltinOptions.NONE, None
     model.operatorCodes.append(
         schema.OperatorCodeT(builtinCode=kinds.DEQUANTIZE, deprecatedBuiltinCode=kinds.DEQUANTIZE, version=1)
     )
-    graph.operators.remove(subtract)
+    if is_less:
+        graph.operators.remove(subtract)
     _drop_unused_codes(model)
 
 

@@ -107,7 +107,7 @@ def test_a_build_of_both_platforms(here, run_cli, tmp_path):
             ("replay", out / "android"),
             ("drift", out / "android"),
         ),
-        *(("compare", out / "android", out / "ios"), ("sensitivity", *config)),
+        *(("compare", out), ("sensitivity", *config)),
     ):
         result = run_cli(*command)
         assert result.exit_code == 0, (command, result.output, result.exception)
