@@ -60,8 +60,10 @@ class SamePaddedConv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         (top, bottom), (left, right) = (
-            same_padding(size, kernel, stride)
-            for size, kernel, stride in zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
+            same_padding(size, (kernel - 1) * dilation + 1, stride)
+            for size, kernel, stride, dilation in zip(
+                input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True
+            )
         )
         if (top, left) == (bottom, right):
             return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
@@ -70,20 +72,28 @@ class SamePaddedConv2d(nn.Conv2d):
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, padding: str = "torch"
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    groups: int = 1,
+    padding: str = "torch",
+    dilation: int = 1,
 ) -> nn.Conv2d:
     """Without a bias, padded so that a stride of 1 keeps the size.
 
     Args:
-        padding: "torch", ``(kernel_size - 1) / 2`` zeros on each side, or "tensorflow", `same_padding`.
+        padding: "torch", ``dilation * (kernel_size - 1) / 2`` zeros on each side, or "tensorflow", `same_padding`.
+        dilation: pixels from one value that the kernel sees to the next.
     """
     if padding not in BATCH_NORM_EPS:
         raise ValueError(f"padding must be one of {list(BATCH_NORM_EPS)}, not '{padding}'")
     if padding == "tensorflow" and stride > 1:
-        return SamePaddedConv2d(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
-    return nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, padding=(kernel_size - 1) // 2, groups=groups, bias=False
-    )
+        return SamePaddedConv2d(
+            in_channels, out_channels, kernel_size, stride, dilation=dilation, groups=groups, bias=False
+        )
+    zeros = dilation * (kernel_size - 1) // 2
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, zeros, dilation, groups, bias=False)
 
 
 class ConvBNActivation(nn.Sequential):
@@ -91,6 +101,7 @@ class ConvBNActivation(nn.Sequential):
 
     Args:
         padding: see `convolution`.
+        dilation: the same.
     """
 
     def __init__(
@@ -102,12 +113,14 @@ class ConvBNActivation(nn.Sequential):
         groups: int = 1,
         activation: str = "relu6",
         padding: str = "torch",
+        dilation: int = 1,
     ) -> None:
         super().__init__(
-            convolution(in_channels, out_channels, kernel_size, stride, groups, padding),
+            convolution(in_channels, out_channels, kernel_size, stride, groups, padding, dilation),
             nn.BatchNorm2d(out_channels, BATCH_NORM_EPS[padding]),
             ACTIVATIONS[activation](inplace=False),
         )
+        self.stride, self.out_channels = stride, out_channels
 
 
 class InvertedResidual(nn.Module):
@@ -140,6 +153,7 @@ class InvertedResidual(nn.Module):
         if stride not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, not {stride}")
         hidden = round(in_channels * expand_ratio)
+        self.stride, self.out_channels = stride, out_channels
         self.use_res_connect = stride == 1 and in_channels == out_channels
         layers: list[nn.Module] = []
         if expand_ratio != 1:
@@ -155,6 +169,21 @@ class InvertedResidual(nn.Module):
         """``(N, in_channels, H, W)`` -> ``(N, out_channels, ceil(H / stride), ceil(W / stride))``."""
         y: torch.Tensor = self.conv(x)
         return x + y if self.use_res_connect else y
+
+    def in_parts(self) -> tuple[nn.Module, nn.Module]:
+        """The expansion, and what follows it: together the block where it has no residual."""
+        return self.conv[0], self.conv[1:]
+
+
+def initialize(model: nn.Module) -> None:
+    """He initialization of convolutions behind which a BatchNorm stands, small normal weights in other layers."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is None:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class MobileClassifier(nn.Module):
@@ -175,16 +204,7 @@ class MobileClassifier(nn.Module):
         self.padding = padding
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """He initialization of convolutions, small normal weights in the classifier."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.01)
-                nn.init.zeros_(module.bias)
+        initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, num_classes)`` of normalized RGB images ``(N, 3, H, W)`` float32."""

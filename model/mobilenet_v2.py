@@ -53,6 +53,7 @@ class MobileNetV2(MobileClassifier):
         dropout: probability of the dropout before the classifier, in training only.
         activation: "relu6" as published, or "relu".
         padding: "torch" as torchvision pads, or "tensorflow" as Keras does; see `blocks.convolution`.
+        narrows_last: whether the last convolution gets narrower than 1280 as well, as in front of detection heads.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class MobileNetV2(MobileClassifier):
         dropout: float = 0.2,
         activation: str = "relu6",
         padding: str = "torch",
+        narrows_last: bool = False,
     ) -> None:
         channels = make_divisible(32 * width)
-        last_channel = make_divisible(1280 * max(1.0, width))
+        last_channel = make_divisible(1280 * (width if narrows_last else max(1.0, width)))
         features: list[nn.Module] = [ConvBNActivation(3, channels, 3, 2, activation=activation, padding=padding)]
         for stage in STAGES:
             out_channels = make_divisible(stage.channels * width)
@@ -78,6 +80,8 @@ class MobileNetV2(MobileClassifier):
         super().__init__(features, last_channel, num_classes, dropout, padding)
 
 
-def create(num_classes: int, width: float, activation: str = "relu6", padding: str = "torch") -> MobileNetV2:
+def create(
+    num_classes: int, width: float, activation: str = "relu6", padding: str = "torch", narrows_last: bool = False
+) -> MobileNetV2:
     """A randomly initialized model; the pipeline's way to make one by name."""
-    return MobileNetV2(num_classes=num_classes, width=width, activation=activation, padding=padding)
+    return MobileNetV2(num_classes, width, activation=activation, padding=padding, narrows_last=narrows_last)

@@ -183,6 +183,7 @@ CLASSIFICATION = re.compile(
 )
 OTHER_MEANINGS = re.compile(r"aria-label\w*|\b[xy]_?label\b|set_\w+labels|\blabel=")
 ELSEWHERE = {
+    "model/backbones.py": "takes the layers of classifiers, without their last",
     "model/blocks.py": "`MobileClassifier`, the head that the networks share",
     "model/count.py": "the published tables' own: parameters and top-1 of ImageNet classifiers",
     "model/efficientnet_lite.py": "these networks are classifiers, and their last layer is called so in checkpoints",
