@@ -25,7 +25,13 @@ class Source(NamedTuple):
 
 
 SOURCES = {
+    "mobilenet_v1": Source("mobilenet_v1", {}),
     "mobilenet_v2": Source("mobilenet_v2", {"narrows_last": True}),
+    "mobilenet_v3_large": Source("mobilenet_v3", {"name": "mobilenet_v3_large"}),
+    "mobilenet_v3_small": Source("mobilenet_v3", {"name": "mobilenet_v3_small"}),
+    "efficientnet_lite0": Source("efficientnet_lite", {"name": "efficientnet_lite0"}),
+    "residual": Source("residual", {}),
+    "inception": Source("inception", {}),
 }
 """By name. The convolution before the classifier, which others never narrow, is as wide as the rest."""
 
@@ -49,30 +55,27 @@ class Backbone(nn.Module):
         if strides[-1] != 2 ** len(halving):
             raise ValueError(f"the last map is at stride {2 ** len(halving)}, not {strides[-1]}")
         self.ends = [halving[one.bit_length() - 1] for one in strides[:-1]]
-        self.channels = [
-            blocks[end].in_parts()[0].out_channels if _is_parted(blocks[end]) else blocks[end - 1].out_channels
-            for end in self.ends
-        ]
+        parts = [(_parts(blocks[end]), blocks[end - 1]) for end in self.ends]
+        self.channels = [part[0].out_channels if part else before.out_channels for part, before in parts]
         self.channels.append(blocks[-1].out_channels)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The wanted maps, finest first, of normalized images ``(N, 3, H, W)``."""
         maps = []
-        block: Any
         for index, block in enumerate(self.features):
-            if index in self.ends and _is_parted(block):
-                first, rest = block.in_parts()
-                maps.append(first(x))
-                x = rest(maps[-1])
-                continue
+            parts = _parts(block) if index in self.ends else None
+            if parts is not None:
+                x = parts[0](x)
             if index in self.ends:
                 maps.append(x)
-            x = block(x)
+            x = block(x) if parts is None else parts[1](x)
         return [*maps, x]
 
 
-def _is_parted(block: nn.Module) -> bool:
-    return hasattr(block, "in_parts")
+def _parts(block: Any) -> tuple[Any, Any] | None:
+    """What a block computes before it halves the map, and then, where it is in two parts."""
+    found: tuple[Any, Any] | None = block.in_parts() if hasattr(block, "in_parts") else None
+    return found
 
 
 def backbone(
@@ -96,29 +99,32 @@ def backbone(
 
 
 def dilate(features: nn.Sequential, output_stride: int) -> None:
-    """Take the strides out of blocks that make maps coarser than `output_stride`, and spread the kernels of what follows, so
-    that each weight sees what it saw before; changes the blocks.
+    """Take the strides out of blocks that make maps coarser than `output_stride`, and spread the kernels of convolutions that
+    follow, so that each weight sees what it saw before; changes the blocks. A pool sees its neighbours as they now are: LiteRT
+    has no other.
 
     Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, section 3.1.
     """
     reached, rate = 1, 1
     block: Any
     for block in features:
-        is_beyond = reached * block.stride > output_stride
+        step = block.stride
+        is_beyond = reached * step > output_stride
         for layer in block.modules():
-            if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            if is_beyond and isinstance(layer, nn.MaxPool2d):
+                layer.stride = 1
+            elif isinstance(layer, nn.Conv2d):
                 _dilate(layer, rate, is_beyond)
         if is_beyond:
-            rate *= block.stride
-            block.stride = 1
-        reached *= block.stride
+            rate, block.stride = rate * step, 1
+        else:
+            reached *= step
 
 
-def _dilate(layer: Any, rate: int, is_beyond: bool) -> None:
-    is_pair = isinstance(layer, nn.Conv2d)
-    kernel = layer.kernel_size[0] if is_pair else layer.kernel_size
+def _dilate(layer: nn.Conv2d, rate: int, is_beyond: bool) -> None:
+    kernel = layer.kernel_size[0]
     if is_beyond:
-        layer.stride = (1, 1) if is_pair else 1
+        layer.stride = (1, 1)
     if kernel > 1 and rate > 1:
         padding = rate * (kernel // 2)
-        layer.dilation, layer.padding = ((rate, rate), (padding, padding)) if is_pair else (rate, padding)
+        layer.dilation, layer.padding = (rate, rate), (padding, padding)

@@ -31,14 +31,15 @@ def make_divisible(value: float, divisor: int = 8, minimum: int | None = None) -
     return rounded
 
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU}
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU, "hardswish": nn.Hardswish}
 """By name. They are modules on purpose: the quantizer fuses the module form, and leaves float islands around the
 functional one."""
 
 
 BATCH_NORM_EPS: Mapping[str, float] = {"torch": 1e-5, "tensorflow": 1e-3}
 """Added to the variance, by padding. One setting decides both: a network that was trained in TensorFlow has both of its
-conventions (Keras's applications and the published EfficientNet-Lite alike), and no other has either."""
+conventions (Keras's applications and the published EfficientNet-Lite alike). One network has one alone: torchvision's
+MobileNetV3, which was trained with TensorFlow's epsilon."""
 
 
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
@@ -102,6 +103,7 @@ class ConvBNActivation(nn.Sequential):
     Args:
         padding: see `convolution`.
         dilation: the same.
+        eps: of BatchNorm, where it is not its padding's in `BATCH_NORM_EPS`.
     """
 
     def __init__(
@@ -114,10 +116,11 @@ class ConvBNActivation(nn.Sequential):
         activation: str = "relu6",
         padding: str = "torch",
         dilation: int = 1,
+        eps: float | None = None,
     ) -> None:
         super().__init__(
             convolution(in_channels, out_channels, kernel_size, stride, groups, padding, dilation),
-            nn.BatchNorm2d(out_channels, BATCH_NORM_EPS[padding]),
+            nn.BatchNorm2d(out_channels, BATCH_NORM_EPS[padding] if eps is None else eps),
             ACTIVATIONS[activation](inplace=False),
         )
         self.stride, self.out_channels = stride, out_channels
@@ -170,9 +173,45 @@ class InvertedResidual(nn.Module):
         y: torch.Tensor = self.conv(x)
         return x + y if self.use_res_connect else y
 
-    def in_parts(self) -> tuple[nn.Module, nn.Module]:
-        """The expansion, and what follows it: together the block where it has no residual."""
-        return self.conv[0], self.conv[1:]
+    def in_parts(self) -> tuple[nn.Module, nn.Module] | None:
+        """The expansion, and what follows it: together the block, of a stride of 2. None without an expansion."""
+        return (self.conv[0], self.conv[1:]) if len(self.conv) == 4 else None
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel of a map times a number in 0..1 that is made of the means of all channels.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", 2018, with the hard sigmoid of Howard et al. 2019, section 5.2.
+
+    Args:
+        channels: of the map.
+        squeezed: of the layer between.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.activation = nn.ReLU()
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.scale_activation = nn.Hardsigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, channels, H, W)`` -> the same shape."""
+        gate = self.fc2(self.activation(self.fc1(x.mean((2, 3), keepdim=True))))
+        return x * self.scale_activation(gate)  # type: ignore[no-any-return]
+
+
+class Pool(nn.MaxPool2d):
+    """The largest of 3x3 values of each channel, at every pixel or every other; ``ceil(size / stride)`` of them.
+
+    Args:
+        channels: of the map.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__(3, stride, 1)
+        self.out_channels = channels
 
 
 def initialize(model: nn.Module) -> None:
@@ -195,15 +234,25 @@ class MobileClassifier(nn.Module):
         num_classes: length of the logits.
         dropout: probability of the dropout before the classifier, in training only.
         padding: of its convolutions; see `convolution`.
+        hidden: width of a linear layer with a hard swish in front of the classifier; None leaves it out.
     """
 
     def __init__(
-        self, features: list[nn.Module], channels: int, num_classes: int, dropout: float, padding: str
+        self,
+        features: list[nn.Module],
+        channels: int,
+        num_classes: int,
+        dropout: float,
+        padding: str,
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
         self.padding = padding
         self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
+        layers: list[nn.Module] = [nn.Dropout(dropout), nn.Linear(hidden or channels, num_classes)]
+        if hidden is not None:
+            layers[:0] = [nn.Linear(channels, hidden), nn.Hardswish()]
+        self.classifier = nn.Sequential(*layers)
         initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

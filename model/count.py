@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+_FOLDER = Path(__file__).parent
+_TABLE = "_published.csv"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
@@ -20,16 +23,23 @@ class Count:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A row of a published table: parameters, millions of multiply-adds, ImageNet top-1 in percent.
+    """A row of a published table: parameters, millions of multiply-adds, and what was measured of the trained network.
 
-    Those of MobileNetV2 are exact; of EfficientNet-Lite two digits of the parameters and three of the multiply-adds.
+    Those of MobileNetV2 are exact; of others as many digits as are published, as the tables themselves say.
+
+    Attributes:
+        classes: that the network was counted with.
+        score: in percent, on the data set that is usual for its task; None where none is published.
+        metric: what the score is.
     """
 
     width: float
     resolution: int
     parameters: int
     mega_multiply_adds: int
-    top1: float
+    classes: int
+    score: float | None
+    metric: str
 
 
 def count(model: nn.Module, height: int, width: int) -> Count:
@@ -53,21 +63,33 @@ def count(model: nn.Module, height: int, width: int) -> Count:
 
 
 def published(architecture: str) -> list[Published]:
-    """Its published rows, for 1000 classes, from the tables ``<module>_published.csv`` beside this file. A table of several
-    architectures has a column ``name``; the others are called as their module."""
-    found = []
-    for path in sorted(Path(__file__).parent.glob("*_published.csv")):
-        rows = csv.DictReader(line for line in path.read_text().splitlines() if not line.startswith("#"))
-        own = path.name.removesuffix("_published.csv")
-        found += [
+    """Its published rows, from the tables ``<module>_published.csv`` beside this file. A table of several architectures has a
+    column ``name``; the others are called as their module. Without columns ``classes`` and ``metric`` these are ImageNet's."""
+    return [row for path in sorted(_FOLDER.glob(f"*{_TABLE}")) for name, row in _rows(path) if name == architecture]
+
+
+def usual_classes(module: str) -> int:
+    """The number of classes that a module's table counts with; 1000 without a table."""
+    path = _FOLDER / f"{module}{_TABLE}"
+    return _rows(path)[0][1].classes if path.is_file() else 1000
+
+
+def _rows(path: Path) -> list[tuple[str, Published]]:
+    """Of a table, each behind the name of its architecture."""
+    rows = csv.DictReader(line for line in path.read_text().splitlines() if not line.startswith("#"))
+    own = path.name.removesuffix(_TABLE)
+    return [
+        (
+            row.get("name", own),
             Published(
                 width=float(row["width"]),
                 resolution=int(row["resolution"]),
                 parameters=int(row["params_total"]),
                 mega_multiply_adds=int(row["mmacs_published"]),
-                top1=float(row["top1_published"]),
-            )
-            for row in rows
-            if row.get("name", own) == architecture
-        ]
-    return found
+                classes=int(row.get("classes", 1000)),
+                score=float(row["score_published"]) if row["score_published"] else None,
+                metric=row.get("metric", "top-1"),
+            ),
+        )
+        for row in rows
+    ]

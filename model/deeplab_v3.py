@@ -15,8 +15,20 @@ from .blocks import ConvBNActivation, initialize
 
 # literals: names and defaults are read from this source, without importing it
 RESOLUTIONS = {
+    "deeplab_v3_mobilenet_v1": 513,
     "deeplab_v3_mobilenet_v2": 513,
+    "deeplab_v3_mobilenet_v3_large": 513,
+    "deeplab_v3_mobilenet_v3_small": 513,
+    "deeplab_v3_efficientnet_lite0": 513,
+    "deeplab_v3_residual": 513,
+    "deeplab_v3_inception": 513,
+    "deeplab_v3_aspp_mobilenet_v1": 513,
     "deeplab_v3_aspp_mobilenet_v2": 513,
+    "deeplab_v3_aspp_mobilenet_v3_large": 513,
+    "deeplab_v3_aspp_mobilenet_v3_small": 513,
+    "deeplab_v3_aspp_efficientnet_lite0": 513,
+    "deeplab_v3_aspp_residual": 513,
+    "deeplab_v3_aspp_inception": 513,
 }
 """Pixels of a square input as published, by name."""
 
@@ -89,15 +101,22 @@ class DeepLabV3(nn.Module):
         return scores
 
 
-def create(num_classes: int, width: float, padding: str = "torch", name: str = "deeplab_v3_mobilenet_v2") -> DeepLabV3:
+def create(
+    num_classes: int,
+    width: float,
+    padding: str = "torch",
+    name: str = "deeplab_v3_mobilenet_v2",
+    output_stride: int = OUTPUT_STRIDE,
+) -> DeepLabV3:
     """A randomly initialized model; the pipeline's way to make one by name, a key of `RESOLUTIONS`.
 
     Args:
         num_classes: of a pixel, with the background where there is one.
         width: width multiplier of the backbone.
         padding: see `blocks.convolution`.
+        output_stride: 16, or 8 for maps of twice the size.
     """
     has_aspp = name.startswith("deeplab_v3_aspp_")
     own = name.removeprefix("deeplab_v3_aspp_" if has_aspp else "deeplab_v3_")
-    made = backbone(own, width, padding, (OUTPUT_STRIDE,), has_last_convolution=False)
-    return DeepLabV3(made, num_classes, has_aspp, padding=padding)
+    made = backbone(own, width, padding, (output_stride,), has_last_convolution=False)
+    return DeepLabV3(made, num_classes, has_aspp, output_stride, padding=padding)

@@ -76,7 +76,7 @@ class SSDLite(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Offsets ``(N, A, 4)`` of x, y, width and height from the anchors, in `ssdlite.VARIANCES`, and scores ``(N, A, classes
         + 1)``, the background first, of normalized images ``(N, 3, H, W)`` float32."""
-        maps = self.backbone(x)
+        maps = list(self.backbone(x))
         for layers in self.extra:
             maps.append(layers(maps[-1]))
         boxes = [head(one) for head, one in zip(self.boxes, maps, strict=True)]

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 # literals: names and defaults are read from this source, without importing it
 RESOLUTIONS = {
+    "ssdlite_mobilenet_v1": 320,
     "ssdlite_mobilenet_v2": 320,
+    "ssdlite_mobilenet_v3_large": 320,
+    "ssdlite_mobilenet_v3_small": 320,
+    "ssdlite_efficientnet_lite0": 320,
+    "ssdlite_residual": 320,
+    "ssdlite_inception": 320,
 }
 """Pixels of a square input as published, by name."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import ConfigError, nearest
 from . import architectures, common
 
 if TYPE_CHECKING:
@@ -83,19 +84,27 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 
 
 @click.command()
-@click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.argument("names", nargs=-1)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), help="As published by default, or 1000.")
 @click.option("--width", type=common.FiniteRange(0, 4, min_open=True), help="Count this width only.")
 @click.option("--resolution", callback=common.size, default="224", show_default=True, help="With --width: N or HxW.")
-def models(classes: int, width: float | None, resolution: tuple[int, int]) -> None:
-    """Parameters and multiply-adds of the models, beside the published ones."""
+def models(names: tuple[str, ...], classes: int | None, width: float | None, resolution: tuple[int, int]) -> None:
+    """Parameters and multiply-adds of the models, beside the published ones.
+
+    NAMES are those that `model.name` takes; all of them by default.
+    """
     from ..report import terminal as report
 
-    for name, source in architectures.sources().items():
-        report.console().print(_counted(name, source, classes, width, resolution))
+    known = architectures.sources()
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown architecture '{name}'. {nearest(name, known)}")
+    for name in names or known:
+        report.console().print(_counted(name, known[name], classes, width, resolution))
 
 
 def _counted(
-    name: str, source: architectures.Source, classes: int, width: float | None, resolution: tuple[int, int]
+    name: str, source: architectures.Source, classes: int | None, width: float | None, resolution: tuple[int, int]
 ) -> Table:
     """Of an architecture at one width, or at all that are published."""
     import functools
@@ -104,12 +113,14 @@ def _counted(
     import torch
     from rich.table import Table
 
-    from ...model.count import count, published
+    from ...model.count import count, published, usual_classes
 
     create = functools.partial(importlib.import_module(source.module).create, **source.options)
     known = {(row.width, (row.resolution, row.resolution)): row for row in published(name)}
-    asked = [(width, resolution)] if width is not None else list(known) or [(1.0, resolution)]
-    table = Table(title=f"{name}, {classes} classes")
+    own = source.defaults.get("model", {}).get("resolution")
+    asked = [(width, resolution)] if width is not None else list(known) or [(1.0, (own, own) if own else resolution)]
+    number = classes or usual_classes(source.module.rpartition(".")[2])
+    table = Table(title=f"{name}, {number} classes")
     for heading in (
         "width",
         "resolution",
@@ -117,14 +128,17 @@ def _counted(
         "multiply-adds",
         "published parameters",
         "published MMAdds",
-        "top-1",
+        "published score",
     ):
         table.add_column(heading, justify="right")
     for w, size in asked:
         with torch.device("meta"):
-            found = count(create(classes, w), *size)
-        row = known.get((w, size)) if classes == 1000 else None
-        beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), f"{row.top1} %") if row else ("", "", "")
+            found = count(create(number, w), *size)
+        row = known.get((w, size))
+        beside = ("", "", "")
+        if row is not None and row.classes == number:
+            score = "" if row.score is None else f"{row.score} % {row.metric}"
+            beside = (f"{row.parameters:,}", str(row.mega_multiply_adds), score)
         table.add_row(str(w), common.shown_size(size), f"{found.parameters:,}", f"{found.multiply_adds:,}", *beside)
     return table
 

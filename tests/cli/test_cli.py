@@ -56,11 +56,19 @@ def test_targets_and_models_are_listed(run_cli):
     assert "android/litert: fp32, fp16, int8" in listed
     assert "ios/coreml: fp32, fp16, int8, w8, w4" in listed
     assert "ios/executorch_coreml: fp16, int8" in listed
-    assert "3,504,872" in run_cli("models", "--width", "1.0").output
+    assert "3,504,872" in run_cli("models", "mobilenet_v2").output
+    listed = run_cli("models", "ssdlite_mobilenet_v2", "ssdlite_residual", "deeplab_v3_mobilenet_v2").output
+    assert "ssdlite_mobilenet_v2, 80 classes" in listed and "22.1 % mAP" in listed
+    assert "ssdlite_residual, 80 classes" in listed  # as the others of its table
+    assert "deeplab_v3_mobilenet_v2, 21 classes" in listed and "2,740,709,056" in listed
+    refused = run_cli("models", "mobilenet_v4")
+    assert refused.exit_code != 0 and "unknown architecture 'mobilenet_v4'" in str(refused.exception)
 
 
 def test_models_are_counted_at_any_size(run_cli):
-    square, oblong = (run_cli("models", "--width", "1", "--resolution", size).output for size in ("160", "128x320"))
+    square, oblong = (
+        run_cli("models", "mobilenet_v2", "--width", "1", "--resolution", size).output for size in ("160", "128x320")
+    )
     assert "154,083,200" in square
     # 1.6 times as many pixels for all but the last layer
     assert "128x320" in oblong and "245,765,120" in oblong
