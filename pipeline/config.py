@@ -94,13 +94,17 @@ class Model(Section):
         "tensor; nothing in it is run but operators of aten",
     )
     task: str = Field("classification", description="what its outputs mean: a module of pipeline/tasks")
-    width: float = Field(0.35, gt=0, le=4, description="width multiplier (alpha); 1.0 of an EfficientNet-Lite")
+    width: float = Field(
+        0.35, gt=0, le=4, description="width multiplier (alpha); 1.0 of networks with a published resolution"
+    )
     resolution: int | list[int] = Field(
         32,
-        description="of the input in pixels, a number or [height, width], each 16 to 1024; as published of an "
-        "EfficientNet-Lite",
+        description="of the input in pixels, a number or [height, width], each 16 to 1024; as published of all but "
+        "MobileNetV1 and V2, residual and inception",
     )
-    activation: Literal["relu6", "relu"] = Field("relu6", description="after each convolution but the linear ones")
+    activation: Literal["relu6", "relu"] = Field(
+        "relu6", description="after each convolution but the linear ones; 'relu' of residual and inception"
+    )
     padding: Literal["torch", "tensorflow"] = Field(
         "torch",
         description="zeros around maps, and with them the epsilon of BatchNorm: 'torch' (as many on each side, 1e-5) "

@@ -125,7 +125,7 @@ def dropped(tmp_path, monkeypatch):
 def test_an_architecture(dropped, run_cli, tmp_path):
     dropped("twinkeel.model", "tiny", ARCHITECTURE)
     assert set(architectures.sources()) >= {"tiny", "mobilenet_v2"}
-    listed = run_cli("models", "--width", "1").output
+    listed = run_cli("models", "tiny", "--width", "1").output
     assert "tiny, 1000 classes" in listed and "9,224" in listed, listed
     (tmp_path / "twinkeel.toml").write_text('[model]\nname = "tinny"\n')
     told = str(run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out").exception)
@@ -143,7 +143,7 @@ def test_a_setting_that_an_architecture_does_not_take_is_named(dropped):
 
 def test_an_architecture_of_several_names_with_defaults_of_its_own(dropped, run_cli):
     dropped("twinkeel.model", "variants", VARIANTS)
-    assert "large, 1000 classes" in run_cli("models", "--width", "1").output
+    assert "large, 1000 classes" in run_cli("models", "large", "--width", "1").output
     found = architectures.checked(Config.model_validate({"model": {"name": "large"}}))
     assert (found.model.width, found.model.resolution, found.data.mean) == (1.0, 96, [0.5, 0.5, 0.5])
     given = {"model": {"name": "large", "resolution": 32}, "data": {"mean": [0.1, 0.2, 0.3]}}
@@ -153,7 +153,14 @@ def test_an_architecture_of_several_names_with_defaults_of_its_own(dropped, run_
 
 
 def test_helpers_are_no_architectures():
-    assert list(architectures.sources()) == [*(f"efficientnet_lite{n}" for n in range(5)), "mobilenet_v2"]
+    found = architectures.sources()
+    alone = [name for name in found if not name.startswith(("ssdlite_", "deeplab_v3_"))]
+    large_and_small = ["mobilenet_v3_large", "mobilenet_v3_small"]
+    lite = [f"efficientnet_lite{n}" for n in range(5)]
+    assert alone == [*lite, "inception", "mobilenet_v1", "mobilenet_v2", *large_and_small, "residual"]
+    assert {source.module.rpartition(".")[2] for source in found.values()}.isdisjoint(
+        {"backbones", "blocks", "count", "ssd_heads"}
+    )
 
 
 def test_a_target(dropped, run_cli):
