@@ -26,6 +26,7 @@ from twinkeel.pipeline.stages.canonical import (
     pools,
     scales,
     spelling,
+    spread,
     tokens,
     views,
 )
@@ -99,6 +100,25 @@ def multiplied_before(net, x, draw):
 def multiplied_behind(net, x, draw):
     x = torch.sigmoid(x) * number(draw)
     return net.last(one_of(draw, lambda: x, lambda: x.mean((2, 3), keepdim=True), lambda: F.pad(x, (1, 2, 0, 1))))
+
+
+def spread_over(x, pixel, draw):
+    """A map of one pixel over those of x."""
+    size = x.shape[2:]
+    return one_of(
+        draw,
+        lambda: pixel.expand(-1, -1, *size),
+        lambda: F.interpolate(pixel, size=size, mode="bilinear", align_corners=one_of(draw, True, False)),
+        lambda: F.interpolate(pixel, size=size),
+    )
+
+
+def pooled_beside(net, x, draw):
+    half = net.wide // 2
+    a, b = x[:, :half], spread_over(x, x[:, half:].mean((2, 3), keepdim=True), draw)
+    parts = one_of(draw, lambda: [a, b], lambda: [b, a], lambda: [a[:, :1], b, a[:, 1:]])
+    y = net.last(torch.cat(parts, 1))
+    return one_of(draw, lambda: torch.relu(y), lambda: y * y)
 
 
 # what is in the graph, the rewrite that it is for, and the operations that are not there any more
@@ -187,6 +207,7 @@ CONTAINING = {
         (lambda net, x, draw: torch.cat([net.norm.bias.view(1, -1, 1), x.flatten(2), net.each.flatten(2)], 2), (aten.cat.default,)),
         (lambda net, x, draw: torch.cat([net.each.flatten(2), x.flatten(2), net.each.flatten(2), x.flatten(2).sigmoid(), net.each.flatten(2)], 2), ()),
     ],
+    spread: [(pooled_beside, (aten.expand.default, aten.upsample_bilinear2d.vec, aten.upsample_nearest2d.vec))],
     biases: [(lambda net, x, draw: F.conv2d(x, net.last.weight) + F.conv2d(x, net.last.weight, None, 1), ())],
     means: [
         (lambda net, x, draw: x.mean(one_of(draw, (2, 3), (-1, -2), [3, 2])), ()),
@@ -229,6 +250,14 @@ NEARLY = {
         draw, lambda: F.normalize(x, dim=1), lambda: F.normalize(x.flatten(1), p=1, dim=1), lambda: x.flatten(1).norm(dim=0)
     ),
     tokens: lambda net, x, draw: torch.cat([x, x.sigmoid()], 1),
+    spread: lambda net, x, draw: one_of(
+        draw,
+        lambda: net.last(x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])),
+        lambda: F.conv2d(torch.cat([x[:, 1:], x[:, :1].mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])], 1), net.last.weight, None, 2),
+        lambda: net.last(torch.cat([x[:, 1:], x[:, :1, :1].expand(-1, -1, *x.shape[2:])], 1)),
+        lambda: net.last(torch.cat([x[:, :, 1:], x[:, :, :1, :1].expand(-1, -1, 1, x.shape[3])], 2)),
+        lambda: torch.cat([x, x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])], 1),
+    ),
     views: lambda net, x, draw: x.permute(0, 2, 3, 1),
 }  # fmt: skip
 

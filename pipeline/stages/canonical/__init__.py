@@ -24,6 +24,7 @@ from . import (
     pools,
     scales,
     spelling,
+    spread,
     tokens,
     views,
 )
@@ -43,6 +44,7 @@ REWRITES = (
     tokens,
     batch_norm,
     scales,
+    spread,
     biases,
     views,
 )
