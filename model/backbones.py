@@ -7,31 +7,24 @@ the names that they have in the classifier, ``features.*``.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from .blocks import ConvBNActivation
+from . import efficientnet_lite, inception, mobilenet_v1, mobilenet_v2, mobilenet_v3, residual
+from .blocks import ConvBNActivation, MobileClassifier
 
-
-class Source(NamedTuple):
-    """The file that a network stands in, and what its ``create`` is given beside."""
-
-    module: str
-    options: Mapping[str, Any]
-
-
-SOURCES = {
-    "mobilenet_v1": Source("mobilenet_v1", {}),
-    "mobilenet_v2": Source("mobilenet_v2", {"narrows_last": True}),
-    "mobilenet_v3_large": Source("mobilenet_v3", {"name": "mobilenet_v3_large"}),
-    "mobilenet_v3_small": Source("mobilenet_v3", {"name": "mobilenet_v3_small"}),
-    "efficientnet_lite0": Source("efficientnet_lite", {"name": "efficientnet_lite0"}),
-    "residual": Source("residual", {}),
-    "inception": Source("inception", {}),
+NETWORKS: Mapping[str, Callable[..., MobileClassifier]] = {
+    "mobilenet_v1": mobilenet_v1.create,
+    "mobilenet_v2": partial(mobilenet_v2.create, narrows_last=True),
+    "mobilenet_v3_large": partial(mobilenet_v3.create, name="mobilenet_v3_large"),
+    "mobilenet_v3_small": partial(mobilenet_v3.create, name="mobilenet_v3_small"),
+    "efficientnet_lite0": partial(efficientnet_lite.create, name="efficientnet_lite0"),
+    "residual": residual.create,
+    "inception": inception.create,
 }
 """By name. The convolution before the classifier, which others never narrow, is as wide as the rest."""
 
@@ -81,7 +74,7 @@ def _parts(block: Any) -> tuple[Any, Any] | None:
 def backbone(
     name: str, width: float, padding: str, strides: Sequence[int] = (16, 32), *, has_last_convolution: bool = True
 ) -> Backbone:
-    """The backbone of an architecture, a key of `SOURCES`, with random weights.
+    """The backbone of an architecture, a key of `NETWORKS`, with random weights.
 
     Args:
         width: width multiplier.
@@ -89,11 +82,9 @@ def backbone(
         strides: see `Backbone`. Where the last is below 32, blocks behind it are dilated.
         has_last_convolution: whether the 1x1 convolution is kept that widens the last map for the classifier.
     """
-    source = SOURCES[name]
-    module = importlib.import_module(f".{source.module}", __package__)
-    features = module.create(1, width, padding=padding, **source.options).features
+    features = NETWORKS[name](1, width, padding=padding).features
     if not has_last_convolution and isinstance(features[-1], ConvBNActivation):
-        features = features[:-1]
+        features = nn.Sequential(*list(features)[:-1])
     dilate(features, strides[-1])
     return Backbone(features, strides)
 

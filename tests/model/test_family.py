@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from twinkeel.model import backbones, inception, mobilenet_v1, mobilenet_v2, mobilenet_v3, residual
 from twinkeel.model.count import count, published
+from twinkeel.pipeline.store import job as store_job
 
 CLASSIFIERS = {
     "mobilenet_v1": "mobilenet_v1",
@@ -134,7 +135,7 @@ def test_an_unknown_activation_or_padding_is_refused():
         made("mobilenet_v3_small", padding="valid")
 
 
-@pytest.mark.parametrize("name", backbones.SOURCES)
+@pytest.mark.parametrize("name", backbones.NETWORKS)
 def test_a_backbone_gives_the_last_maps_of_two_strides(name):
     model = backbones.backbone(name, 0.25, "torch").eval()
     maps = model(torch.randn(1, 3, 100, 75))
@@ -158,11 +159,10 @@ def test_heads_read_the_published_maps(name, channels):
     assert backbones.backbone(name, 1.0, "torch").channels == channels
 
 
-@pytest.mark.parametrize("name", backbones.SOURCES)
+@pytest.mark.parametrize("name", backbones.NETWORKS)
 def test_a_backbone_has_the_names_and_values_of_its_classifier(name):
     torch.manual_seed(0)
-    source = backbones.SOURCES[name]
-    whole = importlib.import_module(f"twinkeel.model.{source.module}").create(1, 0.25, **source.options)
+    whole = backbones.NETWORKS[name](1, 0.25)
     part = backbones.backbone(name, 0.25, whole.padding)
     missing, unexpected = part.load_state_dict(whole.state_dict(), strict=False)
     assert missing == [] and [key for key in unexpected if not key.startswith("classifier.")] == []
@@ -189,6 +189,14 @@ def test_a_dilated_network_computes_the_same_at_the_pixels_that_the_other_has(na
 def test_a_dilated_network_in_tensorflows_padding_has_the_size():
     model = backbones.backbone("efficientnet_lite0", 0.25, "tensorflow", (16,), has_last_convolution=False).eval()
     assert model(torch.randn(1, 3, 97, 130))[0].shape[2:] == (7, 9)
+
+
+def test_the_key_of_what_is_made_knows_the_network_behind_a_head():
+    """A module that is imported by its name in a string is none that a key sees."""
+    known = store_job.imported_by("twinkeel.model.backbones")
+    assert {f"twinkeel.model.{module}" for module in (*CLASSIFIERS.values(), "mobilenet_v2")} <= set(known)
+    for head in ("ssdlite", "deeplab_v3"):
+        assert "twinkeel.model.backbones" in store_job.imported_by(f"twinkeel.model.{head}")
 
 
 def test_a_stride_that_a_network_does_not_reach_is_refused():
