@@ -214,15 +214,15 @@ class Pool(nn.MaxPool2d):
         self.out_channels = channels
 
 
-def initialize(model: nn.Module) -> None:
-    """He initialization of convolutions behind which a BatchNorm stands, small normal weights in other layers."""
+def initialize(model: nn.Module, *last: nn.Module) -> None:
+    """He initialization of convolutions, small normal weights in linear layers and in those that are the last."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is None:
+        if isinstance(module, nn.Linear) or module in last:
+            nn.init.normal_(module.weight, 0.0, 0.01)  # type: ignore[arg-type]
+        elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class MobileClassifier(nn.Module):

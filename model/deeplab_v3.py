@@ -91,7 +91,7 @@ class DeepLabV3(nn.Module):
         self.branches = nn.ModuleList(branches)
         self.projection = ConvBNActivation(len(branches) * CHANNELS, CHANNELS, 1, activation="relu", padding=padding)
         self.scores = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(CHANNELS, num_classes, 1))
-        initialize(self)
+        initialize(self, self.scores[1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores ``(N, num_classes, ceil(H / output_stride), ceil(W / output_stride))`` of normalized images ``(N, 3, H, W)``

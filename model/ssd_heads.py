@@ -71,7 +71,7 @@ class SSDLite(nn.Module):
         pairs = list(zip(channels, anchors, strict=True))
         self.boxes = nn.ModuleList(Head(inputs, number, 4, padding) for inputs, number in pairs)
         self.scores = nn.ModuleList(Head(inputs, number, num_classes + 1, padding) for inputs, number in pairs)
-        initialize(self)
+        initialize(self, *(head[1] for head in (*self.boxes, *self.scores)))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Offsets ``(N, A, 4)`` of x, y, width and height from the anchors, in `ssdlite.VARIANCES`, and scores ``(N, A, classes

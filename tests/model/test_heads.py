@@ -139,3 +139,12 @@ def test_every_parameter_learns(name):
     total = sum(one.square().mean() for one in (outputs if isinstance(outputs, tuple) else [outputs]))
     total.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+
+
+def test_scores_begin_near_each_other():
+    """Whatever the image: the first steps of training are those of a mean, and none of them is large."""
+    torch.manual_seed(0)
+    for model in (ssdlite.create(20, 0.5), deeplab_v3.create(20, 0.5)):
+        found = model(torch.randn(4, 3, 96, 96))
+        scores = found[1] if isinstance(found, tuple) else found
+        assert scores.std() < 0.5
