@@ -10,6 +10,7 @@ from .artifact import Run as Run
 from .artifact import Runtime as Runtime
 from .artifact import Target as Target
 from .artifact import Trace as Trace
+from .artifact import missing as missing
 from .artifact import seal as seal
 from .channels import CHANNELS as CHANNELS
 from .channels import normalized as normalized
@@ -41,6 +42,7 @@ from .graph import unpadded as unpadded
 from .layers import Layer as Layer
 from .layers import Recording as Recording
 from .program import COMPRESSED as COMPRESSED
+from .program import CORE_AI as CORE_AI
 from .program import REFERENCES as REFERENCES
 from .program import UNROUNDED as UNROUNDED
 from .program import About as About

@@ -140,7 +140,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         "errors": errors,
     }
     (result / "result.json").write_text(json.dumps(table))
-    ran = [row.outputs for row in rows if row.outputs is not None]
+    ran = [row.outputs for row in rows if row.outputs is not None and row.images is None]
     said = [site.task.answers(found) for found in (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)]
     np.save(result / "answers.npy", np.array(said))
 
@@ -169,6 +169,7 @@ def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Me
                 outputs=None if item.measured is None else shop.array(item.measured, "outputs.npy"),
                 metrics=numbers.get("metrics", {}),
                 decodes=numbers.get("decodes", False),
+                images=numbers.get("images"),
                 runs=[] if item.measured is None else [_run(target, numbers)],
                 error=item.error,
             )
