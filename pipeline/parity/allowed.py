@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..config import Limit as Override
 from ..errors import ConfigError, nearest
-from .limits import COREAI_LIMITS, EXECUTOR_LIMITS, LIMITS, ONNXRUNTIME_LIMITS, XNNPACK_LIMITS, Limit
+from .limits import COREAI_HALF, COREAI_HALF_LIMITS, COREAI_LIMITS, EXECUTOR_LIMITS, LIMITS, ONNXRUNTIME_LIMITS, XNNPACK_LIMITS, Limit
 from .meaning import Meaning
 
 _SHARES = ("equal_logits", "equal_values")
@@ -123,6 +123,7 @@ def _tables(meaning: Meaning, leg: str, precision: str) -> dict[str, tuple[Limit
             "xnnpack": XNNPACK_LIMITS,
             "onnxruntime": ONNXRUNTIME_LIMITS,
             "coreai": COREAI_LIMITS,
+            COREAI_HALF: COREAI_HALF_LIMITS,
         }
         found |= {name: table[precision] for name, table in tables.items() if precision in table}
     return {name: (*rows, *meaning.rows(leg, precision, name)) for name, rows in found.items()}

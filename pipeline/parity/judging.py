@@ -160,10 +160,8 @@ class Judge:
             outputs.of(ORIGINAL)[some], outputs.of("fp32")[some], found[some], outputs.truth[some], outputs.outputs
         )
         absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
-        in_float = limits.floats_in(target.KERNELS, outputs.in_float if artifact.precision == "int8" else ())
-        allowed = self._limits(
-            "lower", artifact.precision, target.EVIDENCE, limits.arithmetic(target.KERNELS, in_float)
-        )
+        kernels, in_float = self._arithmetic(item, target)
+        allowed = self._limits("lower", artifact.precision, target.EVIDENCE, kernels)
         if in_float:
             allowed = tuple(
                 replace(row, reason=f"{row.reason}; in float inside: {', '.join(in_float)}") for row in allowed
@@ -186,6 +184,15 @@ class Judge:
             images=None if item.images is None else len(ran),
             runs=item.runs,
         )
+
+    def _arithmetic(self, item: Measured, target: Target) -> tuple[str, Sequence[str]]:
+        """Whose arithmetic an artifact has, and what of it is not known to the last bit."""
+        if item.artifact.precision == "fp16" and target.KERNELS == "coreai":
+            unknown = sorted(item.operators.keys() - limits.COREAI_KNOWN)
+            return (limits.COREAI_HALF if unknown else "coreai"), unknown
+        in_float = self.outputs.in_float if item.artifact.precision == "int8" else ()
+        named = limits.floats_in(target.KERNELS, in_float)
+        return limits.arithmetic(target.KERNELS, named), named
 
     def _broken_row(self, item: Measured) -> Row:
         return Row(

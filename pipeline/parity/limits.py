@@ -114,6 +114,22 @@ COREAI_LIMITS: Mapping[str, tuple[Limit, ...]] = {
 }
 """The same of artifacts that Core AI's kernels for processors compute; see `coreai.py` in `program`."""
 
+COREAI_KNOWN = frozenset(
+    (
+        *("cast", "concat", "conv2d", "max_pool_2d", "pad", "reduce_mean", "relu", "reshape", "slice", "transpose"),
+        *(f"decomposable.broadcasting_{name}" for name in ("add", "maximum", "minimum", "sub")),
+    )
+)
+"""Core AI's operations whose rounding to float16 is known. Products are none: it puts those with constants into an order of its own."""
+COREAI_HALF = "coreai, rounded otherwise"
+COREAI_HALF_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "fp16": (
+        _at_most("max_error", 2e-3, "of the reference's range: last bits of float16; 7e-4 are usual"),
+        COREAI_LIMITS["fp16"][1],
+    ),
+}
+"""The same of those in float16 with operations whose rounding is not known to the last bit."""
+
 EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),

@@ -12,7 +12,7 @@ each; `tests/program/test_coreai.py` asks them again. A map is of float32, or of
 - softmax: in float64, then rounded.
 - quantize: divided by the scale in float32, halves to even, then the zero point; dequantize: the distance to the zero point
   times the scale, in float32.
-- what is computed of each value by itself: in the map's type.
+- what is computed of each value by itself: in the map's type, with constants rounded to it before.
 
 That is an int8 graph as well: its sums are of floats, each step times its scale. An iPhone has other kernels, those of its GPU and its
 Neural Engine among them, and nothing is said of them here.
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .evaluation import See
 
 aten = torch.ops.aten
+
+_PAIRS = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
 
 
 def evaluate(module: GraphModule, images: Images, see: See | None = None) -> NDArray[np.float32]:
@@ -76,6 +78,8 @@ class _Evaluator(Interpreter):
         if "quantize_per_tensor" in name:
             x, scale, zero_point, low, high, dtype = args
             return (torch.round(x / _number(scale)) + zero_point).clamp(low, high).to(dtype)
+        if target in _PAIRS and isinstance(args[1], float | int) and args[0].dtype == torch.float16:
+            args = (args[0], torch.tensor(args[1], dtype=torch.float16), *args[2:])  # torch would keep it as it is
         known = _ARITHMETIC.get(target)
         return super().call_function(target, args, kwargs) if known is None else known(*args, **kwargs)
 
@@ -106,7 +110,7 @@ def _convolved_in_order(
     groups: int = 1,
 ) -> torch.Tensor:
     """Products of float16 values are exact in float32, so that only the order of their sum counts."""
-    size, stride, padding, dilation = ((list(one) * 2)[:2] for one in (weight.shape[2:], stride, padding, dilation))
+    size, stride, padding, dilation = ((*one, *one)[:2] for one in (tuple(weight.shape[2:]), stride, padding, dilation))
     height, width = (
         (x.shape[2 + n] + 2 * padding[n] - dilation[n] * (size[n] - 1) - 1) // stride[n] + 1 for n in range(2)
     )

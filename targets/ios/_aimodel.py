@@ -84,7 +84,7 @@ def _own(owner: GraphModule, node: Node, name: str, number: int) -> Node:
     graph: Any = owner.graph
     x, scale, zero_point, *rest = node.args
     if "per_channel" in name:
-        if attribute(owner, zero_point.target).any():  # type: ignore[union-attr]
+        if attribute(owner, str(zero_point.target)).any():  # type: ignore[union-attr]
             raise ConversionError(f"the weights of '{node.name}' have zero points, and symmetric ones are known")
         return graph.call_function(operations.dequantize, (x, scale, None, None, rest[0]))  # type: ignore[no-any-return]
 
