@@ -163,8 +163,9 @@ class Judge:
         kernels, in_float = self._arithmetic(item, target)
         allowed = self._limits("lower", artifact.precision, target.EVIDENCE, kernels)
         if in_float:
+            what = "in float inside" if artifact.precision == "int8" else "rounded otherwise"
             allowed = tuple(
-                replace(row, reason=f"{row.reason}; in float inside: {', '.join(in_float)}") for row in allowed
+                replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed
             )
         if item.images is not None:
             told = f"; on {len(ran):,} of {len(found):,} images, for it is slow here"

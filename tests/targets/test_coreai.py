@@ -276,3 +276,50 @@ def test_every_precision_has_limits_of_its_own(precision):
     assert limits != other and all(limit.reason for limit in limits)
 
 
+
+
+class _Some:
+    """As much of an artifact and of a target as judging asks for."""
+
+    KERNELS, EVIDENCE, REFERENCES = "coreai", "runtime", coreai.REFERENCES
+
+
+def _judged(operators, images, precision="fp16"):
+    """The row of an artifact whose outputs are the reference's where it ran."""
+    from twinkeel.pipeline.config import Config
+
+    made = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
+    truth = np.array([0, 1, 2, 0])  # the last two images are at the edges
+    known = dict.fromkeys((references.ORIGINAL, "fp32", "int8"), made)
+    judge = parity.Judge(
+        outputs=parity.Outputs(references=known, truth=truth, outputs=()),
+        targets={"ios/coreai": _Some},
+        config=Config(),
+        meaning=classification.MEANING,
+    )
+    ran = made if images is None else references.spread(made[images], images, len(made))
+    measured = parity.Measured(
+        artifact=artifact.Artifact(target="ios/coreai", precision=precision, path="x", bytes=1, sha256=""),
+        twin=None,
+        operators=operators,
+        outputs=ran,
+        metrics={"max_error": 1e-3, "float_snr_db": 60.0},
+        decodes=False,
+        images=images,
+    )
+    return judge.rows([measured], [])[0]
+
+
+def test_what_ran_on_some_images_is_counted_on_these_and_says_so():
+    row = _judged({"conv2d": 3}, [0, 3, 5])
+    assert row.images == 3 and row.worth.counted["agreement"][1].images == 2 and row.worth.score == 0.5
+    assert all(check.reason.endswith("on 3 of 6 images, for it is slow here") for check in row.checks)
+    whole = _judged({"conv2d": 3}, None)
+    assert whole.images is None and whole.worth.score == 0.75
+    assert not any("images" in check.reason for check in whole.checks)
+
+
+def test_float16_is_judged_to_the_last_bit_where_all_of_it_is_known():
+    assert not _judged({"conv2d": 3, "pad": 1}, None).is_verified
+    other = _judged({"conv2d": 3, "gelu": 1, "decomposable.broadcasting_mul": 2}, None)
+    assert other.is_verified and "rounded otherwise: decomposable.broadcasting_mul, gelu" in other.checks[0].reason

@@ -35,7 +35,7 @@ def digits():
 @pytest.fixture(scope="module")
 def images(digits):
     noise = np.random.default_rng(5).integers(0, 256, (1, 32, 32, 3), np.uint8)
-    return np.concatenate([digits[-3:], data.rgba(noise)])
+    return np.concatenate([digits[-10:], data.rgba(noise)])
 
 
 @pytest.fixture(scope="module")
