@@ -7,7 +7,16 @@ from dataclasses import replace
 
 from ..config import Limit as Override
 from ..errors import ConfigError, nearest
-from .limits import COREAI_HALF, COREAI_HALF_LIMITS, COREAI_LIMITS, EXECUTOR_LIMITS, LIMITS, ONNXRUNTIME_LIMITS, XNNPACK_LIMITS, Limit
+from .limits import (
+    COREAI_HALF,
+    COREAI_HALF_LIMITS,
+    COREAI_LIMITS,
+    EXECUTOR_LIMITS,
+    LIMITS,
+    ONNXRUNTIME_LIMITS,
+    XNNPACK_LIMITS,
+    Limit,
+)
 from .meaning import Meaning
 
 _SHARES = ("equal_logits", "equal_values")

@@ -164,9 +164,7 @@ class Judge:
         allowed = self._limits("lower", artifact.precision, target.EVIDENCE, kernels)
         if in_float:
             what = "in float inside" if artifact.precision == "int8" else "rounded otherwise"
-            allowed = tuple(
-                replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed
-            )
+            allowed = tuple(replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed)
         if item.images is not None:
             told = f"; on {len(ran):,} of {len(found):,} images, for it is slow here"
             allowed = tuple(replace(row, reason=row.reason + told) for row in allowed)

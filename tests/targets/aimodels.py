@@ -16,9 +16,8 @@ class Package:
     """A saved package that can be changed; every operation is a line."""
 
     def __init__(self, folder: Path) -> None:
-        from twinkeel.targets.ios import _aimodel
-
         from coreai.authoring.asset import AIModelAsset
+        from twinkeel.targets.ios import _aimodel
 
         self.folder = folder
         self._write = _aimodel.write

@@ -180,7 +180,9 @@ def test_a_damaged_package_is_one_clear_error(name, tmp_path):
 
 
 @needs_runtime
-@pytest.mark.parametrize("content", [b"", b"no program at all", b"ML\xefR" + bytes(3000)], ids=["empty", "garbage", "head"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no program at all", b"ML\xefR" + bytes(3000)], ids=["empty", "garbage", "head"]
+)
 def test_a_program_that_ends_core_ai_ends_no_other_process(content, packages, tmp_path):
     from aimodels import sealed
 
@@ -274,8 +276,6 @@ def test_every_precision_has_limits_of_its_own(precision):
     limits = parity.limits_for(classification.MEANING, "lower", precision, (), coreai.EVIDENCE, coreai.KERNELS)
     other = parity.limits_for(classification.MEANING, "lower", precision, (), coreai.EVIDENCE, "")
     assert limits != other and all(limit.reason for limit in limits)
-
-
 
 
 class _Some:
