@@ -42,7 +42,6 @@ from .graph import unpadded as unpadded
 from .layers import Layer as Layer
 from .layers import Recording as Recording
 from .program import COMPRESSED as COMPRESSED
-from .program import CORE_AI as CORE_AI
 from .program import REFERENCES as REFERENCES
 from .program import UNROUNDED as UNROUNDED
 from .program import About as About
