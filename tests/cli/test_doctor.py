@@ -34,10 +34,6 @@ def test_versions_are_those_of_the_package():
     assert PROJECT["requires-python"] == f">={first},<{last}"
 
 
-def test_the_betas_are_no_part_of_the_tests_extra():
-    assert not [one for one in PROJECT["optional-dependencies"]["test"] if one.startswith("coreai")]
-
-
 @pytest.mark.parametrize(
     ("version", "wanted", "expected"),
     [
