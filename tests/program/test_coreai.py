@@ -141,3 +141,19 @@ def test_graphs_in_half_keep_inputs_and_outputs():
     assert {value.dtype for value in graph.state_dict().values()} == {torch.float16}
     found = graph(torch.zeros(1, 12, 12, 4, dtype=torch.uint8))
     assert found[0].dtype == torch.float32 and next(module.parameters()).dtype == torch.float32
+
+
+def test_a_slow_reference_keeps_the_golden_images_and_their_layers(shallow_program, monkeypatch):
+    from twinkeel.pipeline.program import references
+
+    images, golden = np.random.default_rng(2).integers(0, 256, (9, 32, 32, 4), np.uint8), [7, 2]
+    monkeypatch.setattr(references, "PIXELS_OF_SLOW", 4 * 32 * 32)
+    some = references.looked_at("int8-coreai", images, golden)
+    outputs, recording = references.run(shallow_program, "int8-coreai", images, golden)
+    whole = shallow_program.evaluate("int8-coreai", images)
+    assert some is not None and set(golden) <= set(some) and len(some) < 9
+    assert np.array_equal(outputs[some], whole[some])
+    assert np.isnan(np.delete(outputs, some, 0)).all()
+    _, wanted = references.run(shallow_program, "int8-coreai", images[golden], [0, 1])
+    assert recording is not None and wanted is not None
+    assert np.array_equal(recording.steps["int8-coreai"], wanted.steps["int8-coreai"])
