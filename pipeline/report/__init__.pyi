@@ -1,3 +1,4 @@
+from . import differences as differences
 from . import page as page
 from . import parts as parts
 from . import terminal as terminal
