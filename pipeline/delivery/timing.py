@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 from ..data import Images, arrays
 from ..program import Runtime
 
-ROUNDS = 61
+LOADS = 11
+"""How often both files are loaded anew: where one comes to lie in memory makes the same file some percent faster or slower for as
+long as it lies there, and no number of runs shows that."""
+ROUNDS = 15
+"""Runs of each while it is loaded."""
 _TAIL = 0.025
 
 
@@ -49,33 +53,33 @@ class Timing:
     high: float
 
 
-def measure(pairs: Sequence[Pair], rounds: int = ROUNDS) -> dict[str, Timing]:
+def measure(pairs: Sequence[Pair], loads: int = LOADS, rounds: int = ROUNDS) -> dict[str, Timing]:
     """Of each pair, by its name.
 
     Raises:
         Exception: whatever a runtime raises on an artifact that it does not take.
     """
-    return {pair.name: _measure(pair, rounds) for pair in pairs}
+    return {pair.name: of(np.array([_loaded(pair, rounds, n) for n in range(loads)])) for pair in pairs}
 
 
-def _measure(pair: Pair, rounds: int) -> Timing:
+def _loaded(pair: Pair, rounds: int, number: int) -> tuple[float, float]:
+    """Median milliseconds of the old and of the new file, each loaded once, the old one first where the number is even."""
     runtime = cast("Runtime", importlib.import_module(pair.runtime))
-    runs = [runtime.load(path, runtime.UNITS[0]) for path in (pair.old, pair.new)]
+    order = (0, 1) if number % 2 == 0 else (1, 0)
+    runs = {which: runtime.load((pair.old, pair.new)[which], runtime.UNITS[0]) for which in order}
     given = [arrays(pair.old_image), arrays(pair.new_image)]
-    for run, inputs in zip(runs, given, strict=True):  # the first runs fill caches
-        for _ in range(3):
-            run(*inputs)
-    taken = np.zeros((rounds, 2))
-    for number in range(rounds):
-        for which in (0, 1) if number % 2 else (1, 0):
+    taken = np.zeros((rounds + 3, 2))
+    for n in range(len(taken)):
+        for which in order if n % 2 else order[::-1]:
             start = time.perf_counter()
             runs[which](*given[which])
-            taken[number, which] = time.perf_counter() - start
-    return of(1e3 * taken)
+            taken[n, which] = time.perf_counter() - start
+    old, new = 1e3 * np.median(taken[3:], axis=0)  # the first runs fill caches
+    return float(old), float(new)
 
 
 def of(taken: NDArray[np.float64]) -> Timing:
-    """Of milliseconds ``(rounds, 2)``, old and new. The interval is that of the sign test: of the sorted ratios, those between which
+    """Of milliseconds ``(loads, 2)``, old and new. The interval is that of the sign test: of the sorted ratios, those between which
     the median lies in 95 % of all draws, whatever the noise is like."""
     from scipy.stats import binom
 

@@ -209,7 +209,7 @@ def test_shares_are_shares(given, build, run_cli):
 def test_ratios_have_the_interval_of_the_sign_test():
     draw, inside = np.random.default_rng(0), 0
     for _ in range(400):
-        taken = np.exp(draw.normal(0, 0.1, (timing.ROUNDS, 2))) * [1.0, 1.2]
+        taken = np.exp(draw.normal(0, 0.1, (timing.LOADS, 2))) * [1.0, 1.2]
         found = timing.of(taken)
         inside += found.low <= 1.2 <= found.high
         assert found.low <= found.ratio <= found.high
