@@ -9,6 +9,7 @@ import click
 
 from ..errors import DiffError, ParityError, TwinkeelError
 from . import common
+from .evaluating import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -244,4 +245,4 @@ def _timed(before: Found, after: Found) -> dict[str, Timing]:
 
 
 TITLE = "Prove a finished folder"
-COMMANDS = (parity, replay, compare, drift, diff, verify, sign)
+COMMANDS = (parity, replay, evaluate, compare, drift, diff, verify, sign)

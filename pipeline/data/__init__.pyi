@@ -4,8 +4,10 @@ from . import doubts as doubts
 from .decoding import Place as Place
 from .decoding import put_into as put_into
 from .decoding import refitted as refitted
+from .files import ImageFile as ImageFile
 from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS
+from .images import DamagedImage as DamagedImage
 from .images import digits as digits
 from .images import edge_images as edge_images
 from .images import read_image as read_image

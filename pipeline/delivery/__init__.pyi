@@ -8,6 +8,7 @@ from . import machine as machine
 from . import manifest as manifest
 from . import outputs as outputs
 from . import replay as replay
+from . import runtimes as runtimes
 from . import sdk as sdk
 from . import signature as signature
 from . import timing as timing
@@ -15,6 +16,7 @@ from .diff import Folder as Folder
 from .evidence import is_met as is_met
 from .evidence import short as short
 from .finished import compare as compare
+from .manifest import Golden as Golden
 from .sdk import Contents as Contents
 from .sdk import Kit as Kit
 from .sdk import write_vectors as write_vectors

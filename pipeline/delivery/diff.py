@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,9 @@ from typing import Any
 
 from ..errors import VerifyError
 from ..parity import Verdict, percent, unpaired_interval, within
-from ..program import Runtime, Target
+from ..program import Target
 from ..reading import shown
-from . import manifest
+from . import manifest, runtimes
 from .timing import Pair, Timing
 
 Folder = tuple[dict[str, Any], manifest.Golden]
@@ -224,12 +223,17 @@ def pairs(
         others = entries(content_after)
         for name, entry in entries(content).items():
             runtime = getattr(targets.get(entry["target"]), "RUNTIME", None)
-            if name not in others or others[name]["sha256"] == entry["sha256"] or not _runs(runtime):
+            if (
+                name not in others
+                or others[name]["sha256"] == entry["sha256"]
+                or runtime is None
+                or runtimes.missing(runtime)
+            ):
                 continue
             found.append(
                 Pair(
                     name=name,
-                    runtime=runtime.__name__,  # type: ignore[union-attr]
+                    runtime=runtime.__name__,
                     old=before / entry["path"],
                     new=after / others[name]["path"],
                     old_image=golden.images[:1],
@@ -237,12 +241,6 @@ def pairs(
                 )
             )
     return found
-
-
-def _runs(runtime: Runtime | None) -> bool:
-    if runtime is None or (hasattr(runtime, "missing") and runtime.missing()):
-        return False
-    return all(importlib.util.find_spec(name.partition(".")[0]) for name in runtime.MODULES)
 
 
 def entries(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

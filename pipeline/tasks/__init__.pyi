@@ -1,4 +1,10 @@
+from .classification.names import Entry as Entry
+from .classification.names import matched as matched
+from .classification.names import read_entries as read_entries
 from .classification.ranking import Answers as Answers
 from .classification.ranking import top as top
+from .features.comparing import COSINE as COSINE
+from .features.comparing import MARGIN as MARGIN
+from .features.comparing import cosines as cosines
 from .task import Task as Task
 from .task import named as named
