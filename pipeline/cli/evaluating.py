@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--names",
     type=click.Path(path_type=Path),
-    help="What the model's outputs are called in the data: the file of data.labels.",
+    help="What the model's outputs are called in the data: the file of names that its build was given.",
 )
 @click.option(
     "--set",

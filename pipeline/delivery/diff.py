@@ -12,7 +12,7 @@ from ..errors import VerifyError
 from ..parity import Verdict, percent, unpaired_interval, within
 from ..program import Target
 from ..reading import shown
-from . import manifest, runtimes
+from . import manifest, runtimes, sayings
 from .timing import Pair, Timing
 
 Folder = tuple[dict[str, Any], manifest.Golden]
@@ -253,9 +253,9 @@ def _platform(name: str, old: Folder, new: Folder, allowed: Allowed, timings: Ma
     score = manifest.task_of(new[0]).SCORE
     return PlatformChange(
         platform=name,
-        contract=_changed(_contract(*old), _contract(*new)),
-        versions=_changed(_words(old[0].get("versions")), _words(new[0].get("versions"))),
-        made_from=_changed(_sources(old[0]), _sources(new[0])),
+        contract=sayings.changed(sayings.contract(*old), sayings.contract(*new)),
+        versions=sayings.changed(sayings.words(old[0].get("versions")), sayings.words(new[0].get("versions"))),
+        made_from=sayings.changed(sayings.sources(old[0]), sayings.sources(new[0])),
         gone=tuple(one for one in before if one not in after),
         added=tuple(one for one in after if one not in before),
         artifacts=tuple(
@@ -293,7 +293,7 @@ def _artifact(
 
 
 def _size(old: Mapping[str, Any], new: Mapping[str, Any], limit: float | None) -> Change:
-    before, after = _number(old.get("bytes")), _number(new.get("bytes"))
+    before, after = sayings.number(old.get("bytes")), sayings.number(new.get("bytes"))
     by = (after - before) / before if before > 0 else math.nan
     return _judged(Change(what="size", old=before, new=after, by=by), limit)
 
@@ -302,7 +302,7 @@ def _score(
     score: str, old: Mapping[str, Any], new: Mapping[str, Any], allowed: Allowed, *, is_same: bool
 ) -> Change | None:
     """None where neither has one, and none is asked for. What the same file answers to other images is no loss."""
-    before, after = _number(old.get(score)), _number(new.get(score))
+    before, after = sayings.number(old.get(score)), sayings.number(new.get(score))
     if math.isnan(before) and math.isnan(after) and allowed.score_drop is None:
         return None
     found = Change(what=score, old=before, new=after, by=before - after, is_score=True)
@@ -352,7 +352,7 @@ def _judged(found: Change, limit: float | None) -> Change:
 
 def _measured(entry: Mapping[str, Any]) -> dict[str, float]:
     """What its checks measured, by metric."""
-    found = {shown(check["metric"], 60): _number(check.get("measured")) for check in entry["checks"]}
+    found = {shown(check["metric"], 60): sayings.number(check.get("measured")) for check in entry["checks"]}
     return {what: value for what, value in found.items() if not math.isnan(value)}
 
 
@@ -365,68 +365,4 @@ def _images(entry: Mapping[str, Any]) -> int:
 
 def _operators(entry: Mapping[str, Any]) -> dict[str, int]:
     found = entry.get("operators")
-    return {shown(k, 60): int(_number(v)) for k, v in found.items()} if isinstance(found, dict) else {}
-
-
-def _contract(content: Mapping[str, Any], golden: manifest.Golden) -> dict[str, str]:
-    """What apps rely on, in words; lists whole, so that any difference shows."""
-    task, given = manifest.task_of(content), content.get("input", {})
-    given = given if isinstance(given, dict) else {}
-    _, height, width, _ = golden.inputs.shape
-    outputs = manifest.outputs_of(content, golden.expected["fp32"].shape[1])
-    found = {
-        "task": task.__name__.rpartition(".")[2],
-        "input size": f"{height} x {width}",
-        "channels": given.get("model_channels", "rgb"),
-        "mean": _numbers(given.get("mean")),
-        "std": _numbers(given.get("std")),
-        "outputs": ", ".join(f"{one.name} {list(one.shape)}" for one in outputs),
-        "inputs beside the image": ", ".join(
-            f"{one.name} {list(one.shape)} {one.low:g} to {one.high:g}" for one in manifest.tensors_of(content)
-        )
-        or "none",
-    }
-    return {what: str(value) for what, value in (found | task.described(task.names_of(content))).items()}
-
-
-def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    return {
-        shown(what, 60): _apart(old.get(what, ""), new.get(what, ""))
-        for what in sorted(old.keys() | new.keys())
-        if old.get(what) != new.get(what)
-    }
-
-
-def _apart(old: str, new: str, most: int = 60) -> tuple[str, str]:
-    """Both, from a little before where they part where they are long."""
-    if max(len(old), len(new)) <= most:
-        return shown(old), shown(new)
-    same = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    start = max(0, same - 15)
-    front = "... " if start else ""
-    return tuple(  # type: ignore[return-value]
-        shown(front + text[start : start + most] + ("..." if len(text) > start + most else "")) for text in (old, new)
-    )
-
-
-def _sources(content: Mapping[str, Any]) -> dict[str, str]:
-    model = content.get("model", {})
-    found = {f"model {key}": value for key, value in model.items()} if isinstance(model, dict) else {}
-    found |= {key: content[key] for key in ("calibration_images", "calibration_sha256") if key in content}
-    return {key: str(value)[:12] if "sha256" in key else str(value) for key, value in found.items()}
-
-
-def _words(found: object) -> dict[str, str]:
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
-
-
-def _numbers(found: object) -> str:
-    values = found if isinstance(found, (list, tuple)) else [found] if found is not None else []
-    return ", ".join(f"{_number(value):g}" for value in values) or "not said"
-
-
-def _number(found: object) -> float:
-    """NaN where it is none; manifests have infinities as text."""
-    if isinstance(found, str) and found in ("inf", "-inf"):
-        return float(found)
-    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else math.nan
+    return {shown(k, 60): int(sayings.number(v)) for k, v in found.items()} if isinstance(found, dict) else {}

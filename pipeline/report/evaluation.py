@@ -17,7 +17,7 @@ from ..evaluating import Evaluation, Told
 from ..evaluating import summary as stage
 from ..parity import percent, share_interval
 from . import page
-from .parts import classification
+from .pictures import data_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +141,7 @@ def _picture(found: Evaluation, one: stage.Picture) -> dict[str, Any]:
     """An image as a data URI, and the answers to it, those that are alike together."""
     file = found.plan.files[one.number]
     try:
-        uri = classification.data_uri(fit(read_image(file), *found.plan.size))
+        uri = data_uri(fit(read_image(file), *found.plan.size))
     except DataError:  # it was there a moment ago
         uri = ""
     groups: dict[tuple[str, bool | None], list[str]] = {}
