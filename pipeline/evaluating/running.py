@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
 import os
+import re
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -27,7 +30,11 @@ from . import parts
 from .parts import Kept
 from .planning import Artifact, Plan
 
+Damage = list[tuple[int, bool, str]]
+"""Number of an image, whether it is damaged or of a kind that is not read, and the error."""
+
 _MOST_DB = 120.0
+_OURS = re.compile(r"[0-9a-f]{64}\.npz")
 _SHOWN = 20
 """Images that an error names."""
 
@@ -47,7 +54,8 @@ def shards(plan: Plan, folder: Path, work: Path, jobs: int, say: Say) -> int:
     there = {path.name for path in folder.iterdir()}
     wanted = {f"{key}.npz": number for number, key in enumerate(plan.keys)}
     for name in there - wanted.keys():
-        (folder / name).unlink()
+        if _OURS.fullmatch(name):  # what else lies there is the user's
+            (folder / name).unlink()
     missing = [number for name, number in wanted.items() if name not in there]
     if kept := len(wanted) - len(missing):
         say(f"evaluate: {kept:,} of {len(wanted):,} shards are there already")
@@ -156,17 +164,17 @@ def run_all(run: Run, images: Images, plan: Plan, artifact: Artifact) -> Values:
     return found
 
 
-def _decoded(plan: Plan, shard: int) -> tuple[Images, NDArray[np.int64], dict[str, str]]:
-    """Images of a shard that can be read, their numbers among all, and why others cannot, by number."""
-    pixels, index, damaged = [], [], {}
+def _decoded(plan: Plan, shard: int) -> tuple[Images, NDArray[np.int64], Damage]:
+    """Images of a shard that can be read, their numbers among all, and what is wrong with others."""
+    pixels: list[NDArray[np.uint8]] = []
+    index: list[int] = []
+    damaged: Damage = []
     for number in range(plan.part(shard).start, plan.part(shard).stop):
         try:
             pixels.append(fit(read_image(plan.files[number]), *plan.size))
             index.append(number)
-        except DamagedImage as error:
-            damaged[str(number)] = str(error)
-        except DataError as error:  # of a kind that is not read, however many there are
-            damaged[str(number)] = f"REFUSED {error}"
+        except DataError as error:
+            damaged.append((number, isinstance(error, DamagedImage), str(error)))
     stacked = rgba(np.stack(pixels)) if pixels else np.zeros((0, *plan.size, 4), np.uint8)
     files = [plan.files[n] for n in index]
     return with_tensors(stacked, _tensors(files, plan)), np.array(index, np.int64), damaged
@@ -209,31 +217,43 @@ def _snr_db(reference: Values, candidate: Values, plan: Plan) -> NDArray[np.floa
     return least
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A shard; a TwinkeelError where it is damaged, which its disk alone does."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            yield stored
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TwinkeelError(f"'{path}' is damaged: {error}. Remove it, and run again: it alone is computed.") from error
+
+
 def read(plan: Plan, folder: Path) -> Iterator[Kept]:
     """The shards in their order, without those of which no image could be read."""
     for key in plan.keys:
-        with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:
-            if len(stored["index"]):
-                yield {name: stored[name] for name in stored.files}
+        with _opened(folder / f"{key}.npz") as stored:
+            found = {name: stored[name] for name in stored.files}
+        if len(found["index"]):
+            yield found
 
 
 def damaged(plan: Plan, folder: Path) -> list[str]:
     """Names of images that could not be read.
 
     Raises:
-        DataError: there are some, and they are not to be passed over.
+        DataError: there are some, and they are not to be passed over; those that are not read by a rule never are.
     """
-    found: dict[int, str] = {}
+    found: Damage = []
     for key in plan.keys:
-        with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:
-            found |= {int(number): text for number, text in json.loads(str(stored["damaged"])).items()}
-    wrong = {n: text for n, text in found.items() if text.startswith("REFUSED ") or not plan.skips_damaged}
+        with _opened(folder / f"{key}.npz") as stored:
+            found += [
+                (int(number), bool(is_damaged), text) for number, is_damaged, text in json.loads(str(stored["damaged"]))
+            ]
+    wrong = [one for one in found if not (one[1] and plan.skips_damaged)]
     if wrong:
-        first, *others = sorted(wrong)
-        text = wrong[first].removeprefix("REFUSED ")
+        (_, _, text), *others = wrong
         if others:
             more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
-            text = f"{len(wrong):,} images cannot be read. The first: {text} The others: "
-            text += ", ".join(f"'{plan.files[n]}'" for n in others[:_SHOWN]) + f"{more}."
+            names = ", ".join(f"'{plan.files[number]}'" for number, _, _ in others[:_SHOWN])
+            text = f"{len(wrong):,} images cannot be read. The first: {text} The others: {names}{more}."
         raise DataError(f"{text} --skip-damaged passes over damaged ones; nothing is computed twice.")
-    return [str(plan.files[number]) for number in sorted(found)]
+    return [str(plan.files[number]) for number, _, _ in found]

@@ -24,7 +24,7 @@ from pyarrow import parquet
 from scipy.stats import binomtest
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import manifest
-from twinkeel.pipeline.errors import ConfigError, DataError, DeviceError, ParityError, WorkerError
+from twinkeel.pipeline.errors import ConfigError, DataError, DeviceError, ParityError, TwinkeelError, WorkerError
 from twinkeel.pipeline.evaluating import planning, running, summary
 from twinkeel.pipeline.parity import Counts
 from twinkeel.pipeline.parity.verdict import drop_of, share_of
@@ -413,6 +413,27 @@ def test_nothing_is_written_into_a_finished_build(build, data, run_cli):
     manifest.verify(folder)
 
 
+def test_a_shard_that_its_disk_damaged_is_named(build, data, evaluate, tmp_path):
+    folder = build()
+    evaluate(folder, "--data", data)
+    path = sorted((tmp_path / "found" / "shards").iterdir())[2]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    result, _ = evaluate(folder, "--data", data)
+    assert isinstance(result.exception, TwinkeelError) and f"'{path}' is damaged" in str(result.exception)
+    path.unlink()
+    assert evaluate(folder, "--data", data)[0].exit_code == 0
+
+
+def test_what_else_lies_in_the_folder_stays(build, data, evaluate, tmp_path):
+    mine = tmp_path / "found" / "shards" / "mine.npz"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    assert evaluate(build(), "--data", data)[0].exit_code == 0
+    assert mine.read_bytes() == b"mine"
+
+
 def test_a_worker_that_dies_says_what_it_was_at(tmp_path):
     dead: Future[None] = Future()
     dead.set_exception(WorkerError("its process was ended by SIGSEGV"))
@@ -421,9 +442,17 @@ def test_a_worker_that_dies_says_what_it_was_at(tmp_path):
         running._check(dead, tmp_path / "at")
 
 
-def test_torch_is_imported_by_nobody(build, data, tmp_path):
+NOT_NEEDED = (
+    "torch", "cryptography", "cyclonedx", "fsspec", "platformdirs", "safetensors", "sklearn", "matplotlib", "torchao", "executorch",
+    "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "coremltools", "onnx", "onnxscript",
+)  # fmt: skip
+"""Of what a build needs: `docs/commands.md` says what is left."""
+
+
+def test_neither_it_nor_its_workers_need_what_a_build_needs(build, data, tmp_path):
     (tmp_path / "block").mkdir()
-    (tmp_path / "block" / "torch.py").write_text("raise ImportError('torch is not here')")
+    for name in NOT_NEEDED:
+        (tmp_path / "block" / f"{name}.py").write_text(f"raise ImportError('{name} is not here')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'block'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     code = "from twinkeel.pipeline.cli import main; main()"
     command = [sys.executable, "-c", code, "evaluate", str(build()), "--data", str(data), "--jobs", "2"]
