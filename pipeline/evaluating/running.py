@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, cast
@@ -105,17 +105,22 @@ def _tell(plan: Plan, done: int, count: int, seconds: float, say: Say) -> None:
 
 def write(plan: Plan, numbers: Sequence[int], folder: Path, work: Path, worker: int) -> None:
     """In a worker: these shards, one after the other."""
+    one = writer(plan, folder, work, worker)
+    for number in numbers:
+        one(number)
+
+
+def writer(plan: Plan, folder: Path, work: Path, worker: int) -> Callable[[int], None]:
+    """With all artifacts loaded, what writes a shard by its number."""
     part, runs = parts.named(plan.task), [_loaded(one) for one in plan.artifacts]
     at = work / f"at-{worker}"
-    for number in numbers:
+
+    def write_one(number: int) -> None:
         images, index, damaged = _decoded(plan, number)
         outputs = []
         for artifact, run in zip(plan.artifacts, runs, strict=True):
-            at.write_text(
-                f"{artifact.name}, images {plan.files[plan.part(number).start]} and on",
-                encoding="utf-8",
-                errors="replace",
-            )
+            first = plan.files[plan.part(number).start]
+            at.write_text(f"{artifact.name}, images {first} and on", encoding="utf-8", errors="replace")
             outputs.append(run_all(run, images, plan, artifact))
         found = {"index": index, "damaged": np.array(json.dumps(damaged)), **_common(outputs, plan)}
         if len(index):
@@ -123,6 +128,8 @@ def write(plan: Plan, numbers: Sequence[int], folder: Path, work: Path, worker: 
         stream = io.BytesIO()
         np.savez(stream, **found)  # type: ignore[arg-type]
         _put(stream.getvalue(), folder / f"{plan.keys[number]}.npz", work)
+
+    return write_one
 
 
 def _put(content: bytes, path: Path, work: Path) -> None:
