@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from linear import linear
 from twinkeel.pipeline.delivery import diff, manifest, timing
 from twinkeel.pipeline.errors import DiffError, SignatureError, VerifyError
 from twinkeel.pipeline.parity.verdict import share_interval, unpaired_interval
@@ -252,19 +253,24 @@ def test_no_torch_and_no_runtime_is_imported(build):
     assert {"numpy", "scipy"} <= found <= INSTALLED, found - INSTALLED
 
 
-def test_artifacts_that_differ_are_timed_here(fixed_build, build, run_cli, tmp_path):
-    """A copy that is marked as another file: the same work, so that growth by four times is missed by no noise."""
-    new = shutil.copytree(fixed_build.folders["android"], tmp_path / "android")
-    content = json.loads((new / manifest.MANIFEST).read_text())
-    for entry in content["artifacts"]:
-        entry["sha256"] = "0" * 64
-    manifest.write(content, new / manifest.MANIFEST)
-    result = run_cli("diff", fixed_build.folders["android"], new, "--max-latency-growth", "400%", "--json")
-    changes = [
-        c
-        for a in json.loads(result.stdout)["platforms"][0]["artifacts"]
-        for c in a["changes"]
-        if c["what"] == "latency"
-    ]
-    assert len(changes) == len(content["artifacts"]) and {c["verdict"] for c in changes} == {"holds"}
-    assert all(0 < c["low"] + 1 <= c["by"] + 1 <= c["high"] + 1 for c in changes)
+@pytest.mark.parametrize(("idle", "verdict"), [(0, "holds"), (60, "missed")], ids=["as fast", "slower"])
+def test_artifacts_that_differ_are_timed_here(idle, verdict, tmp_path, finish, run_cli):
+    """By onnxruntime: of the old and the new network one output differs, and the new one has sixty steps more."""
+    places = []
+    for name, steps in (("old", 0), ("new", idle)):
+        folder = tmp_path / name / "android"
+        folder.mkdir(parents=True)
+        weights = np.ones((8 * 8 * 4, 10), np.float32)
+        weights[0, 0] = steps + len(name + "x" * (name == "new"))
+        (folder / "net.onnx").write_bytes(linear(weights, steps))
+        artifacts = [("android/onnx", "onnxruntime", "fp32", folder / "net.onnx", "fp32", "runtime")]
+        finish(folder, artifacts, {"fp32": LOGITS, "int8": LOGITS}, NAMES, IMAGES[:, :8, :8])
+        places.append(folder)
+    result = run_cli("diff", *places, "--max-latency-growth", "300%", "--json")
+    (found,) = json.loads(result.stdout)["platforms"][0]["artifacts"]
+    (change,) = [one for one in found["changes"] if one["what"] == "latency"]
+    assert change["verdict"] == verdict and 0 < change["low"] + 1 <= change["by"] + 1 <= change["high"] + 1
+    if verdict == "missed":
+        assert "android/onnx fp32: latency grows by" in crossed(result)
+    same = json.loads(run_cli("diff", places[0], places[0], "--latency", "--json").stdout)
+    assert not [one for one in same["platforms"][0]["artifacts"][0]["changes"] if one["what"] == "latency"]

@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from linear import linear
 from PIL import Image
 from pyarrow import parquet
 from scipy.stats import binomtest
@@ -45,30 +44,6 @@ TRUTH = RANDOM.integers(0, CLASSES, COUNT)
 PIXELS = RANDOM.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
 ORDER = sorted(range(COUNT), key=lambda n: (TRUTH[n], n))
 """Of the images, as folders and names have it."""
-
-
-def linear(weights):
-    """A network that multiplies its pixels."""
-    nodes = [
-        helper.make_node("Cast", ["pixels"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["real", "shape"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
-    ]
-    stored = [
-        numpy_helper.from_array(np.array([1, -1], np.int64), "shape"),
-        numpy_helper.from_array(weights, "weights"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, SIDE, SIDE, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, CLASSES])],
-        stored,
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    made.ir_version = 8
-    onnx.checker.check_model(made)
-    return made.SerializeToString()
 
 
 def outputs_of(weights, pixels=PIXELS[ORDER]):
