@@ -163,7 +163,7 @@ def run_all(run: Run, images: Images, plan: Plan, artifact: Artifact) -> Values:
     found = np.empty((len(images), width), np.float32)
     try:
         for n in range(len(found)):
-            found[n] = run(*(array[n : n + 1] for array in given))[0]
+            found[n] = run(*[array[n : n + 1] for array in given])[0]
     except Exception as error:
         raise ConversionError(
             f"{artifact.name} does not run: {type(error).__name__}: {str(error).strip()[:500]}"
