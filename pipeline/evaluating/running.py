@@ -162,8 +162,8 @@ def run_all(run: Run, images: Images, plan: Plan, artifact: Artifact) -> Values:
     given = arrays(images)
     found = np.empty((len(images), width), np.float32)
     try:
-        for n in range(len(found)):
-            found[n] = run(*[array[n : n + 1] for array in given])[0]
+        for n, inputs in enumerate(zip(*(array[:, None] for array in given), strict=True)):
+            found[n] = run(*inputs)
     except Exception as error:
         raise ConversionError(
             f"{artifact.name} does not run: {type(error).__name__}: {str(error).strip()[:500]}"
