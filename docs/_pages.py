@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     for mark, made in (("configuration", configuration), ("rooms", rooms)):
         if f"<!-- {mark} -->" in markdown:
             markdown = markdown.replace(f"<!-- {mark} -->", made())
-    return markdown
+    return re.sub(r"<!-- claim (\w+) -->", lambda found: claim(found[1]), markdown)
 
 
 def _check(name: str, paths: list[str]) -> None:
@@ -104,6 +104,53 @@ def _kind(field: Any) -> str:
 
 def _number(value: float) -> str:
     return "2<sup>63</sup> - 1" if value == 2**63 - 1 else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def claim(name: str) -> str:
+    """The counts of a claim as tables, from what its benchmark has written."""
+    found = json.loads((ROOT / "docs/benchmarks/claims.json").read_text(encoding="utf-8"))["claims"][name]
+    if name == "spiral":
+        lines = [
+            "| channels | points that lost a direction | matrices that lose none | variance given back |",
+            "|---|---|---|---|",
+        ]
+        for row in found["rows"]:
+            whole = f"{row['nothing_lost']} of {row['matrices']}"
+            lines.append(
+                f"| {row['width']} | {100 * row['lost_mean']:.1f} % | {whole} | {100 * row['explained_mean']:.1f} % |"
+            )
+        return "\n".join(lines)
+    rows = found["networks"]
+    ways = [way for way, value in next(iter(rows.values())).items() if isinstance(value, dict) and "right" in value]
+    timed = "litert_ms_quartiles" in next(iter(rows.values()))
+    head = [
+        "network",
+        "multiply-adds",
+        "parameters",
+        *(f"right, {way}" for way in ways),
+        *(["LiteRT, ms"] if timed else []),
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for label, row in rows.items():
+        ms = [" / ".join(f"{one[1]:.3f}" for one in row["litert_ms_quartiles"].values())] if timed else []
+        cells = [f"{row['multiply_adds']:,}", f"{row['parameters']:,}", *(_counts(row[way]) for way in ways), *ms]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    units = {"accuracy": "points", "kept": "points kept from float", "snr_db": "dB"}
+    lines += ["", "| pair | more | interval of 95 % | seeds in favour | |", "|---|---|---|---|---|"]
+    for pair in found["pairs"]:
+        low, high = pair["interval"]
+        lines.append(
+            f"| {pair['better']} over {pair['than']}{'' if len(ways) == 1 else ', ' + pair['way']} | {pair['mean']:+.1f} {units[pair['of']]} "
+            f"| {low:+.1f} to {high:+.1f} | {pair['seeds_in_favour']} of {len(pair['by_seed'])} | {pair['says']} |"
+        )
+    return "\n".join(lines)
+
+
+def _counts(row: dict[str, Any]) -> str:
+    """Mean over seeds, least and most, and the exact interval of the seed in the middle."""
+    middle = sorted(range(len(row["right"])), key=row["right"].__getitem__)[(len(row["right"]) - 1) // 2]
+    low, high = (100 * bound for bound in row["intervals"][middle])
+    return f"{row['mean']:.1f} % ({row['least']:.1f} to {row['most']:.1f}); one seed {low:.1f} to {high:.1f}"
 
 
 def rooms() -> str:
