@@ -35,7 +35,7 @@ def draw(name: str, found: Found, path: Path) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    figure.suptitle(found["title"], fontsize=11)
+    figure.suptitle(f"Claimed: {found['title']}", fontsize=11)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
@@ -86,7 +86,7 @@ def _pairs(axes: Any, pairs: Sequence[Found], *, is_named: bool = True) -> None:
     if is_named:
         axes.set_xlabel("points of accuracy more, on the same digits", fontsize=8)
     else:
-        axes.set_xlabel(f"more with {pairs[0]['better']} than with {pairs[0]['than']}, on the same digits", fontsize=8)
+        axes.set_xlabel(f"more with {pairs[0]['better']} than with {pairs[0]['than']}", fontsize=8)
 
 
 def _precisions(figure: Any, found: Found) -> None:
@@ -106,6 +106,7 @@ def _precisions(figure: Any, found: Found) -> None:
         axes.set_yticks(range(len(ways)), ways)
         axes.set_ylim(len(ways) - 0.5, -0.5)
         axes.set_xlabel(told, fontsize=8)
+    middle.set_yticks([])
     middle.set_title("mean, least and most of the seeds", fontsize=8)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     _pairs(right, found["pairs"], is_named=False)
@@ -135,6 +136,8 @@ def _expansion(figure: Any, found: Found) -> None:
 
 def _multipliers(figure: Any, found: Found) -> None:
     """Accuracy against cost, parameters and time, a line for each resolution."""
+    from matplotlib.ticker import NullFormatter
+
     rows = list(found["networks"].values())
     labels = list(found["networks"])
     against: dict[str, Callable[[Found], float]] = {
@@ -156,6 +159,7 @@ def _multipliers(figure: Any, found: Found) -> None:
                 linewidth=1, elinewidth=0.8, label=f"{resolution} pixels",
             )  # fmt: skip
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(told, fontsize=8)
     widths = ", ".join(dict.fromkeys(label.split(",")[0].removeprefix("width ") for label in labels))
     panels[0].set_ylabel("right of 1000 held-out digits, %;\nmean, least and most of the seeds", fontsize=8)

@@ -109,41 +109,55 @@ def _number(value: float) -> str:
 def claim(name: str) -> str:
     """The counts of a claim as tables, from what its benchmark has written."""
     found = json.loads((ROOT / "docs/benchmarks/claims.json").read_text(encoding="utf-8"))["claims"][name]
-    if name == "spiral":
-        lines = [
-            "| channels | points that lost a direction | matrices that lose none | variance given back |",
-            "|---|---|---|---|",
+    return (
+        _spirals(found["rows"]) if name == "spiral" else f"{_networks(found['networks'])}\n\n{_pairs(found['pairs'])}"
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _spirals(rows: list[dict[str, Any]]) -> str:
+    head = ["channels", "points that lost a direction", "matrices that lose none", "variance given back"]
+    cells = [
+        [
+            str(row["width"]),
+            f"{100 * row['lost_mean']:.1f} %",
+            f"{row['nothing_lost']} of {row['matrices']}",
+            f"{100 * row['explained_mean']:.1f} %",
         ]
-        for row in found["rows"]:
-            whole = f"{row['nothing_lost']} of {row['matrices']}"
-            lines.append(
-                f"| {row['width']} | {100 * row['lost_mean']:.1f} % | {whole} | {100 * row['explained_mean']:.1f} % |"
-            )
-        return "\n".join(lines)
-    rows = found["networks"]
-    ways = [way for way, value in next(iter(rows.values())).items() if isinstance(value, dict) and "right" in value]
-    timed = "litert_ms_quartiles" in next(iter(rows.values()))
-    head = [
-        "network",
-        "multiply-adds",
-        "parameters",
-        *(f"right, {way}" for way in ways),
-        *(["LiteRT, ms"] if timed else []),
+        for row in rows
     ]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for label, row in rows.items():
-        ms = [" / ".join(f"{one[1]:.3f}" for one in row["litert_ms_quartiles"].values())] if timed else []
-        cells = [f"{row['multiply_adds']:,}", f"{row['parameters']:,}", *(_counts(row[way]) for way in ways), *ms]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return _table(head, cells)
+
+
+def _networks(rows: dict[str, dict[str, Any]]) -> str:
+    first = next(iter(rows.values()))
+    ways = [way for way, value in first.items() if isinstance(value, dict) and "right" in value]
+    times = list(first.get("litert_ms_quartiles", ()))
+    head = ["network", "multiply-adds", "parameters", *(f"right, {way}" for way in ways)]
+    cells = [
+        [label, f"{row['multiply_adds']:,}", f"{row['parameters']:,}", *(_counts(row[way]) for way in ways)]
+        + [f"{row['litert_ms_quartiles'][precision][1]:.3f}" for precision in times]
+        for label, row in rows.items()
+    ]
+    return _table([*head, *(f"LiteRT {precision}, ms" for precision in times)], cells)
+
+
+def _pairs(pairs: list[dict[str, Any]]) -> str:
     units = {"accuracy": "points", "kept": "points kept from float", "snr_db": "dB"}
-    lines += ["", "| pair | more | interval of 95 % | seeds in favour | |", "|---|---|---|---|---|"]
-    for pair in found["pairs"]:
-        low, high = pair["interval"]
-        lines.append(
-            f"| {pair['better']} over {pair['than']}{'' if len(ways) == 1 else ', ' + pair['way']} | {pair['mean']:+.1f} {units[pair['of']]} "
-            f"| {low:+.1f} to {high:+.1f} | {pair['seeds_in_favour']} of {len(pair['by_seed'])} | {pair['says']} |"
-        )
-    return "\n".join(lines)
+    cells = [
+        [
+            f"{pair['better']} over {pair['than']}",
+            f"{pair['mean']:+.1f} {units[pair['of']]}, {pair['way']}",
+            f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}",
+            f"{pair['seeds_in_favour']} of {len(pair['by_seed'])}",
+            pair["says"],
+        ]
+        for pair in pairs
+    ]
+    return _table(["pair", "more", "interval of 95 %", "seeds in favour", ""], cells)
 
 
 def _counts(row: dict[str, Any]) -> str:
