@@ -1,6 +1,6 @@
 """What the papers behind MobileNet claim, tried on digits: each claim by one command, with seeds, spread and a picture.
 
-    python benchmarks/claims.py [NAME ...] [--seeds 8] [--epochs 20] [--at-once 2] [--out FOLDER]
+    python benchmarks/claims.py [NAME ...] [--seeds 8] [--epochs 20] [--at-once 2] [--record FILE] [--out FOLDER]
 
 Networks are small stacks (`claims_networks.py`), trained by the product's own training on 300 of scikit-learn's digits
 (`claims_training.py`); what is counted is right answers on 1000 others. A claim names pairs of networks: one is to be better
@@ -21,7 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -38,8 +38,8 @@ from claims_networks import bottlenecks, convolutions, product
 from claims_training import Result, Variant, latencies, run
 from twinkeel.pipeline.delivery import machine
 
-Outcomes = dict[str, list[Result]]
-"""Of each variant's key, the results of all seeds."""
+Outcomes = dict[str, dict[int, Result]]
+"""Of each variant's key, the results by seed."""
 
 
 @dataclass(frozen=True)
@@ -199,19 +199,43 @@ CLAIMS = {
 }
 
 
-def outcomes(claim: Claim, known: Outcomes, seeds: int, epochs: int, pool: ProcessPoolExecutor) -> None:
+def outcomes(claim: Claim, known: Outcomes, asked: argparse.Namespace, pool: ProcessPoolExecutor) -> None:
     """Run what `known` has not, seed by seed, so that a machine that slows down slows all networks alike."""
-    missing = {one.key: one for one in claim.networks.values() if one.key not in known}
-    jobs = [(key, pool.submit(run, one, seed, epochs)) for seed in range(seeds) for key, one in missing.items()]
-    for key, job in jobs:
-        known.setdefault(key, []).append(job.result())
+    jobs = {}
+    for seed, (key, variant) in itertools.product(
+        range(asked.seeds), {v.key: v for v in claim.networks.values()}.items()
+    ):
+        if seed not in known.setdefault(key, {}):
+            jobs[pool.submit(run, variant, seed, asked.epochs)] = key, seed
+    for job in as_completed(jobs):
+        key, seed = jobs[job]
+        known[key][seed] = job.result()
+        if asked.record is not None:
+            with asked.record.open("a") as stream:
+                line = {"key": key, "seed": seed, "epochs": asked.epochs, **job.result().as_json()}
+                stream.write(json.dumps(line) + "\n")
+
+
+def recorded(asked: argparse.Namespace) -> Outcomes:
+    """What earlier runs of so many epochs have left."""
+    found: Outcomes = {}
+    if asked.record is not None and asked.record.is_file():
+        for line in map(json.loads, asked.record.read_text().splitlines()):
+            if line["epochs"] == asked.epochs and line["seed"] < asked.seeds:
+                found.setdefault(line["key"], {})[line["seed"]] = Result.of(line)
+    return found
+
+
+def by_seed(results: Mapping[int, Result]) -> list[Result]:
+    return [results[seed] for seed in sorted(results)]
 
 
 def described(claim: Claim, known: Outcomes) -> dict[str, Any]:
     """What `claims.json` has of it, without latency."""
-    rows = {}
+    rows, seconds = {}, 0.0
     for label, variant in claim.networks.items():
-        cost, results = variant.cost(), known[variant.key]
+        cost, results = variant.cost(), by_seed(known[variant.key])
+        seconds += sum(one.seconds for one in results)
         rows[label] = {
             "resolution": variant.resolution,
             "multiply_adds": cost.multiply_adds,
@@ -220,9 +244,15 @@ def described(claim: Claim, known: Outcomes) -> dict[str, Any]:
         }
     pairs = []
     for pair in claim.pairs:
-        better, than = (known[claim.networks[label].key] for label in (pair.better, pair.than))
+        better, than = (by_seed(known[claim.networks[label].key]) for label in (pair.better, pair.than))
         pairs.append(asdict(pair) | numbers.compared(better, than, pair.way, pair.of))
-    return {"title": claim.title, "source": claim.source, "networks": rows, "pairs": pairs}
+    return {
+        "title": claim.title,
+        "source": claim.source,
+        "networks": rows,
+        "pairs": pairs,
+        "seconds_of_one_core": round(seconds),
+    }
 
 
 def told(found: dict[str, Any]) -> None:
@@ -240,7 +270,7 @@ def told(found: dict[str, Any]) -> None:
 
 def measured(name: str, known: Outcomes, asked: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
     claim = CLAIMS[name]
-    outcomes(claim, known, asked.seeds, asked.epochs, pool)
+    outcomes(claim, known, asked, pool)
     found = described(claim, known)
     if claim.latency:
         # alone, in a process whose threads and core it may set
@@ -263,23 +293,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--at-once", type=int, default=2, help="trainings side by side")
+    parser.add_argument("--record", type=Path, help="file of finished trainings, a line each, that a run goes on from")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes: there are as many as cores
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / "claims.json"
     content: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"claims": {}}
-    known: Outcomes = {}
+    known = recorded(asked)
     with _processes(asked.at_once) as pool:
         for name in asked.name or names:
             began = time.monotonic()
             print(name, flush=True)
             found = claims_spiral.described() if name == "spiral" else measured(name, known, asked, pool)
-            ran = {"seeds": asked.seeds, "epochs": asked.epochs, "seconds": round(time.monotonic() - began)}
-            content["claims"][name] = found | ran
-            print(f"  {ran['seconds']} s", flush=True)
+            content["claims"][name] = found
+            print(f"  {time.monotonic() - began:.0f} s", flush=True)
             pictures.draw(name, found, asked.out / f"claims_{name}.png")
-            content |= {"processor": machine.here()["processor"], "cores": os.cpu_count(), "torch": version("torch")}
+            content |= {
+                "epochs": asked.epochs,
+                "processor": machine.here()["processor"],
+                "cores": os.cpu_count(),
+                "torch": version("torch"),
+            }
             content["claims"] = {one: content["claims"][one] for one in names if one in content["claims"]}
             file.write_text(json.dumps(content, indent=1) + "\n")
 

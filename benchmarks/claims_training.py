@@ -7,9 +7,10 @@ but the weights. Each run is a process's own, on one thread.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,26 @@ class Result:
     Attributes:
         right: whether each held-out digit is, ``(HELD_OUT,)``, by "float" and by each other way.
         snr_db: of each other way against float, the mean over images.
+        seconds: of the processor, for training and counting.
     """
 
     right: dict[str, NDArray[np.bool_]]
     snr_db: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For a record that a run goes on from."""
+        return asdict(self) | {"right": {way: one.astype(int).tolist() for way, one in self.right.items()}}
+
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> Result:
+        right = {way: np.array(one, bool) for way, one in said["right"].items()}
+        return cls(right=right, snr_db=said["snr_db"], seconds=said["seconds"])
 
 
 def run(variant: Variant, seed: int, epochs: int) -> Result:
     """Train it and count."""
+    began = time.process_time()
     torch.set_num_threads(1)
     config = recipe(seed, epochs)
     order = np.random.default_rng(seed).permutation(1797)
@@ -86,6 +99,7 @@ def run(variant: Variant, seed: int, epochs: int) -> Result:
     return Result(
         right={way: logits.argmax(1) == truth for way, logits in found.items()},
         snr_db={way: metrics.image_snr_db(found["float"], found[way]) for way in variant.ways},
+        seconds=time.process_time() - began,
     )
 
 

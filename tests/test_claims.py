@@ -96,11 +96,14 @@ def test_counts_have_their_exact_intervals():
     assert row["intervals"] == [[0.8238, 0.951]]  # Clopper and Pearson's, as published tables have it
 
 
-def test_a_run_depends_on_its_seed_alone_and_computes_in_every_way():
-    variant = claims_training.Variant(make=claims.PUBLISHED.make, ways=("fp16", "int8"))
-    one, again, other = (claims_training.run(variant, seed, epochs=4) for seed in (0, 0, 1))
-    for way in ("float", "fp16", "int8"):
-        assert (one.right[way] == again.right[way]).all()
-        assert len(one.right[way]) == claims_training.HELD_OUT
+def test_a_run_depends_on_its_seed_alone():
+    one, again, other = (claims_training.run(claims.PUBLISHED, seed, epochs=2) for seed in (0, 0, 1))
+    assert (one.right["float"] == again.right["float"]).all() and len(one.right["float"]) == claims_training.HELD_OUT
     assert (one.right["float"] != other.right["float"]).any()
-    assert one.snr_db["fp16"] > 40 and 10 < one.snr_db["int8"] < one.snr_db["fp16"]
+
+
+def test_a_network_is_run_in_each_way():
+    variant = claims_training.Variant(make=claims.PUBLISHED.make, ways=("fp16", "int8"))
+    found = claims_training.run(variant, 0, epochs=6)
+    assert list(found.right) == ["float", "fp16", "int8"]
+    assert found.snr_db["fp16"] > 40 and 10 < found.snr_db["int8"] < found.snr_db["fp16"]
