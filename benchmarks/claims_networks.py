@@ -7,7 +7,6 @@ networks can be made equal.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
 import torch
@@ -124,9 +123,3 @@ def convolutions(
                 layers.append(ConvBNActivation(before, now, 3, stride, activation=activation))
             before = now
     return MobileClassifier(layers, before, CLASSES, 0.0, "torch")
-
-
-def product(name: str, width: float) -> MobileClassifier:
-    """A network of `model/`, whole: 32 pixels of its input become one of its last map."""
-    made: MobileClassifier = importlib.import_module(f"twinkeel.model.{name}").create(CLASSES, width)
-    return made
