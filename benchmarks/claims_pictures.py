@@ -143,7 +143,6 @@ def _multipliers(figure: Any, found: Found) -> None:
     against: dict[str, Callable[[Found], float]] = {
         "multiply-adds": lambda row: float(row["multiply_adds"]),
         "parameters": lambda row: float(row["parameters"]),
-        "ms in LiteRT, one thread, fp32": lambda row: float(row["litert_ms_quartiles"]["fp32"][1]),
         "ms in LiteRT, one thread, int8": lambda row: float(row["litert_ms_quartiles"]["int8"][1]),
     }
     panels = figure.subplots(1, len(against), sharey=True)

@@ -185,6 +185,7 @@ def latencies(variants: Sequence[Variant], precisions: Sequence[str]) -> list[di
     import peers
     import programs
     from twinkeel.targets.android import litert
+    from twinkeel.targets.runtimes.litert import interpreter as opened
 
     peers.use_one_core()
     calls = {}
@@ -197,7 +198,7 @@ def latencies(variants: Sequence[Variant], precisions: Sequence[str]) -> list[di
             made = programs.program(model.eval(), InputContract.of(variant.resolution, MEAN, STD), images)
             for precision in precisions:
                 path = litert.build(made, precision, Path(folder) / f"{number}-{precision}{litert.SUFFIX}")
-                interpreter = litert._interpreter(path)
+                interpreter = opened(path)
                 interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images[:1])
                 calls[f"{precision} {number}"] = interpreter.invoke
         times = peers.timed(calls)
