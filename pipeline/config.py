@@ -400,8 +400,9 @@ class Ios(Section):
     sdk: Literal["coreml", "executorch", "none"] = Field("coreml", description="runtime of the Swift package")
     sdk_precision: Literal["fp32", "fp16", "int8", "w8", "w4"] = Field("int8", description="of the artifact in it")
     module: str = Field("ImageClassifier", description="name of the Swift package and of its module")
-    minimum_deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18", "iOS26"] = Field(
-        "iOS18", description="lowest iOS that the packages must run on: w8 needs iOS16, int8 iOS17, w4 iOS18"
+    minimum_deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18", "iOS26", "iOS27"] = Field(
+        "iOS18",
+        description="lowest iOS that the packages must run on: w8 needs iOS16, int8 iOS17, w4 iOS18; Core AI packages run from iOS27 on",
     )
 
     @field_validator("module")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "twinkeel"
-ROOMS = ("store", "data", "program", "parity", "tasks", "stages", "delivery", "report", "building", "cli")
+ROOMS = ("store", "data", "program", "parity", "tasks", "stages", "delivery", "evaluating", "report", "building", "cli")
 """Of the pipeline, in the order of the imports: a room knows those before it and the modules beside them all."""
 TOP = ("model", "pipeline", "targets")
 
@@ -213,6 +213,7 @@ ELSEWHERE = {
     "pipeline/parity/allowed.py": "equal_logits, a metric that configurations, manifests and kits name",
     "pipeline/parity/limits.py": "the same",
     "pipeline/parity/metrics.py": "the same",
+    "pipeline/program/coreai.py": "the operation softmax",
     "pipeline/program/program.py": "Program.labels: what artifacts that decode their outputs themselves name them",
     "pipeline/stages/saved.py": "Program.labels",
     "pipeline/stages/checkpoints/keras_h5.py": "the last layer of Keras's networks: what it ends in, and what is left out of it",
@@ -229,8 +230,10 @@ ELSEWHERE = {
     "targets/android/sdk/__init__.py": "the kit",
     "pipeline/stages/canonical/attention.py": "the operation softmax",
     "targets/ios/_mil_ops.py": "operations of ML Programs: softmax, classify",
+    "targets/ios/_aimodel.py": "Core AI's metadata has a place for names of the model's own",
     "targets/ios/_mlprogram.py": "Core ML has classifiers: labels and probabilities inside the package",
     "targets/ios/classify.py": "classifies an image with a package of any origin",
+    "targets/ios/coreai.py": "which of a program's names a package has",
     "targets/ios/coreml.py": "Core ML has classifiers",
     "targets/ios/mil_executor.py": "Core ML has classifiers; also what an operation is called in an error",
     "targets/ios/_mil_bounds.py": "what an operation is called in an error",

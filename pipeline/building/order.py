@@ -11,7 +11,7 @@ from .. import parity
 from ..config import Config
 from ..delivery import Kit, sdk
 from ..errors import ConfigError
-from ..program import Target
+from ..program import Target, missing
 from ..saying import Say
 from ..tasks import named
 from .site import Create
@@ -77,12 +77,40 @@ class Order:
 
 
 def _asked_for(config: Config, targets: Mapping[str, Target]) -> list[tuple[Target, str]]:
-    """All artifacts that a configuration names, of every platform."""
+    """All artifacts that a configuration names, of every platform; where it names none, all whose packages are installed."""
     return [
         (target, precision)
         for name, target in targets.items()
-        for precision in config.targets.get(name, () if config.targets else target.PRECISIONS)
+        for precision in config.targets.get(name, () if config.targets or missing(target) else target.PRECISIONS)
     ]
+
+
+def _tell_left_out(config: Config, targets: Mapping[str, Target], platforms: Sequence[str], say: Say) -> None:
+    """A line for each target that would be built if its packages were there."""
+    for name, target in targets.items():
+        extra = missing(target)
+        if extra and not config.targets and name.split("/")[0] in platforms:
+            say(f"not built: {name}, whose packages are not installed. To have it: pip install 'twinkeel[{extra}]'")
+
+
+def _check_installed(target: Target) -> None:
+    if extra := missing(target):
+        raise ConfigError(
+            f"{target.NAME} takes packages that are not installed. Install them: pip install 'twinkeel[{extra}]'; or leave it "
+            "out of [targets]."
+        )
+
+
+def _check_runs(config: Config, platform: str, wanted: Sequence[tuple[Target, str]]) -> None:
+    """Raise a ConfigError where all that is asked for needs a later iOS than the packages must run on."""
+    since = [getattr(target, "SINCE", 0) for target, _ in wanted]
+    if since and min(since) > config.ios.version:
+        names = ", ".join(sorted({target.NAME for target, _ in wanted}))
+        raise ConfigError(
+            f"nothing of {platform} would run on '{config.ios.minimum_deployment_target}', ios.minimum_deployment_target: "
+            f"{names} needs iOS {min(since)}. Set it to 'iOS{min(since)}', or add a target for older ones: [targets] "
+            "\"ios/coreml\" = ['fp16']"
+        )
 
 
 def _legs(wanted: Sequence[tuple[Target, str]]) -> list[tuple[str, str, str, str]]:
@@ -96,11 +124,14 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
     """The artifacts that a configuration asks for on a platform.
 
     Raises:
-        ConfigError: a precision needs a later iOS than the packages must run on, or has no parity limits.
+        ConfigError: a precision needs a later iOS than the packages must run on, or packages that are not installed, or has
+            no parity limits.
     """
     meaning = named(config.model.task).meaning(config)
     wanted = [(t, p) for t, p in _asked_for(config, targets) if t.NAME.startswith(f"{platform}/")]
+    _check_runs(config, platform, wanted)
     for target, precision in wanted:
+        _check_installed(target)
         needed = getattr(target, "NEEDS", {}).get(precision, 0)
         if needed > config.ios.version:
             raise ConfigError(
@@ -136,6 +167,7 @@ def checked(
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
     # of both platforms, whichever is built now: one file configures them
     parity.check_overrides(named(config.model.task).meaning(config), config.limit, _legs(_asked_for(config, targets)))
+    _tell_left_out(config, targets, platforms, say)
     plans = {platform: pairs for platform, pairs in plans.items() if pairs}
     return Order(
         config=config, targets=targets, kits=kits, create=create, plans=plans, shipped=shipped, render=render, out=out

@@ -85,7 +85,11 @@ def _curve(shop: Workshop, weights: Entry) -> tuple[Epoch, ...]:
 
 def _answers(shop: Workshop, folder: Entry, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
     """What the task keeps of the outputs of the references and of the artifacts that run, by name."""
-    ran = [f"{row.artifact.target} {row.artifact.precision}" for row in rows if row.evidence != "none"]
+    ran = [
+        f"{row.artifact.target} {row.artifact.precision}"
+        for row in rows
+        if row.evidence != "none" and row.images is None
+    ]
     return dict(zip(("float", "int8", *ran), shop.array(folder, "answers.npy"), strict=True))
 
 

@@ -11,9 +11,9 @@ import click
 
 from .. import streams
 from ..errors import TwinkeelError
-from . import cache, common, looking, making, proving
+from . import cache, common, looking, machine, making, proving
 
-GROUPS = (making, proving, looking, cache)
+GROUPS = (making, proving, looking, cache, machine)
 """In the order of the help; each names its ``TITLE`` and its ``COMMANDS``."""
 
 

@@ -35,7 +35,7 @@ DEVICE_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "int8": (Limit(metric="snr_loss_db", sense="<=", value=3, reason=_UNMEASURED),),
 }
 
-OUTPUT_METRICS = ("equal_logits", "max_error", "max_steps", "snr_db", "snr_loss_db")
+OUTPUT_METRICS = ("equal_logits", "float_snr_db", "max_error", "max_steps", "snr_db", "snr_loss_db")
 """What can be measured of outputs alone; the kits' own tests measure the same."""
 
 MAX_RESULTS_BYTES = 200_000_000

@@ -119,6 +119,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
                 "twin": r.twin,
                 "operators": r.operators,
                 "checks": [manifest.described(c) for c in r.checks],
+                **({} if r.images is None else {"images": r.images}),
             }
             for r in contents.rows
         ],

@@ -7,7 +7,16 @@ from dataclasses import replace
 
 from ..config import Limit as Override
 from ..errors import ConfigError, nearest
-from .limits import EXECUTOR_LIMITS, LIMITS, ONNXRUNTIME_LIMITS, XNNPACK_LIMITS, Limit
+from .limits import (
+    COREAI_HALF,
+    COREAI_HALF_LIMITS,
+    COREAI_LIMITS,
+    EXECUTOR_LIMITS,
+    LIMITS,
+    ONNXRUNTIME_LIMITS,
+    XNNPACK_LIMITS,
+    Limit,
+)
 from .meaning import Meaning
 
 _SHARES = ("equal_logits", "equal_values")
@@ -118,6 +127,12 @@ def _tables(meaning: Meaning, leg: str, precision: str) -> dict[str, tuple[Limit
     """The rows by evidence or kernels."""
     found = {"runtime": LIMITS[leg, precision]} if (leg, precision) in LIMITS else {}
     if leg == "lower":
-        tables = {"reference executor": EXECUTOR_LIMITS, "xnnpack": XNNPACK_LIMITS, "onnxruntime": ONNXRUNTIME_LIMITS}
+        tables = {
+            "reference executor": EXECUTOR_LIMITS,
+            "xnnpack": XNNPACK_LIMITS,
+            "onnxruntime": ONNXRUNTIME_LIMITS,
+            "coreai": COREAI_LIMITS,
+            COREAI_HALF: COREAI_HALF_LIMITS,
+        }
         found |= {name: table[precision] for name, table in tables.items() if precision in table}
     return {name: (*rows, *meaning.rows(leg, precision, name)) for name, rows in found.items()}

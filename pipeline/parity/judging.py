@@ -25,6 +25,7 @@ class Measured:
         outputs: ``(N, ...)`` on all images; None where it does not run.
         metrics: every metric that could be taken.
         decodes: whether it decodes its outputs itself.
+        images: indices of those that it ran on, where it is slow; None for all.
         runs: what ran it where; see `evidence`.
         error: why it does not run.
     """
@@ -35,6 +36,7 @@ class Measured:
     outputs: Values | None
     metrics: Mapping[str, float]
     decodes: bool
+    images: Sequence[int] | None = None
     runs: Sequence[Mapping[str, Any]] = ()
     error: str = ""
 
@@ -47,6 +49,7 @@ class Row:
         worth: what its outputs are worth on the held-out images.
         latency_ms: median on this machine; NaN where it does not run.
         outputs: on the held-out images, ``(N, ...)``; None where it does not run, or where they are not kept.
+        images: on how many of the images it ran; None for all.
         runs: what ran it where, the build itself first; see `evidence`.
         before: checks of what it was lowered from; an artifact is no better than that.
     """
@@ -60,6 +63,7 @@ class Row:
     reference: str
     twin: str | None
     outputs: Values | None = None
+    images: int | None = None
     runs: Sequence[Mapping[str, Any]] = ()
     before: Sequence[limits.Check] = ()
 
@@ -150,17 +154,20 @@ class Judge:
 
     def _row(self, item: Measured, found: Values) -> Row:
         artifact, target, outputs = item.artifact, self.targets[item.artifact.target], self.outputs
-        held_out = found[: outputs.held_out]
-        worth = self.meaning.worth(outputs.of(ORIGINAL), outputs.of("fp32"), held_out, outputs.truth, outputs.outputs)
-        absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
-        in_float = limits.floats_in(target.KERNELS, outputs.in_float if artifact.precision == "int8" else ())
-        allowed = self._limits(
-            "lower", artifact.precision, target.EVIDENCE, limits.arithmetic(target.KERNELS, in_float)
+        ran = range(len(found)) if item.images is None else item.images
+        some = [number for number in ran if number < outputs.held_out]
+        worth = self.meaning.worth(
+            outputs.of(ORIGINAL)[some], outputs.of("fp32")[some], found[some], outputs.truth[some], outputs.outputs
         )
+        absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
+        kernels, in_float = self._arithmetic(item, target)
+        allowed = self._limits("lower", artifact.precision, target.EVIDENCE, kernels)
         if in_float:
-            allowed = tuple(
-                replace(row, reason=f"{row.reason}; in float inside: {', '.join(in_float)}") for row in allowed
-            )
+            what = "in float inside" if artifact.precision == "int8" else "rounded otherwise"
+            allowed = tuple(replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed)
+        if item.images is not None:
+            told = f"; on {len(ran):,} of {len(found):,} images, for it is slow here"
+            allowed = tuple(replace(row, reason=row.reason + told) for row in allowed)
         return Row(
             artifact=artifact,
             checks=self._judged(
@@ -172,9 +179,19 @@ class Judge:
             evidence=target.EVIDENCE,
             reference=target.REFERENCES[artifact.precision],
             twin=item.twin,
-            outputs=held_out,
+            outputs=found[: outputs.held_out],
+            images=None if item.images is None else len(ran),
             runs=item.runs,
         )
+
+    def _arithmetic(self, item: Measured, target: Target) -> tuple[str, Sequence[str]]:
+        """Whose arithmetic an artifact has, and what of it is not known to the last bit."""
+        if item.artifact.precision == "fp16" and target.KERNELS == "coreai":
+            unknown = sorted(item.operators.keys() - limits.COREAI_KNOWN)
+            return (limits.COREAI_HALF if unknown else "coreai"), unknown
+        in_float = self.outputs.in_float if item.artifact.precision == "int8" else ()
+        named = limits.floats_in(target.KERNELS, in_float)
+        return limits.arithmetic(target.KERNELS, named), named
 
     def _broken_row(self, item: Measured) -> Row:
         return Row(

@@ -97,6 +97,39 @@ ONNXRUNTIME_LIMITS: Mapping[str, tuple[Limit, ...]] = {
 }
 """The same of artifacts that onnxruntime computes. Its additions on arm64 round 8 of a million values otherwise."""
 
+COREAI_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "fp32": (
+        _at_most("max_error", 1e-5, "of the reference's range, which computes as Core AI does; equal is usual"),
+        _at_least("float_snr_db", 90, "against torch, whose sums have another order; 120 dB are usual"),
+    ),
+    "fp16": (
+        _at_most("max_error", 1e-5, "of the reference's range, which rounds as Core AI does; equal is usual"),
+        _at_least("float_snr_db", 40, "against torch in float32: rounding of every value to float16; 60 dB are usual"),
+    ),
+    "int8": (
+        _at_least("equal_logits", 0.999, "the reference computes as Core AI does on a processor; all are usual"),
+        _at_most("max_steps", 1, "the same"),
+        _at_most("snr_loss_db", 1, "a runtime must not be noisier against float than the reference itself"),
+    ),
+}
+"""The same of artifacts that Core AI's kernels for processors compute; see `coreai.py` in `program`."""
+
+COREAI_KNOWN = frozenset(
+    (
+        *("cast", "concat", "conv2d", "max_pool_2d", "pad", "reduce_mean", "relu", "reshape", "slice", "transpose"),
+        *(f"decomposable.broadcasting_{name}" for name in ("add", "maximum", "minimum", "sub")),
+    )
+)
+"""Core AI's operations whose rounding to float16 is known. Products are none: it puts those with constants into an order of its own."""
+COREAI_HALF = "coreai, rounded otherwise"
+COREAI_HALF_LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    "fp16": (
+        _at_most("max_error", 2e-3, "of the reference's range: last bits of float16; 7e-4 are usual"),
+        COREAI_LIMITS["fp16"][1],
+    ),
+}
+"""The same of those in float16 with operations whose rounding is not known to the last bit."""
+
 EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),
@@ -148,6 +181,7 @@ LAYER_LIMITS: Mapping[str, tuple[Limit, ...]] = {
         _ONE_STEP,
         _TOTAL,
     ),
+    "coreai": (_at_least("equal_values", 1, "the reference computes as Core AI does, to the last bit"),),
     "onnxruntime": (
         _at_most(
             "new_values",
@@ -171,7 +205,9 @@ def floats_in(kernels: str, in_float: Sequence[str]) -> tuple[str, ...]:
     ML's packages are compared in exact arithmetic."""
     if kernels == "coreml":
         return ()
-    return tuple(name for name in in_float if " in " not in name or name.endswith(f" in {kernels}"))
+    # what onnxruntime resizes and spreads in float, Core AI does too
+    own = "onnxruntime" if kernels == "coreai" else kernels
+    return tuple(name for name in in_float if " in " not in name or name.endswith(f" in {own}"))
 
 
 def arithmetic(kernels: str, in_float: Sequence[str]) -> str:

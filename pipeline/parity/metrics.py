@@ -79,7 +79,11 @@ def output_metrics(
     found: list[dict[str, float]] = []
     for number, part in enumerate(parts(outputs)):
         wanted, given = reference[:, part], candidate[:, part]
-        metrics = {"snr_db": snr_db(wanted, given), "max_error": max_error(wanted, given)}
+        metrics = {
+            "snr_db": snr_db(wanted, given),
+            "max_error": max_error(wanted, given),
+            "float_snr_db": snr_db(floating[:, part], given),
+        }
         if quantized is not None:
             metrics |= step_metrics(wanted, given, outputs[number].scale)
             metrics["snr_loss_db"] = snr_loss_db(floating[:, part], quantized[:, part], given)
@@ -97,6 +101,7 @@ def _largest(values: list[float]) -> float:
 
 _WORST = {
     "snr_db": _least,
+    "float_snr_db": _least,
     "equal_logits": _least,
     "max_error": _largest,
     "max_steps": _largest,

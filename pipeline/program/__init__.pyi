@@ -10,6 +10,7 @@ from .artifact import Run as Run
 from .artifact import Runtime as Runtime
 from .artifact import Target as Target
 from .artifact import Trace as Trace
+from .artifact import missing as missing
 from .artifact import seal as seal
 from .channels import CHANNELS as CHANNELS
 from .channels import normalized as normalized

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,9 @@ class Runtime(Protocol):
 class Target(Protocol):
     """What a module below `targets/` has; see `targets/_onnx.py` for the smallest one.
 
-    A module may also have ``NEEDS``, the lowest iOS version of each precision; ``TWINS``, the quantized precisions that
+    A module may also have ``NEEDS``, the lowest iOS version of each precision, or ``SINCE``, the iOS that brings its runtime: apps for
+    older ones take another artifact there. ``EXTRA`` names the extra of twinkeel that brings its packages; it is built where they
+    are installed. ``TWINS``, the quantized precisions that
     are checked in a float32 copy as well, with ``build_twin`` to make it; and ``READS``, which of `saved.DESCRIPTIVE`
     ``build`` reads from the program: a change of the others does not make its artifacts anew. Without it, all count.
     With ``RUNTIME``, a `Runtime`, `twinkeel replay` runs its artifacts wherever that is installed; with
@@ -108,6 +111,17 @@ class Target(Protocol):
 
     def operators(self, path: Path) -> dict[str, int]:
         """How often each operator occurs in the artifact, for the manifest."""
+
+
+def missing(target: Target) -> str:
+    """The extra of twinkeel that would bring a target's packages; empty where they are there."""
+    extra: str = getattr(target, "EXTRA", "")
+    for name in target.PACKAGES if extra else ():
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return extra
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)

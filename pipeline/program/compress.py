@@ -19,11 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx import Node
+from torch.fx.graph import CodeGen
 
+from .evaluation import example_inputs
 from .graph import attribute
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
+
+    from .contract import InputContract
 
 PALETTE = 16
 """Entries of a palette: what 4 bits can tell apart."""
@@ -128,6 +132,61 @@ def half(module: nn.Module, *, biases: bool) -> nn.Module:
             if biases or parameter.ndim > 1:
                 parameter.copy_(parameter.half().float())
     return rounded
+
+
+def graph_of(module: nn.Module, contract: InputContract) -> GraphModule:
+    """A module as a graph without guards on shapes and types, which gives a tuple."""
+    graph: Any = deepcopy(torch.export.export(module, example_inputs(contract), strict=False).module())
+    for node in list(graph.graph.nodes):
+        if node.op == "call_module" or "assert" in str(node.target):
+            graph.graph.erase_node(node)
+        elif node.op == "output" and not isinstance(node.args[0], (tuple, list)):
+            node.args = ((node.args[0],),)
+    graph.graph.eliminate_dead_code()
+    graph.graph.set_codegen(CodeGen())
+    graph.recompile()
+    return graph  # type: ignore[no-any-return]
+
+
+def in_half(module: nn.Module, contract: InputContract) -> GraphModule:
+    """The graph of a module with weights, constants and all maps in float16; its inputs and outputs are as they were.
+
+    ::
+
+        pixels -> to float32 -> layers -> outputs   ==>   pixels -> to float16 -> layers -> to float32 -> outputs
+    """
+    to = torch.ops.aten.to.dtype
+    owner: Any = graph_of(module, contract)
+    graph = owner.graph
+    for node in list(graph.nodes):
+        if node.op == "placeholder" and node.meta["val"].dtype == torch.float32:
+            readers = list(node.users)
+            with graph.inserting_after(node):
+                cast = graph.call_function(to, (node, torch.float16))
+            for reader in readers:
+                reader.replace_input_with(node, cast)
+        elif node.target == torch.ops.aten.linear.default and node.args[0].meta["val"].ndim == 2:
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(_as_convolution(graph, node))
+        elif torch.float32 in node.args:
+            node.args = tuple(torch.float16 if one == torch.float32 else one for one in node.args)
+        elif node.op == "output":
+            with graph.inserting_before(node):
+                node.args = (tuple(graph.call_function(to, (one, torch.float32)) for one in node.args[0]),)
+    graph.eliminate_dead_code()
+    owner.half().recompile()
+    return owner  # type: ignore[no-any-return]
+
+
+def _as_convolution(graph: Any, linear: Node) -> Node:
+    """A linear layer as one of 1x1: in float16 Core AI sums it up in float32, and a product of matrices in float16."""
+    aten = torch.ops.aten
+    x, weight, *bias = linear.args
+    width = x.meta["val"].shape[1]  # type: ignore[union-attr]
+    image = graph.call_function(aten.view.default, (x, [-1, width, 1, 1]))
+    kernel = graph.call_function(aten.view.default, (weight, [-1, width, 1, 1]))
+    found = graph.call_function(aten.conv2d.default, (image, kernel, *bias))
+    return graph.call_function(aten.flatten.using_ints, (found, 1))  # type: ignore[no-any-return]
 
 
 def half_quantized(quantized: GraphModule) -> GraphModule:

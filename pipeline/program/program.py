@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 REFERENCES = {
     "fp32": "float, folded",
+    "fp32-coreai": "the same in Core AI's arithmetic on a processor",
     "fp16": "the same with float16 weights",
     "fp16-all": "the same with float16 weights and biases",
+    "fp16-coreai": "all in float16, in Core AI's arithmetic on a processor",
     "int8": "quantized, in exact arithmetic",
     "int8-xnnpack": "quantized, in XNNPACK's integer arithmetic",
     "int8-onnxruntime": "quantized, in onnxruntime's integer arithmetic",
+    "int8-coreai": "quantized, in Core AI's arithmetic on a processor",
     "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
     "w8": "float with weights in 8 bits, sensitive layers in 16",
     "w4": "float with weights in 4 bits, sensitive layers in 8 or 16",
@@ -35,6 +38,9 @@ REFERENCES = {
 
 COMPRESSED = {"w8": 8, "w4": 4}
 """Bits of the weights, by the key of the references whose weights alone are compressed."""
+
+CORE_AI = "-coreai"
+"""What the keys of references end in that compute as Core AI does on a processor."""
 
 UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
@@ -119,11 +125,14 @@ class Program:
 
         makers: dict[str, Callable[[], nn.Module]] = {
             "fp32": lambda: self.folded,
+            "fp32-coreai": lambda: compress.graph_of(self.folded, self.contract),
             "fp16": lambda: compress.half(self.folded, biases=False),
             "fp16-all": lambda: compress.half(self.folded, biases=True),
+            "fp16-coreai": lambda: compress.in_half(self.folded, self.contract),
             "int8": lambda: self.quantized,
             "int8-xnnpack": lambda: self.quantized,
             "int8-onnxruntime": lambda: self.quantized,
+            "int8-coreai": lambda: self.quantized,
             "int8-fp16": lambda: compress.half_quantized(self.quantized),
             "w8": lambda: self.w8.module,
             "w4": lambda: self.w4.module,
@@ -141,6 +150,10 @@ class Program:
             from .integer import evaluate_integer
 
             return evaluate_integer(module, images, see, key.removeprefix("int8-"))  # type: ignore[arg-type]
+        if key.endswith(CORE_AI):
+            from . import coreai
+
+            return coreai.evaluate(module, images, see)  # type: ignore[arg-type]
         if key.startswith("int8"):
             is_rounded = not key.endswith(UNROUNDED)
             return evaluate_quantized(module, images, is_rounded=is_rounded, see=see)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ IMAGE, PROBABILITIES, CLASS_LABEL = "image", "probabilities", "classLabel"
 LEFT_OUT = ("common::int_op_canonicalization", "common::distributive_quantized_binary_op_scale_normalization")
 """See `pass_pipeline`."""
 
+_LATEST = 26
 _SOFTMAX = "softmax_of_logits"
 _NAMESPACE = uuid.UUID("6b1f3f3e-6a0b-5f0c-9a53-0d8f3c1b7a10")
 _PACK_PASS = "twinkeel::pack_weights"
@@ -141,10 +142,10 @@ def package(
 
 
 def deployment_target(version: int) -> Any:
-    """coremltools' name of an iOS version."""
+    """coremltools' name of an iOS version; the latest that coremltools 9.0 knows for those after it."""
     import coremltools
 
-    return coremltools.target[f"iOS{version}"]
+    return coremltools.target[f"iOS{min(version, _LATEST)}"]
 
 
 def write_package(spec: Any, weights: Path, out: Path) -> Path:

@@ -12,7 +12,7 @@ from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import finished, manifest
 from twinkeel.pipeline.errors import VerifyError
 from twinkeel.pipeline.parity import comparison
-from twinkeel.pipeline.program import Output
+from twinkeel.pipeline.program import Output, missing
 from twinkeel.pipeline.report import terminal as report
 
 BOTH = pytest.mark.parametrize("platform", common.PLATFORMS)
@@ -75,7 +75,7 @@ def test_what_computes_with_the_same_kernels_gives_equal_logits(fixed_build):
     found = finished.compare(list(fixed_build.folders.values()), targets)
     equal = {(a, b): found.equal[i][j] for i, a in enumerate(found.names) for j, b in enumerate(found.names)}
     assert {name for name in found.names if name in targets} == {
-        n for n, t in targets.items() if "int8" in t.PRECISIONS
+        n for n, t in targets.items() if "int8" in t.PRECISIONS and not missing(t)
     }
     for a, b in combinations([name for name in found.names if name in targets], 2):
         if targets[a].KERNELS == targets[b].KERNELS:

@@ -142,7 +142,7 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         "errors": errors,
     }
     (result / "result.json").write_text(json.dumps(table))
-    ran = [row.outputs for row in rows if row.outputs is not None]
+    ran = [row.outputs for row in rows if row.outputs is not None and row.images is None]
     found = (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)
     np.save(result / "answers.npy", site.task.answers(found, truth, config, given))
 
@@ -171,6 +171,7 @@ def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Me
                 outputs=None if item.measured is None else shop.array(item.measured, "outputs.npy"),
                 metrics=numbers.get("metrics", {}),
                 decodes=numbers.get("decodes", False),
+                images=numbers.get("images"),
                 runs=[] if item.measured is None else [_run(target, numbers)],
                 error=item.error,
             )

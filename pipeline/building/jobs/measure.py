@@ -13,7 +13,7 @@ import numpy as np
 from ...data import Images
 from ...delivery import machine
 from ...parity import Expected, described, measure
-from ...program import UNROUNDED, Target
+from ...program import UNROUNDED, Target, references
 from ...store import Entry, Job
 from ..site import CODE, Site, job, reads
 from .data import all_images, judged_in
@@ -30,7 +30,7 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
     wanted = {name: site.references[name] for name in ("fp32", "int8", key, key + UNROUNDED) if name in site.references}
     inputs: dict[str, Any] = {
         "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
-        "twin": lowered.digest(f"twin{target.SUFFIX}"),
+        "twin": lowered.digest(twin) if lowered.has(twin := f"twin{target.SUFFIX}") else "",
         "precision": precision,
         "images": judged_in(site),
         "outputs": site.program.digest("program.json"),
@@ -53,6 +53,10 @@ def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entr
         shop, key = site.workshop, target.REFERENCES[precision]
         images, golden = all_images(site)
         outputs = {name: shop.array(entry, "outputs.npy") for name, entry in site.references.items()}
+        count, some = len(images), references.looked_at(key, images, golden)
+        if some is not None:
+            outputs = {name: values[some] for name, values in outputs.items()}
+            images, golden = images[some], [some.index(number) for number in golden]
         expected = Expected(
             reference=outputs[key],
             floating=outputs["fp32"],
@@ -76,10 +80,12 @@ def measured(site: Site, target: Target, precision: str, lowered: Entry) -> Entr
                 twin=twin if twin.exists() else None,
             )
             _write_layers(site, target, precision, path, images[golden], folder)
-        np.save(folder / "outputs.npy", found.outputs)
+        whole = found.outputs if some is None else references.spread(found.outputs, some, count)
+        np.save(folder / "outputs.npy", whole)
         described_metrics = {
             "metrics": dict(found.metrics),
             "decodes": found.decodes,
+            "images": some,
             # a store may be shared: another machine's build says where this was measured
             "machine": machine.here(),
             "versions": _runtime_versions(target),

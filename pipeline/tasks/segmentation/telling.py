@@ -19,7 +19,15 @@ OUTPUTS = ("logits",)
 SOURCES = ("shapes", "folder", "images", "arrays")
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "data": {"source": "shapes"},
-    "train": {"epochs": 30, "batch_size": 32, "label_smoothing": 0.0},
+    "train": {
+        "epochs": 30,
+        "batch_size": 16,
+        "learning_rate": 0.05,
+        "label_smoothing": 0.0,
+        "rotation_degrees": 0.0,
+        "zoom": 0.2,
+        "mirror": True,
+    },
     "android": {"package": "com.example.segmenter"},
     "ios": {"module": "ImageSegmenter"},
 }
@@ -70,6 +78,10 @@ def size(names: Sequence[str]) -> str:
 def labels(names: Sequence[str]) -> tuple[str, ...]:
     """None: no artifact makes masks itself."""
     return ()
+
+
+DESCRIBES = ("labels",)
+"""Keys of the manifest that `described` gives."""
 
 
 def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 _PARAMETERS = _WORDS | {"image", "model", "orientation", "pixels"}
 """What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26}
+_MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26, 27: 27}
 """The macOS of the same year as an iOS, for the package's tests on a Mac."""
 
 
