@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     for mark, made in (("configuration", configuration), ("rooms", rooms)):
         if f"<!-- {mark} -->" in markdown:
             markdown = markdown.replace(f"<!-- {mark} -->", made())
-    return markdown
+    return re.sub(r"<!-- claim (\w+) -->", lambda found: claim(found[1]), markdown)
 
 
 def _check(name: str, paths: list[str]) -> None:
@@ -106,6 +106,67 @@ def _kind(field: Any) -> str:
 
 def _number(value: float) -> str:
     return "2<sup>63</sup> - 1" if value == 2**63 - 1 else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def claim(name: str) -> str:
+    """The counts of a claim as tables, from what its benchmark has written."""
+    found = json.loads((ROOT / "docs/benchmarks/claims.json").read_text(encoding="utf-8"))["claims"][name]
+    return (
+        _spirals(found["rows"]) if name == "spiral" else f"{_networks(found['networks'])}\n\n{_pairs(found['pairs'])}"
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _spirals(rows: list[dict[str, Any]]) -> str:
+    head = ["channels", "points that lost a direction", "matrices that lose none", "variance given back"]
+    cells = [
+        [
+            str(row["width"]),
+            f"{100 * row['lost_mean']:.1f} %",
+            f"{row['nothing_lost']} of {row['matrices']}",
+            f"{100 * row['explained_mean']:.1f} %",
+        ]
+        for row in rows
+    ]
+    return _table(head, cells)
+
+
+def _networks(rows: dict[str, dict[str, Any]]) -> str:
+    first = next(iter(rows.values()))
+    ways = [way for way, value in first.items() if isinstance(value, dict) and "right" in value]
+    times = list(first.get("litert_ms_quartiles", ()))
+    head = ["network", "multiply-adds", "parameters", *(f"right, {way}" for way in ways)]
+    cells = [
+        [label, f"{row['multiply_adds']:,}", f"{row['parameters']:,}", *(_counts(row[way]) for way in ways)]
+        + [f"{row['litert_ms_quartiles'][precision][1]:.3f}" for precision in times]
+        for label, row in rows.items()
+    ]
+    return _table([*head, *(f"LiteRT {precision}, ms" for precision in times)], cells)
+
+
+def _pairs(pairs: list[dict[str, Any]]) -> str:
+    units = {"accuracy": "points", "kept": "points kept from float", "snr_db": "dB"}
+    cells = [
+        [
+            f"{pair['better']} over {pair['than']}",
+            f"{pair['mean']:+.1f} {units[pair['of']]}, {pair['way']}",
+            f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}",
+            f"{pair['seeds_in_favour']} of {len(pair['by_seed'])}",
+            pair["says"],
+        ]
+        for pair in pairs
+    ]
+    return _table(["pair", "more", "interval of 95 %", "seeds in favour", ""], cells)
+
+
+def _counts(row: dict[str, Any]) -> str:
+    """Mean over seeds, least and most, and the exact interval of the seed in the middle."""
+    middle = sorted(range(len(row["right"])), key=row["right"].__getitem__)[(len(row["right"]) - 1) // 2]
+    low, high = (100 * bound for bound in row["intervals"][middle])
+    return f"{row['mean']:.1f} % ({row['least']:.1f} to {row['most']:.1f}); one seed {low:.1f} to {high:.1f}"
 
 
 def rooms() -> str:

@@ -84,6 +84,12 @@ class OriginalError(TwinkeelError):
     exit_code = 13
 
 
+class DiffError(TwinkeelError):
+    """A new build lost more against an old one than was allowed, or changed what apps rely on."""
+
+    exit_code = 14
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that lists the known names and the one most like `name`."""
     names = sorted(known)

@@ -59,6 +59,7 @@ SCORE = "hit rate"
 OUTPUTS = ("halves",)
 SOURCES, DEFAULTS = ("digits",), {}
 NEAR = 0.1
+DESCRIBES = ("halves",)
 
 def _is_near(outputs, truth):
     return (np.abs(outputs - truth) <= NEAR).all(1)

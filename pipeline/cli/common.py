@@ -39,6 +39,22 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A share: ``0.05`` or ``5%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{text!r} is no share: 5%, or 0.05.", param, ctx)
+        if not 0 <= share <= 10:
+            self.fail(f"{text!r} is {share:g}, and a share is 0 to 10: 5%, or 0.05.", param, ctx)
+        return share
+
+
 def size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     """Height and width of an input, from ``N`` or ``HxW``."""
     from ..config import SIDES

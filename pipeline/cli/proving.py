@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ParityError, TwinkeelError
+from ..errors import DiffError, ParityError, TwinkeelError
 from . import common
+from .evaluating import evaluate
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Mapping
+
+    from .. import delivery
+
+    Found = Mapping[str, tuple[Path, delivery.Folder]]
+    Timing = delivery.Timing
 
 
 @click.command()
@@ -123,6 +129,14 @@ def drift(out: Path, tables: Path | None) -> None:
 @click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key, a PEM file: check the signature too.")
 def verify(folder: Path, key: Path | None) -> None:
     """Check every hash of a finished folder, or of all that a build wrote, and with --key who signed it."""
+    count, _, strays = _whole(folder, key)
+    common.tell_strays(strays)
+    common.echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
+
+
+def _whole(folder: Path, key: Path | None) -> tuple[int, list[Path], list[str]]:
+    """Number of files of a finished folder, or of all that a build wrote, whose hashes are right; the platforms' folders; and what
+    other programs left."""
     from ..delivery import manifest, outputs, signature
 
     if (folder / outputs.INDEX).is_file():
@@ -133,8 +147,7 @@ def verify(folder: Path, key: Path | None) -> None:
     if key is not None:
         for platform in platforms:
             signature.check(platform, key)
-    common.tell_strays(strays)
-    common.echo(f"{count} files are as the manifest says" + (", and it is signed with this key" if key else ""))
+    return count, platforms, strays
 
 
 @click.command()
@@ -148,5 +161,88 @@ def sign(folder: Path, key: Path) -> None:
     common.tell_passed_over([folder])
 
 
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--max-size-growth", type=common.Share(), help="Of each artifact: 5%.")
+@click.option("--max-score-drop", type=common.Share(), help="Of what the task counts: 0.005, or 0.5%.")
+@click.option("--max-latency-growth", type=common.Share(), help="Of each artifact: 20%. Measures, as --latency.")
+@click.option(
+    "--latency", is_flag=True, help="Run the artifacts that differ here, old and new in turn; takes their runtimes."
+)
+@click.option("--allow-contract", is_flag=True, help="Let pass what changes for apps, and artifacts that are gone.")
+@click.option("--require", type=click.Choice(["shown"]), help="'shown': fail too where the images cannot tell.")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+@click.option("--markdown", "is_markdown", is_flag=True, help="As a table in Markdown, for a comment.")
+@click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key: check the signatures of both.")
+def diff(
+    old: Path,
+    new: Path,
+    max_size_growth: float | None,
+    max_score_drop: float | None,
+    max_latency_growth: float | None,
+    latency: bool,
+    allow_contract: bool,
+    require: str | None,
+    is_json: bool,
+    is_markdown: bool,
+    key: Path | None,
+) -> None:
+    """Compare two finished builds: size, score, parity, operators, what apps rely on, versions.
+
+    OLD and NEW are a platform's finished folder each, or the folder that holds them. The exit code is 14 where a limit is
+    crossed or what apps rely on has changed.
+    """
+    from ..delivery import diff as stage
+    from ..report import differences, terminal
+
+    if is_json and is_markdown:
+        raise click.UsageError("--json and --markdown are two forms of one answer: give one of them.")
+    allowed = stage.Allowed(
+        size_growth=max_size_growth,
+        score_drop=max_score_drop,
+        latency_growth=max_latency_growth,
+        contract=allow_contract,
+        must_show=require == "shown",
+    )
+    before, after = (stage.read(_platforms_of(place, key)) for place in (old, new))
+    timings = _timed(before, after) if latency or max_latency_growth is not None else {}
+    found = stage.compare(before, after, allowed, timings)
+    if is_json:
+        common.echo(differences.as_json(found))
+    elif is_markdown:
+        common.echo(differences.as_markdown(found))
+    else:
+        differences.show(found, terminal.console())
+    if found.crossed:
+        raise DiffError("the new build crosses what is allowed:\n" + "\n".join(found.crossed))
+
+
+def _platforms_of(place: Path, key: Path | None) -> list[Path]:
+    """The finished folders of a build, all of them whole and, with a key, signed."""
+    from ..delivery import manifest, outputs
+
+    is_known = any((place / name).is_file() for name in (manifest.MANIFEST, outputs.INDEX))
+    # of a copy, the index may be left behind
+    places = [place] if is_known or not place.is_dir() else common.platform_folders(place)
+    return [folder for one in places for folder in _whole(one, key)[1]]
+
+
+def _timed(before: Found, after: Found) -> dict[str, Timing]:
+    """Latency of the artifacts that both have and that differ, in a process of its own: a runtime can die of one."""
+    from ..delivery import diff as stage
+    from ..delivery import timing
+    from ..store import workers
+
+    pairs = stage.pairs(before, after, common.targets())
+    if not pairs:
+        return {}
+    worker = workers.Workers(1)
+    try:
+        return worker.submit(timing.measure, pairs).result()
+    finally:
+        worker.shutdown(cancel_futures=True)
+
+
 TITLE = "Prove a finished folder"
-COMMANDS = (parity, replay, compare, drift, verify, sign)
+COMMANDS = (parity, replay, evaluate, compare, drift, diff, verify, sign)

@@ -12,6 +12,7 @@ from .fitting import Fitted as Fitted
 from .gathering import SETS as SETS
 from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS
+from .images import DamagedImage as DamagedImage
 from .images import digits as digits
 from .images import edge_images as edge_images
 from .images import read_image as read_image

@@ -1,4 +1,5 @@
 from . import device as device
+from . import diff as diff
 from . import evidence as evidence
 from . import faults as faults
 from . import finished as finished
@@ -7,11 +8,16 @@ from . import machine as machine
 from . import manifest as manifest
 from . import outputs as outputs
 from . import replay as replay
+from . import runtimes as runtimes
 from . import sdk as sdk
 from . import signature as signature
+from . import timing as timing
+from .diff import Folder as Folder
 from .evidence import is_met as is_met
 from .evidence import short as short
 from .finished import compare as compare
+from .manifest import Golden as Golden
 from .sdk import Contents as Contents
 from .sdk import Kit as Kit
 from .sdk import write_vectors as write_vectors
+from .timing import Timing as Timing

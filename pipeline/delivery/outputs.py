@@ -67,10 +67,13 @@ def check_place(out: Path, folders: Iterable[str], files: Iterable[str], written
 
 
 @contextlib.contextmanager
-def claimed(out: Path, say: Say) -> Iterator[Path]:
+def claimed(out: Path, say: Say, option: str = "--out") -> Iterator[Path]:
     """Hold the folder `out` against other builds, and give a folder for what is not finished.
 
     A second build waits, and says so.
+
+    Args:
+        option: of the command, that gave the folder.
 
     Raises:
         TwinkeelError: `out` cannot be written.
@@ -87,7 +90,7 @@ def claimed(out: Path, say: Say) -> Iterator[Path]:
         yield Path(tempfile.mkdtemp(prefix="build-", dir=work))
     except OSError as error:
         raise TwinkeelError(
-            f"cannot write to '{out}': {error}. Make room, or choose another folder with --out."
+            f"cannot write to '{out}': {error}. Make room, or choose another folder with {option}."
         ) from error
     finally:
         if lock is not None:

@@ -45,3 +45,5 @@ from .verdict import percent as percent
 from .verdict import share_interval as share_interval
 from .verdict import share_of as share_of
 from .verdict import state as state
+from .verdict import unpaired_interval as unpaired_interval
+from .verdict import within as within

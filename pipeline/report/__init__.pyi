@@ -1,3 +1,5 @@
+from . import differences as differences
+from . import evaluation as evaluation
 from . import page as page
 from . import parts as parts
 from . import terminal as terminal

@@ -22,6 +22,8 @@ from . import terminal as report
 from .results import Report, Result
 
 if TYPE_CHECKING:
+    import jinja2
+
     from ..parity import Layer as SensitiveLayer
     from ..parity import RuntimeDrift
     from ..tasks import Task
@@ -92,11 +94,11 @@ def _sensitivity(names: set[str], out: Path) -> tuple[SensitiveLayer, ...]:
     return found
 
 
-def page(name: str, said: Report, insight: Insight) -> str:
-    """The page of a project."""
+def environment() -> jinja2.Environment:
+    """Of the templates of pages, with their filters."""
     import jinja2
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         finalize=_clean,  # whatever is printed, were it forgotten to say `shown`
@@ -104,49 +106,58 @@ def page(name: str, said: Report, insight: Insight) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "percent": percent, "size": size, "number": number}
+    made.filters |= {"shown": shown, "percent": percent, "size": size, "number": number}
+    return made
+
+
+def page(name: str, said: Report, insight: Insight) -> str:
+    """The page of a project."""
     results, manifests = said.results, said.manifests
     first, rows = results[0], [row for result in results for row in result.rows]
     ran = [row for row in rows if row.evidence != "none"]
     task, count = first.task, len(said.held_out.truth)
     part = parts.of(task)
-    text = environment.get_template("report.html.j2").render(
-        name=name,
-        score=task.SCORE,
-        score_begun=_begun(task.SCORE),
-        size_of_outputs=task.size(task.names_of(manifests[0])),
-        columns={name_of(row): task.columns(row.worth) for row in rows},
-        headings=list(task.columns(Worth())),
-        is_verified=all(result.is_verified for result in results),
-        failures=[line.removeprefix("FAILED ") for result in results for line in report.failures(result)],
-        results=results,
-        manifests=manifests,
-        rows=rows,
-        worst_row=worst_row(ran),
-        held_out=count,
-        interval=interval_of(task, first.reference_scores["float"], count),
-        open_rows=[line.removeprefix("open ") for line in _unique(results)],
-        matrix=support_matrix(results),
-        precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
-        name_of=name_of,
-        references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
-        trade=[]
-        if math.isnan(first.reference_scores["float"])
-        else trade_off(ran, task.SCORE, interval_of(task, first.reference_scores["float"], count)),
-        legend=legend(ran),
-        insight=insight,
-        drift_chart=drift_chart(insight.drift),
-        drift_cells=[drift_cells(runtime) for runtime in insight.drift],
-        drift_worst=drift_worst(insight.drift),
-        sensitivity_chart=sensitivity_chart(insight.sensitivity),
-        sensitive=sorted(insight.sensitivity, key=lambda layer: layer.alone_db)[:10],
-        part=part,
-        **({} if part is None else part.context(said, worst_row(ran))),
-        curves=training(first),
-        sheet=base64.b64encode(said.sheet).decode(),
-        has_int8=is_any_quantized(rows),
-        taken=said.taken,
-        versions=versions(manifests),
+    text = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            name=name,
+            score=task.SCORE,
+            score_begun=_begun(task.SCORE),
+            size_of_outputs=task.size(task.names_of(manifests[0])),
+            columns={name_of(row): task.columns(row.worth) for row in rows},
+            headings=list(task.columns(Worth())),
+            is_verified=all(result.is_verified for result in results),
+            failures=[line.removeprefix("FAILED ") for result in results for line in report.failures(result)],
+            results=results,
+            manifests=manifests,
+            rows=rows,
+            worst_row=worst_row(ran),
+            held_out=count,
+            interval=interval_of(task, first.reference_scores["float"], count),
+            open_rows=[line.removeprefix("open ") for line in _unique(results)],
+            matrix=support_matrix(results),
+            precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
+            name_of=name_of,
+            references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
+            trade=[]
+            if math.isnan(first.reference_scores["float"])
+            else trade_off(ran, task.SCORE, interval_of(task, first.reference_scores["float"], count)),
+            legend=legend(ran),
+            insight=insight,
+            drift_chart=drift_chart(insight.drift),
+            drift_cells=[drift_cells(runtime) for runtime in insight.drift],
+            drift_worst=drift_worst(insight.drift),
+            sensitivity_chart=sensitivity_chart(insight.sensitivity),
+            sensitive=sorted(insight.sensitivity, key=lambda layer: layer.alone_db)[:10],
+            part=part,
+            **({} if part is None else part.context(said, worst_row(ran))),
+            curves=training(first),
+            sheet=base64.b64encode(said.sheet).decode(),
+            has_int8=is_any_quantized(rows),
+            taken=said.taken,
+            versions=versions(manifests),
+        )
     )
     return text.strip() + "\n"
 

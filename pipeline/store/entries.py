@@ -65,8 +65,11 @@ class Entry:
     bytes: int
 
     def digest(self, prefix: str = "") -> str:
-        """SHA-256 over the files whose path is `prefix` or lies below it: equal contents, equal digests."""
+        """SHA-256 over the files whose path is `prefix` or lies below it: equal contents, equal digests. A KeyError where there is none: a
+        key that is made of nothing would be the same for whatever comes."""
         chosen = {name: sha for name, sha in self.files.items() if _is_below(name, prefix)}
+        if prefix and not chosen:
+            raise KeyError(f"there is no '{prefix}' among {sorted(self.files)[:20]}")
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
     def has(self, prefix: str) -> bool:

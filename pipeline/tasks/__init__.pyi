@@ -1,3 +1,6 @@
+from .classification.names import Entry as Entry
+from .classification.names import matched as matched
+from .classification.names import read_entries as read_entries
 from .classification.ranking import Answers as Answers
 from .classification.ranking import top as top
 from .detection.decoding import Detections as Detections
@@ -9,6 +12,9 @@ from .detection.showing import by_class as by_class
 from .detection.showing import errors as errors
 from .detection.showing import kept_in as kept_in
 from .detection.showing import precision_at_levels as precision_at_levels
+from .features.comparing import COSINE as COSINE
+from .features.comparing import MARGIN as MARGIN
+from .features.comparing import cosines as cosines
 from .segmentation.counting import ious as ious
 from .segmentation.decoding import as_stored as as_stored
 from .segmentation.decoding import mask_of as mask_of

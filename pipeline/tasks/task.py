@@ -34,6 +34,7 @@ class Task(Protocol):
     OUTPUTS: tuple[
         str, ...
     ]  # names of the outputs that a model has to give; none where it may give any, by its own names
+    DESCRIBES: tuple[str, ...]  # keys of the manifest that `described` gives
     MEANING: Meaning  # its metrics and limits, where the truth is known
     SOURCES: tuple[str, ...]  # which of `data.source` it can read
     DEFAULTS: Mapping[

@@ -26,7 +26,17 @@ def load(artifact: Path | bytes, unit: str = "CPU") -> Callable[..., NDArray[np.
         ConversionError: XNNPACK took none of the graph, so other kernels would be measured.
     """
     made = interpreter(artifact)
-    return lambda *inputs: invoke(made, *inputs)
+    # asked once: the descriptions are made anew each time, which takes longer than a small network
+    given = [one["index"] for one in made.get_input_details()]
+    found = [(one["index"], _quantization(one)) for one in made.get_output_details()]
+
+    def run(*inputs: NDArray[Any]) -> NDArray[np.float32]:
+        for index, value in zip(given, inputs, strict=True):
+            made.set_tensor(index, value)
+        made.invoke()
+        return packed([_real(made.get_tensor(index), steps) for index, steps in found])
+
+    return run
 
 
 def interpreter(artifact: Path | bytes) -> Any:
@@ -52,12 +62,20 @@ def invoke(interpreter: Any, *inputs: NDArray[Any], count: int | None = None) ->
     for given, value in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(given["index"], value)
     interpreter.invoke()
-    return packed([_real(interpreter, one) for one in interpreter.get_output_details()[:count]])
+    found = interpreter.get_output_details()[:count]
+    return packed([_real(interpreter.get_tensor(one["index"]), _quantization(one)) for one in found])
 
 
-def _real(interpreter: Any, output: Any) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = interpreter.get_tensor(output["index"])
-    if output["dtype"] == np.int8:
-        scale, zero_point = output["quantization"]
-        return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return values
+def _quantization(output: Any) -> tuple[np.float32, np.float32] | None:
+    """Scale and zero point of an int8 output; None of a float one."""
+    if output["dtype"] != np.int8:
+        return None
+    scale, zero_point = output["quantization"]
+    return np.float32(scale), np.float32(zero_point)
+
+
+def _real(values: NDArray[Any], quantization: tuple[np.float32, np.float32] | None) -> NDArray[np.float32]:
+    if quantization is None:
+        return values
+    scale, zero_point = quantization
+    return (values.astype(np.float32) - zero_point) * scale

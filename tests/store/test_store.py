@@ -232,6 +232,15 @@ def test_a_key_follows_everything_that_goes_in(tmp_path):
     assert job("another name", x=1).key == one.key
 
 
+def test_a_key_is_never_made_of_a_file_that_is_not_there():
+    entry = stores.Entry(
+        key="", name="data", ingredients={}, bytes=2, files={"images.npy": "a" * 64, "more/x.npy": "b" * 64}
+    )
+    assert entry.digest("images.npy") != entry.digest("more") != entry.digest()
+    with pytest.raises(KeyError, match=r"train-images\.npy"):
+        entry.digest("train-images.npy")
+
+
 def test_code_counts_with_all_that_it_imports(monkeypatch):
     def digest(changed=None):
         jobs._source.cache_clear()

@@ -30,7 +30,7 @@ def measure_job(site: Site, target: Target, precision: str, lowered: Entry) -> J
     wanted = {name: site.references[name] for name in ("fp32", "int8", key, key + UNROUNDED) if name in site.references}
     inputs: dict[str, Any] = {
         "artifact": lowered.digest(f"artifact{target.SUFFIX}"),
-        "twin": lowered.digest(f"twin{target.SUFFIX}"),
+        "twin": lowered.digest(twin) if lowered.has(twin := f"twin{target.SUFFIX}") else "",
         "precision": precision,
         "images": judged_in(site),
         "outputs": site.program.digest("program.json"),

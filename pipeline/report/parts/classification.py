@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...rows import Lines
 from ...tasks import Answers
+from ..pictures import THUMBNAIL, data_uri
 
 if TYPE_CHECKING:
     from ...parity import Row
@@ -26,8 +25,6 @@ MATRIX_CLASSES = 30
 """With more classes the most confused pairs stand instead of a matrix."""
 WORST_IMAGES = 12
 CONFUSED_PAIRS = 20
-THUMBNAIL = 96
-"""Pixels of the longer side that an image has at most on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,14 +152,3 @@ def _together(names: Sequence[str]) -> tuple[str, ...]:
         target, _, precision = name.rpartition(" ")
         found.setdefault(target, []).append(precision)
     return tuple(f"{target} {', '.join(precisions)}" for target, precisions in found.items())
-
-
-def data_uri(image: NDArray[np.uint8]) -> str:
-    """An image ``(H, W, 3)`` uint8 as a PNG inside an address, no larger than `THUMBNAIL`."""
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

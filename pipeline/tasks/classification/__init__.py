@@ -12,6 +12,7 @@ from .reading import ingredients as ingredients
 from .reading import load as load
 from .reading import marked as marked
 from .telling import DEFAULTS as DEFAULTS
+from .telling import DESCRIBES as DESCRIBES
 from .telling import OUTPUTS as OUTPUTS
 from .telling import SCORE as SCORE
 from .telling import SOURCES as SOURCES

@@ -68,6 +68,10 @@ def labels(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+DESCRIBES = ("labels",)
+"""Keys of the manifest that `described` gives."""
+
+
 def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {"labels": list(names)}
 

@@ -13,6 +13,7 @@ from .reading import load as load
 from .reading import marked as marked
 from .showing import answers as answers
 from .telling import DEFAULTS as DEFAULTS
+from .telling import DESCRIBES as DESCRIBES
 from .telling import IS_SHARE as IS_SHARE
 from .telling import OUTPUTS as OUTPUTS
 from .telling import SCORE as SCORE

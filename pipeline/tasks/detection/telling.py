@@ -88,6 +88,10 @@ def labels(names: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
+DESCRIBES = ("labels", FORM)
+"""Keys of the manifest that `described` gives."""
+
+
 def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {"labels": list(names), FORM: form_of(config, layout).described()}
 

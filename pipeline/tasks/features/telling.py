@@ -96,6 +96,10 @@ def labels(names: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
+DESCRIBES: tuple[str, ...] = ()
+"""Keys of the manifest that `described` gives."""
+
+
 def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {}
 

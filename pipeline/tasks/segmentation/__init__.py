@@ -12,6 +12,7 @@ from .reading import load as load
 from .showing import answers as answers
 from .showing import marked as marked
 from .telling import DEFAULTS as DEFAULTS
+from .telling import DESCRIBES as DESCRIBES
 from .telling import IS_SHARE as IS_SHARE
 from .telling import OUTPUTS as OUTPUTS
 from .telling import SCORE as SCORE

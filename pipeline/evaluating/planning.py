@@ -1,0 +1,266 @@
+"""What an evaluation runs: artifacts, images, and the shards that these are divided into."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Gathered, ImageFile, gathered
+from ..delivery import machine, manifest, runtimes
+from ..errors import DataError, DeviceError, VerifyError
+from ..files import digest, rendered
+from ..program import Output, Runtime, Target, Tensor
+from ..reading import shown
+from . import parts
+
+VERSION = 1
+"""Of what a shard holds; a change makes all anew."""
+SHARD_BYTES = 2**25
+"""Of the pixels of a shard: decoded together, run by every artifact, and dropped."""
+SHARD_IMAGES = (16, 512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file that a runtime runs.
+
+    Attributes:
+        names: target and precision in each folder that holds it.
+        runtime: name of the runtime's module.
+        target: name of the target's module, for what it unpacks.
+        reference: number of the float32 artifact that it is compared with; None where none runs here.
+    """
+
+    names: tuple[str, ...]
+    precision: str
+    runtime: str
+    target: str
+    path: Path
+    sha256: str
+    versions: Mapping[str, str]
+    reference: int | None = None
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.names)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(name.rpartition(" ")[0] for name in self.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that workers need; it travels to them.
+
+    Attributes:
+        truth: ``(N,)`` what is right of each image, -1 where it is not known.
+        names: of what the outputs stand for.
+        outputs: what stands where in packed outputs.
+        tensors: what is given beside each image.
+        per_shard: images; the last shard has fewer.
+        skips_damaged: whether images that cannot be decoded are passed over.
+        notes: what is to be said of the data, a line each.
+        skipped: artifacts that nothing runs here, and why.
+    """
+
+    task: str
+    size: tuple[int, int]
+    artifacts: tuple[Artifact, ...]
+    files: tuple[ImageFile, ...]
+    truth: NDArray[np.int64]
+    names: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    tensors: tuple[Tensor, ...]
+    per_shard: int
+    skips_damaged: bool
+    notes: tuple[str, ...]
+    skipped: Mapping[str, str]
+    machine: Mapping[str, str] = field(default_factory=machine.here)
+
+    def part(self, shard: int) -> slice:
+        """Which images a shard has."""
+        return slice(shard * self.per_shard, min((shard + 1) * self.per_shard, len(self.files)))
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the shards' files: the hash of all that a shard's answers depend on, so that what is there is right."""
+        common = {
+            "version": VERSION,
+            "task": self.task,
+            "size": self.size,
+            "artifacts": [[one.sha256, one.reference, dict(one.versions), one.runtime] for one in self.artifacts],
+            "names": self.names,
+            "outputs": [[one.name, one.shape] for one in self.outputs],
+            "tensors": [[one.name, one.shape] for one in self.tensors],
+            "machine": dict(self.machine),
+        }
+        start = hashlib.sha256(rendered(common))
+        seen = _seen(self.files)
+        found = []
+        for shard in range(-(-len(self.files) // self.per_shard)):
+            key, part = start.copy(), self.part(shard)
+            key.update(repr((seen[part], self.truth[part].tolist())).encode(errors="surrogateescape"))
+            found.append(key.hexdigest())
+        return tuple(found)
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Of artifacts by number, in the order of what is kept of them."""
+        count = len(self.artifacts)
+        return tuple((one, other) for one in range(count) for other in range(one + 1, count))
+
+    @cached_property
+    def rivals(self) -> tuple[int, ...]:
+        """Numbers of the pairs of one precision: there runtimes alone differ."""
+        alike = [self.artifacts[one].precision == self.artifacts[other].precision for one, other in self.pairs]
+        return tuple(number for number, is_alike in enumerate(alike) if is_alike)
+
+
+def planned(
+    read: Mapping[Path, tuple[dict[str, Any], manifest.Golden]],
+    targets: Mapping[str, Target],
+    data: Path,
+    *,
+    naming: Path | None = None,
+    which: str | None = None,
+    has_truth: bool = True,
+    skips_damaged: bool = False,
+    only: Sequence[str] = (),
+) -> Plan:
+    """The plan for finished folders, as `manifest.read_verified` gives them.
+
+    Args:
+        data: class folders, an archive or a list; without truth any images.
+        naming: file of names of what outputs stand for, where the data call it otherwise.
+        which: set of the data, where they have several; the held-out one by default.
+        only: targets; all by default.
+
+    Raises:
+        VerifyError: the folders are of different models.
+        DeviceError: nothing runs here.
+        DataError: the images are not what the model knows.
+    """
+    content, golden = next(iter(read.values()))
+    contract = _contract(content, golden)
+    for folder, other in read.items():
+        if _contract(*other) != contract:
+            raise VerifyError(f"'{folder}' and '{next(iter(read))}' come from different models. Give one of them.")
+    task = manifest.task_of(content)
+    part = parts.of(task)
+    artifacts, skipped = _artifacts(read, targets, only)
+    there, notes = _chosen(gathered(data, is_sorted=has_truth, setting="--data"), which)
+    names = task.names_of(content)
+    truth, more = part.truth_of(there, names, naming) if has_truth else (np.full(len(there.files), -1, np.int64), [])
+    _, height, width, _ = golden.inputs.shape
+    return Plan(
+        task=task.__name__.rpartition(".")[2],
+        size=(height, width),
+        artifacts=artifacts,
+        files=there.files,
+        truth=truth,
+        names=names,
+        outputs=manifest.outputs_of(content, golden.expected["fp32"].shape[1]),
+        tensors=manifest.tensors_of(content),
+        per_shard=min(max(SHARD_BYTES // (4 * height * width), SHARD_IMAGES[0]), SHARD_IMAGES[1]),
+        skips_damaged=skips_damaged,
+        notes=(*there.notes, *notes, *more),
+        skipped=skipped,
+    )
+
+
+def _contract(content: Mapping[str, Any], golden: manifest.Golden) -> object:
+    outputs = manifest.outputs_of(content, golden.expected["fp32"].shape[1])
+    task = manifest.task_of(content)
+    shapes = [(one.name, one.shape) for one in outputs], manifest.tensors_of(content)
+    return task.__name__, golden.inputs.shape[1:], shapes, task.names_of(content)
+
+
+def _artifacts(
+    read: Mapping[Path, tuple[dict[str, Any], manifest.Golden]], targets: Mapping[str, Target], only: Sequence[str]
+) -> tuple[tuple[Artifact, ...], dict[str, str]]:
+    """Each file once, however many folders hold it; and why others are left out."""
+    found: dict[tuple[str, str], Artifact] = {}
+    skipped: dict[str, str] = {}
+    for folder, (content, _) in read.items():
+        for entry in content["artifacts"]:
+            name, target = shown(f"{entry['target']} {entry['precision']}"), targets.get(entry["target"])
+            if only and entry["target"] not in only:
+                continue
+            runtime: Runtime | None = getattr(target, "RUNTIME", None)
+            if target is None or runtime is None:
+                skipped[name] = "no runtime here is known to run it"
+            elif reason := runtimes.missing(runtime):
+                skipped[name] = reason
+            else:
+                path = folder / entry["path"]
+                key = runtime.__name__, digest(path)
+                names = (*found[key].names, name) if key in found else (name,)
+                found[key] = Artifact(
+                    names=names,
+                    precision=entry["precision"],
+                    runtime=runtime.__name__,
+                    target=target.__name__,
+                    path=path,
+                    sha256=key[1],
+                    versions=runtimes.versions(runtime),
+                )
+    if not found:
+        told = (
+            "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+            or "there is no artifact of these targets"
+        )
+        raise DeviceError(f"nothing can be evaluated here: {told}")
+    artifacts = list(found.values())
+    return tuple(_with_reference(one, artifacts) for one in artifacts), skipped
+
+
+def _with_reference(one: Artifact, artifacts: Sequence[Artifact]) -> Artifact:
+    """The float32 artifact of its own target, else the first one."""
+    floats = [n for n, other in enumerate(artifacts) if other.precision == "fp32"]
+    own = [n for n in floats if set(artifacts[n].targets) & set(one.targets)]
+    return replace(one, reference=next(iter([*own, *floats]), None))
+
+
+def _chosen(there: Gathered, which: str | None) -> tuple[Gathered, list[str]]:
+    """The images of one set, and a line on it where there are several."""
+    sets = sorted(set(there.sets) - {""})
+    if not sets:
+        if which is not None:
+            raise DataError(f"--set {which}: the data have no sets. Leave it out.")
+        return there, []
+    chosen = which or next((name for name in ("test", "val") if name in sets), sets[0])
+    if chosen not in sets:
+        raise DataError(f"--set {chosen}: the data have {', '.join(sets)}")
+    kept = [n for n, name in enumerate(there.sets) if name == chosen]
+    files, words = tuple(there.files[n] for n in kept), tuple(there.words[n] for n in kept)
+    others = len(there.files) - len(kept)
+    note = (
+        [f"the {len(kept):,} images of '{chosen}' are evaluated, {others:,} of other sets are not."] if others else []
+    )
+    return replace(there, files=files, words=words, sets=(chosen,) * len(kept)), note
+
+
+def _seen(files: Sequence[ImageFile]) -> list[tuple[str, int, int]]:
+    """Name, size and time of each; of one in an archive, the archive's."""
+    known: dict[Path, tuple[int, int]] = {}
+    found = []
+    for file in files:
+        place = file.root if file.root.is_file() else file.path
+        if place not in known or place != file.root:
+            try:
+                status = place.stat()
+            except OSError as error:
+                raise DataError(f"cannot read the image '{file}': {error}. Mend or remove the file.") from error
+            known[place] = status.st_size, status.st_mtime_ns
+        found.append((file.name, *known[place]))
+        if place != file.root:
+            del known[place]
+    return found
