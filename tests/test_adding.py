@@ -209,7 +209,10 @@ def test_a_task(dropped, tmp_path):
     built = runner.build(asked, None, say, Here())
     assert all(result.is_verified for result in built.results), [terminal.failures(r) for r in built.results]
     assert [line for line in lines if "hit rate" in line and line.startswith("train")], lines
-    assert sum("templates know classification, detection, features, segmentation, not halves" in line for line in lines) == 2, lines
+    assert (
+        sum("templates know classification, detection, features, segmentation, not halves" in line for line in lines)
+        == 2
+    ), lines
     for result in built.results:
         manifest = read_manifest(result.folder)
         assert manifest["task"] == "halves" and manifest["halves"] == ["left", "right", "lower"]
