@@ -151,6 +151,7 @@ def test_an_architecture_of_several_names_with_defaults_of_its_own(dropped, run_
     assert "large, 1000 classes" in run_cli("models", "large", "--width", "1").output
     found = architectures.checked(Config.model_validate({"model": {"name": "large"}}))
     assert (found.model.width, found.model.resolution, found.data.mean) == (1.0, 96, [0.5, 0.5, 0.5])
+    assert found.project.name == "large"  # as its artifacts are called
     given = {"model": {"name": "large", "resolution": 32}, "data": {"mean": [0.1, 0.2, 0.3]}}
     found = architectures.checked(Config.model_validate(given))
     assert (found.model.width, found.model.resolution, found.data.mean) == (1.0, 32, [0.1, 0.2, 0.3])

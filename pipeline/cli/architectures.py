@@ -95,7 +95,7 @@ def checked(config: Config) -> Config:
     known = sources()
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
     source = known[config.model.name]
-    found = settings.with_defaults(config, source.defaults)
+    found = settings.with_defaults(config, {"project": {"name": config.model.name}, **source.defaults})
     if not source.says_outputs:
         return found
     said = importlib.import_module(source.module).outputs(*found.model.size, **source.options)

@@ -151,7 +151,7 @@ def equal_notes(hashes: NDArray[np.str_], doubtful: NDArray[np.bool_]) -> list[s
     """What is to be said of images that are there several times."""
     return (
         [
-            f"{int(doubtful.sum())} images are the same at the size of the input and stand in different classes: none of them is "
+            f"{int(doubtful.sum())} images are the same at the size of the input, and different things are said to be right of them: none of them is "
             "trained on, and those that are held out are counted as they stand."
         ]
         if doubtful.any()
@@ -162,8 +162,8 @@ def equal_notes(hashes: NDArray[np.str_], doubtful: NDArray[np.bool_]) -> list[s
 def none_trained(doubtful: int) -> str:
     """That nothing is left to train on, for images of several classes."""
     return (
-        f"the training set is empty: {doubtful} images are the same at the size of the input and stand in different classes, and such "
-        "are not trained on. Keep each image in the one class that it shows."
+        f"the training set is empty: {doubtful} images are the same at the size of the input, and different things are said to be "
+        "right of them; such are not trained on. Say of each image the one thing that it shows."
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinkeel.pipeline.errors import ConversionError, PackageError
-from twinkeel.pipeline.program import Program, attribute, example_inputs
+from twinkeel.pipeline.program import Program, example_inputs
 from twinkeel.pipeline.reading import instead, parse_json, read_bytes, shown
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def quantized(module: GraphModule) -> GraphModule:
 
 def _own(owner: GraphModule, node: Node, name: str, number: int) -> Node:
     import torch
+    from twinkeel.pipeline.program import attribute
 
     operations = torch.ops.coreai
     graph: Any = owner.graph

@@ -24,7 +24,7 @@ from twinkeel.pipeline.building.jobs import data as data_step
 from twinkeel.pipeline.building.jobs import lower, reference
 from twinkeel.pipeline.building.jobs import program as program_step
 from twinkeel.pipeline.building.jobs import weights as weights_step
-from twinkeel.pipeline.building.order import checked
+from twinkeel.pipeline.building.order import checked, plan
 from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
@@ -188,8 +188,8 @@ def test_changed_labels_run_no_quantization(fixed_build, tmp_path):
     assert shop.find(reference.reference_job(site, "int8")) is not None
     missing = {
         f"{target.NAME} {precision}"
-        for target in common.targets().values()
-        for precision in target.PRECISIONS
+        for platform in ("android", "ios")
+        for target, precision in plan(config, common.targets(), platform)
         if shop.find(lower.lower_job(site, target, precision)) is None
     }
     assert missing == {f"ios/coreml {precision}" for precision in ("fp32", "fp16", "int8", "w8", "w4")}

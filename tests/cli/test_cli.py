@@ -405,7 +405,7 @@ def test_a_folder_where_a_file_would_be_is_found_before_anything_is_made(run_cli
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[model]\ntask = "segmentation"\n', "twinkeel.toml: model.task: unknown task"),
+        ('[model]\ntask = "poses"\n', "twinkeel.toml: model.task: unknown task"),
         ("[data]\nmean = [nan, 0.0, 0.0]\n", "twinkeel.toml:2: data.mean"),
         ('[data]\nsource = "images"\npath = "x"\n', "twinkeel.toml: data.source = 'images' has no labels"),
         (

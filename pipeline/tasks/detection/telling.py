@@ -21,9 +21,9 @@ SOURCES = ("shapes", "folder", "images", "arrays")
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "data": {"source": "shapes"},
     "train": {
-        "epochs": 40,
+        "epochs": 30,
         "batch_size": 16,
-        "learning_rate": 0.03,
+        "learning_rate": 0.1,
         "rotation_degrees": 0.0,
         "zoom": 0.2,
         "mirror": True,
