@@ -187,7 +187,9 @@ def _untrained(found: Dataset) -> list[str]:
         DataError: it shows none at all.
     """
     if not len(found.train.images):
-        raise DataError("the training set is empty: its images are damaged, held out too, or stand in several classes.")
+        raise DataError(
+            "the training set is empty: its images are damaged, held out too, or different things are said to be right of them."
+        )
     missing = sorted(set(found.held_out.truth.tolist()) - set(found.train.truth.tolist()) - {-1})
     if not missing:
         return []
