@@ -19,6 +19,7 @@ REQUIRED: Mapping[str, str] = {
     "pillow": ">=11",
     "platformdirs": ">=4",
     "psutil": ">=6",
+    "pyyaml": ">=6",
     "pydantic": ">=2.11",
     "rich": ">=13",
     "safetensors": ">=0.5",
@@ -55,6 +56,7 @@ class Extra:
 EXTRAS: Mapping[str, Extra] = {
     "keras": Extra(packages={"h5py": ">=3.11"}, gives="reads Keras's .h5 checkpoints"),
     "heic": Extra(packages={"pillow-heif": ">=1.0"}, gives="reads HEIC, as iPhones make photos"),
+    "parquet": Extra(packages={"pyarrow": ">=18"}, gives="evaluate writes the answers by image as Parquet"),
     "timm": Extra(packages={"timm": ">=1.0"}, gives="networks by name: model.name = 'timm:NAME'"),
     "torchvision": Extra(packages={"torchvision": ""}, gives="networks by name: model.name = 'torchvision:NAME'"),
     "coreai": Extra(

@@ -50,6 +50,8 @@ aten = torch.ops.aten
 
 WEIGHT_SCALE_FLOOR = 2.0**-30
 ACTIVATION_SCALE_FLOOR = 2.0**-12
+MOST_BIAS_STEPS = 2.0**24
+"""Of a bias on its grid: far below 32 bits, so that sums fit as well, and what float32 still tells apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ def convert(prepared: GraphModule, contract: InputContract | None, settings: Set
     if contract is not None:
         _set_input_range(prepared, contract)
     _set_weight_scales(prepared, settings.weight_scales)
+    _make_room_for_biases(prepared)
     quantized = convert_pt2e(deepcopy(prepared))
     unfolded = convert_pt2e(prepared, fold_quantize=False)
     _put_weights_on_grid(unfolded)
@@ -318,6 +321,25 @@ def _set_weight_scales(prepared: GraphModule, scales: Mapping[str, NDArray[np.fl
         bound = torch.from_numpy(scales[module_path(node)] * 127).float()
         bound = bound if observer.min_val.ndim else bound.max()
         observer.min_val, observer.max_val = -bound, bound
+
+
+def _make_room_for_biases(prepared: GraphModule) -> None:
+    """Widen the ranges of weights whose steps would be so small that their bias has more than `MOST_BIAS_STEPS` of ``input scale *
+    weight scale``: of channels without weights, as decay and pruning leave them, it would have more than 32 bits and be cut."""
+    for node in prepared.graph.nodes:
+        if node.target not in (*WEIGHTED, *TRANSPOSED) or len(node.args) < 3 or not isinstance(node.args[2], Node):
+            continue
+        source, weight = unpadded(node), node.args[1]
+        if not (ranges.is_observer(source) and ranges.is_observer(weight)):
+            continue
+        step = float(prepared.get_submodule(str(source.target)).calculate_qparams()[0])
+        observer = prepared.get_submodule(str(weight.target))
+        least = 127 * attribute(prepared, str(node.args[2].target)).detach().abs().double() / (step * MOST_BIAS_STEPS)
+        bound = (least if observer.min_val.shape == least.shape else least.max()).to(observer.min_val.dtype)
+        observer.min_val, observer.max_val = (
+            torch.minimum(observer.min_val, -bound),
+            torch.maximum(observer.max_val, bound),
+        )
 
 
 def _unshare(graph: GraphModule, left_out: Collection[Node], activation: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline import data, saying
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.data import moved, turns
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import compress
-from twinkeel.pipeline.program.evaluation import evaluate
+from twinkeel.pipeline.program.evaluation import evaluate, evaluate_quantized
 from twinkeel.pipeline.program.graph import attribute
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import fold, history, quantize, train
@@ -118,6 +119,29 @@ def test_training_resumed_after_a_kill_ends_in_the_same_weights(tmp_path):
     assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in straight.state_dict().items())
     assert train.curves(resumed_history, "accuracy") == train.curves(undisturbed, "accuracy")
     assert len(train.curves(resumed_history, "accuracy")["curves.png"]) > 1000
+
+
+def test_channels_without_weights_keep_their_biases():
+    """Decay and pruning end in a gamma of 0: such channels are constants, and their steps would have no room for them."""
+    torch.manual_seed(0)
+    conv = [
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.Conv2d(8, 16, 3, 2, 1),
+        nn.BatchNorm2d(16),
+        nn.ReLU6(),
+    ]
+    model = nn.Sequential(*conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    with torch.no_grad():
+        for norm, biases in ((model[1], [0.5, 1.5, 3.0]), (model[4], [0.7, 2.0, 4.0])):
+            norm.weight[:3], norm.bias[:3] = 0.0, torch.tensor(biases)
+    contract = InputContract.of(32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    folded = fold.fold(model.eval(), contract)
+    pixels = data.rgba(np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8))
+    quantized = quantize.quantize(folded, pixels[:16], contract).module
+    snr = metrics.snr_db(evaluate(folded, pixels[16:]), evaluate_quantized(quantized, pixels[16:]))
+    assert snr > 30, f"{snr:.1f} dB"
 
 
 def test_augmentation_turns_an_oblong_image_as_it_is():
