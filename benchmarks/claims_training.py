@@ -126,7 +126,7 @@ def fit(model: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64], 
 
     model.train()
     for number in range(config.train.epochs):
-        train.one_epoch(number, answers, len(images), classification, optimizer, schedule, config.train)
+        train.one_epoch(number, answers, len(images), classification, optimizer, schedule, config)
 
 
 @functools.cache

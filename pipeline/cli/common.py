@@ -55,10 +55,12 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return share
 
 
-def size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
-    """Height and width of an input, from ``N`` or ``HxW``."""
+def size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """Height and width of an input, from ``N`` or ``HxW``; None where it was not given."""
     from ..config import SIDES
 
+    if text is None:
+        return None
     found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
     sides = [int(side) for side in found.groups(found[1])] if found else []
     if not sides or not all(SIDES[0] <= side <= SIDES[1] for side in sides):

@@ -87,8 +87,12 @@ def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) ->
 @click.argument("names", nargs=-1)
 @click.option("--classes", type=click.IntRange(1, 1_000_000), help="As published by default, or 1000.")
 @click.option("--width", type=common.FiniteRange(0, 4, min_open=True), help="Count this width only.")
-@click.option("--resolution", callback=common.size, default="224", show_default=True, help="With --width: N or HxW.")
-def models(names: tuple[str, ...], classes: int | None, width: float | None, resolution: tuple[int, int]) -> None:
+@click.option(
+    "--resolution", callback=common.size, help="Count this size only, N or HxW; with --width alone the network's own."
+)
+def models(
+    names: tuple[str, ...], classes: int | None, width: float | None, resolution: tuple[int, int] | None
+) -> None:
     """Parameters and multiply-adds of the models, beside the published ones.
 
     NAMES are those that `model.name` takes; all of them by default.
@@ -104,9 +108,13 @@ def models(names: tuple[str, ...], classes: int | None, width: float | None, res
 
 
 def _counted(
-    name: str, source: architectures.Source, classes: int | None, width: float | None, resolution: tuple[int, int]
+    name: str,
+    source: architectures.Source,
+    classes: int | None,
+    width: float | None,
+    resolution: tuple[int, int] | None,
 ) -> Table:
-    """Of an architecture at one width, or at all that are published."""
+    """Of an architecture at one width and size, or at all that are published."""
     import functools
     import importlib
 
@@ -118,7 +126,9 @@ def _counted(
     create = functools.partial(importlib.import_module(source.module).create, **source.options)
     known = {(row.width, (row.resolution, row.resolution)): row for row in published(name)}
     own = source.defaults.get("model", {}).get("resolution")
-    asked = [(width, resolution)] if width is not None else list(known) or [(1.0, (own, own) if own else resolution)]
+    size = resolution or ((own, own) if own else (224, 224))
+    is_asked = width is not None or resolution is not None
+    asked = [(1.0 if width is None else width, size)] if is_asked else list(known) or [(1.0, size)]
     number = classes or usual_classes(source.module.rpartition(".")[2])
     table = Table(title=f"{name}, {number} classes")
     for heading in (

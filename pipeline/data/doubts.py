@@ -43,13 +43,21 @@ def warnings(data: Dataset) -> list[str]:
     others = data.train if len(data.train.images) else data.held_out
     share = uncovered_share(data.calibration, others)
     if share > UNCOVERED_SHARE:
-        ends = _ends(images)
-        low, high = int(ends[0].min()), int(ends[1].max())
         found.append(
-            f"{100 * share:.1f} % of the {'training' if others is data.train else 'held-out'} pixels are outside {low}..{high}, all that the calibration images "
+            f"{100 * share:.1f} % of the {'training' if others is data.train else 'held-out'} pixels are outside {_held(images)}, all that the calibration images "
             "hold. Bring images that are as dark and as bright as those the app will see."
         )
     return found
+
+
+def _held(images: Lines) -> str:
+    """The least and the largest value, of each channel where these differ."""
+    pairs = [f"{low}..{high}" for low, high in zip(*(ends.tolist() for ends in _ends(images)), strict=True)]
+    return (
+        pairs[0]
+        if len(set(pairs)) == 1
+        else ", ".join(f"{name} {pair}" for name, pair in zip("RGB", pairs, strict=True))
+    )
 
 
 def of_order(config: Config) -> list[str]:

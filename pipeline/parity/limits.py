@@ -274,7 +274,7 @@ class Check:
             return ""
         needed = self.images_needed
         could = "more images than anyone has" if needed is None else f"about {needed:,}"
-        return f"open: {self.counts.images:,} images cannot tell, {could} could"
+        return f"open: {self.counts.draws or self.counts.images:,} images cannot tell, {could} could"
 
     @property
     def did_not_run(self) -> bool:

@@ -333,7 +333,7 @@ def _make_room_for_biases(prepared: GraphModule) -> None:
         if not (ranges.is_observer(source) and ranges.is_observer(weight)):
             continue
         step = float(prepared.get_submodule(str(source.target)).calculate_qparams()[0])
-        observer = prepared.get_submodule(str(weight.target))
+        observer: Any = prepared.get_submodule(str(weight.target))
         least = 127 * attribute(prepared, str(node.args[2].target)).detach().abs().double() / (step * MOST_BIAS_STEPS)
         bound = (least if observer.min_val.shape == least.shape else least.max()).to(observer.min_val.dtype)
         observer.min_val, observer.max_val = (

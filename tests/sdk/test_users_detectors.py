@@ -51,8 +51,7 @@ def users(tmp_path_factory):
             (root / "twinkeel.toml").write_text(settings(name))
             arguments = [
                 "build",
-                "android",
-                "ios",
+                "all",
                 "-c",
                 root / "twinkeel.toml",
                 "-o",

@@ -136,10 +136,12 @@ def _read_one(
     folder, named = str(PurePosixPath(file.name).parent), set_of_file(file)
     by_id: dict[int, ImageFile | None] = {}
     wrong: list[str] = []
+    refused: set[int | None] = set()
     for number, entry in enumerate(content["images"]):
         found = _image(entry)
         if isinstance(found, str):
             wrong.append(f"image {number} {found}")
+            refused.add(entry.get("id") if isinstance(entry, dict) and isinstance(entry.get("id"), int) else None)
             continue
         identity, name, size = found
         image = images.named(name, folder, named)
@@ -156,7 +158,11 @@ def _read_one(
     for number, entry in enumerate(content["annotations"]):
         box = _box(entry, by_id, classes, passed)
         if isinstance(box, str):
-            wrong.append(f"annotation {number} {box}")
+            if not (
+                isinstance(entry, dict) and isinstance(entry.get("image_id"), int) and entry["image_id"] in refused
+            ):
+                named_by = entry.get("id") if isinstance(entry, dict) else None
+                wrong.append(f"annotation {number}{'' if named_by is None else f' (id {shown(named_by, 30)})'} {box}")
             continue
         if (identity := entry.get("id")) is not None:
             said["boxes with the id of another, taken all the same"] += identity in seen
@@ -172,7 +178,8 @@ def _image(entry: Any) -> tuple[int, str, tuple[int, int]] | str:
         return "has no whole number as id and a file_name"
     height, width = (side if type(side) is int else 0 for side in (entry.get("height"), entry.get("width")))
     if height < 1 or width < 1:
-        return f"'{shown(entry['file_name'], 100)}' has no height and width"
+        given = f"height {shown(entry.get('height'), 30)} and width {shown(entry.get('width'), 30)}"
+        return f"'{shown(entry['file_name'], 100)}' has {given}, and whole numbers of pixels are wanted"
     return entry["id"], entry["file_name"], (height, width)
 
 

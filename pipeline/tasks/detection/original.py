@@ -35,6 +35,8 @@ _FEW = 20
 _SURE = 1e-3
 _TRIED = 200
 _NAMED = 3
+_CROWDED = 0.5
+"""Of the images: more that show as many boxes as there may be are doubted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Look:
         is_finite: no number is infinite or NaN.
         classes: that its scores tell apart.
         largest: of its scores.
+        least: of the scores of boxes that are looked at, however low.
+        full: images in which apps would be shown as many boxes as they are at most.
         ap: average precision, and
         ap50: at an overlap of a half; 0 where nothing is known.
         reading: another way to read its numbers that finds far more, in words; empty where none does.
@@ -64,6 +68,8 @@ class Look:
     is_finite: bool
     classes: int
     largest: float
+    least: float = 0.0
+    full: int = 0
     ap: float = 0.0
     ap50: float = 0.0
     reading: str = ""
@@ -78,10 +84,13 @@ def look(outputs: Values, truth: Truth, config: Config, layout: Sequence[Output]
     """A `Look`, as JSON holds it."""
     form = form_of(config, layout)
     boxes = found_in(outputs, form, layout)
+    seen = boxes.above(form.score_threshold)
     given = Look(
         images=len(outputs),
         boxes=-1,
-        found=len(boxes.above(form.score_threshold)),
+        found=len(seen),
+        least=float(boxes.scores.min(initial=1.0)),
+        full=int((np.bincount(seen.images, minlength=1) >= form.most).sum()),
         is_finite=bool(np.isfinite(outputs).all()),
         classes=form.classes,
         largest=float(boxes.scores.max(initial=0.0)),
@@ -212,6 +221,14 @@ def doubt(look: Mapping[str, Any], names: Sequence[str]) -> str:
             f"the highest score of a box is {found.largest:.3g}, and a probability is at most 1: if the model gives logits, write activation = "
             "'sigmoid' or 'softmax' under [[output]]."
         )
+    if found.full > _CROWDED * found.images:
+        likely = (
+            f"No score is below {found.least:.2f}: if the model gives probabilities, write activation = 'none' under [[output]], for a sigmoid of "
+            "them is half and more."
+            if found.least >= 0.5
+            else "Raise [detection] score, if apps are to be shown fewer."
+        )
+        return f"the float model shows as many boxes as there may be in {found.full:,} of {found.images:,} held-out images. {likely}"
     if not found.found:
         return (
             f"the float model shows no box in {found.images:,} held-out images; its highest score is {found.largest:.3g}. If there is something in "

@@ -149,7 +149,13 @@ def _masked(root: Path, config: Config) -> Dataset:
     if names:
         return found
     known = [np.unique(part.truth) for part in (found.train, found.calibration, found.held_out)]
-    return replace(found, names=_numbered(np.unique(np.concatenate(known))))
+    there = np.unique(np.concatenate(known))
+    names, count = _numbered(there), int((there != UNSEEN).sum())
+    notes = [
+        f"the masks have the numbers of {count} classes, and the largest, {len(names) - 1}, makes {len(names)} of them: if that is not meant, "
+        "mend the masks (a stray number, or 0, 100, 200 to tell them apart by eye), or name the classes in data.labels."
+    ]
+    return replace(found, names=names, notes=(*found.notes, *(notes if len(names) > 2 * count else ())))
 
 
 def _unmasked(root: Path, config: Config, outputs: Callable[[], int]) -> Dataset:
