@@ -332,7 +332,8 @@ def _make_room_for_biases(prepared: GraphModule) -> None:
         source, weight = unpadded(node), node.args[1]
         if not (ranges.is_observer(source) and ranges.is_observer(weight)):
             continue
-        step = float(prepared.get_submodule(str(source.target)).calculate_qparams()[0])
+        given: Any = prepared.get_submodule(str(source.target))
+        step = float(given.calculate_qparams()[0])
         observer: Any = prepared.get_submodule(str(weight.target))
         least = 127 * attribute(prepared, str(node.args[2].target)).detach().abs().double() / (step * MOST_BIAS_STEPS)
         bound = (least if observer.min_val.shape == least.shape else least.max()).to(observer.min_val.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.program import Output
 from twinkeel.pipeline.tasks import detection
-from twinkeel.pipeline.tasks.detection import counting, showing
+from twinkeel.pipeline.tasks.detection import counting, original, showing
 from twinkeel.pipeline.tasks.detection.form import form_of
 from twinkeel.pipeline.tasks.detection.matching import Boxes, matched, overlaps
 from twinkeel.pipeline.tasks.detection.precision import RECALLS, THRESHOLDS, Curves, average
@@ -454,3 +455,22 @@ def test_turned_boxes_hold_what_they_held():
         rows, columns = torch.where(image[0] > 0.5)
         assert row[1] - 1 <= columns.min() and columns.max() + 1 <= row[3] + 1
         assert row[2] - 1 <= rows.min() and rows.max() + 1 <= row[4] + 1
+
+
+@pytest.mark.parametrize(("least", "advice"), [(0.51, "activation = 'none'"), (0.02, r"Raise \[detection\] score")])
+def test_a_model_that_shows_all_the_boxes_there_may_be_is_doubted(least, advice):
+    """A sigmoid of probabilities keeps their order, which is all that average precision sees."""
+    look = {
+        "images": 20,
+        "boxes": 24,
+        "found": 2000,
+        "is_finite": True,
+        "classes": 2,
+        "largest": 0.73,
+        "least": least,
+        "full": 20,
+        "ap50": 1.0,
+    }
+    told = original.doubt({**look, "moved": []}, ("a", "b"))
+    assert "in 20 of 20 held-out images" in told and re.search(advice, told), told
+    assert original.doubt({**look, "full": 3, "moved": []}, ("a", "b")) == ""

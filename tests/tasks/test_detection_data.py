@@ -168,7 +168,7 @@ def test_what_is_passed_over_is_counted(tmp_path):
         ({"annotations": [{"image_id": 0, "category_id": 3, "iscrowd": 1}, {"image_id": 0, "category_id": 3, "bbox": [0, 0, 0, 0]}]}, "no image has a box"),
         ({"images": [{"id": 0, "file_name": "gone.png", "height": 9, "width": 9}], "annotations": []}, "no image 'gone.png'"),
         ({"images": [{"id": 0, "file_name": "00.png", "height": 32, "width": 64}] * 2, "annotations": []}, "two images have the id 0"),
-        ({"images": [{"id": 0, "file_name": "00.png"}], "annotations": []}, "no height and width"),
+        ({"images": [{"id": 0, "file_name": "00.png"}], "annotations": []}, "has height None and width None"),
         ({"categories": [{"id": 3, "name": "dog"}, {"id": 3, "name": "cat"}]}, "two categories have the id 3"),
         ({"categories": [{"id": 3, "name": "dog"}, {"id": 7, "name": "dog"}]}, "two categories are called 'dog'"),
     ],
