@@ -24,7 +24,8 @@ onnxruntime, below `onnxruntime/core`; convolution and linear layer as above (`p
   multipliers of 22 bits, halves away from zero (`mlas/lib/qladd.cpp`). Of all pairs of operands under 40 pairs of scales,
   22 of 2,621,440 results differ, by one step; the reference follows x86, `added_on_arm64` is the other.
 - multiplication: as XNNPACK's, with the zero point added in float32 before the rounding (`mlas/lib/qlmul.cpp`).
-- mean: as XNNPACK's, `QLinearGlobalAveragePool` (`mlas/lib/qlgavgpool.cpp`); the ONNX target makes a pool of it.
+- mean: as XNNPACK's but for what the sum is multiplied by, ``input scale / (output scale * count)``, and the zero point added behind the
+  rounding: `QLinearGlobalAveragePool` (`mlas/lib/qlgavgpool.cpp`); the ONNX target makes a pool of it.
 - transposed convolution: in float, between a dequantize and a quantize.
 - bilinear resizing: in float32, four products and three additions in a fixed order (`providers/cpu/tensor/upsample.h`), then
   quantized. That is x86. On arm64 the additions are fused with the products, which puts ties on either side: of 187,584 values under
@@ -97,13 +98,17 @@ class Weight:
 
 @dataclass(frozen=True)
 class Sums:
-    """Exact sums that wait to be put on the output's grid; their real value is ``values * scale``, then clamped."""
+    """Exact sums that wait to be put on the output's grid; their real value is ``values * scale / count``, then clamped.
+
+    Attributes:
+        count: of what a mean is the mean of; 0 of what is none.
+    """
 
     values: torch.Tensor
     scale: torch.Tensor
     low: float | None = None
     high: float | None = None
-    is_mean: bool = False
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ class Kernels:
         add: an addition, the output's scale and zero point -> steps, not clamped.
         multiply: the same of a product.
         resize: steps and the arguments behind them of a bilinear resizing -> steps of the same grid, or real values.
+        mean: scales of input and output and the count -> what a sum is multiplied by, in float32: where both scales are one, ties hang on it.
         means_are_even: a mean adds the zero point before it rounds, so that ties go to even steps, and not to even distances.
     """
 
@@ -144,6 +150,7 @@ class Kernels:
     add: Callable[[Addition, float, int], torch.Tensor]
     multiply: Callable[[Product, float, int], torch.Tensor]
     resize: Callable[..., Steps | torch.Tensor]
+    mean: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
     means_are_even: bool
 
 
@@ -297,7 +304,7 @@ def _real(value: Any) -> Any:
     if not isinstance(value, _WAITING):
         return value
     if isinstance(value, Sums):
-        real = value.values.float() * value.scale
+        real = value.values.float() * (value.scale / max(value.count, 1))
     elif isinstance(value, Addition):
         real = value.one.real + value.other.real
     else:
@@ -318,8 +325,8 @@ def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int,
     elif isinstance(x, Product):
         values = kernels.multiply(x, scale, zero_point)
     elif isinstance(x, Sums):
-        exact = x.values.float() * (x.scale / step)
-        shift = zero_point if x.is_mean and kernels.means_are_even else 0
+        exact = x.values.float() * (kernels.mean(x.scale, step, x.count) if x.count else x.scale / step)
+        shift = zero_point if x.count and kernels.means_are_even else 0
         values = torch.round(exact + shift).double() + (zero_point - shift)
     elif isinstance(x, Steps) and (x.scale, x.zero_point) == (scale, zero_point):
         values = x.values
@@ -368,7 +375,15 @@ def _divided(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
     count = int(np.prod([x.values.shape[dim] for dim in dims]))
-    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32) / count, is_mean=True)
+    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32), count=count)
+
+
+def _first_by_count(scale: torch.Tensor, step: torch.Tensor, count: int) -> torch.Tensor:
+    return scale / count / step
+
+
+def _by_count_and_step(scale: torch.Tensor, step: torch.Tensor, count: int) -> torch.Tensor:
+    return scale / (step * count)
 
 
 def _resized_by_xnnpack(x: Steps, *arguments: Any) -> Steps:
@@ -431,8 +446,15 @@ def _multiplied_by_onnxruntime(pair: Product, scale: float, zero_point: int) -> 
 
 KERNELS = {
     "xnnpack": Kernels(
-        _times_reciprocal, _added_by_xnnpack, _multiplied_by_xnnpack, _resized_by_xnnpack, means_are_even=True
+        _times_reciprocal,
+        _added_by_xnnpack,
+        _multiplied_by_xnnpack,
+        _resized_by_xnnpack,
+        _first_by_count,
+        means_are_even=True,
     ),
-    "onnxruntime": Kernels(_divided, _added_on_x86, _multiplied_by_onnxruntime, _resized_on_x86, means_are_even=False),
+    "onnxruntime": Kernels(
+        _divided, _added_on_x86, _multiplied_by_onnxruntime, _resized_on_x86, _by_count_and_step, means_are_even=False
+    ),
 }
 """Whose arithmetic is known, by the `KERNELS` of a target."""

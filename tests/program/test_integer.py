@@ -137,9 +137,7 @@ def test_a_product_is_rounded_as_each_runtime_does(small_program):
 )
 def test_a_tie_of_a_mean_goes_to_even_steps_in_xnnpack_and_to_even_distances_in_onnxruntime(kernels, steps):
     # 8.5, -14.5 and 23.5 steps from the zero point -67
-    sums = integer.Sums(
-        torch.tensor([544.0, -928.0, 1504.0], dtype=torch.float64), torch.tensor(0.5 / 64), is_mean=True
-    )
+    sums = integer.Sums(torch.tensor([544.0, -928.0, 1504.0], dtype=torch.float64), torch.tensor(0.5), count=64)
     assert integer._quantize(integer.KERNELS[kernels], sums, 0.5, -67, -128, 127).values.tolist() == steps
 
 
