@@ -46,14 +46,8 @@ def limits_for(
             continue
         row = rows.get(override.metric)
         if row is None and leg == "lower" and override.metric in meaning.counted:
-            rows[override.metric] = Limit(
-                metric=override.metric,
-                sense=meaning.counted[override.metric],
-                value=override.value,
-                reason=override.reason or "the configuration's own",
-                needs_all=True,
-                is_counted=True,
-            )
+            sense, reason = meaning.counted[override.metric], override.reason or "the configuration's own"
+            rows[override.metric] = Limit.counted(override.metric, sense, override.value, reason)
         elif row is not None:
             if not row.holds(override.value) and not override.reason:
                 raise ConfigError(

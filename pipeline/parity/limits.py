@@ -32,6 +32,11 @@ class Limit:
     needs_all: bool = False
     is_counted: bool = False
 
+    @classmethod
+    def counted(cls, metric: str, sense: str, value: float, reason: str) -> Limit:
+        """Of a metric that is counted on images, on all of them."""
+        return cls(metric=metric, sense=sense, value=value, reason=reason, needs_all=True, is_counted=True)
+
     def holds(self, measured: float) -> bool:
         return _is_within(measured, self.sense, self.value)
 

@@ -74,13 +74,9 @@ def label_errors(classify: Decode, images: Images, logits: Values, labels: list[
     return errors
 
 
-def _counted(metric: str, sense: str, value: float, reason: str) -> Limit:
-    return Limit(metric=metric, sense=sense, value=value, reason=reason, needs_all=True, is_counted=True)
-
-
 _LABELS = Limit(metric="label_errors", sense="<=", value=0, reason="the labels in the package are those of the logits")
-_ACCURACY = _counted("accuracy_drop", "<=", 0.005, "half a point of top-1")
-_AGREEMENT = _counted("agreement", ">=", 0.9, "one answer of ten turned is another model to who uses it")
+_ACCURACY = Limit.counted("accuracy_drop", "<=", 0.005, "half a point of top-1")
+_AGREEMENT = Limit.counted("agreement", ">=", 0.9, "one answer of ten turned is another model to who uses it")
 
 MEANING = Meaning(
     counted={"accuracy_drop": "<=", "agreement": ">="},
@@ -91,17 +87,19 @@ MEANING = Meaning(
         ("lower", "int8", "reference executor"): (_ACCURACY, _LABELS),
         ("lower", "w8", "reference executor"): (
             _ACCURACY,
-            _counted("agreement", ">=", 0.95, "with activations in float, 8 bits turn half of what int8 may"),
+            Limit.counted("agreement", ">=", 0.95, "with activations in float, 8 bits turn half of what int8 may"),
             _LABELS,
         ),
         ("lower", "w4", "reference executor"): (
-            _counted(
+            Limit.counted(
                 "accuracy_drop",
                 "<=",
                 0.03,
                 "three points of top-1: learned rounding to 4 bits costs MobileNetV2 2.5 (Nagel et al., 'Up or Down?', 2020)",
             ),
-            _counted("agreement", ">=", 0.8, "one answer of five turned, twice what int8 may, is the price of 4 bits"),
+            Limit.counted(
+                "agreement", ">=", 0.8, "one answer of five turned, twice what int8 may, is the price of 4 bits"
+            ),
             _LABELS,
         ),
     },
@@ -111,7 +109,7 @@ MEANING = Meaning(
     decode_errors=label_errors,
 )
 
-_HALF = _counted(
+_HALF = Limit.counted(
     "agreement", ">=", 0.95, "without labels in place of half a point of accuracy: answers on a hair may turn"
 )
 """Of artifacts that compute in float16: 58 dB turned 1.3 % of a network's answers to images of none of its classes."""

@@ -6,7 +6,7 @@ How certain that is goes by the number of images, for boxes of one image are not
   ``(sum n)^2 / sum n^2`` with ``n`` boxes in each (Kish, "Survey Sampling", 1965): as if the boxes of an image stood or fell together,
   which is more cautious than they are.
 - *Loss of average precision*: a delete-a-group jackknife over images, of the paired difference (Shao and Tu, "The Jackknife and Bootstrap",
-  1995, chapter 5); where fewer than `_TELLING` images have changed, at least as wide as the exact interval of as many images of which none has.
+  1995, chapter 5); where fewer than `FEW_CHANGED` images have changed, at least as wide as the exact interval of as many images of which none has.
   Of 40, 100 and 400 images drawn from 4000 it contained the true difference in 97, 96 and 98 % of some 200 draws each.
 """
 
@@ -21,7 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Config
-from ...parity import Counted, Counts, Limit, Meaning, Truth, Values, paired_interval, share_interval
+from ...parity import (
+    FEW_CHANGED,
+    Counted,
+    Counts,
+    Limit,
+    Meaning,
+    Truth,
+    Values,
+    jackknife,
+    paired_interval,
+    share_interval,
+)
 from ...program import Output, parts
 from .decoding import decode
 from .form import Form, form_of
@@ -39,7 +50,6 @@ SCORED = 300
 """Images after each epoch: of all of them the score would take as long as the training."""
 
 _GROUPS = 40
-_TELLING = 10
 _KEPT = 8
 _FOUND: dict[tuple[str, str], Boxes] = {}
 
@@ -77,25 +87,14 @@ def drops(reference: Curves, candidate: Curves, counts: Counts) -> dict[str, Cou
     weights = [None, *((group != number).astype(np.float64) for number in range(groups))]
     both = [[one.precisions(weight) for one in (reference, candidate)] for weight in weights]
     changed = (reference.rights() != candidate.rights()).any(1).sum()
-    least = paired_interval(reference.count, 0, 0)[1] if changed < _TELLING else 0.0
+    least = paired_interval(reference.count, 0, 0)[1] if changed < FEW_CHANGED else 0.0
     found = {}
     for name, last in (("ap_drop", None), ("ap50_drop", 1)):
         all_images, *others = (average(one[:, :last]) - average(other[:, :last]) for one, other in both)
-        low, high = _jackknife(all_images, np.array(others), least)
+        half = max(jackknife(np.array(others)), least)
+        low, high = (-1.0, 1.0) if math.isinf(half) else (max(all_images - half, -1.0), min(all_images + half, 1.0))
         found[name] = all_images, replace(counts, low=low, high=high)
     return found
-
-
-def _jackknife(value: float, others: NDArray[np.float64], least: float) -> tuple[float, float]:
-    """Bounds of a value, from what it is without each group of images; this far apart from it at least."""
-    from scipy.special import stdtrit
-
-    groups = len(others)
-    if groups < 2 or not np.isfinite(others).all():
-        return -1.0, 1.0
-    error = math.sqrt((groups - 1) / groups * float(np.square(others - others.mean()).sum()))
-    half = max(float(stdtrit(groups - 1, 0.975)) * error, least)
-    return max(value - half, -1.0), min(value + half, 1.0)
 
 
 def right_found(reference: Boxes, candidate: Boxes, right: Boxes) -> Counts:
@@ -159,16 +158,12 @@ def _count_of(
     return count
 
 
-def _counted(metric: str, sense: str, value: float, reason: str) -> Limit:
-    return Limit(metric=metric, sense=sense, value=value, reason=reason, needs_all=True, is_counted=True)
-
-
-_AP = _counted("ap_drop", "<=", 0.01, "one point of COCO's AP, as published int8 detectors lose")
-_SAME = _counted(
+_AP = Limit.counted("ap_drop", "<=", 0.01, "one point of COCO's AP, as published int8 detectors lose")
+_SAME = Limit.counted(
     "same_boxes", ">=", 0.8, "an app shows boxes: one of five gone, new or moved is another model to who uses it"
 )
-_NEAR = _counted("same_boxes", ">=", 0.95, "float16 moves boxes that lie on a hair")
-_WEIGHTS = _counted("same_boxes", ">=", 0.9, "with activations in float, 8 bits change half of what int8 may")
+_NEAR = Limit.counted("same_boxes", ">=", 0.95, "float16 moves boxes that lie on a hair")
+_WEIGHTS = Limit.counted("same_boxes", ">=", 0.9, "with activations in float, 8 bits change half of what int8 may")
 
 _LIMITS = {
     ("quantize", "int8", "runtime"): (_SAME, _AP),
@@ -176,8 +171,8 @@ _LIMITS = {
     ("lower", "int8", "reference executor"): (_AP, _SAME),
     ("lower", "w8", "reference executor"): (_AP, _WEIGHTS),
     ("lower", "w4", "reference executor"): (
-        _counted("ap_drop", "<=", 0.05, "five points of AP are the price of 4 bits"),
-        _counted("same_boxes", ">=", 0.6, "twice what int8 may change"),
+        Limit.counted("ap_drop", "<=", 0.05, "five points of AP are the price of 4 bits"),
+        Limit.counted("same_boxes", ">=", 0.6, "twice what int8 may change"),
     ),
 }
 

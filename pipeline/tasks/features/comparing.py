@@ -57,22 +57,22 @@ def answers(models: Sequence[Values], truth: Truth, config: Config, layout: Sequ
     return np.array([[values.mean(1), np.sqrt(np.square(values).mean(1))] for values in each_one])
 
 
-def _counted(metric: str, value: float, reason: str) -> Limit:
-    return Limit(metric=metric, sense=">=", value=value, reason=reason, needs_all=True, is_counted=True)
-
-
-_ALIKE = _counted("alike", 0.95, f"images whose outputs keep their direction, a cosine of {COSINE} and more")
-_INSIDE = _counted("in_range", 0.9, "what leaves the float model's range by a tenth is nothing that it would say")
+_ALIKE = Limit.counted("alike", ">=", 0.95, f"images whose outputs keep their direction, a cosine of {COSINE} and more")
+_INSIDE = Limit.counted(
+    "in_range", ">=", 0.9, "what leaves the float model's range by a tenth is nothing that it would say"
+)
 
 MEANING = Meaning(
     counted={"alike": ">=", "in_range": ">="},
     limits={
-        ("quantize", "int8", "runtime"): (_counted("alike", 0.9, _ALIKE.reason), _INSIDE),
+        ("quantize", "int8", "runtime"): (Limit.counted("alike", ">=", 0.9, _ALIKE.reason), _INSIDE),
         ("lower", "fp16", "reference executor"): (_ALIKE,),
-        ("lower", "int8", "reference executor"): (_counted("alike", 0.9, _ALIKE.reason), _INSIDE),
+        ("lower", "int8", "reference executor"): (Limit.counted("alike", ">=", 0.9, _ALIKE.reason), _INSIDE),
         ("lower", "w8", "reference executor"): (_ALIKE, _INSIDE),
         ("lower", "w4", "reference executor"): (
-            _counted("alike", 0.8, "one image of five turned further, twice what int8 may, is the price of 4 bits"),
+            Limit.counted(
+                "alike", ">=", 0.8, "one image of five turned further, twice what int8 may, is the price of 4 bits"
+            ),
         ),
     },
     score=lambda outputs, truth, layout: math.nan,

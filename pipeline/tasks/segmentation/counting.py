@@ -25,16 +25,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Config
-from ...parity import Counted, Counts, Limit, Meaning, Truth, Values, paired_interval, share_interval
+from ...parity import (
+    FEW_CHANGED,
+    Counted,
+    Counts,
+    Limit,
+    Meaning,
+    Truth,
+    Values,
+    jackknife,
+    paired_interval,
+    share_interval,
+)
 from ...program import Output
 from .decoding import UNSEEN, masks_of
 
 Masks = NDArray[np.uint8]
 """``(N, height, width)``."""
 
-FEW_CHANGED = 10
-
-_TAIL = 0.025
 _AT_ONCE = 2**24
 """Pixels of masks that are compared together."""
 _KEPT_PIXELS = 2**26
@@ -147,17 +155,12 @@ def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
 
 
 def _interval(reference: Pixels, candidate: Pixels, drop: float, changed: int) -> tuple[float, float]:
-    from scipy.special import stdtrit
-
-    count = len(reference.both)
-    without = _without_each(reference) - _without_each(candidate)
-    if count < 2 or not np.isfinite(without).all():
+    half = jackknife(_without_each(reference) - _without_each(candidate))
+    if math.isinf(half):
         return -1.0, 1.0
-    error = math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
-    half = float(stdtrit(count - 1, 1 - _TAIL)) * error
     low, high = max(-1.0, drop - half), min(1.0, drop + half)
     if changed < FEW_CHANGED:
-        least = paired_interval(count, 0, 0)
+        least = paired_interval(len(reference.both), 0, 0)
         low, high = min(low, least[0]), max(high, least[1])
     return low, high
 
@@ -202,12 +205,8 @@ def count(
     return found | {"miou_drop": miou_drop(before, pixels(said, truth, classes))}
 
 
-def _limit(metric: str, sense: str, value: float, reason: str) -> Limit:
-    return Limit(metric=metric, sense=sense, value=value, reason=reason, needs_all=True, is_counted=True)
-
-
-_MIOU = _limit("miou_drop", "<=", 0.01, "a point of mIoU")
-_AGREEMENT = _limit("agreement", ">=", 0.9, "one pixel of ten turned is another mask to who sees it")
+_MIOU = Limit.counted("miou_drop", "<=", 0.01, "a point of mIoU")
+_AGREEMENT = Limit.counted("agreement", ">=", 0.9, "one pixel of ten turned is another mask to who sees it")
 
 MEANING = Meaning(
     counted={"miou_drop": "<=", "agreement": ">="},
@@ -217,18 +216,20 @@ MEANING = Meaning(
         ("lower", "int8", "reference executor"): (_MIOU,),
         ("lower", "w8", "reference executor"): (
             _MIOU,
-            _limit("agreement", ">=", 0.95, "with activations in float, 8 bits turn half of what int8 may"),
+            Limit.counted("agreement", ">=", 0.95, "with activations in float, 8 bits turn half of what int8 may"),
         ),
         ("lower", "w4", "reference executor"): (
-            _limit("miou_drop", "<=", 0.03, "three points of mIoU, as of top-1: the price of 4 bits"),
-            _limit("agreement", ">=", 0.8, "one pixel of five turned, twice what int8 may, is the price of 4 bits"),
+            Limit.counted("miou_drop", "<=", 0.03, "three points of mIoU, as of top-1: the price of 4 bits"),
+            Limit.counted(
+                "agreement", ">=", 0.8, "one pixel of five turned, twice what int8 may, is the price of 4 bits"
+            ),
         ),
     },
     score=score,
     count=count,
 )
 
-_HALF = _limit("agreement", ">=", 0.95, "without truth in place of a point of mIoU: pixels on a hair may turn")
+_HALF = Limit.counted("agreement", ">=", 0.95, "without truth in place of a point of mIoU: pixels on a hair may turn")
 
 
 def _without_truth(key: tuple[str, str, str]) -> tuple[Limit, ...]:
