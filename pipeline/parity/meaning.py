@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -37,6 +37,14 @@ class Worth:
     def is_unchanged(self) -> bool:
         """Nothing that was counted is lost or won against the float model."""
         return all(counts.lost == counts.won == 0 for _, counts in self.counted.values())
+
+    def told(self, names: Sequence[str]) -> dict[str, Any]:
+        """As JSON holds it, of each of these metrics the value and the counts behind it; NaN and None where there are none."""
+        found: dict[str, Any] = {}
+        for name in names:
+            value, counts = self.counted.get(name, (float("nan"), None))
+            found |= {name: value, f"{name}_counts": None if counts is None else asdict(counts)}
+        return found
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Worth:

@@ -81,7 +81,7 @@ def names_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def files(names: Sequence[str]) -> dict[str, bytes]:
-    """``labels.txt``, one a line in the order of the logits."""
+    """``labels.txt``, one a line in the order of the outputs."""
     return {"labels.txt": ("\n".join(names) + "\n").encode()}
 
 

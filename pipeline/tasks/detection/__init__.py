@@ -1,6 +1,8 @@
 """Detection: boxes around what is in an image, of a class and with a score each. The truth is ``(N, most, 5)`` float32: class, left, top,
 right, bottom in pixels of the input, -1 in rows that are none."""
 
+from ..classification.telling import files as files
+from ..classification.telling import names_of as names_of
 from .counting import MEANING as MEANING
 from .counting import meaning as meaning
 from .original import doubt as doubt
@@ -21,10 +23,8 @@ from .telling import SOURCES as SOURCES
 from .telling import columns as columns
 from .telling import described as described
 from .telling import fault as fault
-from .telling import files as files
 from .telling import labels as labels
 from .telling import misfit as misfit
-from .telling import names_of as names_of
 from .telling import settings as settings
 from .telling import shares as shares
 from .telling import size as size

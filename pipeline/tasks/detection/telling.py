@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ...config import Config
@@ -56,11 +55,7 @@ def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
 def told(worth: Worth) -> dict[str, Any]:
     """Average precision, what of it is lost, and the share of boxes that are the float model's, with the counts behind them; NaN and None
     where there are none."""
-    found: dict[str, Any] = {SCORE: worth.score}
-    for name in ("ap_drop", "ap50_drop", "same_boxes"):
-        value, counts = worth.counted.get(name, (math.nan, None))
-        found |= {name: value, f"{name}_counts": None if counts is None else asdict(counts)}
-    return found
+    return {SCORE: worth.score} | worth.told(("ap_drop", "ap50_drop", "same_boxes"))
 
 
 def shares(worth: Worth) -> dict[str, float]:
@@ -94,15 +89,6 @@ DESCRIBES = ("labels", FORM)
 
 def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {"labels": list(names), FORM: form_of(config, layout).described()}
-
-
-def names_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(manifest.get("labels", ()))
-
-
-def files(names: Sequence[str]) -> dict[str, bytes]:
-    """``labels.txt``, one a line in the order of the classes."""
-    return {"labels.txt": ("\n".join(names) + "\n").encode()}
 
 
 def fault(manifest: Mapping[str, Any], width: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,11 +67,7 @@ def doubt(look: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def told(worth: Worth) -> dict[str, Any]:
     """Shares of images, and the counts behind them; None where nothing ran."""
-    found: dict[str, Any] = {}
-    for name in ("alike", "in_range"):
-        share, counts = worth.counted.get(name, (float("nan"), None))
-        found |= {name: share, f"{name}_counts": None if counts is None else asdict(counts)}
-    return found
+    return worth.told(("alike", "in_range"))
 
 
 def shares(worth: Worth) -> dict[str, float]:

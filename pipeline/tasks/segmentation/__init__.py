@@ -1,5 +1,7 @@
 """Segmentation: a class for each pixel. The output is logits ``(N, C, h, w)`` at any size, the truth masks ``(N, H, W)`` uint8 of the input's size."""
 
+from ..classification.telling import files as files
+from ..classification.telling import names_of as names_of
 from .counting import MEANING as MEANING
 from .counting import meaning as meaning
 from .original import doubt as doubt
@@ -20,10 +22,8 @@ from .telling import SOURCES as SOURCES
 from .telling import columns as columns
 from .telling import described as described
 from .telling import fault as fault
-from .telling import files as files
 from .telling import labels as labels
 from .telling import misfit as misfit
-from .telling import names_of as names_of
 from .telling import settings as settings
 from .telling import shares as shares
 from .telling import size as size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ...config import Config
@@ -48,11 +47,7 @@ def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> s
 
 def told(worth: Worth) -> dict[str, Any]:
     """Agreement and mIoU as shares, and the counts behind them; NaN and None where there are none."""
-    found: dict[str, Any] = {SCORE: worth.score}
-    for name in ("agreement", "miou_drop"):
-        value, counts = worth.counted.get(name, (math.nan, None))
-        found |= {name: value, f"{name}_counts": None if counts is None else asdict(counts)}
-    return found
+    return {SCORE: worth.score} | worth.told(("agreement", "miou_drop"))
 
 
 def shares(worth: Worth) -> dict[str, float]:
@@ -86,15 +81,6 @@ DESCRIBES = ("labels",)
 
 def described(names: Sequence[str], config: Config, layout: Sequence[Output]) -> dict[str, Any]:
     return {"labels": list(names)}
-
-
-def names_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(manifest.get("labels", ()))
-
-
-def files(names: Sequence[str]) -> dict[str, bytes]:
-    """``labels.txt``, one a line in the order of the logits."""
-    return {"labels.txt": ("\n".join(names) + "\n").encode()}
 
 
 def fault(manifest: Mapping[str, Any], width: int) -> str:
