@@ -234,7 +234,7 @@ def test_latency_is_judged_with_its_interval(taken, verdict, build):
 
 
 INSTALLED = {"numpy", "click", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection", "rich", "lazy_loader",
-             "packaging", "scipy", "_cyutility", "pygments", "markdown_it", "mdurl", "_distutils_hack", "charset_normalizer"}  # fmt: skip
+             "packaging", "scipy", "_cyutility", "pygments", "markdown_it", "mdurl", "_distutils_hack", "charset_normalizer", "twinkeel"}  # fmt: skip
 """What `docs/ci.md` installs for it, and what that brings, or takes where it is there."""
 
 
