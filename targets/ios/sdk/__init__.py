@@ -19,7 +19,7 @@ repeat rethrows return self some static struct subscript super switch throw thro
 _WORDS = frozenset(_KEYWORDS.split())
 _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 """What a case of `FeatureName` cannot be called."""
-_PARAMETERS = _WORDS | {"image", "model", "orientation", "pixels"}
+_PARAMETERS = _WORDS | {"frame", "image", "input", "model", "number", "orientation", "pictures", "pixels", "tensors"}
 """What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26, 27: 27}
