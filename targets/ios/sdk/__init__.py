@@ -74,17 +74,31 @@ def _vectors(contents: Contents) -> str:
         }
         for case in contents.pixels
     ]
+    frames = [
+        {
+            "name": case.name,
+            "columns": case.shape.columns,
+            "rows": case.shape.rows,
+            "window": case.shape.window,
+            "orientation": case.shape.orientation,
+            "matrix": case.shape.matrix,
+            "isFullRange": case.shape.value_range == "full",
+            "planes": case.shape.planes,
+        }
+        for case in contents.frames
+    ]
     if contents.task == "classification":
         golden = [
             {"name": name, "top": [{"index": index, "probability": probability} for index, probability in top]}
             for name, top in zip(contents.golden.names, contents.categories, strict=True)
         ]
-        vectors = {"labels": contents.labels, "pixels": pixels, "golden": golden}
+        vectors = {"labels": contents.labels, "pixels": pixels, "frames": frames, "golden": golden}
     else:
         vectors = {
             "outputs": [{"name": output.name, "shape": output.shape} for output in contents.outputs],
             "inputs": [{"name": tensor.name, "shape": tensor.shape} for tensor in contents.inputs],
             "pixels": pixels,
+            "frames": frames,
             "golden": [{"name": name} for name in contents.golden.names],
             **({"labels": contents.labels} if contents.labels else {}),
         }
