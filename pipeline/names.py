@@ -12,11 +12,11 @@ macro nil nonisolated open operator precedencegroup private protocol public repe
 struct subscript super switch throw throws true try typealias var where while
 """
 _USED_IN_SWIFT = """
-Accelerate AppleProductTypes Box Category Classification Classifier ClassifierError Combine CoreFoundation CoreGraphics
-CoreImage CoreML CoreTransferable CoreVideo CryptoKit Darwin Detection Detector
+Accelerate AppleProductTypes Box Category ClassShare Classification Classifier ClassifierError Combine ComputeUnits
+ComputeUnitsRefusal CoreFoundation CoreGraphics CoreImage CoreML CoreTransferable CoreVideo CryptoKit Darwin Detection Detector
 DetectorError Dispatch ExecuTorch Feature FeatureExtractor
-FeatureExtractorError FeatureName Features Foundation Glibc ImageIO ObjectiveC
-Observation PackageDescription Photos PhotosUI Sample Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
+FeatureExtractorError FeatureName Features Foundation Glibc ImageFile ImageIO Mask ObjectiveC
+Observation PackageDescription Photos PhotosUI Sample Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
 executorch
 """
 

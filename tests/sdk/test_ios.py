@@ -203,9 +203,12 @@ def with_stubs(contents, folder):
         "CoreGraphics": [],
         "ImageIO": ["CoreGraphics"],
         "CoreVideo": ["CoreGraphics"],
-        "UIKit": ["CoreGraphics"],
-        "SwiftUI": [],
+        "QuartzCore": [],
+        "UIKit": ["CoreGraphics", "QuartzCore"],
+        "SwiftUI": ["UIKit"],
         "PhotosUI": ["SwiftUI"],
+        "CoreMedia": ["CoreVideo"],
+        "AVFoundation": ["CoreMedia", "QuartzCore"],
         framework: ["CoreVideo", "StubRuntime"],
     }
     for name in stubs:
@@ -224,7 +227,7 @@ def with_stubs(contents, folder):
         f'.target(name: "{module}", dependencies: {json.dumps([framework, "ImageIO", "UIKit"])}, resources: ['
         f'.copy("Resources/{contents.artifact.name}"), .copy("Resources/PrivacyInfo.xcprivacy")])',
         f'.testTarget(name: "{module}Tests", dependencies: ["{module}", "StubRuntime"], resources: [.copy("Vectors")])',
-        f'.executableTarget(name: "Sample", dependencies: ["{module}", "ImageIO", "PhotosUI", "SwiftUI"], '
+        f'.executableTarget(name: "Sample", dependencies: ["{module}", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "Sample.swiftpm", exclude: ["Package.swift"])',
     ]
     (folder / "Package.swift").write_text(
