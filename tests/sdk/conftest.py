@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import real
+from real import classfiles, compare, signatures
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
@@ -205,29 +207,56 @@ def kotlinc():
 
 
 class Kotlin:
-    """The compiler, the libraries that come with it, and the stubs, compiled once."""
+    """The compiler, the libraries that come with it, and what kits are compiled against and run with.
+
+    They see the platform as it is: Android's and its Java's classes, written from their signatures in `real/`. On the JVM the stubs run in
+    their place, which have code; so have the runtimes and AndroidX, whose stubs the compiler reads too.
+    """
+
+    LOWEST = 24
+    """API level that every kit runs on."""
 
     def __init__(self, kotlinc, folder):
-        self.kotlinc, self.stubs = kotlinc, folder
+        self.kotlinc, self.stubs = kotlinc, folder / "stubs"
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
+        texts = {name: signatures.read(real.HERE / f"{name}.txt") for name in compare.TEXTS}
+        self.real = signatures.Classes({name: one for text in texts.values() for name, one in text.items()})
+        self.platform = folder / "platform.jar"
+        platform = [one for name in ("android", "java", "json", "junit") for one in texts[name].items()]
+        classfiles.write(self.platform, signatures.Classes(platform))
         java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
-        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(folder), *java], check=True)
-        self.check(self.compile(folder, [KOTLIN_STUBS / "kotlin"], [folder]))
+        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(self.stubs), *java], check=True)
+        self.check(self.compile(self.stubs, [KOTLIN_STUBS / "kotlin"], [self.stubs]))
+        self.stubbed = classfiles.declared(self.stubs)
 
     def compile(self, out, sources, classpath, *options):
-        """Compile `sources` with warnings as errors; the finished process."""
-        path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
-        return subprocess.run(
+        """Compile `sources` with warnings as errors; the finished process.
+
+        It fails, too, where the classes ask for something that the lowest API level does not have and no question for the level of
+        the running system stands before.
+        """
+        path = os.pathsep.join(map(str, [self.platform, self.stdlib, self.coroutines, *classpath]))
+        finished = subprocess.run(
             [
-                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
+                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-no-jdk", "-jvm-target", "17", "-Werror", "-progressive"),
                 *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
             ],
             capture_output=True,
             text=True,
             env={**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
         )
+        if finished.returncode == 0 and out != self.stubs:
+            if absent := list(self.absent(out, *classpath)):
+                finished.returncode, finished.stderr = 1, "\n".join([finished.stderr, *absent])
+        return finished
+
+    def absent(self, classes, *classpath):
+        """What compiled classes ask for that Android does not have at the lowest API level."""
+        folders = [path for path in classpath if path.is_dir() and path != self.stubs]
+        others = signatures.Classes({**self.stubbed, **classfiles.declared(*folders)})
+        return compare.absent(classfiles.files(classes), others, self.real, self.LOWEST)
 
     def library(self, kit, out):
         """Compile a kit's library, as its own build does."""

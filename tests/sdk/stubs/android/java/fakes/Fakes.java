@@ -4,6 +4,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.FileNotFoundException;
+import java.lang.reflect.Constructor;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
@@ -80,6 +81,17 @@ public final class Fakes {
     public static void close() {
         if (isRunning || !isOpen) throw new AssertionError("closed while running, or twice");
         isOpen = false;
+    }
+
+    /** An object of a class that no app may make. */
+    public static <T> T made(Class<T> of) {
+        try {
+            Constructor<T> constructor = of.getDeclaredConstructor();
+            constructor.setAccessible(true);
+            return constructor.newInstance();
+        } catch (ReflectiveOperationException error) {
+            throw new AssertionError(error);
+        }
     }
 
     public static File asset(String name) throws FileNotFoundException {
