@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import real
-from real import classfiles, compare, signatures
+from real.platform import Platform
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
 KOTLIN_STUBS = Path(__file__).parent / "stubs" / "android"
-
+KOTLIN_SERVER = Path(__file__).parent / "compilers" / "KotlinServer.java"
 
 EVERY_METRIC = (  # the reference itself keeps to all
     Limit(metric="equal_logits", sense=">=", value=1, reason=""),
@@ -209,54 +208,49 @@ def kotlinc():
 class Kotlin:
     """The compiler, the libraries that come with it, and what kits are compiled against and run with.
 
-    They see the platform as it is: Android's and its Java's classes, written from their signatures in `real/`. On the JVM the stubs run in
-    their place, which have code; so have the runtimes and AndroidX, whose stubs the compiler reads too.
+    They see the platform as it is: Android's classes and its Java's, written from their signatures in `real/`. On the JVM stubs run in
+    their place, which have code; so have those of the runtimes and of AndroidX, which the compiler reads, too.
     """
 
-    LOWEST = 24
-    """API level that every kit runs on."""
-
     def __init__(self, kotlinc, folder):
-        self.kotlinc, self.stubs = kotlinc, folder / "stubs"
+        self.stubs, self.platform = folder / "classes", Platform(folder / "platform.jar")
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
-        texts = {name: signatures.read(real.HERE / f"{name}.txt") for name in compare.TEXTS}
-        self.real = signatures.Classes({name: one for text in texts.values() for name, one in text.items()})
-        self.platform = folder / "platform.jar"
-        platform = [one for name in ("android", "java", "json", "junit") for one in texts[name].items()]
-        classfiles.write(self.platform, signatures.Classes(platform))
+        compiler = [str(libraries / "kotlin-compiler.jar"), str(self.stdlib)]  # names the others that it needs by itself
         java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
-        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(self.stubs), *java], check=True)
+        for out, path, sources in ((self.stubs, [], java), (folder / "server", compiler, [KOTLIN_SERVER])):
+            path = ["-cp", os.pathsep.join(path)] if path else []
+            subprocess.run(["javac", "-encoding", "UTF-8", *path, "-d", str(out), *map(str, sources)], check=True)
+        options = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8")
+        path = os.pathsep.join([str(folder / "server"), *compiler])
+        self.server = subprocess.Popen(
+            ["java", *options, "-cp", path, KOTLIN_SERVER.stem], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self.check(self.compile(self.stubs, [KOTLIN_STUBS / "kotlin"], [self.stubs]))
-        self.stubbed = classfiles.declared(self.stubs)
+
+    def close(self):
+        self.server.communicate()
 
     def compile(self, out, sources, classpath, *options):
-        """Compile `sources` with warnings as errors; the finished process.
+        """Compile `sources` with warnings as errors; the finished process, as if it were one by itself.
 
-        It fails, too, where the classes ask for something that the lowest API level does not have and no question for the level of
-        the running system stands before.
+        Classes that ask for something which the lowest API level does not have, and not behind a question for the level of the
+        running system, are an error too, as lint makes it of an app's.
         """
-        path = os.pathsep.join(map(str, [self.platform, self.stdlib, self.coroutines, *classpath]))
-        finished = subprocess.run(
-            [
-                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-no-jdk", "-jvm-target", "17", "-Werror", "-progressive"),
-                *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
-            ],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
-        )
-        if finished.returncode == 0 and out != self.stubs:
-            if absent := list(self.absent(out, *classpath)):
-                finished.returncode, finished.stderr = 1, "\n".join([finished.stderr, *absent])
-        return finished
-
-    def absent(self, classes, *classpath):
-        """What compiled classes ask for that Android does not have at the lowest API level."""
-        folders = [path for path in classpath if path.is_dir() and path != self.stubs]
-        others = signatures.Classes({**self.stubbed, **classfiles.declared(*folders)})
-        return compare.absent(classfiles.files(classes), others, self.real, self.LOWEST)
+        path = os.pathsep.join(map(str, [self.platform.jar, self.stdlib, self.coroutines, *classpath]))
+        arguments = [
+            *("-no-stdlib", "-no-reflect", "-no-jdk", "-jvm-target", "17", "-Werror", "-progressive"),
+            *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
+        ]
+        self.server.stdin.write("\t".join(arguments).encode() + b"\n")
+        self.server.stdin.flush()
+        code, size = map(int, self.server.stdout.readline().split())
+        said = self.server.stdout.read(size).decode()
+        if not code and out != self.stubs:
+            absent = [*self.platform.absent(out, [path for path in classpath if path.is_dir()])]
+            code, said = bool(absent), "\n".join([said, *absent])
+        return subprocess.CompletedProcess(arguments, code, "", said)
 
     def library(self, kit, out):
         """Compile a kit's library, as its own build does."""
@@ -308,7 +302,9 @@ class Kotlin:
 def kotlin(kotlinc, tmp_path_factory):
     if not shutil.which("javac"):
         pytest.fail("no javac beside kotlinc: install a JDK of version 17 or later")
-    return Kotlin(kotlinc, tmp_path_factory.mktemp("stubs"))
+    found = Kotlin(kotlinc, tmp_path_factory.mktemp("kotlin"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from . import classfiles
 from .signatures import Class, Classes, Member, words
 
-TEXTS = ("android", "java", "json", "junit", "litert", "executorch")
 PLATFORM = ("android/", "java/", "javax/", "org/json/", "dalvik/", "org/xml/", "org/w3c/")
 """Where packages begin whose classes are all Android's."""
 COMPILERS = {"java/lang/invoke/LambdaMetafactory", "java/lang/invoke/StringConcatFactory"}
