@@ -3,3 +3,5 @@
 from pathlib import Path
 
 HERE = Path(__file__).parent
+FETCHED = HERE.parents[2] / ".nox" / "real"
+"""What `fetch.py` gets of public packages."""

@@ -138,9 +138,15 @@ RUNTIMES = {
 """The same of what is in no package: the Java package, and its classes that are kept."""
 
 
+def write(name: str, folder: Path, out: Path) -> None:
+    """One of the texts of classes that packages carry."""
+    make, *header = TEXTS[name]
+    signatures.write(out / f"{name}.txt", make(folder), *header)
+
+
 def main(folder: Path, out: Path, compiled: dict[str, Path]) -> None:
-    for name, (make, *header) in TEXTS.items():
-        signatures.write(out / f"{name}.txt", make(folder), *header)
+    for name in TEXTS:
+        write(name, folder, out)
     for name, classes in compiled.items():
         package, names, *header = RUNTIMES[name]
         signatures.write(out / f"{name}.txt", runtime(classes, package, names), *header)

