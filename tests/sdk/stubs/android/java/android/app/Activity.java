@@ -17,7 +17,7 @@ public class Activity extends Context {
 
     @Override
     public AssetManager getAssets() {
-        return new AssetManager();
+        return fakes.Fakes.made(AssetManager.class);
     }
 
     @Override
@@ -30,6 +30,7 @@ public class Activity extends Context {
         return fakes.Fakes.files;
     }
 
+    @Nullable
     @Override
     public File getExternalFilesDir(@Nullable String type) {
         return fakes.Fakes.files;
