@@ -20,7 +20,7 @@ repeat rethrows return self some static struct subscript super switch throw thro
 _WORDS = frozenset(_KEYWORDS.split())
 _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 """What a case of `FeatureName` cannot be called."""
-_PARAMETERS = _WORDS | {"data", "file", "image", "inputs", "model", "orientation", "picture", "pixels", "tensors"}
+_PARAMETERS = _WORDS | {"data", "file", "image", "inputs", "model", "orientation", "pixels", "source", "tensors"}
 """What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26, 27: 27}
