@@ -88,7 +88,7 @@ final class StubTests: XCTestCase {
         defer { try? FileManager.default.removeItem(at: url) }
         for image in try Vectors.load().pixels {
             let rgba = try Vectors.data("pixels/\(image.name).rgba")
-            let photo = file(image.width, image.height, image.orientation, rgba)
+            let photo = StubImages.file(image.width, image.height, image.orientation, rgba)
             let opened = try DecodedPhoto(data: photo)
             XCTAssertEqual(opened.subsampling, 1)
             XCTAssertEqual([opened.width, opened.height], [image.width, image.height])
@@ -116,9 +116,9 @@ final class StubTests: XCTestCase {
         }
         let classifier = try await Classifier()
         StubImages.largest = 0
-        _ = try await classifier.classify(file(2 * most + 2, 1, 6))
+        _ = try await classifier.classify(StubImages.file(2 * most + 2, 1, 6))
         XCTAssertEqual(StubImages.largest, (2 * most + 2 + 3) / 4)
-        XCTAssertEqual(try DecodedPhoto(data: file(2 * most + 2, 1, 6)).subsampling, 4)
+        XCTAssertEqual(try DecodedPhoto(data: StubImages.file(2 * most + 2, 1, 6)).subsampling, 4)
     }
 
     func testFilesThatCannotBeReadSayWhy() async throws {
@@ -198,15 +198,6 @@ final class StubTests: XCTestCase {
             try? await Task.sleep(nanoseconds: 10_000_000)
         }
         XCTAssertEqual(StubRuntime.models.now, count)
-    }
-
-    /// A file as the stub of ImageIO reads it.
-    private func file(_ width: Int, _ height: Int, _ orientation: UInt32, _ rgba: Data = Data()) -> Data {
-        var data = Data("IMG0".utf8)
-        for number in [UInt32(width), UInt32(height), orientation] {
-            withUnsafeBytes(of: number.littleEndian) { data.append(contentsOf: $0) }
-        }
-        return data + rgba
     }
 
     #if canImport(CoreML)
