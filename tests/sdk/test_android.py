@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 HARNESS = Path(__file__).parent / "harness" / "android"
 PACKAGE = "com.example.classifier"  # of the harness
+
+ANDROID, TOOLS = (f"http://schemas.android.com/{what}" for what in ("apk/res/android", "tools"))
 
 BACKENDS = {
     "litert-int8": {},
@@ -325,6 +329,7 @@ def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
     assert apart == sorted(
         [
             "README.md",
+            "contract.json",
             "settings.gradle.kts",
             "sample/src/main/AndroidManifest.xml",
             "classifier/build.gradle.kts",
@@ -354,3 +359,48 @@ def test_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
         and "`(1, 45, 31, 4)`" in readme
         and "square" not in readme
     )
+
+
+def test_kits_ask_for_the_runtimes_that_ran_their_artifacts():
+    from twinkeel.pipeline import verified
+    from twinkeel.targets.android.sdk.runtimes import RUNTIMES
+
+    for runtime in RUNTIMES.values():
+        assert verified.REQUIRED[runtime.package] == f"=={runtime.version}"
+        assert all(module.endswith(f":{runtime.version}") for _, module in runtime.accelerators)
+
+
+@pytest.mark.parametrize("runtime", ["litert", "executorch"])
+def test_no_permission_of_a_runtime_reaches_the_app(runtime, feature_contents, tmp_path):
+    write(feature_contents("android", runtime, "int8", package=PACKAGE), tmp_path / "kit")
+    removed = []
+    for module in ("extractor", "sample"):
+        manifest = ElementTree.parse(tmp_path / "kit" / module / "src" / "main" / "AndroidManifest.xml").getroot()
+        permissions = manifest.findall("uses-permission")
+        assert all(one.get(f"{{{TOOLS}}}node") == "remove" for one in permissions)
+        removed.append({one.get(f"{{{ANDROID}}}name") for one in permissions})
+    names = {f"android.permission.FOREGROUND_SERVICE{more}" for more in ("", "_DATA_SYNC")}
+    assert removed == [names if runtime == "litert" else set()] * 2
+
+
+def test_kits_are_published_under_a_semantic_version(feature_contents, tmp_path):
+    contents = feature_contents("android", "litert", "int8", package=PACKAGE)
+    write(contents, tmp_path / "kit")
+    kept = json.loads((tmp_path / "kit" / "contract.json").read_text())
+    assert re.fullmatch(r"1\.0\.0\+[0-9a-f]{8}", contents.version) and kept["version"] == contents.version
+    assert kept["contract"]["outputs"] == "embedding [6], heat_map [2, 3, 4]"
+    script = (tmp_path / "kit" / "extractor" / "build.gradle.kts").read_text()
+    assert f'version = "{contents.version}"' in script
+    readme = (tmp_path / "kit" / "README.md").read_text()
+    assert f"`{PACKAGE}:toy:{contents.version}`" in readme and "`com.google.ai.edge.litert:litert:2.3.0`" in readme
+
+
+def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path):
+    from twinkeel.pipeline.errors import ConversionError
+
+    contents = feature_contents("android", "litert", "int8", package=PACKAGE)
+    with pytest.raises(ConversionError, match="has 2 outputs of types .*; 1 of float32 or int8"):
+        write(dataclasses.replace(contents, outputs=contents.outputs[:1]), tmp_path / "kit")
+    contents.artifact.write_text("no model")
+    with pytest.raises(ConversionError, match="no readable LiteRT file"):
+        write(contents, tmp_path / "other")
