@@ -20,6 +20,7 @@ from twinkeel.targets._sdk import (
 )
 
 from ._tflite import output_steps
+from .runtimes import LIBRARIES, RUNTIMES
 
 _HARD_KEYWORDS = """
 as break class continue do else false for fun if in interface is null object package return super this throw true try
@@ -60,6 +61,8 @@ def write(contents: Contents, out: Path) -> None:
             "constants": lambda tensors: identifiers((t.name for t in tensors), constant_case, (), "output"),
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
             "double": lambda number: repr(float(number)),
+            "runtime": lambda name: RUNTIMES[name],
+            "library_version": lambda name: LIBRARIES[name],
             "steps": lambda outputs: list(zip(outputs, steps, strict=True)),
         },
     )

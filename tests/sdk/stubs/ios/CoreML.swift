@@ -92,6 +92,8 @@ open class MLModel: NSObject {
         }
         self.init()
         units = configuration.computeUnits
+        StubRuntime.lastUnits = units.rawValue
+        StubRuntime.gate?()
         StubRuntime.models.added()
     }
 

@@ -164,6 +164,7 @@ open class Module: NSObject {
         if let error = StubRuntime.loadError {
             throw error
         }
+        StubRuntime.gate?()
     }
 }
 

@@ -44,9 +44,19 @@ public final class CGImageSource {
     }
 }
 
-/// Of the stub: the most pixels that were decoded at once.
+/// Of the stub.
 public enum StubImages {
+    /// The most pixels that were decoded at once.
     public nonisolated(unsafe) static var largest = 0
+
+    /// A file as it is read here.
+    public static func file(_ width: Int, _ height: Int, _ orientation: UInt32, _ rgba: Data = Data()) -> Data {
+        var data = Data("IMG0".utf8)
+        for number in [UInt32(width), UInt32(height), orientation] {
+            withUnsafeBytes(of: number.littleEndian) { data.append(contentsOf: $0) }
+        }
+        return data + rgba
+    }
 }
 
 public nonisolated(unsafe) let kCGImagePropertyOrientation: CFString = "Orientation"

@@ -12,10 +12,12 @@ public enum StubRuntime {
     public nonisolated(unsafe) static var lastInput: [UInt8] = []
     public nonisolated(unsafe) static var lastTensors: [[Float]] = []
 
-    /// Called before each prediction.
+    /// Called before each model is loaded, and before each prediction.
     public nonisolated(unsafe) static var gate: (@Sendable () -> Void)?
     /// By the number of Core ML's compute units: what predictions on them throw.
     public nonisolated(unsafe) static var refusals: [Int: NSError] = [:]
+    /// Core ML's compute units of the last model that was loaded.
+    public nonisolated(unsafe) static var lastUnits: Int?
     /// Core ML's compute units for which no model loads.
     public nonisolated(unsafe) static var unitsThatDoNotLoad: Set<Int> = []
     /// Of ExecuTorch: how the last module loads its file, and what loading its method throws.
