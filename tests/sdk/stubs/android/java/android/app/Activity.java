@@ -22,7 +22,7 @@ public class Activity extends Context {
 
     @Override
     public ContentResolver getContentResolver() {
-        return new ContentResolver() {};
+        return new ContentResolver(this) {};
     }
 
     @Override
@@ -34,10 +34,5 @@ public class Activity extends Context {
     @Override
     public File getExternalFilesDir(@Nullable String type) {
         return fakes.Fakes.files;
-    }
-
-    @Override
-    public int checkSelfPermission(String permission) {
-        return -1;
     }
 }
