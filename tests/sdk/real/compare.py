@@ -62,7 +62,7 @@ def _head(stub: Class, real: Class, known: Classes) -> Iterator[str]:
 
 def _member(where: str, stub: Member, real: Member, is_own: bool) -> Iterator[str]:
     # an override may be less abstract than what it inherits, and need not throw what that does
-    unlike = {"abstract", "final"} if not is_own else set()
+    unlike = {"abstract", "final", "default"} if not is_own else {"default"}
     ours, theirs = (words(one.modifiers - {"deprecated"} - unlike) for one in (stub, real))
     if ours != theirs:
         yield f"{where}: is {' '.join(ours)}, in truth {' '.join(theirs)}"
