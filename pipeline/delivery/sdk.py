@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +17,11 @@ from ..parity import Limit
 from ..program import Output, Target, Tensor
 from ..saying import Say
 from ..tasks import Form, top
+from . import migration
 from .boxes import Boxes
 from .device import limits
+from .frames import FrameCase, frame_cases
+from .frames import write as write_frames
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
 from .masks import Masks
 
@@ -96,6 +99,7 @@ class Contents:
         pixels: images of odd shapes and what they become.
         boxes: how a detector's outputs are read; None for other tasks.
         masks: logits that a segmentation network's kit is tested on; None for other tasks.
+        versions: of the packages that made and ran the artifact, by distribution.
     """
 
     task: str
@@ -122,11 +126,22 @@ class Contents:
     pixels: tuple[PixelCase, ...]
     boxes: Boxes | None = None
     masks: Masks | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runtime(self) -> str:
         """The target without its platform: litert, executorch or coreml."""
         return self.target.split("/")[1]
+
+    @property
+    def frames(self) -> tuple[FrameCase, ...]:
+        """Frames of cameras and what they become."""
+        return frame_cases(self.height, self.width, self.fit)
+
+    @property
+    def version(self) -> str:
+        """Of the kit: the model's as a semantic version, and what apps rely on as its build metadata."""
+        return migration.semantic_version(self.project.version, migration.contract(self))
 
     @property
     def seen(self) -> str:
@@ -227,6 +242,7 @@ def contents(
         pixels=pixel_cases(given["height"], given["width"], how),
         boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
         masks=Masks.of(outputs, (given["height"], given["width"]), expected) if task == "segmentation" else None,
+        versions=dict(manifest.get("versions", {})),
     )
 
 
@@ -255,7 +271,7 @@ def pixel_cases(height: int, width: int, how: Fit = "crop") -> tuple[PixelCase, 
 def write_vectors(contents: Contents, folder: Path) -> None:
     """The raw files of a kit's tests: RGBA bytes, and numbers as little-endian float32.
 
-    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``, and
+    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; those of ``frames/`` as `write_frames` does; ``golden/<image>.rgba``, and
     ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
     int8. Of a detector `Boxes.write`, of a segmentation network `Masks.write`.
     """
@@ -263,6 +279,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     for case in contents.pixels:
         (folder / "pixels" / f"{case.name}.rgba").write_bytes(case.source.tobytes())
         (folder / "pixels" / f"{case.name}.expected.rgba").write_bytes(case.expected.tobytes())
+    write_frames(contents.frames, folder / "frames")
     (folder / "golden").mkdir()
     for name, image in zip(contents.golden.names, contents.golden.inputs, strict=True):
         (folder / "golden" / f"{name}.rgba").write_bytes(image.tobytes())

@@ -71,6 +71,7 @@ def feature_contents(tmp_path_factory):
     """Contents of a kit of features, made by hand: inputs of 9 rows of 7 columns, outputs on their int8 steps."""
 
     def make(platform, runtime, precision, outputs=FEATURE_OUTPUTS, inputs=FEATURE_INPUTS, **settings):
+        import tflites
         from twinkeel.pipeline.config import Android, Ios, Project
         from twinkeel.pipeline.delivery import sdk
 
@@ -86,7 +87,11 @@ def feature_contents(tmp_path_factory):
         artifact = tmp_path_factory.mktemp("artifact") / f"toy-{precision}.{SUFFIXES[runtime]}"
         if runtime == "coreml":
             artifact.mkdir()
-        (artifact / "Manifest.json" if runtime == "coreml" else artifact).write_text("a stub's model")
+        file = artifact / "Manifest.json" if runtime == "coreml" else artifact
+        if runtime == "litert":
+            tflites.write(file, [(one.shape, one.scale) for one in outputs], is_int8=precision == "int8")
+        else:
+            file.write_text("a stub's model")
         section = Android if platform == "android" else Ios
         return sdk.Contents(
             task="features",
@@ -102,7 +107,7 @@ def feature_contents(tmp_path_factory):
             precision=precision,
             artifact=artifact,
             sha256="5" * 64,
-            bytes=14,
+            bytes=file.stat().st_size,
             reference="int8",
             limits=EVERY_METRIC,
             state="verified",
