@@ -17,11 +17,11 @@ from . import HERE, classfiles, levels, metalava, signatures
 from .signatures import Class, Classes
 
 ANDROID = (
-    "android.app.Activity android.app.Instrumentation android.app.ActivityManager.MemoryInfo android.content.ContentResolver "
+    "android.Manifest.permission android.app.Activity android.app.Instrumentation android.app.ActivityManager.MemoryInfo android.content.ContentResolver "
     "android.content.Context android.content.res.AssetFileDescriptor android.content.res.AssetManager "
     "android.graphics.Bitmap android.graphics.BitmapFactory android.graphics.BitmapRegionDecoder android.graphics.Canvas android.graphics.Color "
     "android.graphics.ColorSpace android.graphics.ImageDecoder android.graphics.ImageFormat android.graphics.Matrix android.graphics.Paint "
-    "android.graphics.PixelFormat android.graphics.Rect android.graphics.YuvImage android.hardware.HardwareBuffer android.media.ExifInterface "
+    "android.graphics.PixelFormat android.graphics.Rect android.graphics.YuvImage android.hardware.DataSpace android.hardware.HardwareBuffer android.media.ExifInterface "
     "android.media.Image android.media.ImageReader android.net.Uri android.os.Build android.os.Bundle android.os.Handler android.os.Looper "
     "android.os.ParcelFileDescriptor android.os.Process android.os.StrictMode android.os.SystemClock android.os.Trace android.util.Log "
     "android.util.Size android.view.Surface android.view.View android.view.ViewGroup android.widget.Button android.widget.ImageView "

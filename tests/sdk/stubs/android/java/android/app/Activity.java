@@ -22,7 +22,7 @@ public class Activity extends Context {
 
     @Override
     public ContentResolver getContentResolver() {
-        return new ContentResolver() {};
+        return new ContentResolver(this) {};
     }
 
     @Override
