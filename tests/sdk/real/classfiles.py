@@ -134,6 +134,7 @@ class ClassFile:
         signature, _, _ = signature.partition("^")
         words = {word for word, bit in FLAGS.items() if bits & bit and not (field and bit == 0x80)}
         words |= {"deprecated"} if "Deprecated" in attributes else set()
+        words |= {"default"} if "AnnotationDefault" in attributes else set()
         throws: frozenset[str] = frozenset()
         if "Exceptions" in attributes:
             reader = _Reader(attributes["Exceptions"])
@@ -379,6 +380,19 @@ def _annotation(pool: _Pool, letter: str) -> bytes:
     return struct.pack(">HHH", 1, pool.text(f"Landroidx/annotation/{name};"), 0) if name else struct.pack(">H", 0)
 
 
+def _default(pool: _Pool, descriptor: str) -> bytes:
+    """Any value of a type: what matters is that there is one."""
+    if descriptor.startswith("["):
+        return b"[\0\0"
+    if descriptor == "Ljava/lang/String;":
+        return struct.pack(">cH", b"s", pool.text(""))
+    if descriptor == "Ljava/lang/Class;":
+        return struct.pack(">cH", b"c", pool.text("Ljava/lang/Object;"))
+    if descriptor.startswith("L"):
+        return struct.pack(">cHH", b"e", pool.text(descriptor), pool.text("NONE"))
+    return struct.pack(">cH", descriptor.encode(), pool.constant(descriptor, "0"))
+
+
 def _member(pool: _Pool, one: Class, name: str, descriptor: str, member: Member) -> bytes:
     attributes = [_signature(pool, member.signature)] * (member.signature != descriptor)
     if member.throws:
@@ -394,6 +408,8 @@ def _member(pool: _Pool, one: Class, name: str, descriptor: str, member: Member)
         attributes.append(_attribute(pool, "RuntimeInvisibleParameterAnnotations", body))
     if "deprecated" in member.modifiers:
         attributes.append(_attribute(pool, "Deprecated", b""))
+    if "default" in member.modifiers:
+        attributes.append(_attribute(pool, "AnnotationDefault", _default(pool, descriptor[2:])))
     flags = _bits(member.modifiers)
     if one.kind == "enum" and not member.is_method and descriptor == f"L{one.name};":
         flags |= ENUM

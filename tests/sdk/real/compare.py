@@ -15,10 +15,10 @@ COMPILERS = {"java/lang/invoke/LambdaMetafactory", "java/lang/invoke/StringConca
 
 
 def differences(stubs: Classes, real: Classes) -> Iterator[str]:
-    """Where stubs of classes that `real` knows, or should know, are not as they are."""
+    """Where stubs of classes that `real` knows, or should know, are not as they are; `Fake...` is the stubs' own."""
     packages = {name.rpartition("/")[0] for name in real}
     for name, stub in sorted(stubs.items()):
-        is_hidden = not stub.modifiers & {"public", "protected"} or re.search(r"\$\d+$", name)
+        is_hidden = not stub.modifiers & {"public", "protected"} or re.search(r"/Fake\w+$|\$\d+$", name)
         if name.rpartition("/")[0] not in packages or is_hidden:
             continue
         if name not in real:
@@ -62,7 +62,7 @@ def _head(stub: Class, real: Class, known: Classes) -> Iterator[str]:
 
 def _member(where: str, stub: Member, real: Member, is_own: bool) -> Iterator[str]:
     # an override may be less abstract than what it inherits, and need not throw what that does
-    unlike = {"abstract", "final"} if not is_own else set()
+    unlike = {"abstract", "final", "default"} if not is_own else {"default"}
     ours, theirs = (words(one.modifiers - {"deprecated"} - unlike) for one in (stub, real))
     if ours != theirs:
         yield f"{where}: is {' '.join(ours)}, in truth {' '.join(theirs)}"

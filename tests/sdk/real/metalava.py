@@ -11,7 +11,7 @@ from .signatures import MODIFIERS, Class, Classes, Member, erased, variables
 
 ANNOTATION = re.compile(r"@(?!interface\b)[\w.]+(?:\((?:[^()\"]|\"[^\"]*\"|\([^()]*\))*\))?\s*")
 PRIMITIVES = dict(zip("void boolean byte short char int long float double".split(), "VZBSCIJFD", strict=True))
-OTHER_WORDS = ("sealed", "default", "native", "synchronized", "volatile", "transient", "strictfp")
+OTHER_WORDS = ("sealed", "native", "synchronized", "volatile", "transient", "strictfp")
 HEAD = re.compile(r"(?P<words>(?:[a-z]+ )*?)(?P<kind>class|interface|enum|@interface) (?P<name>[\w.]+)(?P<rest>.*) \{$")
 
 
@@ -173,6 +173,7 @@ def _member(line: str, owner: Class) -> Member | None:
     else:
         name, returned = found["name"], _signature(found["type"], known)
         nulls = _null(front + more + found["type"]) + nulls
+    words |= {"default"} if owner.kind == "annotation" and " default " in line else set()
     words |= {"varargs"} if taken and taken[-1].endswith("...") else set()
     if owner.kind in ("interface", "annotation") and "static" not in words and not re.search(r"\bdefault\b", line.split("(")[0]):
         words |= {"abstract"}
@@ -190,7 +191,7 @@ def _words(rest: str) -> tuple[str, frozenset[str], str]:
             continue
         word, _, after = rest.partition(" ")
         if word not in MODIFIERS and word not in OTHER_WORDS:
-            return annotations, frozenset(words & set(MODIFIERS)), rest
+            return annotations, frozenset(words & set(MODIFIERS) - {"default"}), rest
         words.add(word)
         rest = after
 

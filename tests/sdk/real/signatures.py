@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 KINDS = ("class", "interface", "enum", "annotation")
-MODIFIERS = ("public", "protected", "abstract", "static", "final", "varargs", "deprecated")
-"""Those that matter to who calls or extends: Kotlin spells calls with varargs otherwise, and warns of what is deprecated."""
+MODIFIERS = ("public", "protected", "abstract", "static", "final", "varargs", "deprecated", "default")
+"""Those that matter to who calls or extends: Kotlin spells calls with varargs otherwise, warns of what is deprecated, and asks for the values of an
+annotation that have no default."""
 
 
 @dataclass(frozen=True)

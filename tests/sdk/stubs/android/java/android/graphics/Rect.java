@@ -15,11 +15,11 @@ public final class Rect {
         this.bottom = bottom;
     }
 
-    public final int width() {
+    public int width() {
         return right - left;
     }
 
-    public final int height() {
+    public int height() {
         return bottom - top;
     }
 }
