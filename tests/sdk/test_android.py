@@ -399,7 +399,7 @@ def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path
     from twinkeel.pipeline.errors import ConversionError
 
     contents = feature_contents("android", "litert", "int8", package=PACKAGE)
-    with pytest.raises(ConversionError, match="has 2 outputs of types .*; 1 of float32 or int8"):
+    with pytest.raises(ConversionError, match=r"has 2 outputs of types .*; 1 of float32 or int8"):
         write(dataclasses.replace(contents, outputs=contents.outputs[:1]), tmp_path / "kit")
     contents.artifact.write_text("no model")
     with pytest.raises(ConversionError, match="no readable LiteRT file"):
