@@ -404,3 +404,27 @@ def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path
     contents.artifact.write_text("no model")
     with pytest.raises(ConversionError, match="no readable LiteRT file"):
         write(contents, tmp_path / "other")
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_compiled_models_compute_what_the_interpreter_does(precision, kit_contents):
+    """The kit's default engine is not the one that judged the artifact, but for these very files it gives the same values."""
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.interpreter import Interpreter
+
+    contents = kit_contents("android", android={"sdk_precision": precision})
+    interpreter = Interpreter(str(contents.artifact), num_threads=1)
+    interpreter.allocate_tensors()
+    (given,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    compiled = CompiledModel.from_file(str(contents.artifact))
+    inputs, outputs = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+    for image in contents.golden.inputs:
+        interpreter.set_tensor(given["index"], image[None])
+        interpreter.invoke()
+        expected = interpreter.get_tensor(output["index"]).reshape(-1)
+        inputs[0].write(image.reshape(-1).view(np.int8))  # bytes as the kit writes them
+        compiled.run_by_index(0, inputs, outputs)
+        np.testing.assert_array_equal(outputs[0].read(expected.size, output["dtype"]), expected)
+    (steps,) = steps_of(contents)
+    scale, zero_point = output["quantization"]
+    assert steps == ((pytest.approx(scale), zero_point) if precision == "int8" else None)
