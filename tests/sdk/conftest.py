@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real.platform import Platform
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
@@ -210,10 +211,14 @@ def kotlinc():
 
 
 class Kotlin:
-    """The compiler, the libraries that come with it, and the stubs, compiled once."""
+    """The compiler, the libraries that come with it, and what kits are compiled against and run with.
+
+    They see the platform as it is: Android's classes and its Java's, written from their signatures in `real/`. On the JVM stubs run in
+    their place, which have code; so have those of the runtimes and of AndroidX, which the compiler reads, too.
+    """
 
     def __init__(self, kotlinc, folder):
-        self.stubs = folder / "classes"
+        self.stubs, self.platform = folder / "classes", Platform(folder / "platform.jar")
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
@@ -236,16 +241,23 @@ class Kotlin:
         self.server.communicate()
 
     def compile(self, out, sources, classpath, *options):
-        """Compile `sources` with warnings as errors; the finished process, as if it were one by itself."""
-        path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
+        """Compile `sources` with warnings as errors; the finished process, as if it were one by itself.
+
+        Classes that ask for something which the lowest API level does not have, and not behind a question for the level of the
+        running system, are an error too, as lint makes it of an app's.
+        """
+        path = os.pathsep.join(map(str, [self.platform.jar, self.stdlib, self.coroutines, *classpath]))
         arguments = [
-            *("-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
+            *("-no-stdlib", "-no-reflect", "-no-jdk", "-jvm-target", "17", "-Werror", "-progressive"),
             *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
         ]
         self.server.stdin.write("\t".join(arguments).encode() + b"\n")
         self.server.stdin.flush()
         code, size = map(int, self.server.stdout.readline().split())
         said = self.server.stdout.read(size).decode()
+        if not code and out != self.stubs:
+            absent = [*self.platform.absent(out, [path for path in classpath if path.is_dir()])]
+            code, said = bool(absent), "\n".join([said, *absent])
         return subprocess.CompletedProcess(arguments, code, "", said)
 
     def library(self, kit, out):

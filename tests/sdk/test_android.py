@@ -126,10 +126,10 @@ def files(folder):
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_kit_passes_its_own_tests(name, kotlin, build):
     built = build(name)
-    classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "RankingTest")]
+    classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "CameraFrameTest", "RankingTest")]
     count = kotlin.passed(built.classpath, "fakes.TestRunner", *classes)
     print(f"{name}: compiled without warnings, {count} tests run on the JVM")
-    assert count == 10
+    assert count == 14
 
 
 def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):

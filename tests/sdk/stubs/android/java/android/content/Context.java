@@ -3,6 +3,7 @@
 package android.content;
 
 import android.content.res.AssetManager;
+import androidx.annotation.NonNull;
 import androidx.annotation.Nullable;
 import java.io.File;
 
@@ -15,4 +16,6 @@ public abstract class Context {
 
     @Nullable
     public abstract File getExternalFilesDir(@Nullable String type);
+
+    public abstract int checkSelfPermission(@NonNull String permission);
 }
