@@ -17,7 +17,7 @@ from . import HERE
 
 FRAMEWORKS = (
     "AVFoundation", "CoreFoundation", "CoreGraphics", "CoreImage", "CoreML", "CoreMedia", "CoreTransferable", "CoreVideo", "Darwin", "Foundation", "ImageIO", "Photos",
-    "PhotosUI", "SwiftUI", "UIKit", "UniformTypeIdentifiers", "Vision", "XCTest", "os",
+    "PhotosUI", "QuartzCore", "SwiftUI", "UIKit", "UniformTypeIdentifiers", "Vision", "os",
 )  # fmt: skip
 NEW_IN_SWIFT = {"Swift.Duration": 16, "Swift.InstantProtocol": 16, "Swift.Clock": 16, "_Concurrency.ContinuousClock": 16, "Synchronization.": 18}
 """The iOS that parts of Swift's own library came with; what is not here is as old as concurrency, iOS 13, or older."""
@@ -77,7 +77,9 @@ def plain_name(name: str) -> str | None:
     if owner[1] in ("Swift", "_Concurrency", "Synchronization") and not re.match(r"\(extension in (?!Swift|_)", name):
         return name if any(name.removeprefix("static ").startswith(new) for new in NEW_IN_SWIFT) else None
     extended = re.match(r"(?:static )?\(extension in (\w+)\)", name)
-    return name if owner[1] in FRAMEWORKS or (extended and extended[1] in FRAMEWORKS) else None
+    if re.search(r"\.subscript : ", name):  # said already by what it gives and sets
+        return None
+    return name if (extended[1] if extended else owner[1]) in FRAMEWORKS else None
 
 
 def absent(names: dict[str, set[str]], oldest: dict[str, float], known: dict[str, Api]) -> Iterator[str]:
@@ -177,9 +179,13 @@ def differences(known: dict[str, Api], sdk: Sdk, values: dict[str, int]) -> Iter
             continue
         if found.ios != api.ios:
             yield f"{name}: from iOS {api.ios:g} on, in truth {found.ios:g}"
-        if found.parameters is not None and (count := parameters(name)) != found.parameters:
+        count = parameters(name)
+        if count is not None and "." not in api.origin and not re.match(r"(static )?\w+\.(\w+|\w+\.init)\(", name):
+            count += 1  # a function of C takes the object that Swift calls it on
+        if found.parameters is not None and count is not None and count != found.parameters:
             yield f"{name}: takes {count}, in truth {found.parameters}"
-        if " throws " not in name and _is_optional(name) != found.is_nullable:
+        # Foundation's values in Swift have fewer that are optional than the classes behind them
+        if " throws " not in name and not name.removeprefix("static ").startswith(("Foundation.", "(extension in Foundation)")) and _is_optional(name) != found.is_nullable:
             yield f"{name}: is {'' if _is_optional(name) else 'not '}optional, in truth {'' if found.is_nullable else 'not '}nullable"
         case = re.match(r"\w+\.([\w.]+)\(", name)
         if found.value is not None and case and values.get(case[1], found.value) != found.value:
@@ -190,16 +196,20 @@ def _is_optional(name: str) -> bool:
     return name.rpartition(" : ")[2].endswith("?") if " -> " not in name else name.endswith("?")
 
 
-def parameters(name: str) -> int:
-    """How many a function takes; of a method the object itself is none."""
-    inside = name[name.index("(", name.index("):") + 2 if name.startswith(("(extension", "static (extension")) else 0) + 1 :]
-    depth, count, is_empty = 0, 1, inside.startswith(")")
+def parameters(name: str) -> int | None:
+    """How many a function takes, the object that it is called on not counted; None of what is not called."""
+    plain = re.sub(r"\(extension in \w+\):", "", name)
+    found = re.match(r"(?:static )?[\w.]+(?:<.*?>)?\(", plain)
+    if not found:
+        return None
+    inside = plain[found.end() :]
+    depth, count = 0, 1
     for before, letter in zip(" " + inside, inside, strict=False):
         if letter == ")" and not depth:
             break
         depth += {"(": 1, "[": 1, "<": 1, ")": -1, "]": -1}.get(letter, 0) - (letter == ">" and before != "-")
         count += letter == "," and not depth
-    return 0 if is_empty else count
+    return 0 if inside.startswith(")") else count
 
 
 def cases(source: str) -> dict[str, int]:

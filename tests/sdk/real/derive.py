@@ -1,7 +1,7 @@
 """The texts beside this file, from what `fetch.py` put into a folder: `python -m real.derive FOLDER`, with tests/sdk on the path.
 
 Of the runtimes' classes, which are in no package, the sources are compiled by hand, and their classes given as further arguments:
-`litert=FOLDER executorch=FOLDER`; without them their texts stay as they are.
+`litert=FOLDER,FOLDER executorch=FOLDER`; without them their texts stay as they are.
 """
 
 from __future__ import annotations
@@ -34,8 +34,14 @@ JAVA_MORE = ("java/security/MessageDigest", "java/nio/charset/Charset", "java/ni
 JAVA_LESS = ("java/util/Formatter", "java/util/Scanner", "java/util/Calendar", "java/util/GregorianCalendar", "java/util/ResourceBundle", "java/util/Locale$", "java/lang/Character$Unicode", "java/io/Object", "java/util/TimeZone", "java/util/Currency")
 """Of those packages, what would only be long."""
 JUNIT = ("org/junit/Test", "org/junit/Before", "org/junit/After", "org/junit/runner/RunWith", "org/junit/runner/Runner")
-LITERT = ("Interpreter", "Interpreter$Options", "Tensor", "Tensor$QuantizationParams", "DataType")
-EXECUTORCH = ("EValue", "EValue$Companion", "Module", "Module$Companion", "Tensor", "Tensor$Companion", "DType")
+INTERPRETER = ("Interpreter", "Interpreter$Options", "Tensor", "Tensor$QuantizationParams", "DataType")
+COMPILED = (
+    "Accelerator", "BuiltinNpuAcceleratorProvider", "CompiledModel", "CompiledModel$Companion", "CompiledModel$CpuOptions", "CompiledModel$Options",
+    "CompiledModel$Options$Companion", "Environment", "Environment$Companion", "Environment$Option", "JniHandle", "LiteRtException",
+    "NpuAcceleratorProvider", "NpuCompatibilityChecker", "NpuCompatibilityChecker$Companion", "Status", "TensorBuffer", "TensorBuffer$Companion",
+)  # fmt: skip
+LITERT = (*(f"org/tensorflow/lite/{name}" for name in INTERPRETER), *(f"com/google/ai/edge/litert/{name}" for name in COMPILED))
+EXECUTORCH = tuple(f"org/pytorch/executorch/{name}" for name in ("EValue", "EValue$Companion", "Module", "Module$Companion", "Tensor", "Tensor$Companion", "DType"))
 
 
 def closed(classes: Classes, seeds: Iterable[str]) -> Classes:
@@ -101,9 +107,9 @@ def junit(folder: Path) -> Iterable[Class]:
     return closed(classfiles.declared(folder / "junit4.jar"), JUNIT).values()
 
 
-def runtime(folder: Path, package: str, names: Iterable[str]) -> Iterable[Class]:
+def runtime(folders: Iterable[Path], names: Iterable[str]) -> Iterable[Class]:
     """Of classes that were compiled from the runtime's own sources."""
-    return closed(classfiles.declared(folder), [f"{package}/{name}" for name in names]).values()
+    return closed(classfiles.declared(*folders), names).values()
 
 
 TEXTS = {
@@ -123,19 +129,17 @@ TEXTS = {
 """By name: what makes a text, and what is said at its top."""
 RUNTIMES = {
     "litert": (
-        "org/tensorflow/lite",
         LITERT,
-        "LiteRT 2.2.0: tflite/java/src/main/java of github.com/google-ai-edge/LiteRT at v2.2.0, compiled. Apache-2.0, The TensorFlow Authors.",
-        "The same at f674577, of August 2026: the repository bears no mark of 2.3.0.",
+        "LiteRT 2.2.0: tflite/java/src/main/java and litert/kotlin/src/main/kotlin of github.com/google-ai-edge/LiteRT at v2.2.0, compiled. The",
+        "repository has no tag of 2.3.0 yet. Apache-2.0, The TensorFlow Authors and Google.",
     ),
     "executorch": (
-        "org/pytorch/executorch",
         EXECUTORCH,
         "ExecuTorch 1.4.0: extension/android/executorch_android/src/main/java of github.com/pytorch/executorch at v1.4.0, compiled.",
         "BSD-3-Clause, Meta Platforms and others; names and signatures alone.",
     ),
 }
-"""The same of what is in no package: the Java package, and its classes that are kept."""
+"""The same of what is in no package: the classes that are kept, and what is said."""
 
 
 def write(name: str, folder: Path, out: Path) -> None:
@@ -144,14 +148,14 @@ def write(name: str, folder: Path, out: Path) -> None:
     signatures.write(out / f"{name}.txt", make(folder), *header)
 
 
-def main(folder: Path, out: Path, compiled: dict[str, Path]) -> None:
+def main(folder: Path, out: Path, compiled: dict[str, list[Path]]) -> None:
     for name in TEXTS:
         write(name, folder, out)
     for name, classes in compiled.items():
-        package, names, *header = RUNTIMES[name]
-        signatures.write(out / f"{name}.txt", runtime(classes, package, names), *header)
+        names, *header = RUNTIMES[name]
+        signatures.write(out / f"{name}.txt", runtime(classes, names), *header)
 
 
 if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[2:])
-    main(Path(sys.argv[1]), HERE, {name: Path(path) for name, path in given.items()})
+    main(Path(sys.argv[1]), HERE, {name: [*map(Path, paths.split(","))] for name, paths in given.items()})
