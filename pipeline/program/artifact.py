@@ -62,7 +62,8 @@ class Loaded:
 class Runtime(Protocol):
     """What a module below `targets/runtimes/` has. It is sent to machines where nothing of this project is: it imports
     `pipeline.errors` and numpy, and the rest in its functions. With ``missing() -> str`` it says why it cannot be on a
-    machine at all."""
+    machine at all. What `load` gives may have ``plan() -> list[list[str]]``: of each operation the unit that is to compute it
+    (CPU, GPU or NPU), the operator, and a name."""
 
     __name__: str  # the module's own
     NAME: str  # for people
