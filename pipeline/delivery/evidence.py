@@ -65,7 +65,8 @@ def is_met(run: Run) -> bool:
 
 def has_run(run: Run) -> bool:
     """Whether anything ran: an accelerator can be refused."""
-    return run.get("accelerator", {}).get("ran") != []
+    told = run.get("accelerator") or {}
+    return bool(told.get("ran") != [])
 
 
 def ran(run: Run) -> Ran | None:

@@ -86,6 +86,7 @@ class Target(Protocol):
     ``build`` reads from the program: a change of the others does not make its artifacts anew. Without it, all count.
     With ``RUNTIME``, a `Runtime`, `twinkeel replay` runs its artifacts wherever that is installed; with
     ``payload(path, folder) -> Path``, what it writes below `folder` in their place.
+    With ``inside(path) -> dict[str, int]``, the manifest counts what a delegate holds beside the `operators`.
     With ``trace(path) -> Trace``, `twinkeel drift` looks at the layers of an int8 artifact: the file's own operations
     and constants on what `load` runs them on, in its exact arithmetic where it has one. Opening the file must not
     change what it computes.
