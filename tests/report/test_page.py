@@ -281,7 +281,7 @@ def test_what_ran_on_a_device_stands_apart_from_what_is_documented():
         and "LiteRT GPU, its own check" in documented
         and "all 45" in documented
     )
-    assert "https://github.com/google-ai-edge/LiteRT/blob/v2.2.0/" in documented
+    assert "github.com/google-ai-edge/LiteRT/blob/v2.2.0/" in documented
     assert "✓ device A phone, Android 15 GPU, fell back to CPU" in page.text and place
 
 
