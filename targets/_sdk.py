@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twinkeel.pipeline.delivery import Contents
+from twinkeel.pipeline.delivery import Contents, migration
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that a source file does not show as they are: controls, direction marks, unassigned, lines."""
@@ -80,7 +80,8 @@ def render(
     """Write every file below `templates` into `out`: those of ``all/``, of the task and of the artifact's runtime.
 
     A file that ends in ``.j2`` is a Jinja template, which reads `contents` as ``sdk`` and the task's `WORDS`, and loses
-    the suffix; the others are copied. A leading underscore means a part of other templates, which is not written.
+    the suffix; the others are copied. A leading underscore means a part of other templates, which is not written. Beside
+    them `migration.CONTRACT` tells the next build what apps rely on.
 
     Args:
         names: what stands for a path's part, ``__package__`` for example.
@@ -102,6 +103,8 @@ def render(
         "size": math.prod,
         **filters,
     }
+    out.mkdir(parents=True, exist_ok=True)
+    migration.write_contract(contents, out)
     words = WORDS[contents.task]
     names = {**names, "__api__": words["api"]}
     for tree in ("all", contents.task, contents.runtime):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from ..delivery import outputs
+from ..delivery import migration, outputs
 from ..report import Built
+from ..saying import Say
 from ..store import Entry, Job
 from .jobs import artifact, compress, cost, data, folder, latency, original, program, reference, report, weights
 from .site import Site
@@ -75,11 +77,29 @@ def _place(work: Work, site: Site) -> None:
             shop.fetch(entry, staging, "folder")
             staged[platform] = staging / "folder"
     files = {name: shop.read(page, name) for name in page.files}
+    sections = [
+        section
+        for platform, staging in staged.items()
+        if (section := migration.section(platform, out / platform / "sdk", staging / "sdk"))
+    ]
     for platform, staging in staged.items():
         outputs.replace_folder(staging, out / platform, work.folder.parent)
     for name, content in files.items():
         if not (out / name).is_file() or (out / name).read_bytes() != content:
             outputs.save(content, out / name)
-    known = {*outputs.files_in(out), *files, f"{work.order.config.project.name}.safetensors", *_OF_OTHERS}
+    if sections:
+        _note(out, sections, work.say)
+    known = {*outputs.files_in(out), *files, *([migration.NAME] if sections else []), f"{work.order.config.project.name}.safetensors", *_OF_OTHERS}
     outputs.keep_line_ends(out, known)
     outputs.write_index(out, known)
+
+
+def _note(out: Path, sections: list[str], say: Say) -> None:
+    """Tell apps' developers what a rebuild changed; a file of that name that is somebody else's stays."""
+    place = out / migration.NAME
+    text = place.read_text(encoding="utf-8", errors="replace") if place.is_file() else ""
+    if place.is_symlink() or (place.exists() and not (place.is_file() and migration.is_ours(text))):
+        say(f"WARNING what apps rely on has changed, and '{place}' is no note of a build: move it away and build again")
+        return
+    outputs.save(migration.noted(text, sections), place)
+    say(f"sdk: what apps rely on has changed: {place}")

@@ -6,6 +6,7 @@ from . import finished as finished
 from . import folder as folder
 from . import machine as machine
 from . import manifest as manifest
+from . import migration as migration
 from . import outputs as outputs
 from . import replay as replay
 from . import runtimes as runtimes

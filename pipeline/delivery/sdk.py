@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from ..parity import Limit
 from ..program import Output, Target, Tensor
 from ..saying import Say
 from ..tasks import Form, top
+from . import migration
 from .boxes import Boxes
 from .device import limits
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
@@ -96,6 +97,7 @@ class Contents:
         pixels: images of odd shapes and what they become.
         boxes: how a detector's outputs are read; None for other tasks.
         masks: logits that a segmentation network's kit is tested on; None for other tasks.
+        versions: of the packages that made and ran the artifact, by distribution.
     """
 
     task: str
@@ -122,11 +124,17 @@ class Contents:
     pixels: tuple[PixelCase, ...]
     boxes: Boxes | None = None
     masks: Masks | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runtime(self) -> str:
         """The target without its platform: litert, executorch or coreml."""
         return self.target.split("/")[1]
+
+    @property
+    def version(self) -> str:
+        """Of the kit: the model's as a semantic version, and what apps rely on as its build metadata."""
+        return migration.semantic_version(self.project.version, migration.contract(self))
 
     @property
     def seen(self) -> str:
@@ -227,6 +235,7 @@ def contents(
         pixels=pixel_cases(given["height"], given["width"], how),
         boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
         masks=Masks.of(outputs, (given["height"], given["width"]), expected) if task == "segmentation" else None,
+        versions=dict(manifest.get("versions", {})),
     )
 
 

@@ -71,7 +71,7 @@ def trace(path: Path) -> Trace:
     """The layers of an int8 artifact, by a copy of the file with their values as outputs behind its own."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = _read(path)
+    model = read(path)
     kinds = _layers_of(model)
     count = len(model.subgraphs[0].outputs)
     model.subgraphs[0].outputs = [*model.subgraphs[0].outputs, *kinds]
@@ -101,7 +101,7 @@ def operators(path: Path) -> dict[str, int]:
     return dict(sorted(count.items()))
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
     """The content of a file as Python objects, within limits.
 
     Raises:

@@ -16,7 +16,7 @@ from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
 KOTLIN_STUBS = Path(__file__).parent / "stubs" / "android"
-
+KOTLIN_SERVER = Path(__file__).parent / "compilers" / "KotlinServer.java"
 
 EVERY_METRIC = (  # the reference itself keeps to all
     Limit(metric="equal_logits", sense=">=", value=1, reason=""),
@@ -70,6 +70,7 @@ def feature_contents(tmp_path_factory):
     """Contents of a kit of features, made by hand: inputs of 9 rows of 7 columns, outputs on their int8 steps."""
 
     def make(platform, runtime, precision, outputs=FEATURE_OUTPUTS, inputs=FEATURE_INPUTS, **settings):
+        import tflites
         from twinkeel.pipeline.config import Android, Ios, Project
         from twinkeel.pipeline.delivery import sdk
 
@@ -85,7 +86,11 @@ def feature_contents(tmp_path_factory):
         artifact = tmp_path_factory.mktemp("artifact") / f"toy-{precision}.{SUFFIXES[runtime]}"
         if runtime == "coreml":
             artifact.mkdir()
-        (artifact / "Manifest.json" if runtime == "coreml" else artifact).write_text("a stub's model")
+        file = artifact / "Manifest.json" if runtime == "coreml" else artifact
+        if runtime == "litert":
+            tflites.write(file, [(one.shape, one.scale) for one in outputs], is_int8=precision == "int8")
+        else:
+            file.write_text("a stub's model")
         section = Android if platform == "android" else Ios
         return sdk.Contents(
             task="features",
@@ -101,7 +106,7 @@ def feature_contents(tmp_path_factory):
             precision=precision,
             artifact=artifact,
             sha256="5" * 64,
-            bytes=14,
+            bytes=file.stat().st_size,
             reference="int8",
             limits=EVERY_METRIC,
             state="verified",
@@ -208,26 +213,37 @@ class Kotlin:
     """The compiler, the libraries that come with it, and the stubs, compiled once."""
 
     def __init__(self, kotlinc, folder):
-        self.kotlinc, self.stubs = kotlinc, folder
+        self.stubs = folder / "classes"
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
+        compiler = [str(libraries / "kotlin-compiler.jar"), str(self.stdlib)]  # names the others that it needs by itself
         java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
-        subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(folder), *java], check=True)
-        self.check(self.compile(folder, [KOTLIN_STUBS / "kotlin"], [folder]))
+        for out, path, sources in ((self.stubs, [], java), (folder / "server", compiler, [KOTLIN_SERVER])):
+            path = ["-cp", os.pathsep.join(path)] if path else []
+            subprocess.run(["javac", "-encoding", "UTF-8", *path, "-d", str(out), *map(str, sources)], check=True)
+        options = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8")
+        path = os.pathsep.join([str(folder / "server"), *compiler])
+        self.server = subprocess.Popen(
+            ["java", *options, "-cp", path, KOTLIN_SERVER.stem], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.check(self.compile(self.stubs, [KOTLIN_STUBS / "kotlin"], [self.stubs]))
+
+    def close(self):
+        self.server.communicate()
 
     def compile(self, out, sources, classpath, *options):
-        """Compile `sources` with warnings as errors; the finished process."""
+        """Compile `sources` with warnings as errors; the finished process, as if it were one by itself."""
         path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
-        return subprocess.run(
-            [
-                *(str(self.kotlinc), "-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
-                *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
-            ],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "JAVA_OPTS": "-Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
-        )
+        arguments = [
+            *("-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
+            *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
+        ]
+        self.server.stdin.write("\t".join(arguments).encode() + b"\n")
+        self.server.stdin.flush()
+        code, size = map(int, self.server.stdout.readline().split())
+        said = self.server.stdout.read(size).decode()
+        return subprocess.CompletedProcess(arguments, code, "", said)
 
     def library(self, kit, out):
         """Compile a kit's library, as its own build does."""
@@ -279,7 +295,9 @@ class Kotlin:
 def kotlin(kotlinc, tmp_path_factory):
     if not shutil.which("javac"):
         pytest.fail("no javac beside kotlinc: install a JDK of version 17 or later")
-    return Kotlin(kotlinc, tmp_path_factory.mktemp("stubs"))
+    found = Kotlin(kotlinc, tmp_path_factory.mktemp("kotlin"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 HARNESS = Path(__file__).parent / "harness" / "android"
 PACKAGE = "com.example.classifier"  # of the harness
+
+ANDROID, TOOLS = (f"http://schemas.android.com/{what}" for what in ("apk/res/android", "tools"))
 
 BACKENDS = {
     "litert-int8": {},
@@ -76,7 +80,8 @@ def build(kotlin, kit_contents, oblong_contents, tmp_path_factory):
             built = Built(contents, folder / "kit", folder / "library", folder / "tests")
             write(contents, built.kit)
             kotlin.check(kotlin.library(built.kit, built.library))
-            kotlin.check(kotlin.tests(built.kit, built.library, built.tests, *sorted(HARNESS.glob("*.kt"))))
+            harnesses = [*HARNESS.glob("*.kt"), *(HARNESS / contents.runtime).glob("*.kt")]
+            kotlin.check(kotlin.tests(built.kit, built.library, built.tests, *sorted(harnesses)))
             made[name] = built
         return made[name]
 
@@ -87,6 +92,14 @@ def write(contents, out):
     from twinkeel.targets.android import sdk
 
     sdk.write(contents, out)
+
+
+def steps_of(contents):
+    """Scale and zero point of each output in int8, None of the others."""
+    from twinkeel.targets.android.sdk._tflite import output_steps
+
+    count = len(contents.outputs)
+    return output_steps(contents.artifact, count) if contents.runtime == "litert" else [None] * count
 
 
 def with_labels(contents, labels):
@@ -122,8 +135,12 @@ def test_kit_passes_its_own_tests(name, kotlin, build):
 def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
     built = build("litert-int8")
     kotlin.check(kotlin.sample(built.kit, built.library, tmp_path))
+    manifest = "src/main/AndroidManifest.xml"  # of a runtime that asks for permissions
     for name in BACKENDS:
-        assert files(build(name).kit / "sample") == files(built.kit / "sample")
+        one, other = files(build(name).kit / "sample"), files(built.kit / "sample")
+        assert {path: one[path] for path in one if path != manifest} == {
+            path: other[path] for path in other if path != manifest
+        }
 
 
 def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
@@ -142,14 +159,18 @@ def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, build, tmp_path):
     built = build(name)
-    output = "int8" if name in ("litert-int8", OBLONG) else "float32"
+    (steps,) = steps_of(built.contents)
+    output = "int8" if steps else "float32"
+    engines = [f"{PACKAGE}.Engines"] if built.contents.runtime == "litert" else []
     count = kotlin.passed(
         built.classpath,
         "fakes.TestRunner",
         f"{PACKAGE}.EndToEnd",
+        *engines,
         assets=built.module / "src" / "main" / "assets",
         files=tmp_path / "files",
         output=output,
+        **({"steps": "{} {}".format(*steps)} if steps else {}),
     )
     print(f"{name}: {count} tests of the classifier run with a runtime that is a stub")
 
@@ -160,8 +181,8 @@ def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_p
 
     built = build(name)
     contents = built.contents
-    step = [contents.outputs[0].scale] if name in ("litert-int8", OBLONG) else []
-    assert kotlin.passed(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, *step) == 3
+    (steps,) = steps_of(contents)
+    assert kotlin.passed(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, *(steps or ())) == 3
     results = device.read_results(tmp_path / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
@@ -172,15 +193,15 @@ def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_p
 
 def test_device_test_fails_on_other_logits(kotlin, build, tmp_path):
     built = build("litert-int8")
-    step = 2 * built.contents.outputs[0].scale
+    ((scale, zero_point),) = steps_of(built.contents)
     with pytest.raises(AssertionError, match="equal_logits is 0"):
-        kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, step)
+        kotlin.run(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, 2 * scale, zero_point)
 
 
 @pytest.mark.parametrize(
     ("name", "file", "right", "wrong"),
     [
-        ("litert-int8", "LiteRtModel.kt", "getOutputTensor(", "getOutputTensors("),
+        ("litert-int8", "CompiledLiteRtModel.kt", "createOutputBuffers(", "createOutputBuffer5("),
         ("executorch-int8", "ExecuTorchModel.kt", "module.forward(", "module.forwards("),
         ("litert-fp32", "BitmapInput.kt", "getPixels(", "getPixel5("),
     ],
@@ -291,7 +312,7 @@ def test_two_kits_are_the_same_bytes(kit_contents, tmp_path):
 def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
     first = kit_contents("android")
     artifact = tmp_path / "other-int8.tflite"
-    artifact.write_bytes(b"other")
+    artifact.write_bytes(first.artifact.read_bytes() + b"other")
     second = dataclasses.replace(
         with_labels(first, [f"class {number}" for number in range(12)]),
         project=first.project.model_copy(update={"name": "other", "version": "2"}),
@@ -308,6 +329,7 @@ def test_kits_of_two_models_differ_in_the_model_alone(kit_contents, tmp_path):
     assert apart == sorted(
         [
             "README.md",
+            "contract.json",
             "settings.gradle.kts",
             "sample/src/main/AndroidManifest.xml",
             "classifier/build.gradle.kts",
@@ -337,3 +359,48 @@ def test_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
         and "`(1, 45, 31, 4)`" in readme
         and "square" not in readme
     )
+
+
+def test_kits_ask_for_the_runtimes_that_ran_their_artifacts():
+    from twinkeel.pipeline import verified
+    from twinkeel.targets.android.sdk.runtimes import RUNTIMES
+
+    for runtime in RUNTIMES.values():
+        assert verified.REQUIRED[runtime.package] == f"=={runtime.version}"
+        assert all(module.endswith(f":{runtime.version}") for _, module in runtime.accelerators)
+
+
+@pytest.mark.parametrize("runtime", ["litert", "executorch"])
+def test_no_permission_of_a_runtime_reaches_the_app(runtime, feature_contents, tmp_path):
+    write(feature_contents("android", runtime, "int8", package=PACKAGE), tmp_path / "kit")
+    removed = []
+    for module in ("extractor", "sample"):
+        manifest = ElementTree.parse(tmp_path / "kit" / module / "src" / "main" / "AndroidManifest.xml").getroot()
+        permissions = manifest.findall("uses-permission")
+        assert all(one.get(f"{{{TOOLS}}}node") == "remove" for one in permissions)
+        removed.append({one.get(f"{{{ANDROID}}}name") for one in permissions})
+    names = {f"android.permission.FOREGROUND_SERVICE{more}" for more in ("", "_DATA_SYNC")}
+    assert removed == [names if runtime == "litert" else set()] * 2
+
+
+def test_kits_are_published_under_a_semantic_version(feature_contents, tmp_path):
+    contents = feature_contents("android", "litert", "int8", package=PACKAGE)
+    write(contents, tmp_path / "kit")
+    kept = json.loads((tmp_path / "kit" / "contract.json").read_text())
+    assert re.fullmatch(r"1\.0\.0\+[0-9a-f]{8}", contents.version) and kept["version"] == contents.version
+    assert kept["contract"]["outputs"] == "embedding [6], heat_map [2, 3, 4]"
+    script = (tmp_path / "kit" / "extractor" / "build.gradle.kts").read_text()
+    assert f'version = "{contents.version}"' in script
+    readme = (tmp_path / "kit" / "README.md").read_text()
+    assert f"`{PACKAGE}:toy:{contents.version}`" in readme and "`com.google.ai.edge.litert:litert:2.3.0`" in readme
+
+
+def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path):
+    from twinkeel.pipeline.errors import ConversionError
+
+    contents = feature_contents("android", "litert", "int8", package=PACKAGE)
+    with pytest.raises(ConversionError, match="has 2 outputs of types .*; 1 of float32 or int8"):
+        write(dataclasses.replace(contents, outputs=contents.outputs[:1]), tmp_path / "kit")
+    contents.artifact.write_text("no model")
+    with pytest.raises(ConversionError, match="no readable LiteRT file"):
+        write(contents, tmp_path / "other")

@@ -27,7 +27,7 @@ STRICT = ("-Xswiftc", "-warnings-as-errors")
 KITS = (("coreml", "int8"), ("coreml", "fp16"), ("executorch", "int8"))
 VECTOR_TESTS = 9
 """Of the kit itself, those that need no framework."""
-STUB_TESTS = {"coreml": VECTOR_TESTS + 9, "executorch": VECTOR_TESTS + 7}
+STUB_TESTS = {"coreml": VECTOR_TESTS + 24, "executorch": VECTOR_TESTS + 18}
 """All of the kit, and those of `StubTests.swift`."""
 
 EVERY_METRIC = (  # the reference itself keeps to all
@@ -193,10 +193,19 @@ def _first_code(readme):
     return re.findall(r"```swift\n(.*?)```", readme.read_text(), re.DOTALL)[0]
 
 
-def with_stubs(contents, folder):
-    """The kit, its sample app and its README's code in one package with stubs of the frameworks that they import."""
+def with_stubs(contents, folder, is_compiled=False):
+    """The kit, its sample app and its README's code in one package with stubs of the frameworks that they import.
+
+    Args:
+        is_compiled: the model lies there as Xcode compiles it. Where it does not, `swift build` takes it apart.
+    """
     write(contents, folder)
-    module = contents.settings.module
+    module, artifact = contents.settings.module, f"Resources/{contents.artifact.name}"
+    rule = "process" if contents.runtime == "coreml" else "copy"
+    if is_compiled:
+        package = folder / "Sources" / module / artifact
+        rule, artifact = "copy", artifact.replace(".mlpackage", ".mlmodelc")
+        package.rename(package.with_suffix(".mlmodelc"))
     framework = {"coreml": "CoreML", "executorch": "ExecuTorch"}[contents.runtime]
     stubs = {
         "StubRuntime": [],
@@ -222,7 +231,7 @@ def with_stubs(contents, folder):
     targets = [f'.target(name: "{n}", dependencies: {json.dumps(d)}, path: "Stubs/{n}")' for n, d in stubs.items()]
     targets += [
         f'.target(name: "{module}", dependencies: {json.dumps([framework, "ImageIO", "UIKit"])}, resources: ['
-        f'.copy("Resources/{contents.artifact.name}"), .copy("Resources/PrivacyInfo.xcprivacy")])',
+        f'.{rule}("{artifact}"), .copy("Resources/PrivacyInfo.xcprivacy")])',
         f'.testTarget(name: "{module}Tests", dependencies: ["{module}", "StubRuntime"], resources: [.copy("Vectors")])',
         f'.executableTarget(name: "Sample", dependencies: ["{module}", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "Sample.swiftpm", exclude: ["Package.swift"])',
@@ -239,7 +248,7 @@ def stubbed(request, kit_contents, oblong_contents, tmp_path_factory):
     """(contents, folder) of a kit with stubs; its tests share what is built."""
     runtime, _, shape = request.param.partition(" ")
     contents = replace(kit(oblong_contents if shape else kit_contents, runtime), limits=EVERY_METRIC)
-    return contents, with_stubs(contents, tmp_path_factory.mktemp("stubbed") / "sdk")
+    return contents, with_stubs(contents, tmp_path_factory.mktemp("stubbed") / "sdk", bool(shape))
 
 
 def run_on_stubs(swift, stubbed, reference):

@@ -19,6 +19,9 @@ from twinkeel.targets._sdk import (
     settle,
 )
 
+from ._tflite import output_steps
+from .runtimes import LIBRARIES, RUNTIMES
+
 _HARD_KEYWORDS = """
 as break class continue do else false for fun if in interface is null object package return super this throw true try
 typealias typeof val var when while
@@ -45,6 +48,7 @@ def write(contents: Contents, out: Path) -> None:
     module = out / library
     copy_artifact(contents, module / "src" / "main" / "assets" / settings.package)
     write_vectors(contents, module / "src" / "golden")
+    steps = output_steps(contents.artifact, len(contents.outputs)) if contents.runtime == "litert" else []
     render(
         Path(__file__).parent / "templates",
         out,
@@ -57,6 +61,9 @@ def write(contents: Contents, out: Path) -> None:
             "constants": lambda tensors: identifiers((t.name for t in tensors), constant_case, (), "output"),
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
             "double": lambda number: repr(float(number)),
+            "runtime": lambda name: RUNTIMES[name],
+            "library_version": lambda name: LIBRARIES[name],
+            "steps": lambda outputs: list(zip(outputs, steps, strict=True)),
         },
     )
     settle(out)

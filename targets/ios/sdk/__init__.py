@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twinkeel.pipeline.config import Ios
 from twinkeel.pipeline.delivery import Contents, write_vectors
+from twinkeel.pipeline.verified import REQUIRED
 
 from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
@@ -19,7 +20,7 @@ repeat rethrows return self some static struct subscript super switch throw thro
 _WORDS = frozenset(_KEYWORDS.split())
 _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 """What a case of `FeatureName` cannot be called."""
-_PARAMETERS = _WORDS | {"image", "model", "orientation", "pixels"}
+_PARAMETERS = _WORDS | {"data", "file", "image", "inputs", "model", "orientation", "pixels", "source", "tensors"}
 """What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26, 27: 27}
@@ -39,6 +40,8 @@ def write(contents: Contents, out: Path) -> None:
         filters={
             "swift": swift_string,
             "macos": _macos,
+            "files": _files,
+            "verified": lambda package: REQUIRED[package].removeprefix("=="),
             "cases": lambda tensors: identifiers((t.name for t in tensors), camel_case, _CASES, "output"),
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
         },
@@ -58,6 +61,13 @@ def swift_string(text: str) -> str:
 
 def _macos(version: int) -> str:
     return f"{_MACOS[version]}.0"
+
+
+def _files(package: Path) -> list[str]:
+    """Of an `.mlpackage`, relative to it. `swift build` may take their folders away, so no two have one name."""
+    files = sorted(p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file())
+    assert len({Path(file).name for file in files}) == len(files), files
+    return files
 
 
 def _vectors(contents: Contents) -> str:

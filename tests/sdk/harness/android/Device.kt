@@ -8,7 +8,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.math.roundToInt
 
-/** Arguments: folder of the kit's module, folder for the results, and the step of the int8 logits or nothing. */
+/** Arguments: folder of the kit's module, folder for the results, and step and zero point of the int8 logits or nothing. */
 fun main(arguments: Array<String>) {
     val module = File(arguments[0])
     Fakes.assets = arrayOf(File(module, "src/main/assets"), File(module, "src/golden"))
@@ -17,7 +17,7 @@ fun main(arguments: Array<String>) {
     val step = arguments.getOrNull(2)?.toFloat()
     if (step != null) {
         Fakes.scale = step
-        Fakes.zeroPoint = Byte.MIN_VALUE - logits.minOf { row -> (row.min() / step).roundToInt() }
+        Fakes.zeroPoint = arguments[3].toInt()
     }
     Fakes.layout = arrayOf(Fakes.Output(ModelInfo.CLASSES, step ?: 0f, Fakes.zeroPoint))
     for ((name, row) in Vectors.images.zip(logits)) {

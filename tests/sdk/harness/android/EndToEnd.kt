@@ -3,8 +3,12 @@ package com.example.classifier
 
 import android.app.Activity
 import android.graphics.Bitmap
+import android.net.Uri
 import fakes.Fakes
+import java.io.ByteArrayInputStream
 import java.io.File
+import java.io.InputStream
+import java.util.function.Supplier
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.test.Test
@@ -12,6 +16,9 @@ import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith
 import kotlin.test.assertTrue
+import kotlin.time.Duration.Companion.milliseconds
+import kotlin.time.measureTime
+import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
@@ -21,9 +28,15 @@ import kotlinx.coroutines.runBlocking
 class EndToEnd {
     private val context = Activity()
     private val isInt8 = System.getProperty("fakes.output") == "int8"
-    private val logits = List(ModelInfo.CLASSES) { (it * 7 % 11) * Fakes.scale }
+    private val logits: List<Float>
 
     init {
+        System.getProperty("fakes.steps")?.split(" ")?.let { (scale, zeroPoint) ->
+            Fakes.scale = scale.toFloat()
+            Fakes.zeroPoint = zeroPoint.toInt()
+        }
+        val sign = if (Fakes.zeroPoint > 0) -1 else 1 // steps of int8 end there
+        logits = List(ModelInfo.CLASSES) { sign * (it * 7 % 11) * Fakes.scale }
         Fakes.assets = arrayOf(File(System.getProperty("fakes.assets")))
         Fakes.files = File(System.getProperty("fakes.files"))
         Fakes.isFailing = false
@@ -85,7 +98,7 @@ class EndToEnd {
     }
 
     @Test
-    fun closingWaitsForAClassificationUnderWay() {
+    fun closingWaitsForNobodyAndFreesTheModelAfterwards() {
         val image = bitmap(ByteArray(4), 1, 1)
         val classifier = runBlocking { Classifier.create(context) }
         Fakes.milliseconds = 300
@@ -93,9 +106,10 @@ class EndToEnd {
             val categories = async(Dispatchers.Default) { classifier.classify(image) }
             while (!Fakes.isRunning) Thread.sleep(1)
             val waiting = async(Dispatchers.Default) { runCatching { classifier.classify(image) } }
-            classifier.close()
-            assertTrue(!Fakes.isOpen)
+            val time = measureTime { classifier.close() }
+            assertTrue(time < 100.milliseconds && Fakes.isOpen && Fakes.isRunning, "closed after $time")
             assertEquals(5, categories.await().size)
+            assertTrue(!Fakes.isOpen && Fakes.handles == 0)
             assertTrue(waiting.await().exceptionOrNull() is ClassifierException.Closed)
         }
         Fakes.milliseconds = 0
@@ -109,6 +123,14 @@ class EndToEnd {
         Fakes.isFailing = true
         assertFailsWith<ClassifierException.InferenceFailed> { runBlocking { classifier.classify(image) } }
         Fakes.isFailing = false
+        Fakes.isUnreadable = true
+        for (config in listOf(Bitmap.Config.ARGB_8888, Bitmap.Config.HARDWARE)) {
+            val other = bitmap(ByteArray(4), 1, 1, config)
+            val unreadable = assertFailsWith<ClassifierException.InvalidImage> { runBlocking { classifier.classify(other) } }
+            assertTrue(unreadable.cause is IllegalStateException, "${unreadable.cause}")
+        }
+        Fakes.isUnreadable = false
+        assertEquals(0, Fakes.copies, "a copy out of graphics memory was not recycled")
         image.recycle()
         assertFailsWith<ClassifierException.InvalidImage> { runBlocking { classifier.classify(image) } }
         classifier.close()
@@ -126,6 +148,91 @@ class EndToEnd {
     }
 
     @Test
+    fun aCancelledCreationLeavesNoModel() {
+        Fakes.millisecondsToLoad = 200
+        runBlocking {
+            val creation = async(Dispatchers.Default) { Classifier.create(context) }
+            Thread.sleep(50)
+            creation.cancel()
+            assertFailsWith<CancellationException> { creation.await() }
+            creation.join()
+            assertTrue(!Fakes.isOpen && Fakes.handles == 0, "a model was left")
+        }
+        Fakes.millisecondsToLoad = 0
+    }
+
+    @Test
+    fun acceleratorsAreTakenRefusedOrReplaced() {
+        val gpu = RuntimeOptions(Accelerator.GPU, threads = 3)
+        val insisting = RuntimeOptions(Accelerator.GPU, isFallbackAllowed = false)
+        fun made(options: RuntimeOptions) = runBlocking { Classifier.create(context, options) }
+        fun refused() = assertFailsWith<ClassifierException.AcceleratorRefused> { made(insisting) }.refusal.reason
+        made(gpu).use {
+            assertEquals(Accelerator.CPU, it.accelerator)
+            assertEquals(Accelerator.GPU, it.refusal?.accelerator)
+            assertTrue(it.fallback && Fakes.threads == 3)
+        }
+        if (ModelInfo.ASSET.endsWith(".pte")) {
+            assertEquals(Refusal.Reason.CPU_ONLY, refused())
+            return
+        }
+        assertEquals(Refusal.Reason.NOT_FOUND, refused())
+        Fakes.accelerators = setOf("CPU", "GPU", "NPU")
+        for (accelerator in listOf(Accelerator.GPU, Accelerator.NPU)) {
+            made(RuntimeOptions(accelerator, isFallbackAllowed = false)).use {
+                assertEquals("$accelerator from file", Fakes.loaded)
+                assertTrue(it.accelerator == accelerator && !it.fallback && it.refusal == null)
+            }
+        }
+        Fakes.refusing = setOf("GPU")
+        assertEquals(Refusal.Reason.NOT_LOADED, refused())
+        made(gpu).use { assertEquals("CPU from file", Fakes.loaded) }
+        Fakes.refusing = setOf()
+        Fakes.isLiteRtMissing = true
+        made(gpu).use { assertEquals("interpreter" to 3, Fakes.loaded to Fakes.threads) }
+        assertFailsWith<ClassifierException.AcceleratorRefused> { made(RuntimeOptions(isFallbackAllowed = false)) }
+        Fakes.isLiteRtMissing = false
+        assertTrue(!Fakes.isOpen && Fakes.handles == 0, "something was left open")
+        assertFailsWith<IllegalArgumentException> { RuntimeOptions(threads = 0) }
+    }
+
+    @Test
+    fun largePhotosAreDecodedSmaller() = runBlocking {
+        for ((size, factor) in mapOf((4000 to 3000) to 1, (8000 to 6000) to 2, (16_320 to 12_240) to 4, (4096 to 4097) to 2)) {
+            Fakes.photos = { ByteArrayInputStream(Fakes.photo(size.first, size.second, 6)) }
+            val photo = DecodedPhoto.of(context, object : Uri() {})
+            assertEquals(listOf(size.first, size.second, factor), listOf(photo.width, photo.height, photo.subsampling))
+            assertEquals(size.first / factor to size.second / factor, photo.bitmap.width to photo.bitmap.height)
+            assertTrue(Fakes.pixelsDecoded <= DecodedPhoto.MAX_PIXELS && photo.orientation == Orientation.RIGHT)
+        }
+        val small = DecodedPhoto.of(maxPixels = 12) { ByteArrayInputStream(Fakes.photo(9, 5, -1)) }
+        assertEquals(listOf(4, 2, 4), listOf(small.bitmap.width * 2, small.bitmap.height * 2, small.subsampling))
+        assertEquals(Orientation.UP, small.orientation, "of damaged EXIF")
+    }
+
+    @Test
+    fun photosThatCannotBeDecodedAreTypedErrors() = runBlocking {
+        val failures = listOf<() -> InputStream?>(
+            { null },
+            { throw SecurityException("the permission has ended") },
+            { throw IllegalStateException("the provider fails") },
+            { ByteArrayInputStream(Fakes.photo(0, 0, 1)) },
+        )
+        for (failure in failures) {
+            Fakes.photos = Supplier { failure() }
+            assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(context, object : Uri() {}) }
+        }
+        assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(File("there is no such file")) }
+        Fakes.pixelsOfMemory = 10
+        assertFailsWith<ClassifierException.InvalidImage> {
+            DecodedPhoto.of { ByteArrayInputStream(Fakes.photo(100, 100, 1)) }
+        }
+        Fakes.pixelsOfMemory = Long.MAX_VALUE
+        assertFailsWith<IllegalArgumentException> { DecodedPhoto.of(File("any"), maxPixels = 0) }
+        Unit
+    }
+
+    @Test
     fun aModelThatIsMissingIsUnavailable() {
         Fakes.assets = arrayOf()
         Fakes.files.deleteRecursively()
@@ -135,14 +242,14 @@ class EndToEnd {
 
     @Test
     fun aModelThatIsReadAsAFileIsUnpackedOnce() {
-        if (!ModelInfo.ASSET.endsWith(".pte")) return
         Fakes.files.deleteRecursively()
+        val suffix = ".${File(ModelInfo.ASSET).extension}"
         val folder = checkNotNull(File(Fakes.files, ModelInfo.ASSET).parentFile)
         folder.mkdirs()
-        File(folder, "of-an-earlier-version.pte").writeText("old")
+        File(folder, "of-an-earlier-version$suffix").writeText("old")
         runBlocking { Classifier.create(context).close() }
         val file = checkNotNull(folder.listFiles()).single()
-        assertEquals("${ModelInfo.SHA256}.pte", file.name)
+        assertEquals("${ModelInfo.SHA256}$suffix", file.name)
         assertContentEquals(Fakes.asset(ModelInfo.ASSET).readBytes(), file.readBytes())
         file.setLastModified(1_000_000)
         runBlocking { Classifier.create(context).close() }

@@ -81,12 +81,24 @@ open class MLModel: NSObject {
     /// Of the stub: how often a model was compiled.
     public nonisolated(unsafe) static var compilations = 0
     private static let lock = NSLock()
+    private var units = MLComputeUnits.all
 
     public convenience init(contentsOf url: URL, configuration: MLModelConfiguration) throws {
         guard FileManager.default.fileExists(atPath: url.appendingPathComponent("Manifest.json").path) else {
             throw CocoaError(.fileReadCorruptFile)
         }
+        if StubRuntime.unitsThatDoNotLoad.contains(configuration.computeUnits.rawValue) {
+            throw CocoaError(.featureUnsupported)
+        }
         self.init()
+        units = configuration.computeUnits
+        StubRuntime.lastUnits = units.rawValue
+        StubRuntime.gate?()
+        StubRuntime.models.added()
+    }
+
+    deinit {
+        StubRuntime.models.removed()
     }
 
     open class func compileModel(at modelURL: URL) throws -> URL {
@@ -101,6 +113,10 @@ open class MLModel: NSObject {
     }
 
     open func prediction(from input: MLFeatureProvider) throws -> MLFeatureProvider {
+        StubRuntime.gate?()
+        if let refusal = StubRuntime.refusals[units.rawValue] {
+            throw refusal
+        }
         guard let buffer = input.featureValue(for: "image")?.pixelBuffer else {
             throw CocoaError(.featureUnsupported)
         }

@@ -35,6 +35,22 @@ final class DetectorStubTests: XCTestCase {
         XCTAssertEqual(again, expected)
     }
 
+    func testBoxesOfALargePhotoAreInPixelsOfItsFile() async throws {
+        let detector = try await Detector()
+        let photo = StubImages.file(DecodedPhoto.maxPixels + 2, 1, 6)
+        let decoded = try DecodedPhoto(data: photo)
+        XCTAssertEqual([decoded.width, decoded.image.width], [DecodedPhoto.maxPixels + 2, DecodedPhoto.maxPixels / 2 + 1])
+        let small = try await detector.detect(decoded.image, minScore: 0, orientation: .right)
+        let found = try await detector.detect(photo, minScore: 0)
+        XCTAssertFalse(small.isEmpty)
+        XCTAssertEqual(found.map(\.label), small.map(\.label))
+        for (large, small) in zip(found.map(\.box), small.map(\.box)) {
+            // upright, the file's only row is a column
+            XCTAssertEqual([large.left, large.right], [small.left, small.right])
+            XCTAssertEqual([large.top, large.bottom], [2 * small.top, 2 * small.bottom])
+        }
+    }
+
     func testAScoreThatIsNoneIsRefused() async throws {
         let detector = try await Detector()
         let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)

@@ -138,6 +138,13 @@ open class Module: NSObject {
 
     public init(filePath: String, dataFilePaths: [String], loadMode: ModuleLoadMode) {
         self.filePath = filePath
+        StubRuntime.loadMode = loadMode.rawValue
+        super.init()
+        StubRuntime.models.added()
+    }
+
+    deinit {
+        StubRuntime.models.removed()
     }
 
     public convenience init(filePath: String, loadMode: ModuleLoadMode) {
@@ -154,11 +161,16 @@ open class Module: NSObject {
         guard methodName == "forward", FileManager.default.fileExists(atPath: filePath) else {
             throw CocoaError(.fileNoSuchFile)
         }
+        if let error = StubRuntime.loadError {
+            throw error
+        }
+        StubRuntime.gate?()
     }
 }
 
 extension Module {
     public func forward(_ inputs: [ValueConvertible]) throws -> [Value] {
+        StubRuntime.gate?()
         let tensor: Tensor<UInt8> = inputs[0].asValue().tensor()!
         precondition(tensor.anyTensor.shape.first == 1 && tensor.anyTensor.shape.last == 4)
         let others = inputs.dropFirst().map { input -> [Float] in

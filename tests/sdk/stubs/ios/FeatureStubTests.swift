@@ -29,6 +29,9 @@ final class FeatureStubTests: XCTestCase {
             XCTAssertTrue(StubRuntime.lastInput.elementsEqual(expected), image.name)
             XCTAssertEqual(StubRuntime.lastTensors, [pose])
             _ = try await extractor.extract(UIImage(cgImage: opened, scale: 1, orientation: .up), cameraPose: pose)
+            let file = StubImages.file(image.width, image.height, image.orientation, source)
+            _ = try await extractor.extract(file, cameraPose: pose)
+            XCTAssertTrue(StubRuntime.lastInput.elementsEqual(expected), image.name)
         }
     }
 

@@ -37,6 +37,8 @@ final class SegmenterStubTests: XCTestCase {
         }
         let again = try await segmenter.segment(UIImage(cgImage: turned, scale: 1, orientation: .right))
         XCTAssertEqual(again, found)
+        let photo = try await segmenter.segment(StubImages.file(height, width, 6, Data(stored)))
+        XCTAssertEqual(photo, found)
     }
 
     func testSeveralTasksMaySegment() async throws {

@@ -12,6 +12,36 @@ public enum StubRuntime {
     public nonisolated(unsafe) static var lastInput: [UInt8] = []
     public nonisolated(unsafe) static var lastTensors: [[Float]] = []
 
+    /// Called before each model is loaded, and before each prediction.
+    public nonisolated(unsafe) static var gate: (@Sendable () -> Void)?
+    /// By the number of Core ML's compute units: what predictions on them throw.
+    public nonisolated(unsafe) static var refusals: [Int: NSError] = [:]
+    /// Core ML's compute units of the last model that was loaded.
+    public nonisolated(unsafe) static var lastUnits: Int?
+    /// Core ML's compute units for which no model loads.
+    public nonisolated(unsafe) static var unitsThatDoNotLoad: Set<Int> = []
+    /// Of ExecuTorch: how the last module loads its file, and what loading its method throws.
+    public nonisolated(unsafe) static var loadMode: Int?
+    public nonisolated(unsafe) static var loadError: NSError?
+    /// The runtime's models that there are.
+    public static let models = Living()
+
+    public final class Living: @unchecked Sendable {
+        private let lock = NSLock()
+        private var (count, onMain) = (0, 0)
+
+        public var now: Int { lock.withLock { count } }
+        /// How many were freed on the main thread.
+        public var freedOnMain: Int { lock.withLock { onMain } }
+        public func added() { lock.withLock { count += 1 } }
+        public func removed() {
+            lock.withLock {
+                count -= 1
+                onMain += Thread.isMainThread ? 1 : 0
+            }
+        }
+    }
+
     struct Tensor: Decodable {
         let name: String
         let shape: [Int]

@@ -82,6 +82,124 @@ final class StubTests: XCTestCase {
         }
     }
 
+    func testAPhotoOfAFileIsReadAsItsPixelsAre() async throws {
+        let classifier = try await Classifier()
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).img")
+        defer { try? FileManager.default.removeItem(at: url) }
+        for image in try Vectors.load().pixels {
+            let rgba = try Vectors.data("pixels/\(image.name).rgba")
+            let photo = StubImages.file(image.width, image.height, image.orientation, rgba)
+            let opened = try DecodedPhoto(data: photo)
+            XCTAssertEqual(opened.subsampling, 1)
+            XCTAssertEqual([opened.width, opened.height], [image.width, image.height])
+            XCTAssertEqual(opened.orientation.rawValue, image.orientation)
+            let expected = try await classifier.classify(opened.image, orientation: opened.orientation)
+            let input = StubRuntime.lastInput
+            let found = try await classifier.classify(photo)
+            XCTAssertEqual(StubRuntime.lastInput, input, image.name)
+            XCTAssertEqual(found, expected)
+            try photo.write(to: url)
+            _ = try await classifier.classify(contentsOf: url)
+            XCTAssertEqual(StubRuntime.lastInput, input, image.name)
+        }
+    }
+
+    func testLargePhotosAreDecodedAtABoundedSize() async throws {
+        let most = DecodedPhoto.maxPixels
+        for (width, height, factor) in [
+            (4032, 3024, 1), (4096, 4096, 1), (4097, 4096, 2), (8064, 6048, 2), (16320, 12240, 4), (1, most + 1, 2),
+        ] {
+            XCTAssertEqual(DecodedPhoto.subsampling(width: width, height: height), factor)
+        }
+        guard ModelInfo.fit == .crop else {
+            return  // a letterbox reads all pixels, which takes the stub long
+        }
+        let classifier = try await Classifier()
+        StubImages.largest = 0
+        _ = try await classifier.classify(StubImages.file(2 * most + 2, 1, 6))
+        XCTAssertEqual(StubImages.largest, (2 * most + 2 + 3) / 4)
+        XCTAssertEqual(try DecodedPhoto(data: StubImages.file(2 * most + 2, 1, 6)).subsampling, 4)
+    }
+
+    func testFilesThatCannotBeReadSayWhy() async throws {
+        let classifier = try await Classifier()
+        do {
+            _ = try await classifier.classify(Data("no image".utf8))
+            XCTFail("text was classified")
+        } catch {
+            XCTAssertEqual(error as? ClassifierError, .imageUnreadable)
+        }
+        do {
+            _ = try await classifier.classify(contentsOf: URL(fileURLWithPath: "/no/such/photo"))
+            XCTFail("nothing was classified")
+        } catch ClassifierError.fileUnreadable(let reason) {
+            XCTAssertFalse(reason.isEmpty)
+        }
+    }
+
+    func testCancellingAClassificationWaitsForNothing() async throws {
+        let classifier = try await Classifier()
+        let gate = Gate()
+        let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)
+        let running = Task { try await classifier.classify(image) }
+        await gate.reached()
+        let waiting = Task { try await classifier.classify(image) }
+        for task in [waiting, running] {
+            task.cancel()
+            do {
+                _ = try await task.value
+                XCTFail("it was classified")
+            } catch {
+                XCTAssertTrue(error is CancellationError, "\(error)")
+            }
+        }
+        gate.open()
+        _ = try await classifier.classify(image)
+        XCTAssertEqual(gate.passed, 2, "what was cancelled before it began has run")
+    }
+
+    func testCancellingCreationLeaksNoModel() async throws {
+        let before = 0
+        await modelsBecome(before)
+        let gate = Gate()
+        let creating = Task { try await Classifier() }
+        await gate.reached()
+        creating.cancel()
+        do {
+            _ = try await creating.value
+            XCTFail("it was made")
+        } catch {
+            XCTAssertTrue(error is CancellationError, "\(error)")
+        }
+        gate.open()
+        await modelsBecome(before)
+    }
+
+    func testLettingGoWaitsForNothingAndFreesOnTheQueue() async throws {
+        let before = 0
+        await modelsBecome(before)
+        let onMain = StubRuntime.models.freedOnMain
+        var classifier: Classifier? = try await Classifier()
+        let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)
+        let gate = Gate()
+        let running = Task { [classifier] in try await classifier?.classify(image) }
+        await gate.reached()
+        running.cancel()
+        _ = await running.result
+        classifier = nil  // comes back while the model is still at work
+        XCTAssertEqual(StubRuntime.models.now, before + 1)
+        gate.open()
+        await modelsBecome(before)
+        XCTAssertEqual(StubRuntime.models.freedOnMain, onMain)
+    }
+
+    private func modelsBecome(_ count: Int) async {
+        for _ in 0..<500 where StubRuntime.models.now != count {
+            try? await Task.sleep(nanoseconds: 10_000_000)
+        }
+        XCTAssertEqual(StubRuntime.models.now, count)
+    }
+
     #if canImport(CoreML)
     func testTheModelIsCompiledOnce() async throws {
         let kept = try CompiledModel.keptLocation()
@@ -89,6 +207,9 @@ final class StubTests: XCTestCase {
         let before = MLModel.compilations
         _ = try await Classifier()
         _ = try await Classifier()
+        guard CompiledModel.built == nil else {
+            return XCTAssertEqual(MLModel.compilations, before, "it was compiled by the build")
+        }
         XCTAssertEqual(MLModel.compilations, before + 1)
         // as after an update of the system: what is kept does not load
         try FileManager.default.removeItem(at: kept.appendingPathComponent("Manifest.json"))
@@ -112,5 +233,178 @@ final class StubTests: XCTestCase {
             }
         }
     }
+
+    func testModelsOfOtherVersionsOfTheAppGo() async throws {
+        let kept = try CompiledModel.keptLocation()
+        try? FileManager.default.removeItem(at: kept)
+        let old = kept.deletingLastPathComponent().appendingPathComponent("old.mlmodelc")
+        try Data().write(to: old)
+        _ = try await Classifier()
+        XCTAssertEqual(FileManager.default.fileExists(atPath: old.path), CompiledModel.built != nil)
+        XCTAssertFalse(kept.path.contains("Caches"))
+    }
+
+    func testTheGPUIsNotAskedForWhereNobodyWantsIt() async throws {
+        let classifier = try await Classifier()
+        XCTAssertEqual(StubRuntime.lastUnits, MLComputeUnits.cpuAndNeuralEngine.rawValue)
+        XCTAssertEqual(classifier.computeUnits, .cpuAndNeuralEngine)
+        XCTAssertNil(classifier.fallback)
+        for (units, expected) in [
+            (ComputeUnits.cpu, MLComputeUnits.cpuOnly), (.cpuAndGPU, .cpuAndGPU), (.all, .all),
+        ] {
+            _ = try await Classifier(computeUnits: units)
+            XCTAssertEqual(StubRuntime.lastUnits, expected.rawValue)
+        }
+    }
+
+    func testTheCPUTakesOverInTheBackgroundAndNoLonger() async throws {
+        defer { StubRuntime.refusals = [:] }
+        let classifier = try await Classifier(computeUnits: .cpuAndGPU)
+        let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)
+        let expected = try await classifier.classify(image)
+        StubRuntime.refusals = [MLComputeUnits.cpuAndGPU.rawValue: Self.inBackground]
+        let found = try await classifier.classify(image)
+        XCTAssertEqual(found, expected)
+        XCTAssertEqual(classifier.computeUnits, .cpu)
+        XCTAssertEqual(classifier.fallback, .gpuInBackground)
+        StubRuntime.refusals = [:]
+        _ = try await classifier.classify(image)
+        XCTAssertEqual(classifier.computeUnits, .cpuAndGPU)
+        XCTAssertNil(classifier.fallback)
+    }
+
+    func testUnitsThatFailForGoodAreNotTriedAgain() async throws {
+        defer { StubRuntime.refusals = [:] }
+        let classifier = try await Classifier(computeUnits: .all)
+        let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)
+        StubRuntime.refusals = [MLComputeUnits.all.rawValue: NSError(domain: "com.apple.CoreML", code: 0)]
+        _ = try await classifier.classify(image)
+        guard case .runtime = classifier.fallback else {
+            return XCTFail("\(String(describing: classifier.fallback))")
+        }
+        StubRuntime.refusals = [:]
+        _ = try await classifier.classify(image)
+        XCTAssertEqual(classifier.computeUnits, .cpu)
+    }
+
+    func testAFallbackCanBeForbidden() async throws {
+        defer { (StubRuntime.refusals, StubRuntime.unitsThatDoNotLoad) = ([:], []) }
+        let classifier = try await Classifier(computeUnits: .all, allowsFallback: false)
+        let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)
+        StubRuntime.refusals = [MLComputeUnits.all.rawValue: Self.inBackground]
+        do {
+            _ = try await classifier.classify(image)
+            XCTFail("it was classified")
+        } catch {
+            XCTAssertEqual(error as? ClassifierError, .computeUnitsRefused(.all, reason: .gpuInBackground))
+        }
+        StubRuntime.unitsThatDoNotLoad = [MLComputeUnits.cpuAndNeuralEngine.rawValue]
+        do {
+            _ = try await Classifier(allowsFallback: false)
+            XCTFail("it was made")
+        } catch ClassifierError.computeUnitsRefused(let units, .runtime) {
+            XCTAssertEqual(units, .cpuAndNeuralEngine)
+        }
+    }
+
+    func testUnitsThatDoNotLoadAreNoReasonToCompileAgain() async throws {
+        defer { StubRuntime.unitsThatDoNotLoad = [] }
+        _ = try await Classifier()
+        let before = MLModel.compilations
+        StubRuntime.unitsThatDoNotLoad = [MLComputeUnits.cpuAndNeuralEngine.rawValue]
+        let classifier = try await Classifier()
+        XCTAssertEqual(MLModel.compilations, before)
+        XCTAssertEqual(classifier.computeUnits, .cpu)
+        StubRuntime.unitsThatDoNotLoad.insert(MLComputeUnits.cpuOnly.rawValue)
+        do {
+            _ = try await Classifier()
+            XCTFail("it was made")
+        } catch ClassifierError.modelUnusable(let reason) {
+            XCTAssertFalse(reason.isEmpty)
+        }
+    }
+
+    /// As Core ML wraps what Metal says.
+    private static let inBackground = NSError(
+        domain: "com.apple.CoreML", code: 0,
+        userInfo: [
+            NSUnderlyingErrorKey: NSError(
+                domain: "MTLCommandBufferErrorDomain", code: 7,
+                userInfo: [
+                    NSLocalizedDescriptionKey: "Insufficient Permission (to submit GPU work from background) "
+                        + "(00000006:kIOGPUCommandBufferCallbackErrorBackgroundExecutionNotPermitted)"
+                ]
+            )
+        ]
+    )
+    #else
+    func testTheProgramIsMappedAndNotCopied() async throws {
+        _ = try await Classifier()
+        XCTAssertEqual(StubRuntime.loadMode, 1)
+    }
+
+    func testAnAppThatLacksTheBackendIsToldSo() async throws {
+        defer { StubRuntime.loadError = nil }
+        for code in [20, 32] {  // an operator that is missing, a backend that is not registered
+            StubRuntime.loadError = NSError(domain: "org.pytorch.executorch.error", code: code)
+            do {
+                _ = try await Classifier()
+                XCTFail("it was made")
+            } catch let error as ClassifierError {
+                guard case .runtimeIncomplete = error else {
+                    return XCTFail("\(error)")
+                }
+                XCTAssertTrue(error.localizedDescription.contains("-all_load"))
+            }
+        }
+        StubRuntime.loadError = NSError(domain: "org.pytorch.executorch.error", code: 35)
+        do {
+            _ = try await Classifier()
+            XCTFail("it was made")
+        } catch ClassifierError.modelUnusable(let reason) {
+            XCTAssertFalse(reason.isEmpty)
+        }
+    }
     #endif
+}
+
+/// Holds what comes to the stub's runtime until it is opened.
+private final class Gate: Sendable {
+    private let counted = Counted()
+    private let arrived = DispatchSemaphore(value: 0)
+    private let opened = DispatchSemaphore(value: 0)
+
+    private final class Counted: @unchecked Sendable {
+        let lock = NSLock()
+        var count = 0
+    }
+
+    init() {
+        StubRuntime.gate = { [counted, arrived, opened] in
+            counted.lock.withLock { counted.count += 1 }
+            arrived.signal()
+            opened.wait()
+            opened.signal()
+        }
+    }
+
+    deinit {
+        StubRuntime.gate = nil
+    }
+
+    var passed: Int { counted.lock.withLock { counted.count } }
+
+    func open() {
+        opened.signal()
+    }
+
+    /// Until something is held.
+    func reached() async {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async { [arrived] in
+                arrived.wait()
+                continuation.resume()
+            }
+        }
+    }
 }

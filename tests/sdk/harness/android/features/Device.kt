@@ -21,6 +21,7 @@ fun main(arguments: Array<String>) {
     rows.last()[rows.last().lastIndex] += arguments[2].toFloat()
     val isInt8 = ModelInfo.ASSET.endsWith("-int8.tflite")
     Fakes.layout = layout(isInt8)
+    Fakes.inputs = 1 + given().size
     for ((image, row) in rows.withIndex()) {
         val given = ByteArrayOutputStream()
         given.write(resource("golden/${Vectors.images[image]}.rgba"))

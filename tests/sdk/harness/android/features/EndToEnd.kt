@@ -28,6 +28,7 @@ class EndToEnd {
         Fakes.files = File(System.getProperty("fakes.files"))
         Fakes.isFailing = false
         Fakes.layout = layout(isInt8)
+        Fakes.inputs = 1 + given().size
         Fakes.output = bytes(row)
     }
 

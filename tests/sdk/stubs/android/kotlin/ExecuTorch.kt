@@ -65,7 +65,7 @@ open class Module private constructor() : Closeable {
         @JvmOverloads
         fun load(modelPath: String?, loadMode: Int = LOAD_MODE_FILE, numThreads: Int = 0): Module {
             require(File(modelPath!!).length() > 0 && loadMode in 0..3 && numThreads >= 0)
-            Fakes.isOpen = true
+            Fakes.opened("module", numThreads)
             return Module()
         }
     }

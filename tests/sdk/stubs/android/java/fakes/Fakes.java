@@ -1,16 +1,22 @@
 package fakes;
 
+import android.net.Uri;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.FileNotFoundException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Supplier;
 
 /** What the stubs have behind them: assets and files in folders, and a runtime that keeps what it was given. */
 public final class Fakes {
@@ -31,6 +37,36 @@ public final class Fakes {
 
     /** The outputs, in their order. */
     public static Output[] layout = {};
+
+    /** How many inputs a compiled model has. */
+    public static int inputs = 1;
+
+    /** Accelerators that LiteRT finds, and those that refuse the model. */
+    public static Set<String> accelerators = Set.of("CPU");
+    public static Set<String> refusing = Set.of();
+    public static boolean isLiteRtMissing;
+
+    /** What is open beside the model: environments and buffers of LiteRT. */
+    public static int handles;
+
+    /** What the last model was loaded with, and how long that takes. */
+    public static String loaded = "";
+    public static int threads;
+    public static int millisecondsToLoad;
+
+    /** Whether assets lie compressed in the app. */
+    public static boolean isCompressed;
+
+    /** How many pixels a decoder may make, and how many the last one made. */
+    public static long pixelsOfMemory = Long.MAX_VALUE;
+    public static long pixelsDecoded;
+
+    /** What opens the photo of any address. */
+    public static Supplier<InputStream> photos = () -> null;
+
+    /** Whether bitmaps fail to give their pixels, and how many copies of bitmaps are not recycled. */
+    public static boolean isUnreadable;
+    public static int copies;
 
     public static boolean isSrgb = true;
     public static boolean isOpen;
@@ -75,6 +111,33 @@ public final class Fakes {
         byte[] bytes = new byte[buffer.remaining()];
         buffer.duplicate().get(bytes);
         return bytes;
+    }
+
+    public static void opened(String how, int threads) {
+        LockSupport.parkNanos(1_000_000L * millisecondsToLoad);
+        if (isOpen) throw new AssertionError("a model is open already");
+        loaded = how;
+        Fakes.threads = threads;
+        isOpen = true;
+    }
+
+    /** A photo as the stubbed decoder reads it. */
+    public static byte[] photo(int width, int height, int orientation) {
+        return ByteBuffer.allocate(12).putInt(width).putInt(height).putInt(orientation).array();
+    }
+
+    /** Width, height and orientation of such a photo. */
+    public static int[] header(InputStream stream) {
+        try {
+            ByteBuffer bytes = ByteBuffer.wrap(stream.readAllBytes());
+            return new int[] {bytes.getInt(), bytes.getInt(), bytes.getInt()};
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+
+    public static InputStream open(Uri uri) {
+        return photos.get();
     }
 
     public static void close() {

@@ -15,4 +15,12 @@ public struct Detection: Hashable, Sendable {
     /// 0 to 1, how sure the model is of it.
     public let score: Double
     public let box: Box
+
+    /// Of a photo that is so many times as large.
+    func scaled(across: Double, down: Double) -> Detection {
+        let larger = Box(
+            left: across * box.left, top: down * box.top, right: across * box.right, bottom: down * box.bottom
+        )
+        return Detection(index: index, label: label, score: score, box: larger)
+    }
 }

@@ -17,6 +17,7 @@ public final class Bitmap {
     private final int[] pixels;
     private boolean hasAlpha = true;
     private boolean isRecycled;
+    private boolean isCopy;
 
     private Bitmap(int width, int height, Config config, int[] pixels) {
         this.width = width;
@@ -38,6 +39,8 @@ public final class Bitmap {
     public Bitmap copy(@NonNull Config config, boolean isMutable) {
         Bitmap copy = new Bitmap(width, height, config, pixels);
         copy.hasAlpha = hasAlpha;
+        copy.isCopy = true;
+        fakes.Fakes.copies++;
         return copy;
     }
 
@@ -76,6 +79,7 @@ public final class Bitmap {
     }
 
     public void recycle() {
+        if (isCopy && !isRecycled) fakes.Fakes.copies--;
         isRecycled = true;
     }
 
@@ -106,6 +110,6 @@ public final class Bitmap {
     }
 
     private void check() {
-        if (isRecycled || config == Config.HARDWARE) throw new IllegalStateException();
+        if (isRecycled || config == Config.HARDWARE || fakes.Fakes.isUnreadable) throw new IllegalStateException();
     }
 }

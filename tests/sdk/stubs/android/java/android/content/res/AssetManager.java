@@ -5,6 +5,7 @@ package android.content.res;
 import androidx.annotation.NonNull;
 import java.io.File;
 import java.io.FileInputStream;
+import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.io.InputStream;
 
@@ -17,6 +18,7 @@ public final class AssetManager implements AutoCloseable {
     @NonNull
     public AssetFileDescriptor openFd(@NonNull String fileName) throws IOException {
         File file = fakes.Fakes.asset(fileName);
+        if (fakes.Fakes.isCompressed) throw new FileNotFoundException("it is probably compressed");
         return new AssetFileDescriptor(new FileInputStream(file), file.length());
     }
 

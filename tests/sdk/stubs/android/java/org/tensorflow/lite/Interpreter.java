@@ -11,14 +11,21 @@ import java.util.Map;
 /** Behind the API: it takes the input to {@code Fakes} and gives the bytes that lie there. */
 public final class Interpreter implements AutoCloseable {
     public static class Options {
+        private int threads = -1;
+
         public Options setUseXNNPACK(boolean useXNNPACK) {
+            return this;
+        }
+
+        public Options setNumThreads(int numThreads) {
+            threads = numThreads;
             return this;
         }
     }
 
     public Interpreter(@NonNull ByteBuffer byteBuffer, Options options) {
         if (!byteBuffer.isDirect() || byteBuffer.capacity() == 0) throw new IllegalArgumentException();
-        fakes.Fakes.isOpen = true;
+        fakes.Fakes.opened("interpreter", options.threads);
     }
 
     public void runForMultipleInputsOutputs(@NonNull Object[] inputs, @NonNull Map<Integer, Object> outputs) {
