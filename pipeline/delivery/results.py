@@ -39,8 +39,8 @@ class Device(_Strict):
 class Milliseconds(_Strict):
     """An image, from the model's input to its outputs; of `runs` of them, the first ones left out."""
 
-    median: float = Field(gt=0, allow_inf_nan=False)
-    p90: float = Field(gt=0, allow_inf_nan=False)
+    median: float = Field(ge=0, allow_inf_nan=False)
+    p90: float = Field(ge=0, allow_inf_nan=False)
     runs: int = Field(ge=1, le=10_000_000)
 
     def __str__(self) -> str:

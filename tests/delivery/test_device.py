@@ -537,7 +537,7 @@ def of_device(**changes):
         (lambda c: as_now(c, ran=["CPU", "CPU"]), "a unit ran twice"),
         (lambda c: as_now(c, ran=["TPU"]), "runs.0.ran.0: Input should be 'CPU', 'GPU' or 'NPU'"),
         (lambda c: as_now(c, ran=[]), "nothing ran, and there are outputs or times"),
-        (lambda c: as_now(c, ms={"median": -1.0, "p90": 1.0, "runs": 9}), "ms.median: Input should be greater than 0"),
+        (lambda c: as_now(c, ms={"median": -1.0, "p90": 1.0, "runs": 9}), "ms.median: Input should be greater than or equal to 0"),
         (change(verdict="verified"), "verdict: Extra inputs"),
         (of_device(machine="\x1b[2J"), "device.machine: String should match pattern"),
         (change(runs=[]), "runs: "),
