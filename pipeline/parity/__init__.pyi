@@ -1,7 +1,6 @@
 from . import drift as drift
 from . import sensitivity as sensitivity
 from .accelerators import ASKED as ASKED
-from .accelerators import DEVICE_LIMITS as DEVICE_LIMITS
 from .accelerators import Ran as Ran
 from .accelerators import Unit as Unit
 from .accelerators import device_limits as device_limits

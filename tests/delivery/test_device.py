@@ -15,7 +15,7 @@ from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.delivery import evidence, manifest
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
-from twinkeel.pipeline.parity import verdict
+from twinkeel.pipeline.parity import accelerators, verdict
 from twinkeel.targets.runtimes import coreml
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -219,7 +219,7 @@ def test_every_core_ml_precision_has_a_device_limit():
     for target in common.targets().values():
         if target.KERNELS == "coreml":
             for unit in ("CPU", "GPU", "NPU"):
-                assert set(target.PRECISIONS) <= set(parity.DEVICE_LIMITS["coreml", unit])
+                assert set(target.PRECISIONS) <= set(accelerators.DEVICE_LIMITS["coreml", unit])
 
 
 def test_every_target_says_which_runtime_replays_it():
