@@ -186,9 +186,23 @@ def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_p
     results = device.read_results(tmp_path / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
-    (run,) = results.runs
+    run, *others = results.runs
+    assert (run.asked, run.ran, run.fell_back, run.ms.runs) == ("CPU", ["CPU"], False, 50)
+    assert [(other.asked, other.ran) for other in others] == [("GPU", []), ("NPU", [])] * (contents.runtime == "litert")
+    assert all("LiteRT finds no such accelerator, but CPU" in other.reason for other in others)
     logits = np.array([run.outputs[image] for image in contents.golden.names], np.float32)
     np.testing.assert_allclose(logits, contents.golden.expected[contents.reference], rtol=0, atol=1e-5)
+
+
+def test_device_test_tells_which_accelerators_ran(kotlin, build, tmp_path):
+    """A GPU that takes the model and computes something else; an NPU that takes a part of it, or all: that is not told."""
+    from twinkeel.pipeline.delivery import device
+
+    built = build("litert-fp32")
+    assert kotlin.passed(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, "accelerators") == 3
+    cpu, gpu, npu = device.read_results(tmp_path / "device-results.json").runs
+    assert (gpu.asked, gpu.ran, gpu.fell_back) == ("GPU", ["GPU"], False) and gpu.outputs.keys() == cpu.outputs.keys()
+    assert (npu.asked, npu.ran, npu.fell_back) == ("NPU", ["CPU", "NPU"], True) and "does not tell" in npu.reason
 
 
 def test_device_test_fails_on_other_logits(kotlin, build, tmp_path):
