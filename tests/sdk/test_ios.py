@@ -27,6 +27,13 @@ STRICT = ("-Xswiftc", "-warnings-as-errors")
 KITS = (("coreml", "int8"), ("coreml", "fp16"), ("executorch", "int8"))
 VECTOR_TESTS = 9
 """Of the kit itself, those that need no framework."""
+ON_UNITS = [
+    ("CPU_ONLY", ["CPU"], {"CPU": 2}),
+    ("CPU_AND_GPU", ["CPU", "GPU"], {"CPU": 2, "GPU": 1}),
+    ("CPU_AND_NE", ["CPU", "NPU"], {"CPU": 2, "NPU": 1}),
+    ("ALL", ["CPU", "GPU", "NPU"], {"CPU": 2, "GPU": 1, "NPU": 1}),
+]
+"""What the kit's test on a device asks of Core ML, what ran, and the operations of each unit in the stub's plan."""
 STUB_TESTS = {"coreml": VECTOR_TESTS + 24, "executorch": VECTOR_TESTS + 18}
 """All of the kit, and those of `StubTests.swift`."""
 
@@ -270,7 +277,9 @@ def test_framework_bound_code_runs_on_stubs(stubbed, swift):
     results = device.read_results(folder / "ImageClassifier-device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
-    assert [run.units for run in results.runs] == (list(device.UNITS) if contents.runtime == "coreml" else ["CPU"])
+    found = [(run.asked, run.ran, run.plan) for run in results.runs]
+    assert found == (ON_UNITS if contents.runtime == "coreml" else [("CPU", ["CPU"], {})])
+    assert all(run.ms.runs == 50 and not run.fell_back for run in results.runs)
     for run in results.runs:
         logits = np.array([run.outputs[name] for name in contents.golden.names], np.float32)
         assert np.array_equal(logits, contents.golden.expected[contents.reference])
@@ -295,9 +304,7 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         for name, value in re.findall(r" - \w+: logits: (\w+) is (\S+)$", result.stdout, re.MULTILINE)
     }
     assert found == pytest.approx(wanted, rel=1e-7)
-    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == 2 - (
-        contents.runtime == "executorch"
-    )
+    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == (1 if contents.runtime == "executorch" else len(ON_UNITS))
 
 
 @pytest.mark.parametrize("stubbed", ["coreml", "executorch"], indirect=True)
