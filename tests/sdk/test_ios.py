@@ -9,6 +9,7 @@ import os
 import plistlib
 import re
 import shutil
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -409,10 +410,48 @@ def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, swi
     package = json.loads(result.stdout[result.stdout.index("{") :])
     (dependency,) = package["dependencies"]
     assert dependency["sourceControl"][0]["requirement"] == {"branch": [f"swiftpm-{built[1]}"]}
-    target = next(target for target in package["targets"] if target["type"] == "regular")
-    products = [dependency["product"][0] for dependency in target["dependencies"]]
+    targets = {target["type"]: target for target in package["targets"]}
+    products = [dependency["product"][0] for dependency in targets["regular"]["dependencies"]]
     assert products == ["executorch", "backend_xnnpack", "kernels_optimized"]
-    assert "-all_load" in json.dumps(target["settings"])
+    # an app sets it: a library that did could be no dependency of a package with versions
+    assert "unsafeFlags" not in json.dumps(targets["regular"]["settings"])
+    assert "-all_load" in json.dumps(targets["test"]["settings"])
+    assert "-all_load" in (folder / "Sample.swiftpm/Package.swift").read_text()
+    frameworks = re.findall(r'linkedFramework.*?"_0": "(\w+)"', json.dumps(targets["regular"]["settings"]))
+    assert frameworks == ["Accelerate", "CoreGraphics", "CoreImage", "CoreVideo", "Foundation"]
+
+
+def test_another_package_may_depend_on_a_kit_by_its_tag(kit_contents, swift, tmp_path):
+    """And not where its target sets a flag that Swift calls unsafe."""
+    contents = kit(kit_contents)
+    repository = write(contents, tmp_path / "kit")
+    manifest = repository / "Package.swift"
+    text = manifest.read_text()
+    unsafe = text.replace(
+        'PrivacyInfo.xcprivacy"),\n            ]',
+        'PrivacyInfo.xcprivacy"),\n            ],\n            linkerSettings: [.unsafeFlags(["-O1"])]',
+    )
+    assert unsafe != text
+    git = ("git", "-C", repository, "-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    version = contents.version
+    for content, tag in ((text, version), (unsafe, version.replace("1.0.0", "2.0.0"))):
+        manifest.write_text(content)
+        subprocess.run([*git, "add", "--all"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", tag], check=True)
+        subprocess.run([*git, "tag", tag], check=True)
+    (tmp_path / "Sources/App").mkdir(parents=True)
+    (tmp_path / "Sources/App/main.swift").write_text("import ImageClassifier\n")
+    for major, fails in ((1, False), (2, True)):
+        (tmp_path / "Package.swift").write_text(
+            "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
+            'let package = Package(name: "App", dependencies: [.package(url: "file://\\(Context.packageDirectory)/kit", '
+            f'from: "{major}.0.0")], targets: [.executableTarget(name: "App", dependencies: '
+            '[.product(name: "ImageClassifier", package: "kit")])])\n'
+        )
+        result = swift(tmp_path, "package", "--cache-path", ".cache", "show-dependencies")
+        assert (f"kit@{major}.0.0" in result.stdout) or fails, result.stdout
+        assert ("unsafe build flags" in result.stdout) == fails, result.stdout
 
 
 @pytest.mark.parametrize("runtime", ["coreml", "executorch"])
