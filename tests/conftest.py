@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,21 @@ LONGEST_FIRST = (
 )  # fmt: skip
 """Files of tests, from some minutes down to some seconds; all others take less. `test_builds` begins with `fixed_build`, which
 the other process is not to wait for."""
+
+
+def pytest_configure():
+    """Converters make millions of objects: to look for garbage after every 700 new ones takes a seventh of their time."""
+    gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_modules():
+    """What imported modules hold is no garbage and not looked through, which converters ask for by themselves."""
+    known = len(sys.modules)
+    yield
+    if len(sys.modules) > known + 200:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -64,8 +81,9 @@ def run_cli():
 def here(monkeypatch):
     """Jobs of builds run in this process, which has torch and the converters already: a worker imports them for each.
 
-    What crosses to a worker crosses here too. Builds in processes of their own are those of `default_build`, of
-    `test_builds.py`, and one of each kind of model: a factory, a saved program, a network of a package, a module in memory.
+    What crosses to a worker crosses here too. Builds in processes of their own are one in `test_builds.py`, those of
+    `test_users_detectors.py`, and one of each kind of model: a factory, a saved program, a network of a package, a module in
+    memory.
     """
     from twinkeel.pipeline.building import runner
 
@@ -220,16 +238,14 @@ def default_build(tmp_path_factory):
     """The default build: digits, trained on this machine, all artifacts of both platforms.
 
     Training gives another model on each processor. What this one is worth is asked for in `test_default_build.py` alone;
-    all other tests take `fixed_build`.
+    all other tests take `fixed_build`. Its fifty jobs run in this process, as those of `here` do.
     """
     from twinkeel.pipeline.config import Config
 
-    return _built("default", Config(), tmp_path_factory)
+    return _built("default", Config(), tmp_path_factory, _executor())
 
 
-def _built(
-    name: str, config: Config, tmp_path_factory: pytest.TempPathFactory, executor: Executor | None = None
-) -> Build:
+def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Build:
     """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2

@@ -212,7 +212,10 @@ class Kotlin:
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
-        compiler = [str(libraries / "kotlin-compiler.jar"), str(self.stdlib)]  # names the others that it needs by itself
+        compiler = [
+            str(libraries / "kotlin-compiler.jar"),
+            str(self.stdlib),
+        ]  # names the others that it needs by itself
         java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
         for out, path, sources in ((self.stubs, [], java), (folder / "server", compiler, [KOTLIN_SERVER])):
             path = ["-cp", os.pathsep.join(path)] if path else []
