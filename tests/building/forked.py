@@ -28,7 +28,7 @@ class Started:
     def __init__(self, arguments: list[str], largest: int | None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED))
-        self._log = tempfile.NamedTemporaryFile(prefix="twinkeel-build-", suffix=".log")
+        self._log = tempfile.NamedTemporaryFile(prefix="twinkeel-build-", suffix=".log")  # noqa: SIM115
         self._process = context.Process(target=_work, args=(self._log.name, arguments, largest))
         self._process.start()
 
