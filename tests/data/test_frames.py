@@ -85,7 +85,9 @@ def test_layouts_of_the_same_samples_are_the_same_frame():
 def test_planes_that_are_too_small_are_refused():
     y, u = np.zeros((4, 4), np.uint8), np.zeros((2, 2), np.uint8)
     short = Plane(data=np.zeros(15, np.uint8), row_stride=4)
-    with pytest.raises(ValueError, match="a plane of 15 bytes, 4 to a row and 1 to a sample, has no samples up to row 3, column 3"):
+    with pytest.raises(
+        ValueError, match="a plane of 15 bytes, 4 to a row and 1 to a sample, has no samples up to row 3, column 3"
+    ):
         Frame(width=4, height=4, y=short, u=plane(u), v=plane(u)).rgb()
     with pytest.raises(ValueError, match="row 2, column 1"):
         Frame(width=4, height=5, y=plane(np.zeros((5, 4), np.uint8)), u=plane(u), v=plane(u)).rgb()

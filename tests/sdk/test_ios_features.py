@@ -124,7 +124,10 @@ def test_kits_pass_their_own_tests_on_stubs(package, swift):
     count = int(re.findall(r"Executed (\d+) tests?, with 0 failures", result.stdout)[-1])
     print(f"features on stubs: {count} tests passed")
     assert count == 2 * (VECTOR_TESTS + DEVICE_TESTS + STUB_TESTS) + (VECTOR_TESTS - 2 + IMAGE_TESTS + FRAME_TESTS)
-    for module, runs in (("CoreFeatures", ["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"]), ("TorchFeatures", ["CPU"])):
+    for module, runs in (
+        ("CoreFeatures", ["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"]),
+        ("TorchFeatures", ["CPU"]),
+    ):
         results = device.read_results(folder / f"{module}-device-results.json")
         assert (results.target, results.precision) == (contents[module].target, "int8")
         assert [run.asked for run in results.runs] == runs
