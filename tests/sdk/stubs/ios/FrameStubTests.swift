@@ -78,7 +78,8 @@ final class FrameStubTests: XCTestCase {
         let isTurned = orientation == .right
         let (columns, rows) = isTurned ? (height, width) : (width, height)
         var buffer: CVPixelBuffer?
-        CVPixelBufferCreate(kCFAllocatorDefault, columns, rows, kCVPixelFormatType_32BGRA, nil, &buffer)
+        let status = CVPixelBufferCreate(kCFAllocatorDefault, columns, rows, kCVPixelFormatType_32BGRA, nil, &buffer)
+        XCTAssertEqual(status, kCVReturnSuccess)
         let made = try XCTUnwrap(buffer)
         CVPixelBufferLockBaseAddress(made, [])
         defer { CVPixelBufferUnlockBaseAddress(made, []) }
