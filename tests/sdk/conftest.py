@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real.platform import Platform
+from real import FETCHED, apple
+from real.platform import Platform, described
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
@@ -31,6 +32,14 @@ FEATURE_OUTPUTS = (("embedding", (6,), 0.25), ("heat_map", (2, 3, 4), 0.5))
 FEATURE_INPUTS = (("camera_pose", (2, 3), -2.0, 2.0),)
 """(name, shape, low, high) each."""
 SUFFIXES = {"litert": "tflite", "executorch": "pte", "coreml": "mlpackage"}
+
+
+def pytest_report_header():
+    """What is real, and what are stubs, of which version."""
+    return [
+        *described(),
+        "stubs, compared with no class: androidx, which is in no package; SwiftUI and what else of Apple's is Swift's alone",
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -222,7 +231,10 @@ class Kotlin:
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
-        compiler = [str(libraries / "kotlin-compiler.jar"), str(self.stdlib)]  # names the others that it needs by itself
+        compiler = [
+            str(libraries / "kotlin-compiler.jar"),
+            str(self.stdlib),
+        ]  # names the others that it needs by itself
         java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
         for out, path, sources in ((self.stubs, [], java), (folder / "server", compiler, [KOTLIN_SERVER])):
             path = ["-cp", os.pathsep.join(path)] if path else []
@@ -283,7 +295,9 @@ class Kotlin:
 
     def run(self, classpath, main, *arguments, **properties):
         """What a program prints."""
-        path = os.pathsep.join(map(str, [*classpath, self.stubs, self.stdlib, self.test, self.coroutines]))
+        # Android's own org.json, and JUnit, where they are: in front of their stubs
+        fetched = [path for name in ("json.jar", "junit4.jar", "hamcrest.jar") if (path := FETCHED / name).exists()]
+        path = os.pathsep.join(map(str, [*classpath, *fetched, self.stubs, self.stdlib, self.test, self.coroutines]))
         given = [f"-Dfakes.{name}={value}" for name, value in properties.items()]
         command = ["java", "-Dfile.encoding=UTF-8", *given, "-cp", path, main, *map(str, arguments)]
         finished = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
@@ -314,12 +328,19 @@ def kotlin(kotlinc, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swift():
-    """Run ``swift ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
-    program = compiler("TWINKEEL_SWIFT", "swift")
+    """Run ``swift ARGUMENTS`` in a package's folder, which is all that it sees; the finished process.
 
-    def run(package, *arguments, environment=None):
-        return subprocess.run(
-            [program, *arguments],
+    The first time that a package with stubs is built, what its kits use of Apple's frameworks is looked up, too: API that does not exist,
+    or not on the oldest iOS that they run on, is an error.
+    """
+    program = compiler("TWINKEEL_SWIFT", "swift")
+    looked_up = set()
+
+    def run(package, command, *arguments, environment=None):
+        # a folder that has one name for every process, as where it is mounted, is locked by one for all the others
+        unlocked = ["--ignore-lock"] * (command in ("build", "run", "test", "package"))
+        finished = subprocess.run(
+            [program, command, *unlocked, *arguments],
             cwd=package,
             env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,
@@ -327,5 +348,10 @@ def swift():
             text=True,
             check=False,
         )
+        if finished.returncode == 0 and (package / "Stubs").is_dir() and package not in looked_up:
+            looked_up.add(package)
+            if absent := apple.absent_of(package, apple.demangler(program, package)):
+                finished.returncode, finished.stdout = 1, "\n".join([finished.stdout, *absent])
+        return finished
 
     return run
