@@ -83,7 +83,8 @@ def plain_name(name: str) -> str | None:
     if owner[1] in ("Swift", "_Concurrency", "Synchronization") and not re.match(r"\(extension in (?!Swift|_)", name):
         return name if any(name.removeprefix("static ").startswith(new) for new in NEW_IN_SWIFT) else None
     extended = re.match(r"(?:static )?\(extension in (\w+)\)", name)
-    if re.search(r"\.subscript : ", name):  # said already by what it gives and sets
+    # said already by what it gives and sets; and what every object of Objective-C's has, however it is spelled
+    if re.search(r"\.subscript : |^(static )?Foundation\.NSObject(Protocol)?\b", name):
         return None
     return name if (extended[1] if extended else owner[1]) in FRAMEWORKS else None
 
