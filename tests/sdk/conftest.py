@@ -328,19 +328,22 @@ def kotlin(kotlinc, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swift():
-    """Run ``swift ARGUMENTS`` in a package's folder, which is all that it sees; the finished process.
+    """Run ``swift COMMAND ARGUMENTS`` in a package's folder, which is all that it sees; the finished process.
 
     The first time that a package with stubs is built, what its kits use of Apple's frameworks is looked up, too: API that does not exist,
     or not on the oldest iOS that they run on, is an error.
     """
     program = compiler("TWINKEEL_SWIFT", "swift")
+    # packages of one path, as a container shows them, wait for each other's folder; a module is compiled by one process, not
+    # by one for each of its files
+    place = ("--scratch-path", f".build-{os.getpid()}")
+    quick = (*place, "-debug-info-format", "none", "-Xswiftc", "-whole-module-optimization")
     looked_up = set()
 
     def run(package, command, *arguments, environment=None):
-        # a folder that has one name for every process, as where it is mounted, is locked by one for all the others
-        unlocked = ["--ignore-lock"] * (command in ("build", "run", "test", "package"))
+        builds = quick if command in ("build", "test", "run") else ()
         finished = subprocess.run(
-            [program, command, *unlocked, *arguments],
+            [program, command, *builds, *arguments],
             cwd=package,
             env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,

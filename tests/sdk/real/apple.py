@@ -51,7 +51,7 @@ def used(package: Path, sources: Iterable[Path], demangle: Callable[[str], str])
     """Names of the frameworks' API that the `sources` of a package that was built use, and by which of them; `demangle` is a function of lines."""
     names = {source.name for source in sources}
     found: dict[str, set[str]] = {}
-    for record in package.glob(".build/*/debug/index/store/v5/records/*/*"):
+    for record in package.glob(".build*/*/debug/index/store/v5/records/*/*"):
         source = record.name.rpartition("-")[0]
         if source in names:
             for symbol in re.findall(rb"s:[A-Za-z0-9_]+", record.read_bytes()):
