@@ -88,6 +88,19 @@ def operators(path: Path) -> dict[str, int]:
     return dict(sorted(count.items()))
 
 
+def inside(path: Path) -> dict[str, int]:
+    """Behind ``xnnpack:``, the nodes of XNNPACK's graphs in the program."""
+    program = _pte.read_program(path).program
+    plan = program.execution_plan[0]
+    count: dict[str, int] = {}
+    for delegate in plan.delegates:
+        if delegate.id == "XnnpackBackend":
+            payload = program.backend_delegate_data[delegate.processed.index]
+            for name, times in _xnnpack.nodes(bytes(payload.data)).items():
+                count[f"xnnpack:{name}"] = count.get(f"xnnpack:{name}", 0) + times
+    return count
+
+
 def _with_pixels_as_quantized(graph: GraphModule, grey: int) -> GraphModule:
     """to(float32) -> sub(grey)  ==>  dequantize(scale 1, zero point grey), the same numbers.
 

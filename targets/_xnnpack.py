@@ -59,6 +59,15 @@ def with_layers(path: Path) -> tuple[bytes, list[str]]:
     return bytes(serialize_pte_binary(file)), kinds
 
 
+def nodes(payload: bytes) -> dict[str, int]:
+    """How often each node occurs in the graph of a payload: ``Conv2d``, ``Add``."""
+    count: dict[str, int] = {}
+    for node in read_graph(payload)[0]["xnodes"]:
+        name = str(node["xnode_union_type"]).removeprefix("XNN")
+        count[name] = count.get(name, 0) + 1
+    return dict(sorted(count.items()))
+
+
 def _give_layers(graph: Any) -> tuple[list[str], list[list[int]]]:
     """Make external outputs of the values of a graph's int8 layers; kind and shape of each, in order of execution.
 

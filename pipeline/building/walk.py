@@ -89,7 +89,13 @@ def _place(work: Work, site: Site) -> None:
             outputs.save(content, out / name)
     if sections:
         _note(out, sections, work.say)
-    known = {*outputs.files_in(out), *files, *([migration.NAME] if sections else []), f"{work.order.config.project.name}.safetensors", *_OF_OTHERS}
+    known = {
+        *outputs.files_in(out),
+        *files,
+        *([migration.NAME] if sections else []),
+        f"{work.order.config.project.name}.safetensors",
+        *_OF_OTHERS,
+    }
     outputs.keep_line_ends(out, known)
     outputs.write_index(out, known)
 

@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 def parity(folder: Path, device_results: Path | None) -> None:
     """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone.
 
-    With --device-results nothing is run: what a device computed is judged, and recorded as evidence.
+    With --device-results nothing is run: what a device computed is judged, each accelerator by limits of its own, and
+    recorded as evidence. One that fell back to the processor without a word is a failure.
     """
     from ..delivery import device, manifest
     from ..store import workers
 
     if device_results is not None:
-        common.print_checks([folder], device.take_in(folder, device_results))
+        judged = device.take_in(folder, device_results)
+        for item in judged:
+            if line := device.told(item):
+                common.echo(line)
+        common.print_checks([folder], [(item.name, item.checks) for item in judged])
         return
     processes = workers.Workers(workers.count())
     try:

@@ -9,6 +9,11 @@ from .files import digests as digests
 from .files import listed as listed
 from .files import others as others
 from .fitting import Fitted as Fitted
+from .frames import Frame as Frame
+from .frames import Matrix as Matrix
+from .frames import Plane as Plane
+from .frames import Range as Range
+from .frames import frame_input as frame_input
 from .gathering import SETS as SETS
 from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS

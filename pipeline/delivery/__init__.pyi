@@ -14,6 +14,7 @@ from . import sdk as sdk
 from . import signature as signature
 from . import timing as timing
 from .diff import Folder as Folder
+from .evidence import Run as Run
 from .evidence import is_met as is_met
 from .evidence import short as short
 from .finished import compare as compare

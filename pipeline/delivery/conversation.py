@@ -27,12 +27,14 @@ from ..program import Runtime
 from ..reading import shown
 from ..saying import Say
 from . import far_side, machine
-from .other_side import STARTED, Answered, Begins, Failed, Imported, Machine, Missing, Process, Refused, Starts
+from .other_side import STARTED, Answered, Begins, Failed, Imported, Machine, Missing, Plan, Process, Refused, Starts
 
 BATCH = 64 * 2**20
 """Bytes of artifacts that one start of the other side is given, or a single larger one: it holds about four times as much
 while it reads them."""
 MOST_STARTS = 100
+_PLAN = 2**22
+"""Characters of a plan as a frame."""
 _CODE = ("pipeline.errors", "pipeline.delivery.machine", "pipeline.delivery.far_side", "targets.runtimes")
 _PACKAGE = __name__.split(".", 1)[0]
 
@@ -100,12 +102,14 @@ class Found:
 
     Attributes:
         outputs: by task and unit; text where the runtime refused.
+        plans: by task and unit, which operation is computed where; only of runtimes that have a plan.
         versions: of the runtimes that ran, by their names.
         missing: why the others did not.
     """
 
     machine: dict[str, str] = field(default_factory=dict)
     outputs: dict[tuple[int, str], Values | str] = field(default_factory=dict)
+    plans: dict[tuple[int, str], Plan] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -183,7 +187,7 @@ class Conversation:
         largest = max((4 * len(self.tasks[n].images) * self.tasks[n].width for n in batch), default=0)
         runtimes = {task.runtime.NAME: task.runtime for n, task in enumerate(self.tasks) if n in batch or not batch}
         content = program(mark, runtimes, {n: (self.tasks[n], self._given[n]) for n in batch})
-        with Process(self.command, content, mark, 2 * largest + 10_000, self.silence) as other:
+        with Process(self.command, content, mark, 2 * largest + _PLAN, self.silence) as other:
             at: str | int | None = None
             is_done = False
             for frame in other.frames():
@@ -203,6 +207,9 @@ class Conversation:
                 elif isinstance(frame, Begins):
                     at = frame.number
                     self._check_asked(frame, batch, other)
+                elif isinstance(frame, Plan):
+                    self._check_asked(frame, batch, other)
+                    self.found.plans[frame.number, frame.unit] = frame
                 elif isinstance(frame, Answered | Failed):
                     self._take(frame, batch, other)
                     at = None
@@ -240,13 +247,13 @@ class Conversation:
             self.say("replay: " + ", ".join(f"{name} {version}" for name, version in frame.versions.items()))
             self.found.versions[frame.name] = frame.versions
 
-    def _check_asked(self, frame: Begins | Answered | Failed, batch: Sequence[int], other: Process) -> None:
+    def _check_asked(self, frame: Begins | Plan | Answered | Failed, batch: Sequence[int], other: Process) -> None:
         key = frame.number, frame.unit
         if frame.number not in batch or frame.unit not in self.tasks[frame.number].runtime.UNITS:
             raise other.wrong(f"it speaks of a task {frame.number} on '{shown(frame.unit)}'")
         if self.tasks[frame.number].runtime.NAME not in self.found.versions:
             raise other.wrong("it runs what it did not import")
-        if key in self.found.outputs and not isinstance(frame, Begins):
+        if key in self.found.outputs and not isinstance(frame, Begins | Plan):
             raise other.wrong(f"task {frame.number} twice")
 
     def _take(self, frame: Answered | Failed, batch: Sequence[int], other: Process) -> None:

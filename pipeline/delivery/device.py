@@ -3,89 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from .. import parity
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest, read_json, write_json
 from ..parity import Check, Limit, Values, state
 from ..program import Output
-from ..reading import read_bytes, shown
+from ..reading import shown
 from . import evidence, manifest, outputs
-
-SCHEMA_VERSION = 1
-"""Of the result files."""
-
-UNITS = ("CPU_ONLY", "ALL")
-"""Core ML's names: the CPU alone, and whatever it chooses among CPU, GPU and Neural Engine."""
-
-_UNMEASURED = "chosen from the rounding of its arithmetic; not yet measured on a Mac, tighten it when it is"
-DEVICE_LIMITS: Mapping[str, tuple[Limit, ...]] = {
-    "fp32": (Limit(metric="snr_db", sense=">=", value=50, reason=_UNMEASURED),),
-    **{
-        precision: (Limit(metric="snr_db", sense=">=", value=30, reason=_UNMEASURED),)
-        for precision in ("fp16", "w8", "w4")
-    },
-    "int8": (Limit(metric="snr_loss_db", sense="<=", value=3, reason=_UNMEASURED),),
-}
+from .results import Results, Run, read_results
 
 OUTPUT_METRICS = ("equal_logits", "float_snr_db", "max_error", "max_steps", "snr_db", "snr_loss_db")
 """What can be measured of outputs alone; the kits' own tests measure the same."""
 
-MAX_RESULTS_BYTES = 200_000_000
-"""Larger result files are refused before they are read: 100 images of 100,000 outputs each are 100 MB."""
 
+def limits(entry: Mapping[str, Any], ran: Collection[str] = ()) -> tuple[Limit, ...]:
+    """What an artifact's outputs on a device are judged by, by its `entry` in the manifest.
 
-Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-"""Text on one line, which a terminal may be given."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Device(_Strict):
-    """Which machine: ``Android 15`` or ``iOS 18.1``, and its model."""
-
-    system: Word = Field(min_length=1)
-    machine: Word = Field(min_length=1)
-
-
-class Run(_Strict):
-    """Packed outputs of each golden image by its name, as the kits write them, those of classifiers as ``logits``; null where one
-    is not finite.
-
-    Attributes:
-        units: what computed: ``CPU`` on Android, one of `UNITS` on iOS.
+    Args:
+        ran: the units that computed, where they are known.
     """
-
-    units: Word = Field(min_length=1, max_length=50)
-    outputs: dict[str, list[float | None]] = Field(validation_alias=AliasChoices("outputs", "logits"))
-
-
-class Results(_Strict):
-    """The file that a kit's test on a device writes."""
-
-    schema_version: int
-    target: str
-    precision: str
-    artifact_sha256: str
-    device: Device
-    runs: list[Run] = Field(min_length=1, max_length=10)
-
-
-def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
-    """What an artifact's outputs on a device are judged by, by its `entry` in the manifest."""
-    if entry["runtime"] == "coreml":
-        if entry["precision"] not in DEVICE_LIMITS:
-            raise VerifyError(f"Core ML has no precision '{shown(entry['precision'])}'. Build again.")
-        return DEVICE_LIMITS[entry["precision"]]
+    found = parity.device_limits(entry["runtime"], entry["precision"], ran)
+    if found is not None:
+        return found
+    if entry["runtime"] == "coreml" or set(ran) - {"CPU"}:
+        where = "Core ML" if entry["runtime"] == "coreml" else " and ".join(sorted(ran))
+        raise VerifyError(f"{where} has no precision '{shown(entry['precision'])}'. Build again.")
     return tuple(
         Limit(metric=check["metric"], sense=check["sense"], value=check["limit"], reason=check["reason"])
         for check in entry["checks"]
@@ -93,8 +42,8 @@ def limits(entry: Mapping[str, Any]) -> tuple[Limit, ...]:
     )
 
 
-def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
-    """Judge the results that a kit's test wrote on a device, and record them; (name, checks) of each run.
+def take_in(folder: Path, file: Path) -> list[Judged]:
+    """Judge the results that a kit's test wrote on a device, each run by the limits of what ran, and record them.
 
     The verdict is formed here, from the outputs; a file cannot bring its own.
 
@@ -105,32 +54,60 @@ def take_in(folder: Path, file: Path) -> list[tuple[str, list[Check]]]:
     results = read_results(file)
     entry = _entry(content, results, file)
     width = golden.expected["fp32"].shape[1]
-    found: list[Judged] = []
-    for run in results.runs:
-        if set(run.outputs) != set(golden.names):
-            apart = [shown(name) for name in sorted(set(run.outputs) ^ set(golden.names))[:5]]
-            raise VerifyError(
-                f"'{file}': the images of {shown(run.units)} are not the golden ones of '{folder}': {apart}"
-            )
-        wrong = [name for name, values in run.outputs.items() if len(values) != width]
-        if wrong:
-            raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.outputs[wrong[0]])} outputs, the model {width}")
-        if any(item.row["units"] == run.units for item in found):
-            raise VerifyError(f"'{file}': it holds two runs of {shown(run.units)}")
-        found_there = np.array([run.outputs[name] for name in golden.names], np.float32)
-        checks = judged("device", entry, golden, found_there, manifest.outputs_of(content, width))
+    outputs = [_outputs(run, golden, file, folder, width) for run in results.runs]
+    asked = [run.name for run in results.runs]
+    if twice := [name for name in asked if asked.count(name) > 1]:
+        raise VerifyError(f"'{file}': it holds two runs of {shown(twice[0])}")
+    processors = (out for run, out in zip(results.runs, outputs, strict=True) if run.name in ("CPU", "CPU_ONLY"))
+    on_processor = next(processors, None)
+    given = manifest.outputs_of(content, width)
+    found = []
+    for run, values in zip(results.runs, outputs, strict=True):
+        name = run.name
+        checks: list[Check] = []
+        if results.tells_what_ran:
+            told, name = run.told, str(run.told)
+            checks = parity.unit_checks("device", told, entry["precision"], values, on_processor)
+            checks += [] if values is None else parity.finite_checks("device", told, values, on_processor)
+        if values is not None:
+            checks += judged("device", entry, golden, values, given, run.ran or ())
         row = evidence.row(
             evidence="device",
             by="kit",
             machine={"system": results.device.system, "processor": results.device.machine},
             versions={},
-            units=run.units,
+            units=run.name,
             checks=[manifest.described(check) for check in checks],
+            accelerator=_accelerator(run) if results.tells_what_ran else None,
         )
         key = (entry["target"], entry["precision"])
-        found.append(Judged(key=key, sha256=entry["sha256"], row=row, checks=checks))
+        found.append(Judged(key=key, sha256=entry["sha256"], row=row, checks=checks, name=f"{' '.join(key)} {name}"))
     record(folder, found)
-    return [(f"{' '.join(item.key)} {item.row['units']}", item.checks) for item in found]
+    return found
+
+
+def _outputs(run: Run, golden: manifest.Golden, file: Path, folder: Path, width: int) -> Values | None:
+    """``(N, width)`` in the order of the golden images; None where nothing ran."""
+    if run.told.is_refused:
+        return None
+    if set(run.outputs) != set(golden.names):
+        apart = [shown(name) for name in sorted(set(run.outputs) ^ set(golden.names))[:5]]
+        raise VerifyError(f"'{file}': the images of {shown(run.name)} are not the golden ones of '{folder}': {apart}")
+    wrong = [name for name, values in run.outputs.items() if len(values) != width]
+    if wrong:
+        raise VerifyError(f"'{file}': '{wrong[0]}' has {len(run.outputs[wrong[0]])} outputs, the model {width}")
+    return np.array([run.outputs[name] for name in golden.names], np.float32)
+
+
+def _accelerator(run: Run) -> dict[str, Any]:
+    """What a row of evidence keeps of what ran."""
+    return {
+        "ran": None if run.ran is None else sorted(run.ran),
+        "fell_back": run.fell_back,
+        "reason": run.told.reason,
+        "ms": None if run.ms is None else run.ms.model_dump(),
+        "plan": dict(run.plan),
+    }
 
 
 def added_evidence(folder: Path) -> dict[tuple[str, str], list[evidence.Run]]:
@@ -142,28 +119,6 @@ def added_evidence(folder: Path) -> dict[tuple[str, str], list[evidence.Run]]:
         for entry in manifest.read_manifest(folder)["artifacts"]
     }
     return {key: runs for key, runs in found.items() if runs}
-
-
-def read_results(file: Path) -> Results:
-    """The result file of a device.
-
-    Raises:
-        VerifyError: it cannot be read, or is no such file.
-    """
-    try:
-        results = Results.model_validate_json(read_bytes(file, MAX_RESULTS_BYTES))
-    except OSError as error:
-        raise VerifyError(f"cannot read the device results '{file}': {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = shown(".".join(str(part) for part in first["loc"]))
-        raise VerifyError(
-            f"'{file}' holds no device results: {where + ': ' if where else ''}{first['msg']}. "
-            "The test on a device writes the file; the kit's README says where."
-        ) from error
-    if results.schema_version != SCHEMA_VERSION:
-        raise VerifyError(f"'{file}' has schema version {results.schema_version}, this is {SCHEMA_VERSION}")
-    return results
 
 
 def _entry(content: Mapping[str, Any], results: Results, file: Path) -> dict[str, Any]:
@@ -187,27 +142,49 @@ class Judged:
     Attributes:
         sha256: of the artifact that ran.
         row: of evidence.
+        name: of the artifact and what ran it, for people.
     """
 
     key: tuple[str, str]
     sha256: str
     row: evidence.Run
     checks: list[Check]
+    name: str = ""
 
 
 def judged(
-    leg: str, entry: Mapping[str, Any], golden: manifest.Golden, found: Values, given: Sequence[Output]
+    leg: str,
+    entry: Mapping[str, Any],
+    golden: manifest.Golden,
+    found: Values,
+    given: Sequence[Output],
+    ran: Collection[str] = (),
 ) -> list[Check]:
     """The checks of packed outputs ``(N, width)`` of the golden inputs.
 
     Args:
         given: what stands where in them.
+        ran: the units that computed, where they are known.
     """
     expected = golden.expected
     quantized = expected["int8"] if entry["precision"] == "int8" else None
     with np.errstate(all="ignore"):  # infinities fail by their metrics
         metrics = parity.output_metrics(expected[entry["reference"]], found, expected["fp32"], quantized, given)
-    return parity.judge(leg, limits(entry), metrics)
+    return parity.judge(leg, limits(entry, ran), metrics)
+
+
+def told(item: Judged) -> str:
+    """A line on what ran and how fast; empty where the file says neither."""
+    known = item.row.get("accelerator")
+    if known is None:
+        return ""
+    run = evidence.ran(item.row)
+    ms = known["ms"]
+    fast = "" if ms is None else f"; median {ms['median']:.3g} ms, p90 {ms['p90']:.3g} ms of {ms['runs']:,} runs"
+    plan = ", ".join(f"{unit} {count:,}" for unit, count in known["plan"].items())
+    return (
+        f"device {' '.join(item.key)}: {'' if run is None else run.told}{fast}{f'; operations: {plan}' if plan else ''}"
+    )
 
 
 def entry_of(content: Mapping[str, Any], key: tuple[str, str]) -> dict[str, Any]:
@@ -239,7 +216,7 @@ def record(folder: Path, found: Sequence[Judged]) -> None:
                     f"'{folder}' was built anew meanwhile: {' '.join(item.key)} is another. Run it again."
                 )
             entry["runs"] = evidence.merged(entry.get("runs", []), [item.row])
-            if item.row["evidence"] == "device":
+            if item.row["evidence"] == "device" and item.row["checks"] and evidence.has_run(item.row):
                 entry["evidence"] = "device"
             checks = [*manifest.checks_before(content, entry["precision"]), *entry["checks"]]
             is_good = bool(entry["checks"]) and all(map(_is_met, checks)) and all(map(evidence.is_met, entry["runs"]))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..parity import ASKED, Ran
 from . import machine as machines
 
 Run = Mapping[str, Any]
-"""A row: ``evidence``, ``where`` (in short), ``machine``, ``versions``, ``units``, ``by`` and ``checks``."""
+"""A row: ``evidence``, ``where`` (in short), ``machine``, ``versions``, ``units`` (what was asked for), ``by`` and ``checks``; and
+``accelerator`` where it is known what ran: ``ran``, ``fell_back``, ``reason``, ``ms`` and ``plan``."""
 _SAME = ("evidence", "machine", "units")
 
 
@@ -20,6 +22,7 @@ def row(
     versions: Mapping[str, str],
     units: str = "CPU",
     checks: Sequence[Mapping[str, Any]] = (),
+    accelerator: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One run.
 
@@ -28,10 +31,11 @@ def row(
         by: ``build``, ``replay`` or ``kit``.
         machine: as `machine.here` gives it, or what a device says of itself.
         versions: of the runtime's packages.
-        units: what computed, in the runtime's own words.
+        units: what was asked to compute, in the runtime's own words.
         checks: as `manifest.described` gives them. The build's own stand beside its row.
+        accelerator: what ran, where it is known.
     """
-    return {
+    found = {
         "evidence": evidence,
         "by": by,
         "where": machines.short(machine),
@@ -40,6 +44,7 @@ def row(
         "units": units,
         "checks": [dict(check) for check in checks],
     }
+    return found if accelerator is None else found | {"accelerator": dict(accelerator)}
 
 
 def merged(runs: Iterable[Run], new: Iterable[Run]) -> list[Run]:
@@ -58,7 +63,28 @@ def is_met(run: Run) -> bool:
     return all(check.get("is_met") for check in run["checks"])
 
 
+def has_run(run: Run) -> bool:
+    """Whether anything ran: an accelerator can be refused."""
+    told = run.get("accelerator") or {}
+    return bool(told.get("ran") != [])
+
+
+def ran(run: Run) -> Ran | None:
+    """What a device said of it; None where nothing is known of that."""
+    told = run.get("accelerator")
+    if told is None or run["units"] not in ASKED:
+        return None
+    units = told.get("ran")
+    return Ran(
+        asked=run["units"],
+        ran=None if units is None else tuple(units),
+        fell_back=bool(told.get("fell_back")),
+        reason=str(told.get("reason", "")),
+    )
+
+
 def short(run: Run) -> str:
-    """``runtime x86-64 (AVX-512 VNNI)``; with the unit where that is not the CPU alone."""
-    units = "" if run["units"] in ("CPU", "CPU_ONLY") else f" {run['units']}"
-    return f"{run['evidence']} {run['where']}{units}"
+    """``runtime x86-64 (AVX-512 VNNI)``; with the unit where that is not the CPU alone, and with what ran instead."""
+    told = ran(run)
+    units = run["units"] if told is None else str(told)
+    return f"{run['evidence']} {run['where']}" + ("" if units in ("CPU", "CPU_ONLY") else f" {units}")

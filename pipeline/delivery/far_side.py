@@ -27,6 +27,9 @@ REQUEST = "request.json"
 """In the archive: ``runtimes`` (modules by name) and ``tasks`` (number, runtime, artifact, is_folder, and of each of
 its inputs name, dtype and shape)."""
 
+MOST_OPERATIONS = 10_000
+"""Of a plan; MobileNetV2 has 150."""
+
 Send = Callable[[Mapping[str, Any]], None]
 
 
@@ -34,7 +37,7 @@ def serve(mark: str, archive: zipfile.ZipFile) -> None:
     """Answer a request with frames on standard output: lines of a mark and JSON.
 
     Without tasks, runtimes are looked for and not imported, which takes seconds. ``machine`` comes first; then of each runtime ``runtime`` before it is imported and ``imported`` or ``missing`` after it;
-    of each task ``begin``, ``outputs`` of each of the runtime's units, or ``failed``; ``end`` at last.
+    of each task ``begin``, ``plan`` where the runtime has one, ``outputs`` of each of the runtime's units, or ``failed``; ``end`` at last.
     """
     send = _frames(mark)
     request = json.loads(archive.read(REQUEST))
@@ -108,6 +111,8 @@ def _run(task: Mapping[str, Any], runtime: Any, archive: zipfile.ZipFile, send: 
                     parts.append(np.ascontiguousarray(run(*(one[image : image + 1] for one in inputs)), "<f4"))
                     send({"kind": "alive"})
                 outputs = np.concatenate(parts)
+                if hasattr(run, "plan"):
+                    send({"kind": "plan", "number": number, "unit": unit, **_plan(run)})
                 del run  # before its files go
         except Exception as error:  # each runtime has errors of its own for what it does not take
             reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
@@ -115,6 +120,14 @@ def _run(task: Mapping[str, Any], runtime: Any, archive: zipfile.ZipFile, send: 
             continue
         content = base64.b64encode(outputs.tobytes()).decode("ascii")
         send({"kind": "outputs", "number": number, "unit": unit, "shape": list(outputs.shape), "content": content})
+
+
+def _plan(run: Any) -> dict[str, Any]:
+    """Which operation is computed where; none of them, and why, where the system does not tell."""
+    try:
+        return {"operations": [[str(word)[:200] for word in one] for one in run.plan()][:MOST_OPERATIONS], "reason": ""}
+    except Exception as error:  # what ran is told all the same
+        return {"operations": [], "reason": f"{type(error).__name__}: {str(error).strip()[:200]}"}
 
 
 def _artifact(archive: zipfile.ZipFile, name: str, place: Any) -> Path | bytes:

@@ -18,7 +18,7 @@ from .. import reading, strays
 from ..data import Images, with_tensors
 from ..errors import ConfigError, VerifyError, WorkerError
 from ..files import check_inside, digest, rendered, short, write_json
-from ..parity import Check, Counts, Expected, Verdict, broken, concerns, measure
+from ..parity import Check, Counts, Expected, Unit, Verdict, broken, concerns, measure
 from ..parity import described as described_error
 from ..program import UNROUNDED, Output, Target, Tensor, describe_reference
 from ..reading import shown
@@ -85,6 +85,20 @@ class _Program(_Limit):
     leg: _Word
 
 
+class _Milliseconds(_Open):
+    median: float
+    p90: float
+    runs: int
+
+
+class _Accelerator(_Open):
+    ran: list[Unit] | None
+    fell_back: bool
+    reason: _Word
+    ms: _Milliseconds | None
+    plan: dict[Unit, int]
+
+
 class _Run(_Open):
     evidence: _Word
     by: _Word
@@ -93,6 +107,7 @@ class _Run(_Open):
     machine: dict[_Word, _Word]
     versions: dict[_Word, _Word]
     checks: list[_Met]
+    accelerator: _Accelerator | None = None
 
 
 class _Entry(_Open):

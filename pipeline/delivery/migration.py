@@ -23,7 +23,9 @@ CONTRACT = "contract.json"
 _TITLE = "# Migration\n\nWhat rebuilds changed of that which apps rely on, the latest first.\n"
 _DIGITS = 8
 """Of the digest in a version: one in four billion."""
-_NUMBERS = re.compile(r"[vV]?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+.*)?")
+_NUMBERS = re.compile(
+    r"[vV]?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+.*)?"
+)
 
 _ADVICE = {
     "task": "The class has another name and other results: see the README's example.",

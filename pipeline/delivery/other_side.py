@@ -16,8 +16,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import DeviceError
+from ..parity import Unit
 from ..reading import parse_json, shown
-from .device import Word
+from .far_side import MOST_OPERATIONS
+from .results import Word
 
 STRAY = 2**20
 """Bytes of other lines that are borne: a login shell greets, a container tells of its image."""
@@ -67,6 +69,19 @@ class Begins(Frame):
     unit: Word
 
 
+_Operation = Annotated[tuple[Unit, Word, Word], Field(strict=False)]  # JSON has lists alone
+
+
+class Plan(Frame):
+    """Of each operation the unit that is to compute it, the operator and a name; why there are none."""
+
+    kind: Literal["plan"]
+    number: int
+    unit: Word
+    operations: Annotated[list[_Operation], Field(max_length=MOST_OPERATIONS)]
+    reason: Annotated[str, Field(max_length=1000)]
+
+
 class Answered(Frame):
     kind: Literal["outputs"]
     number: int
@@ -91,7 +106,7 @@ class Other(Frame):
     kind: Literal["alive", "end"]
 
 
-AnyFrame = Machine | Starts | Imported | Missing | Begins | Answered | Failed | Refused | Other
+AnyFrame = Machine | Starts | Imported | Missing | Begins | Plan | Answered | Failed | Refused | Other
 _FRAMES: TypeAdapter[AnyFrame] = TypeAdapter(Annotated[AnyFrame, Field(discriminator="kind")])
 
 

@@ -16,18 +16,20 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data import arrays
 from ..errors import DeviceError, VerifyError
 from ..files import digest
-from ..parity import Check, broken
+from ..parity import Check, Ran, broken, finite_checks, unit_checks
 from ..program import Runtime, Target
 from ..reading import shown
 from ..saying import Say
 from . import device, evidence, faults, manifest, outputs
 from .conversation import Conversation, Found, Task
+from .other_side import Plan
 
 SILENCE = 300.0
 """Seconds without a sign of life after which the other side is given up; the first run of a large package on a Mac is
@@ -90,10 +92,17 @@ def _judged(
             content, golden = read[folder]
             given = manifest.outputs_of(content, golden.expected["fp32"].shape[1])
             entry = device.entry_of(content, key)
+            told = _told(unit, found.plans.get((number, unit)))
             if isinstance(answer, str):
                 checks = [broken(answer)]
-            else:
+            elif told is None:
                 checks = device.judged("replay", entry, golden, answer, given)
+            else:
+                alone = found.outputs.get((number, task.runtime.UNITS[0]))
+                on_processor = None if isinstance(alone, str) else alone
+                checks = unit_checks("replay", told, key[1], answer, on_processor)
+                checks += finite_checks("replay", told, answer, on_processor)
+                checks += device.judged("replay", entry, golden, answer, given, told.ran or ())
             row = evidence.row(
                 evidence=task.runtime.EVIDENCE,
                 by="replay",
@@ -101,6 +110,7 @@ def _judged(
                 versions=found.versions.get(task.runtime.NAME, {}),
                 units=unit,
                 checks=[manifest.described(check) for check in checks],
+                accelerator=None if told is None else _accelerator(told, found.plans.get((number, unit))),
             )
             rows[folder].append(device.Judged(key=key, sha256=entry["sha256"], row=row, checks=checks))
     results = []
@@ -108,6 +118,38 @@ def _judged(
         device.record(folder, judged)
         results += [(f"{' '.join(item.key)}, {evidence.short(item.row)}", item.checks) for item in judged]
     return results
+
+
+def _told(unit: str, plan: Plan | None) -> Ran | None:
+    """What ran by a plan, of a unit that may be an accelerator; None where the runtime has no plans.
+
+    A plan that gives everything to the processor is told: the row of evidence says so.
+    """
+    if plan is None:
+        return None
+    units = tuple(sorted({one[0] for one in plan.operations}))
+    if not units:
+        known = ("CPU",) if unit in ("CPU", "CPU_ONLY") else None
+        return Ran(asked=unit, ran=known, reason=shown(f"no compute plan: {plan.reason}", 300))
+    told = Ran(asked=unit, ran=units)
+    if not told.is_fallback:
+        return told
+    return replace(told, fell_back=True, reason="the compute plan gives every operation to the CPU")
+
+
+def _accelerator(told: Ran, plan: Plan | None) -> dict[str, Any]:
+    """What a row of evidence keeps of what ran, with the operations of each unit."""
+    operations: dict[str, list[str]] = {}
+    for unit, operator, name in plan.operations if plan is not None else ():
+        operations.setdefault(unit, []).append(f"{operator} {name}".rstrip())
+    return {
+        "ran": None if told.ran is None else list(told.ran),
+        "fell_back": told.fell_back,
+        "reason": told.reason,
+        "ms": None,
+        "plan": {unit: len(names) for unit, names in sorted(operations.items())},
+        "operations": dict(sorted(operations.items())),
+    }
 
 
 def _check_writable(folder: Path) -> None:

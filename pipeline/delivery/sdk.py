@@ -20,6 +20,8 @@ from ..tasks import Form, top
 from . import migration
 from .boxes import Boxes
 from .device import limits
+from .frames import FrameCase, frame_cases
+from .frames import write as write_frames
 from .manifest import Golden, checks_before, counted_of, outputs_of, tensors_of
 from .masks import Masks
 
@@ -130,6 +132,11 @@ class Contents:
     def runtime(self) -> str:
         """The target without its platform: litert, executorch or coreml."""
         return self.target.split("/")[1]
+
+    @property
+    def frames(self) -> tuple[FrameCase, ...]:
+        """Frames of cameras and what they become."""
+        return frame_cases(self.height, self.width, self.fit)
 
     @property
     def version(self) -> str:
@@ -264,7 +271,7 @@ def pixel_cases(height: int, width: int, how: Fit = "crop") -> tuple[PixelCase, 
 def write_vectors(contents: Contents, folder: Path) -> None:
     """The raw files of a kit's tests: RGBA bytes, and numbers as little-endian float32.
 
-    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; ``golden/<image>.rgba``, and
+    ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; those of ``frames/`` as `write_frames` does; ``golden/<image>.rgba``, and
     ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
     int8. Of a detector `Boxes.write`, of a segmentation network `Masks.write`.
     """
@@ -272,6 +279,7 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     for case in contents.pixels:
         (folder / "pixels" / f"{case.name}.rgba").write_bytes(case.source.tobytes())
         (folder / "pixels" / f"{case.name}.expected.rgba").write_bytes(case.expected.tobytes())
+    write_frames(contents.frames, folder / "frames")
     (folder / "golden").mkdir()
     for name, image in zip(contents.golden.names, contents.golden.inputs, strict=True):
         (folder / "golden" / f"{name}.rgba").write_bytes(image.tobytes())

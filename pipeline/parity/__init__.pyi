@@ -1,5 +1,11 @@
 from . import drift as drift
 from . import sensitivity as sensitivity
+from .accelerators import ASKED as ASKED
+from .accelerators import Ran as Ran
+from .accelerators import Unit as Unit
+from .accelerators import device_limits as device_limits
+from .accelerators import finite_checks as finite_checks
+from .accelerators import unit_checks as unit_checks
 from .allowed import check_overrides as check_overrides
 from .allowed import limits_for as limits_for
 from .comparison import INTEGERS as INTEGERS

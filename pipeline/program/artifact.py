@@ -62,7 +62,8 @@ class Loaded:
 class Runtime(Protocol):
     """What a module below `targets/runtimes/` has. It is sent to machines where nothing of this project is: it imports
     `pipeline.errors` and numpy, and the rest in its functions. With ``missing() -> str`` it says why it cannot be on a
-    machine at all."""
+    machine at all. What `load` gives may have ``plan() -> list[list[str]]``: of each operation the unit that is to compute it
+    (CPU, GPU or NPU), the operator, and a name."""
 
     __name__: str  # the module's own
     NAME: str  # for people
@@ -85,6 +86,7 @@ class Target(Protocol):
     ``build`` reads from the program: a change of the others does not make its artifacts anew. Without it, all count.
     With ``RUNTIME``, a `Runtime`, `twinkeel replay` runs its artifacts wherever that is installed; with
     ``payload(path, folder) -> Path``, what it writes below `folder` in their place.
+    With ``inside(path) -> dict[str, int]``, the manifest counts what a delegate holds beside the `operators`.
     With ``trace(path) -> Trace``, `twinkeel drift` looks at the layers of an int8 artifact: the file's own operations
     and constants on what `load` runs them on, in its exact arithmetic where it has one. Opening the file must not
     change what it computes.

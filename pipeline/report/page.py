@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..delivery import is_met, short
+from ..delivery import Run, is_met, short
 from ..errors import TwinkeelError, VerifyError
 from ..parity import Row, Worth, share_interval
 from ..program import REFERENCES, describe_reference, is_quantized
-from . import charts, parts
+from . import charts, documented, parts
 from . import terminal as report
 from .results import Report, Result
 
@@ -137,6 +137,8 @@ def page(name: str, said: Report, insight: Insight) -> str:
             interval=interval_of(task, first.reference_scores["float"], count),
             open_rows=[line.removeprefix("open ") for line in _unique(results)],
             matrix=support_matrix(results),
+            supports=documented.supports(rows),
+            device_runs=device_runs(rows),
             precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
             name_of=name_of,
             references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
@@ -196,6 +198,11 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
     for target, precision in _errors(results):
         found.setdefault(target, {})[precision] = Cell(state="not built")
     return dict(sorted(found.items()))
+
+
+def device_runs(rows: Sequence[Row]) -> list[tuple[str, Run]]:
+    """Artifacts and their rows of evidence that know what ran: of phones and of Core ML."""
+    return [(name_of(row), run) for row in rows for run in row.runs if run.get("accelerator") is not None]
 
 
 def _begun(score: str) -> str:

@@ -10,6 +10,7 @@ from .._executorch import (
     RUNTIME,
     SUFFIX,
     build,
+    inside,
     load,
     operators,
     trace,
@@ -18,6 +19,6 @@ from .._executorch import (
 NAME = "android/executorch"
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "RUNTIME", "SUFFIX", "build", "load", "operators",
-    "trace",
+    "EVIDENCE", "KERNELS", "NAME", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "RUNTIME", "SUFFIX", "build", "inside", "load",
+    "operators", "trace",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from .._executorch import (
     RUNTIME,
     SUFFIX,
     build,
+    inside,
     load,
     operators,
     trace,
@@ -21,6 +22,6 @@ NEEDS = {"fp32": 17, "int8": 17}
 """ExecuTorch's own package asks for it."""
 
 __all__ = [
-    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "RUNTIME", "SUFFIX", "build", "load", "operators",
-    "trace",
+    "EVIDENCE", "KERNELS", "NAME", "NEEDS", "PACKAGES", "PRECISIONS", "READS", "REFERENCES", "RUNTIME", "SUFFIX", "build", "inside", "load",
+    "operators", "trace",
 ]  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 from twinkeel.pipeline.building import walk
-from twinkeel.pipeline.delivery import migration
+from twinkeel.pipeline.delivery import migration, outputs
 
 CONTRACT = {"task": "classification", "labels": '["cat", "dog"]', "input size": "32 x 32"}
 
@@ -66,3 +68,26 @@ def test_a_note_grows_from_the_top_and_somebody_elses_stays(tmp_path):
     (tmp_path / migration.NAME).write_text("my own")
     walk._note(tmp_path, ["\n## third\n"], said.append)
     assert (tmp_path / migration.NAME).read_text() == "my own" and "move it away" in said[-1]
+
+
+def test_a_rebuild_that_changes_the_contract_leaves_a_note(tmp_path, monkeypatch):
+    out, said = tmp_path / "out", []
+    (tmp_path / "work" / "now").mkdir(parents=True)
+    kit(out / "android" / "sdk")
+    monkeypatch.setattr(walk, "is_there", lambda *_: False)
+
+    def place(version, **changes):
+        shop = SimpleNamespace(fetch=lambda _, staging, name: kit(staging / name / "sdk", version, **changes))
+        order = SimpleNamespace(out=out, config=SimpleNamespace(project=SimpleNamespace(name="toy")))
+        work = SimpleNamespace(order=order, shop=shop, folder=tmp_path / "work" / "now", say=said.append)
+        finished = SimpleNamespace(finished={"android": None}, results={walk.report.NAME: SimpleNamespace(files=[])})
+        walk._place(work, finished)
+        shutil.rmtree(tmp_path / "work" / "now" / "android")
+
+    place("1.0.1+aaaaaaaa")
+    assert not (out / migration.NAME).exists() and not said
+    place("2.0.0+bbbbbbbb", fit="letterbox")
+    assert "1.0.1+aaaaaaaa to 2.0.0+bbbbbbbb" in (out / migration.NAME).read_text() and len(said) == 1
+    assert migration.NAME in outputs.read_index(out)["files"]
+    place("2.0.1+bbbbbbbb", fit="letterbox")
+    assert migration.NAME in outputs.read_index(out)["files"] and len(said) == 1

@@ -14,7 +14,7 @@ import pytest
 from twinkeel.pipeline import parity
 from twinkeel.pipeline.building import runner
 from twinkeel.pipeline.data import Split
-from twinkeel.pipeline.delivery import outputs
+from twinkeel.pipeline.delivery import evidence, outputs
 from twinkeel.pipeline.errors import ParityError, TwinkeelError, VerifyError
 from twinkeel.pipeline.parity import verdict
 from twinkeel.pipeline.parity.drift import LayerDrift, RuntimeDrift
@@ -234,6 +234,55 @@ def test_hostile_text_stays_text(hostile):
     assert not re.search("[\0-\x08\x0b-\x1f]", text)
     shown = html_report.shown(hostile)
     assert shown in " ".join(page.text.split()) and len(shown) <= 200 and "\n" not in shown
+
+
+def test_what_ran_on_a_device_stands_apart_from_what_is_documented():
+    """A GPU that ran, one that fell back and says why, and an NPU that another unit ran in place of."""
+
+    def run(asked, ran, *, fell_back=False, reason="", is_met=True):
+        check = {"metric": "wrong_units", "measured": 0 if is_met else 1, "sense": "<=", "limit": 0, "is_met": is_met}
+        ms = {"median": 2.517, "p90": 3.01, "runs": 50} if ran else None
+        told = {
+            "ran": ran,
+            "fell_back": fell_back,
+            "reason": reason,
+            "ms": ms,
+            "plan": {"GPU": 65, "CPU": 1} if ran else {},
+        }
+        machine = {"system": "Android 15", "processor": "A phone"}
+        return evidence.row(
+            evidence="device", by="kit", machine=machine, versions={}, units=asked, checks=[check], accelerator=told
+        )
+
+    result, content = made_up()
+    runs = [
+        run("GPU", ["CPU"], fell_back=True, reason="<b>too old</b>"),
+        run("GPU", ["GPU"]),
+        run("NPU", [], reason="none here"),
+        run("NPU", ["GPU"], is_met=False),
+    ]
+    result.rows[0] = replace(result.rows[0], runs=runs)
+    page = _assert_self_contained(_page(result, content))
+    (place,) = [n for n, tag in enumerate(page.tags) if tag == ("h2", {"id": "accelerators"})]
+    section = page.text[page.text.index("What ran on devices") : page.text.index("Check by check")]
+    measured, documented = section.split("What they are documented to take")
+    for words in (
+        "CPU, fell back",
+        "<b>too old</b>",
+        "nothing, it was refused",
+        "2.52",
+        "CPU 1, GPU 65",
+        "wrong_units",
+        "✗",
+    ):
+        assert words in measured, words
+    assert (
+        "documented, not measured" in documented
+        and "LiteRT GPU, its own check" in documented
+        and "all 45" in documented
+    )
+    assert "github.com/google-ai-edge/LiteRT/blob/v2.2.0/" in documented
+    assert "✓ device A phone, Android 15 GPU, fell back to CPU" in page.text and place
 
 
 def test_the_contact_sheet_is_on_the_page_where_there_is_one():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real.platform import Platform
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
@@ -210,14 +211,21 @@ def kotlinc():
 
 
 class Kotlin:
-    """The compiler, the libraries that come with it, and the stubs, compiled once."""
+    """The compiler, the libraries that come with it, and what kits are compiled against and run with.
+
+    They see the platform as it is: Android's classes and its Java's, written from their signatures in `real/`. On the JVM stubs run in
+    their place, which have code; so have those of the runtimes and of AndroidX, which the compiler reads, too.
+    """
 
     def __init__(self, kotlinc, folder):
-        self.stubs = folder / "classes"
+        self.stubs, self.platform = folder / "classes", Platform(folder / "platform.jar")
         libraries = kotlinc.resolve().parent.parent / "lib"
         names = ("kotlin-stdlib", "kotlinx-coroutines-core-jvm", "kotlin-test", "kotlin-test-junit")
         self.stdlib, self.coroutines, self.test, self.junit = (libraries / f"{name}.jar" for name in names)
-        compiler = [str(libraries / "kotlin-compiler.jar"), str(self.stdlib)]  # names the others that it needs by itself
+        compiler = [
+            str(libraries / "kotlin-compiler.jar"),
+            str(self.stdlib),
+        ]  # names the others that it needs by itself
         java = [str(path) for path in sorted((KOTLIN_STUBS / "java").rglob("*.java"))]
         for out, path, sources in ((self.stubs, [], java), (folder / "server", compiler, [KOTLIN_SERVER])):
             path = ["-cp", os.pathsep.join(path)] if path else []
@@ -233,16 +241,23 @@ class Kotlin:
         self.server.communicate()
 
     def compile(self, out, sources, classpath, *options):
-        """Compile `sources` with warnings as errors; the finished process, as if it were one by itself."""
-        path = os.pathsep.join(map(str, [self.stdlib, self.coroutines, *classpath]))
+        """Compile `sources` with warnings as errors; the finished process, as if it were one by itself.
+
+        Classes that ask for something which the lowest API level does not have, and not behind a question for the level of the
+        running system, are an error too, as lint makes it of an app's.
+        """
+        path = os.pathsep.join(map(str, [self.platform.jar, self.stdlib, self.coroutines, *classpath]))
         arguments = [
-            *("-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-progressive"),
+            *("-no-stdlib", "-no-reflect", "-no-jdk", "-jvm-target", "17", "-Werror", "-progressive"),
             *(*options, "-cp", path, "-d", str(out), *map(str, sources)),
         ]
         self.server.stdin.write("\t".join(arguments).encode() + b"\n")
         self.server.stdin.flush()
         code, size = map(int, self.server.stdout.readline().split())
         said = self.server.stdout.read(size).decode()
+        if not code and out != self.stubs:
+            absent = [*self.platform.absent(out, [path for path in classpath if path.is_dir()])]
+            code, said = bool(absent), "\n".join([said, *absent])
         return subprocess.CompletedProcess(arguments, code, "", said)
 
     def library(self, kit, out):
@@ -302,12 +317,17 @@ def kotlin(kotlinc, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swift():
-    """Run ``swift ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
+    """Run ``swift COMMAND ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
     program = compiler("TWINKEEL_SWIFT", "swift")
+    # packages of one path, as a container shows them, wait for each other's folder; a module is compiled by one process, not
+    # by one for each of its files
+    place = ("--scratch-path", f".build-{os.getpid()}")
+    quick = (*place, "-debug-info-format", "none", "-Xswiftc", "-whole-module-optimization")
 
-    def run(package, *arguments, environment=None):
+    def run(package, command, *arguments, environment=None):
+        builds = quick if command in ("build", "test", "run") else ()
         return subprocess.run(
-            [program, *arguments],
+            [program, command, *builds, *arguments],
             cwd=package,
             env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,

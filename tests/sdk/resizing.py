@@ -81,15 +81,20 @@ def case_list() -> str:
 
 def image(case: Case) -> NDArray[np.uint8]:
     """``(height, width, 4)`` RGBA with straight alpha."""
-    h = np.arange(case.width * case.height * 4, dtype=np.uint32)
-    h *= np.uint32(0x9E3779B1)
-    h += np.uint32(case.seed * 0x85EBCA77 & 0xFFFFFFFF)
-    h = (h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
-    h = (h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
-    pixels: NDArray[np.uint8] = (h ^ (h >> np.uint32(15))).astype(np.uint8).reshape(case.height, case.width, 4)
+    pixels = noise(case.width * case.height * 4, case.seed).reshape(case.height, case.width, 4)
     if case.seed % 2:
         pixels[..., 3] = 255
     return pixels
+
+
+def noise(count: int, seed: int) -> NDArray[np.uint8]:
+    """The first `count` bytes of a seed."""
+    h = np.arange(count, dtype=np.uint32)
+    h *= np.uint32(0x9E3779B1)
+    h += np.uint32(seed * 0x85EBCA77 & 0xFFFFFFFF)
+    h = (h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
+    h = (h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
+    return (h ^ (h >> np.uint32(15))).astype(np.uint8)
 
 
 @cache

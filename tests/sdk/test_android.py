@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import camera_frames
 import numpy as np
 import pytest
 
@@ -126,10 +127,10 @@ def files(folder):
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_kit_passes_its_own_tests(name, kotlin, build):
     built = build(name)
-    classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "RankingTest")]
+    classes = [f"{PACKAGE}.{test}" for test in ("PixelsTest", "CameraFrameTest", "RankingTest")]
     count = kotlin.passed(built.classpath, "fakes.TestRunner", *classes)
     print(f"{name}: compiled without warnings, {count} tests run on the JVM")
-    assert count == 10
+    assert count == 14
 
 
 def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
@@ -166,6 +167,7 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
         built.classpath,
         "fakes.TestRunner",
         f"{PACKAGE}.EndToEnd",
+        f"{PACKAGE}.FramesEndToEnd",
         *engines,
         assets=built.module / "src" / "main" / "assets",
         files=tmp_path / "files",
@@ -186,9 +188,23 @@ def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_p
     results = device.read_results(tmp_path / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
-    (run,) = results.runs
+    run, *others = results.runs
+    assert (run.asked, run.ran, run.fell_back, run.ms.runs) == ("CPU", ["CPU"], False, 50)
+    assert [(other.asked, other.ran) for other in others] == [("GPU", []), ("NPU", [])] * (contents.runtime == "litert")
+    assert all("LiteRT finds no such accelerator, but CPU" in other.reason for other in others)
     logits = np.array([run.outputs[image] for image in contents.golden.names], np.float32)
     np.testing.assert_allclose(logits, contents.golden.expected[contents.reference], rtol=0, atol=1e-5)
+
+
+def test_device_test_tells_which_accelerators_ran(kotlin, build, tmp_path):
+    """A GPU that takes the model and computes something else; an NPU that takes a part of it, or all: that is not told."""
+    from twinkeel.pipeline.delivery import device
+
+    built = build("litert-fp32")
+    assert kotlin.passed(built.classpath, f"{PACKAGE}.DeviceKt", built.module, tmp_path, "accelerators") == 3
+    cpu, gpu, npu = device.read_results(tmp_path / "device-results.json").runs
+    assert (gpu.asked, gpu.ran, gpu.fell_back) == ("GPU", ["GPU"], False) and gpu.outputs.keys() == cpu.outputs.keys()
+    assert (npu.asked, npu.ran, npu.fell_back) == ("NPU", ["CPU", "NPU"], True) and "does not tell" in npu.reason
 
 
 def test_device_test_fails_on_other_logits(kotlin, build, tmp_path):
@@ -291,6 +307,14 @@ def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
     classpath = [tmp_path / "library", *built.classpath[1:]]
     with pytest.raises(AssertionError, match="imagesOfAnyShapeBecomeTheReferencesBytes"):
         kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.PixelsTest")
+
+
+def test_60_frames_of_cameras_become_the_same_bytes(kotlin, build, tmp_path):
+    (tmp_path / "cases.txt").write_text(camera_frames.case_list())
+    kotlin.run(build("litert-int8").classpath, f"{PACKAGE}.CameraFramesKt", tmp_path / "cases.txt", tmp_path / "inputs")
+    found = camera_frames.differences(tmp_path / "inputs")
+    print(f"{camera_frames.COUNT - len(found)} of {camera_frames.COUNT} frames equal in Kotlin")
+    assert not found
 
 
 def test_400_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):
@@ -399,8 +423,32 @@ def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path
     from twinkeel.pipeline.errors import ConversionError
 
     contents = feature_contents("android", "litert", "int8", package=PACKAGE)
-    with pytest.raises(ConversionError, match="has 2 outputs of types .*; 1 of float32 or int8"):
+    with pytest.raises(ConversionError, match=r"has 2 outputs of types .*; 1 of float32 or int8"):
         write(dataclasses.replace(contents, outputs=contents.outputs[:1]), tmp_path / "kit")
     contents.artifact.write_text("no model")
     with pytest.raises(ConversionError, match="no readable LiteRT file"):
         write(contents, tmp_path / "other")
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_compiled_models_compute_what_the_interpreter_does(precision, kit_contents):
+    """The kit's default engine is not the one that judged the artifact, but for these very files it gives the same values."""
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.interpreter import Interpreter
+
+    contents = kit_contents("android", android={"sdk_precision": precision})
+    interpreter = Interpreter(str(contents.artifact), num_threads=1)
+    interpreter.allocate_tensors()
+    (given,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    compiled = CompiledModel.from_file(str(contents.artifact))
+    inputs, outputs = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+    for image in contents.golden.inputs:
+        interpreter.set_tensor(given["index"], image[None])
+        interpreter.invoke()
+        expected = interpreter.get_tensor(output["index"]).reshape(-1)
+        inputs[0].write(image.reshape(-1).view(np.int8))  # bytes as the kit writes them
+        compiled.run_by_index(0, inputs, outputs)
+        np.testing.assert_array_equal(outputs[0].read(expected.size, output["dtype"]), expected)
+    (steps,) = steps_of(contents)
+    scale, zero_point = output["quantization"]
+    assert steps == ((pytest.approx(scale), zero_point) if precision == "int8" else None)

@@ -73,7 +73,7 @@ def test_device_test_writes_results_of_the_outputs(name, kotlin, built, tmp_path
     assert kotlin.passed(built.classpath(name), f"{BASE}.{name}.DeviceKt", built.module(name), tmp_path / "out", 0) == 3
     results = device.read_results(tmp_path / "out" / "device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
-    (run,) = results.runs
+    run = results.runs[0]
     found = np.array([run.outputs[image] for image in contents.golden.names], np.float32)
     np.testing.assert_allclose(found, contents.golden.expected["int8"], rtol=1e-6)
 

@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import camera_frames
 import numpy as np
 import pytest
 from twinkeel.pipeline.delivery import device
@@ -26,10 +27,17 @@ HERE = Path(__file__).parent
 STUBS = HERE / "stubs" / "ios"
 STRICT = ("-Xswiftc", "-warnings-as-errors")
 KITS = (("coreml", "int8"), ("coreml", "fp16"), ("executorch", "int8"))
-VECTOR_TESTS = 9
+VECTOR_TESTS = 9 + 2
 """Of the kit itself, those that need no framework."""
-STUB_TESTS = {"coreml": VECTOR_TESTS + 25, "executorch": VECTOR_TESTS + 19}
-"""All of the kit, and those of `StubTests.swift`."""
+ON_UNITS = [
+    ("CPU_ONLY", ["CPU"], {"CPU": 2}),
+    ("CPU_AND_GPU", ["CPU", "GPU"], {"CPU": 2, "GPU": 1}),
+    ("CPU_AND_NE", ["CPU", "NPU"], {"CPU": 2, "NPU": 1}),
+    ("ALL", ["CPU", "GPU", "NPU"], {"CPU": 2, "GPU": 1, "NPU": 1}),
+]
+"""What the kit's test on a device asks of Core ML, what ran, and the operations of each unit in the stub's plan."""
+STUB_TESTS = {"coreml": VECTOR_TESTS + 25 + 7, "executorch": VECTOR_TESTS + 19 + 7}
+"""All of the kit, and those of `StubTests.swift` and `FrameStubTests.swift`."""
 
 EVERY_METRIC = (  # the reference itself keeps to all
     Limit(metric="equal_logits", sense=">=", value=1, reason=""),
@@ -168,23 +176,28 @@ def test_25_000_labels_compile(kit_contents, swift, tmp_path):
     print(f"25,000 labels: {elapsed:.1f} s")
 
 
-def test_400_images_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
-    sources = write(kit(kit_contents), tmp_path / "sdk") / "Sources/ImageClassifier"
+def test_400_images_and_60_frames_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
+    sources = write(kit(kit_contents, "executorch"), tmp_path / "sdk") / "Sources/ImageClassifier"
     package = tmp_path / "harness"
     target = package / "Sources" / "harness"
     target.mkdir(parents=True)
-    own = [sources / f"{name}.swift" for name in ("Pixels", "Placed", "ClassifierError")]
-    for source in (HERE / "harness/ios/main.swift", *own):
+    own = [sources / f"{name}.swift" for name in ("Pixels", "Placed", "Frame", "ClassifierError")]
+    for source in (HERE / "harness/ios/main.swift", HERE / "harness/ios/Frames.swift", *own):
         shutil.copy(source, target)
     (package / "Package.swift").write_text(
         "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
         'let package = Package(name: "harness", targets: [.executableTarget(name: "harness")])\n'
     )
     (package / "cases.txt").write_text(resizing.case_list())
-    result = swift(package, "run", "-c", "release", *STRICT, "harness", "cases.txt", "inputs.bin")
+    (package / "frames.txt").write_text(camera_frames.case_list())
+    files = ("cases.txt", "inputs.bin", "frames.txt", "frames.bin")
+    result = swift(package, "run", "-c", "release", *STRICT, "harness", *files)
     assert result.returncode == 0, result.stdout
     print(f"{len(resizing.cases())} images; {result.stdout.splitlines()[-1]}")
     assert resizing.differences(package / "inputs.bin") == []
+    found = camera_frames.differences(package / "frames.bin")
+    print(f"{camera_frames.COUNT - len(found)} of {camera_frames.COUNT} frames equal in Swift")
+    assert found == []
 
 
 # with stubs of the frameworks
@@ -213,9 +226,12 @@ def with_stubs(contents, folder, is_compiled=False):
         "CoreGraphics": [],
         "ImageIO": ["CoreGraphics"],
         "CoreVideo": ["CoreGraphics"],
-        "UIKit": ["CoreGraphics"],
-        "SwiftUI": [],
+        "QuartzCore": [],
+        "UIKit": ["CoreGraphics", "QuartzCore"],
+        "SwiftUI": ["UIKit"],
         "PhotosUI": ["SwiftUI"],
+        "CoreMedia": ["CoreVideo"],
+        "AVFoundation": ["CoreMedia", "QuartzCore"],
         framework: ["CoreVideo", "StubRuntime"],
     }
     for name in stubs:
@@ -227,14 +243,14 @@ def with_stubs(contents, folder, is_compiled=False):
         f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
     )
     tests = folder / "Tests" / f"{module}Tests"
-    for name in ("StubTests", "XCTAttachment"):
+    for name in ("StubTests", "FrameStubTests", "XCTAttachment"):
         (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
     targets = [f'.target(name: "{n}", dependencies: {json.dumps(d)}, path: "Stubs/{n}")' for n, d in stubs.items()]
     targets += [
         f'.target(name: "{module}", dependencies: {json.dumps([framework, "ImageIO", "UIKit"])}, resources: ['
         f'.{rule}("{artifact}"), .copy("Resources/PrivacyInfo.xcprivacy")])',
         f'.testTarget(name: "{module}Tests", dependencies: ["{module}", "StubRuntime"], resources: [.copy("Vectors")])',
-        f'.executableTarget(name: "Sample", dependencies: ["{module}", "ImageIO", "PhotosUI", "SwiftUI"], '
+        f'.executableTarget(name: "Sample", dependencies: ["{module}", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "Sample.swiftpm", exclude: ["Package.swift"])',
     ]
     (folder / "Package.swift").write_text(
@@ -268,7 +284,9 @@ def test_framework_bound_code_runs_on_stubs(stubbed, swift):
     results = device.read_results(folder / "ImageClassifier-device-results.json")
     assert (results.target, results.precision) == (contents.target, contents.precision)
     assert results.artifact_sha256 == contents.sha256
-    assert [run.units for run in results.runs] == (list(device.UNITS) if contents.runtime == "coreml" else ["CPU"])
+    found = [(run.asked, run.ran, run.plan) for run in results.runs]
+    assert found == (ON_UNITS if contents.runtime == "coreml" else [("CPU", ["CPU"], {})])
+    assert all(run.ms.runs == 50 and not run.fell_back for run in results.runs)
     for run in results.runs:
         logits = np.array([run.outputs[name] for name in contents.golden.names], np.float32)
         assert np.array_equal(logits, contents.golden.expected[contents.reference])
@@ -293,9 +311,7 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         for name, value in re.findall(r" - \w+: logits: (\w+) is (\S+)$", result.stdout, re.MULTILINE)
     }
     assert found == pytest.approx(wanted, rel=1e-7)
-    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == 2 - (
-        contents.runtime == "executorch"
-    )
+    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == (1 if contents.runtime == "executorch" else len(ON_UNITS))
 
 
 @pytest.mark.parametrize("stubbed", ["coreml", "executorch"], indirect=True)

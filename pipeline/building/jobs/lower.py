@@ -35,6 +35,7 @@ def lowered(site: Site, target: Target, precision: str) -> Entry:
         path = target.build(program, precision, folder / f"artifact{target.SUFFIX}")
         if precision in getattr(target, "TWINS", ()):
             target.build_twin(program, precision, folder / f"twin{target.SUFFIX}")  # type: ignore[attr-defined]
-        (folder / "operators.json").write_text(json.dumps(target.operators(path)))
+        inside: dict[str, int] = target.inside(path) if hasattr(target, "inside") else {}
+        (folder / "operators.json").write_text(json.dumps(target.operators(path) | inside))
 
     return site.workshop.make(lower_job(site, target, precision), make)

@@ -20,7 +20,9 @@ repeat rethrows return self some static struct subscript super switch throw thro
 _WORDS = frozenset(_KEYWORDS.split())
 _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 """What a case of `FeatureName` cannot be called."""
-_PARAMETERS = _WORDS | {"data", "file", "image", "inputs", "model", "orientation", "pixels", "source", "tensors"}
+_PARAMETERS = _WORDS | {
+    *("data", "file", "frame", "image", "input", "inputs", "model", "number", "orientation", "photo", "photos", "pixels", "source", "tensors")
+}
 """What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26, 27: 27}
@@ -84,17 +86,31 @@ def _vectors(contents: Contents) -> str:
         }
         for case in contents.pixels
     ]
+    frames = [
+        {
+            "name": case.name,
+            "columns": case.shape.columns,
+            "rows": case.shape.rows,
+            "window": case.shape.window,
+            "orientation": case.shape.orientation,
+            "matrix": case.shape.matrix,
+            "isFullRange": case.shape.value_range == "full",
+            "planes": case.shape.planes,
+        }
+        for case in contents.frames
+    ]
     if contents.task == "classification":
         golden = [
             {"name": name, "top": [{"index": index, "probability": probability} for index, probability in top]}
             for name, top in zip(contents.golden.names, contents.categories, strict=True)
         ]
-        vectors = {"labels": contents.labels, "pixels": pixels, "golden": golden}
+        vectors = {"labels": contents.labels, "pixels": pixels, "frames": frames, "golden": golden}
     else:
         vectors = {
             "outputs": [{"name": output.name, "shape": output.shape} for output in contents.outputs],
             "inputs": [{"name": tensor.name, "shape": tensor.shape} for tensor in contents.inputs],
             "pixels": pixels,
+            "frames": frames,
             "golden": [{"name": name} for name in contents.golden.names],
             **({"labels": contents.labels} if contents.labels else {}),
         }

@@ -8,13 +8,17 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.math.roundToInt
 
-/** Arguments: folder of the kit's module, folder for the results, and step and zero point of the int8 logits or nothing. */
+/**
+ * Arguments: folder of the kit's module, folder for the results, and step and zero point of the int8 logits, or
+ * `accelerators` for a device with a GPU and an NPU, or nothing.
+ */
 fun main(arguments: Array<String>) {
     val module = File(arguments[0])
     Fakes.assets = arrayOf(File(module, "src/main/assets"), File(module, "src/golden"))
     Fakes.files = File(arguments[1])
     val logits = Vectors.rows(resource(Vectors.REFERENCE))
-    val step = arguments.getOrNull(2)?.toFloat()
+    if (arguments.getOrNull(2) == "accelerators") Fakes.accelerators = setOf("CPU", "GPU", "NPU")
+    val step = arguments.getOrNull(2)?.toFloatOrNull()
     if (step != null) {
         Fakes.scale = step
         Fakes.zeroPoint = arguments[3].toInt()

@@ -3,7 +3,7 @@ package com.example.classifier
 
 import android.app.Activity
 import android.graphics.Bitmap
-import android.net.Uri
+import android.net.FakeUri
 import fakes.Fakes
 import java.io.ByteArrayInputStream
 import java.io.File
@@ -200,7 +200,7 @@ class EndToEnd {
     fun largePhotosAreDecodedSmaller() = runBlocking {
         for ((size, factor) in mapOf((4000 to 3000) to 1, (8000 to 6000) to 2, (16_320 to 12_240) to 4, (4096 to 4097) to 2)) {
             Fakes.photos = { ByteArrayInputStream(Fakes.photo(size.first, size.second, 6)) }
-            val photo = DecodedPhoto.of(context, object : Uri() {})
+            val photo = DecodedPhoto.of(context, FakeUri())
             assertEquals(listOf(size.first, size.second, factor), listOf(photo.width, photo.height, photo.subsampling))
             assertEquals(size.first / factor to size.second / factor, photo.bitmap.width to photo.bitmap.height)
             assertTrue(Fakes.pixelsDecoded <= DecodedPhoto.MAX_PIXELS && photo.orientation == Orientation.RIGHT)
@@ -220,7 +220,7 @@ class EndToEnd {
         )
         for (failure in failures) {
             Fakes.photos = Supplier { failure() }
-            assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(context, object : Uri() {}) }
+            assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(context, FakeUri()) }
         }
         assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(File("there is no such file")) }
         Fakes.pixelsOfMemory = 10

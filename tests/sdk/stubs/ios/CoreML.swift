@@ -144,3 +144,73 @@ open class MLModel: NSObject {
         fatalError("the kit predicts synchronously")
     }
 }
+
+// The plan of the stub: a constant, an operation for each processor that may run it, and in a block one more for the CPU.
+
+public enum MLComputeDevice {
+    case cpu(MLCPUComputeDevice)
+    case gpu(MLGPUComputeDevice)
+    case neuralEngine(MLNeuralEngineComputeDevice)
+}
+
+open class MLCPUComputeDevice: NSObject {}
+open class MLGPUComputeDevice: NSObject {}
+open class MLNeuralEngineComputeDevice: NSObject {}
+
+public enum MLModelStructure {
+    case program(Program)
+    case unsupported
+
+    public struct Program {
+        public let functions: [String: Function]
+
+        public struct Function {
+            public let block: Block
+        }
+
+        public struct Block {
+            public let operations: [Operation]
+        }
+
+        public struct Operation {
+            public let operatorName: String
+            public let blocks: [Block]
+            let device: MLComputeDevice?
+        }
+    }
+}
+
+open class MLComputePlan: NSObject {
+    public struct DeviceUsage {
+        public let preferred: MLComputeDevice
+        public let supported: [MLComputeDevice]
+    }
+
+    public let modelStructure: MLModelStructure
+
+    init(_ units: MLComputeUnits) {
+        let cpu = MLComputeDevice.cpu(MLCPUComputeDevice())
+        var devices = [nil, cpu]
+        if units == .cpuAndGPU || units == .all { devices.append(.gpu(MLGPUComputeDevice())) }
+        if units == .cpuAndNeuralEngine || units == .all { devices.append(.neuralEngine(MLNeuralEngineComputeDevice())) }
+        let inner = MLModelStructure.Program.Operation(operatorName: "ios17.relu", blocks: [], device: cpu)
+        let operations = devices.map {
+            MLModelStructure.Program.Operation(
+                operatorName: $0 == nil ? "const" : "ios17.conv", blocks: $0 == nil ? [.init(operations: [inner])] : [],
+                device: $0
+            )
+        }
+        modelStructure = .program(.init(functions: ["main": .init(block: .init(operations: operations))]))
+    }
+
+    public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLComputePlan {
+        guard FileManager.default.fileExists(atPath: url.appendingPathComponent("Manifest.json").path) else {
+            throw CocoaError(.fileReadCorruptFile)
+        }
+        return MLComputePlan(configuration.computeUnits)
+    }
+
+    public func deviceUsage(for operation: MLModelStructure.Program.Operation) -> DeviceUsage? {
+        operation.device.map { DeviceUsage(preferred: $0, supported: [$0]) }
+    }
+}

@@ -2,6 +2,7 @@
 // Written after Apple's public documentation of SwiftUI, as of the iOS 18 SDK (Xcode 16); not compared with the SDK itself.
 
 @_exported import Foundation
+import UIKit
 
 @MainActor @preconcurrency
 public protocol View {
@@ -39,6 +40,7 @@ public struct SceneBuilder {
 
 @resultBuilder
 public struct ViewBuilder {
+    public static func buildIf<Content: View>(_ content: Content?) -> Content? { content }
     public static func buildExpression<Content: View>(_ content: Content) -> Content { content }
     public static func buildBlock<Content: View>(_ content: Content) -> Content { content }
     public static func buildBlock<each Content: View>(_ content: repeat each Content) -> TupleView<(repeat each Content)> {
@@ -79,6 +81,29 @@ extension ForEach {
     ) {}
 }
 
+extension Optional: View where Wrapped: View {
+    public typealias Body = Never
+    public var body: Never { fatalError("nothing is shown") }
+}
+
+public struct TabView<SelectionValue: Hashable, Content: View>: PrimitiveView {}
+
+extension TabView where SelectionValue == Int {
+    nonisolated public init(@ViewBuilder content: () -> Content) {}
+}
+
+public struct Label<Title: View, Icon: View>: PrimitiveView {}
+
+public struct Image: PrimitiveView {}
+
+extension Label where Title == Text, Icon == Image {
+    nonisolated public init(_ titleKey: LocalizedStringKey, systemImage name: String) {}
+}
+
+public struct VStack<Content: View>: PrimitiveView {
+    nonisolated public init(spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) {}
+}
+
 public struct HStack<Content: View>: PrimitiveView {
     nonisolated public init(spacing: CGFloat? = nil, @ViewBuilder content: () -> Content) {}
 }
@@ -116,7 +141,29 @@ public struct Binding<Value> {
     private let write: (Value) -> Void
 }
 
+@MainActor @preconcurrency
+public protocol UIViewRepresentable: View where Body == Never {
+    associatedtype UIViewType: UIView
+    typealias Context = UIViewRepresentableContext<Self>
+    @MainActor @preconcurrency func makeUIView(context: Context) -> UIViewType
+    @MainActor @preconcurrency func updateUIView(_ uiView: UIViewType, context: Context)
+}
+
+extension UIViewRepresentable {
+    public var body: Never { fatalError("nothing is shown") }
+}
+
+@MainActor @preconcurrency
+public struct UIViewRepresentableContext<Representable: UIViewRepresentable> {}
+
 extension View {
+    nonisolated public func tabItem<V: View>(@ViewBuilder _ label: () -> V) -> some View { self }
+
+    nonisolated public func task(
+        priority: TaskPriority = .userInitiated,
+        @_inheritActorContext _ action: sending @escaping @isolated(any) () async -> Void
+    ) -> some View { self }
+
     nonisolated public func task<T: Equatable>(
         id value: T, priority: TaskPriority = .userInitiated,
         @_inheritActorContext _ action: sending @escaping @isolated(any) () async -> Void

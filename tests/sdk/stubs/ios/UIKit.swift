@@ -3,6 +3,7 @@
 
 @_exported import CoreGraphics
 @_exported import Foundation
+@_exported import QuartzCore
 
 open class UIImage: NSObject, @unchecked Sendable {
     public enum Orientation: Int, Sendable {
@@ -17,4 +18,12 @@ open class UIImage: NSObject, @unchecked Sendable {
         self.cgImage = cgImage
         imageOrientation = orientation
     }
+}
+
+@MainActor
+open class UIView: NSObject {
+    open class var layerClass: AnyClass { CALayer.self }
+    open private(set) lazy var layer = CALayer()
+
+    public nonisolated override init() {}
 }

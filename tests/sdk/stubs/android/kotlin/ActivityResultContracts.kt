@@ -8,6 +8,8 @@ import androidx.activity.result.PickVisualMediaRequest
 abstract class ActivityResultContract<I, O>
 
 class ActivityResultContracts private constructor() {
+    class RequestPermission : ActivityResultContract<String, Boolean>()
+
     open class PickVisualMedia : ActivityResultContract<PickVisualMediaRequest, Uri?>() {
         sealed interface VisualMediaType
 

@@ -9,7 +9,13 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
-abstract class Tensor internal constructor(internal val data: ByteBuffer) {
+abstract class Tensor internal constructor(shape: LongArray) {
+    internal abstract val data: ByteBuffer
+
+    private val shape = shape.copyOf()
+
+    fun shape(): LongArray = shape.copyOf()
+
     open val dataAsFloatArray: FloatArray
         get() = FloatArray(data.capacity() / 4).also { data.order(ByteOrder.nativeOrder()).asFloatBuffer().get(it) }
 
@@ -18,7 +24,7 @@ abstract class Tensor internal constructor(internal val data: ByteBuffer) {
         fun fromBlobUnsigned(data: ByteBuffer, shape: LongArray): Tensor {
             require(data.isDirect && data.order() == ByteOrder.nativeOrder())
             require(shape.reduce { a, b -> a * b } == data.capacity().toLong())
-            return object : Tensor(data) {}
+            return Filled(data, shape)
         }
 
         @JvmStatic
@@ -26,10 +32,12 @@ abstract class Tensor internal constructor(internal val data: ByteBuffer) {
             require(shape.first() == 1L && shape.reduce { a, b -> a * b } == data.size.toLong())
             val copy = ByteBuffer.allocateDirect(4 * data.size).order(ByteOrder.nativeOrder())
             copy.asFloatBuffer().put(data)
-            return object : Tensor(copy) {}
+            return Filled(copy, shape)
         }
     }
 }
+
+private class Filled(override val data: ByteBuffer, shape: LongArray) : Tensor(shape)
 
 class EValue private constructor(private val tensor: Tensor) {
     fun toTensor(): Tensor = tensor
@@ -49,7 +57,7 @@ open class Module private constructor() : Closeable {
         val output = ByteBuffer.wrap(Fakes.run(data.first(), data.drop(1)))
         return Fakes.layout.map { one ->
             val bytes = ByteArray(4 * one.size()).also { output.get(it) }
-            EValue.from(object : Tensor(ByteBuffer.wrap(bytes)) {})
+            EValue.from(Filled(ByteBuffer.wrap(bytes), longArrayOf(1, one.size().toLong())))
         }.toTypedArray()
     }
 

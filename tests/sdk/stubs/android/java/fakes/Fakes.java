@@ -5,6 +5,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.FileNotFoundException;
+import java.lang.reflect.Constructor;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
@@ -29,7 +30,29 @@ public final class Fakes {
     public static int zeroPoint = -3;
 
     /** An output of the runtime: int8 in steps of a scale, or float32 where that is 0. */
-    public record Output(int size, float scale, int zeroPoint) {
+    public static final class Output { // no record, which Android does not have
+        private final int size;
+        private final float scale;
+        private final int zeroPoint;
+
+        public Output(int size, float scale, int zeroPoint) {
+            this.size = size;
+            this.scale = scale;
+            this.zeroPoint = zeroPoint;
+        }
+
+        public int size() {
+            return size;
+        }
+
+        public float scale() {
+            return scale;
+        }
+
+        public int zeroPoint() {
+            return zeroPoint;
+        }
+
         public int bytes() {
             return scale == 0 ? 4 * size : size;
         }
@@ -143,6 +166,17 @@ public final class Fakes {
     public static void close() {
         if (isRunning || !isOpen) throw new AssertionError("closed while running, or twice");
         isOpen = false;
+    }
+
+    /** An object of a class that no app may make. */
+    public static <T> T made(Class<T> of) {
+        try {
+            Constructor<T> constructor = of.getDeclaredConstructor();
+            constructor.setAccessible(true);
+            return constructor.newInstance();
+        } catch (ReflectiveOperationException error) {
+            throw new AssertionError(error);
+        }
     }
 
     public static File asset(String name) throws FileNotFoundException {

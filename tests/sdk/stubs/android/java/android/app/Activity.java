@@ -17,12 +17,12 @@ public class Activity extends Context {
 
     @Override
     public AssetManager getAssets() {
-        return new AssetManager();
+        return fakes.Fakes.made(AssetManager.class);
     }
 
     @Override
     public ContentResolver getContentResolver() {
-        return new ContentResolver() {};
+        return new ContentResolver(this) {};
     }
 
     @Override
@@ -30,6 +30,7 @@ public class Activity extends Context {
         return fakes.Fakes.files;
     }
 
+    @Nullable
     @Override
     public File getExternalFilesDir(@Nullable String type) {
         return fakes.Fakes.files;

@@ -9,6 +9,8 @@ import java.io.FileNotFoundException;
 import java.io.InputStream;
 
 public abstract class ContentResolver {
+    public ContentResolver(@Nullable Context context) {}
+
     @Nullable
     public final InputStream openInputStream(@NonNull Uri uri) throws FileNotFoundException {
         return fakes.Fakes.open(uri);

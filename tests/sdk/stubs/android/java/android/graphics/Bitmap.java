@@ -26,17 +26,15 @@ public final class Bitmap {
         this.pixels = pixels;
     }
 
-    @NonNull
     public static Bitmap createBitmap(int width, int height, @NonNull Config config) {
         return new Bitmap(width, height, config, new int[width * height]);
     }
 
-    @NonNull
-    public static Bitmap createBitmap(@NonNull int[] colors, int width, int height, @NonNull Config config) {
+    public static Bitmap createBitmap(@NonNull int[] colors, int width, int height, Config config) {
         return new Bitmap(width, height, config, colors.clone());
     }
 
-    public Bitmap copy(@NonNull Config config, boolean isMutable) {
+    public Bitmap copy(Config config, boolean isMutable) {
         Bitmap copy = new Bitmap(width, height, config, pixels);
         copy.hasAlpha = hasAlpha;
         copy.isCopy = true;
@@ -56,7 +54,6 @@ public final class Bitmap {
         return 4 * width;
     }
 
-    @Nullable
     public Config getConfig() {
         return config;
     }
@@ -83,7 +80,7 @@ public final class Bitmap {
         isRecycled = true;
     }
 
-    public void getPixels(@NonNull int[] pixels, int offset, int stride, int x, int y, int width, int height) {
+    public void getPixels(int[] pixels, int offset, int stride, int x, int y, int width, int height) {
         check();
         if (x < 0 || y < 0 || x + width > this.width || y + height > this.height || Math.abs(stride) < width) {
             throw new IllegalArgumentException();
@@ -94,7 +91,7 @@ public final class Bitmap {
         }
     }
 
-    public void copyPixelsToBuffer(@NonNull Buffer dst) {
+    public void copyPixelsToBuffer(Buffer dst) {
         check();
         for (int pixel : pixels) {
             ((ByteBuffer) dst).put((byte) (pixel >> 16)).put((byte) (pixel >> 8)).put((byte) pixel);
@@ -102,7 +99,7 @@ public final class Bitmap {
         }
     }
 
-    public void copyPixelsFromBuffer(@NonNull Buffer src) {
+    public void copyPixelsFromBuffer(Buffer src) {
         check();
         for (int index = 0; index < pixels.length; index++) {
             pixels[index] = Integer.rotateRight(((ByteBuffer) src).getInt(), 8);

@@ -2,7 +2,6 @@
 // Source: public API of Android, level 36, by its reference at developer.android.com.
 package android.graphics;
 
-import androidx.annotation.NonNull;
 import androidx.annotation.Nullable;
 import java.io.InputStream;
 
@@ -11,8 +10,8 @@ public class BitmapFactory {
     public static class Options {
         public boolean inJustDecodeBounds;
         public int inSampleSize;
-        @NonNull public Bitmap.Config inPreferredConfig = Bitmap.Config.ARGB_8888;
-        @Nullable public ColorSpace inPreferredColorSpace = null;
+        public Bitmap.Config inPreferredConfig = Bitmap.Config.ARGB_8888;
+        public ColorSpace inPreferredColorSpace = null;
         public int outWidth;
         public int outHeight;
 

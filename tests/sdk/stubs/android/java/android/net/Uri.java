@@ -2,4 +2,6 @@
 // Source: public API of Android, level 36, by its reference at developer.android.com.
 package android.net;
 
-public abstract class Uri {}
+public abstract class Uri {
+    Uri() {}
+}

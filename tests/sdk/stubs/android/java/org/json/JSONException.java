@@ -2,4 +2,8 @@
 // Source: public API of Android, level 36, by its reference at developer.android.com.
 package org.json;
 
-public class JSONException extends Exception {}
+public class JSONException extends Exception {
+    public JSONException(String s) {
+        super(s);
+    }
+}

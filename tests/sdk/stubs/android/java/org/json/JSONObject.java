@@ -2,14 +2,12 @@
 // Source: public API of Android, level 36, by its reference at developer.android.com.
 package org.json;
 
-import androidx.annotation.NonNull;
-import androidx.annotation.Nullable;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.stream.Collectors;
 
 public class JSONObject {
-    @NonNull public static final Object NULL = new Object() {
+    public static final Object NULL = new Object() {
         @Override
         public String toString() {
             return "null";
@@ -18,14 +16,12 @@ public class JSONObject {
 
     private final Map<String, Object> values = new LinkedHashMap<>();
 
-    @NonNull
-    public JSONObject put(@NonNull String name, int value) throws JSONException {
+    public JSONObject put(String name, int value) throws JSONException {
         values.put(name, value);
         return this;
     }
 
-    @NonNull
-    public JSONObject put(@NonNull String name, @Nullable Object value) throws JSONException {
+    public JSONObject put(String name, Object value) throws JSONException {
         values.put(name, value);
         return this;
     }

@@ -2,7 +2,6 @@
 // Source: public API of Android, level 36, by its reference at developer.android.com.
 package android.content.res;
 
-import androidx.annotation.NonNull;
 import java.io.Closeable;
 import java.io.FileDescriptor;
 import java.io.FileInputStream;
@@ -17,7 +16,6 @@ public class AssetFileDescriptor implements Closeable {
         this.length = length;
     }
 
-    @NonNull
     public FileDescriptor getFileDescriptor() {
         try {
             return stream.getFD();

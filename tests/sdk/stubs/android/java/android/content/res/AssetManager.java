@@ -10,6 +10,8 @@ import java.io.IOException;
 import java.io.InputStream;
 
 public final class AssetManager implements AutoCloseable {
+    private AssetManager() {}
+
     @NonNull
     public InputStream open(@NonNull String fileName) throws IOException {
         return new FileInputStream(fakes.Fakes.asset(fileName));

@@ -1,0 +1,4 @@
+package android.net;
+
+/** An address; Android has no such class. */
+public final class FakeUri extends Uri {}

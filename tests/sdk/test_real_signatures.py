@@ -1,0 +1,127 @@
+"""Android's real signatures: what stands in for its classes is as they are, kits ask for nothing else, and the texts are as published."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+import real
+from real import derive
+from real.platform import CLASSES, RUNTIMES
+
+STUBS = {
+    "android/graphics/Bitmap": """
+        public final class Bitmap {
+            Bitmap() {}
+            @androidx.annotation.NonNull public ColorSpace getColorSpace() { return null; }
+            public int getPixel(int x, int y, int z) { return 0; }
+            public void recycle() throws java.io.IOException {}
+            public long getHeight() { return 0; }
+            public static int getWidth() { return 0; }
+        }""",
+    "org/tensorflow/lite/Interpreter": """
+        public final class Interpreter implements AutoCloseable {
+            public Interpreter(java.nio.ByteBuffer byteBuffer) {}
+            public void runForMultipleInputsOutputs(
+                @androidx.annotation.NonNull Object[] in, @androidx.annotation.NonNull java.util.Map<Integer, Object> out, int more) {}
+            public void close() {}
+        }""",
+    "org/json/JSONWriter": "public class JSONWriter {}",
+}
+FAULTS = """\
+android/graphics/Bitmap.getColorSpace()Landroid/graphics/ColorSpace;: may be null as N, in truth ?
+android/graphics/Bitmap.getHeight()J: there is no such member, only ()I
+android/graphics/Bitmap.getPixel(III)I: there is no such member, only (II)I
+android/graphics/Bitmap.getWidth()I: is public static, in truth public
+android/graphics/Bitmap.recycle()V: throws java/io/IOException, in truth nothing
+org/json/JSONWriter: there is no such class
+org/tensorflow/lite/Interpreter.<init>(Ljava/nio/ByteBuffer;)V: may be null as -, in truth -N
+org/tensorflow/lite/Interpreter.runForMultipleInputsOutputs([Ljava/lang/Object;Ljava/util/Map;I)V: \
+there is no such member, only ([Ljava/lang/Object;Ljava/util/Map;)V"""
+
+TOO_NEW = """
+import android.graphics.Bitmap
+import android.os.Build
+import java.io.InputStream
+
+fun shared(bitmap: Bitmap): Bitmap = bitmap.asShared()
+
+fun sharedOnceThere(bitmap: Bitmap): Bitmap = if (Build.VERSION.SDK_INT >= 31) bitmap.asShared() else bitmap
+
+fun sharedOrNot(bitmap: Bitmap): Bitmap {
+    if (Build.VERSION.SDK_INT < Build.VERSION_CODES.S) return bitmap
+    return bitmap.asShared()
+}
+
+fun sharedTooEarly(bitmap: Bitmap): Bitmap = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.R) bitmap.asShared() else bitmap
+
+fun all(stream: InputStream): ByteArray = stream.readAllBytes()
+"""
+UNKNOWN = """
+import android.graphics.Bitmap
+import android.graphics.ColorSpace
+
+fun ofTheJdk(text: String): Long = ProcessHandle.current().pid()
+
+fun neverNull(bitmap: Bitmap): ColorSpace = bitmap.colorSpace
+
+fun oneTooMany(bitmap: Bitmap): Int = bitmap.getPixel(0, 0, 0)
+"""
+
+
+def published(name):
+    """What `nox -s sdk` fetched; a test is skipped where it is not there, and fails where it has to be."""
+    path = real.FETCHED / name
+    if not path.exists():
+        missing = f"no {path}: fetch it with python -m nox -s sdk"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    return path
+
+
+def test_stubs_are_as_the_classes_that_they_stand_for(kotlin):
+    for name in CLASSES + RUNTIMES:
+        header = [line[2:] for line in (real.HERE / f"{name}.txt").read_text("utf-8").splitlines()[:4] if line.startswith("# ")]
+        print(f"{'real' if name in CLASSES else 'stub, compared'}: {' '.join(header)}")
+    print("stub, not compared: androidx (in no package)")
+    assert kotlin.platform.differences(kotlin.stubs) == []
+
+
+def test_stubs_that_differ_are_caught(kotlin, tmp_path):
+    for name, code in STUBS.items():
+        path = tmp_path / f"{name}.java"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"package {os.path.dirname(name).replace('/', '.')};\n{code}\n")
+    sources = [str(tmp_path / f"{name}.java") for name in STUBS]
+    out = tmp_path / "classes"
+    subprocess.run(["javac", "-implicit:none", "-cp", str(kotlin.stubs), "-d", str(out), *sources], check=True)
+    assert "\n".join(kotlin.platform.differences(out)) == FAULTS
+
+
+def test_what_came_after_the_lowest_level_is_caught(kotlin, tmp_path):
+    source = tmp_path / "TooNew.kt"
+    source.write_text(TOO_NEW)
+    finished = kotlin.compile(tmp_path / "out", [source], [kotlin.stubs])
+    assert finished.stderr.strip().splitlines() == [
+        "TooNewKt.shared: android/graphics/Bitmap.asShared is there from API level 31 on, used from 24 on",
+        "TooNewKt.sharedTooEarly: android/graphics/Bitmap.asShared is there from API level 31 on, used from 24 on behind a question for 30",
+        "TooNewKt.all: java/io/InputStream.readAllBytes is there from API level 33 on, used from 24 on",
+    ]
+    assert finished.returncode != 0
+
+
+def test_what_android_does_not_have_is_caught(kotlin, tmp_path):
+    source = tmp_path / "Unknown.kt"
+    source.write_text(UNKNOWN)
+    finished = kotlin.compile(tmp_path / "out", [source], [kotlin.stubs])
+    lines = {int(line) for line in re.findall(r"Unknown.kt:(\d+):\d+: error:", finished.stderr)}
+    assert lines == {5, 7, 9}, finished.stderr
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_texts_are_as_published(name, tmp_path):
+    needed = {"android": ("current.txt", "android.d.ts"), "java": ("android-23.jar", "android.d.ts"), "json": ("json.jar",)}
+    folder = [published(file).parent for file in needed.get(name, ("junit4.jar",))][0]
+    derive.write(name, folder, tmp_path)
+    assert (tmp_path / f"{name}.txt").read_bytes() == (real.HERE / f"{name}.txt").read_bytes()
