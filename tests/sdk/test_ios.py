@@ -18,6 +18,7 @@ import camera_frames
 import numpy as np
 import pytest
 from twinkeel.pipeline.delivery import device
+from twinkeel.pipeline.names import SWIFT_WORDS
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.parity.limits import Limit
 from twinkeel.pipeline.tasks.classification.ranking import top
@@ -384,6 +385,17 @@ def test_only_the_chosen_runtime_is_in_a_kit(kit_contents, tmp_path):
         folder = write(kit(kit_contents, runtime), tmp_path / runtime)
         text = "".join(p.read_text() for p in folder.rglob("*") if p.suffix in (".swift", ".md")).lower()
         assert other not in text.replace(" ", "").replace("coregraphics", "")
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "executorch"])
+def test_documentation_and_reserved_names_know_all_public_types(runtime, kit_contents, tmp_path):
+    sources = write(kit(kit_contents, runtime), tmp_path / "sdk") / "Sources/ImageClassifier"
+    text = "\n".join(path.read_text() for path in sources.glob("*.swift"))
+    types = set(re.findall(r"^public (?:struct|enum|actor|(?:final )?class) (\w+)", text, re.MULTILINE))
+    assert {"Classifier", "ClassifierError", "DecodedPhoto"} < types
+    page = (sources / "Documentation.docc/ImageClassifier.md").read_text()
+    assert types == set(re.findall(r"^- ``(\w+)``$", page, re.MULTILINE))
+    assert types <= SWIFT_WORDS
 
 
 @pytest.mark.parametrize("runtime", ["coreml", "executorch"])
