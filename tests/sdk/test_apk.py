@@ -20,7 +20,7 @@ LITERT_ASKS = ("android.permission.FOREGROUND_SERVICE", "android.permission.FORE
 """What LiteRT's own manifest asks for: litert/kotlin/src/main/AndroidManifest.xml of its repository at v2.2.0."""
 STORED = ("tflite",)
 """What Android's Gradle plugin never compresses, from 4.1 on."""
-PLATFORM = ("android/", "java/", "org/json/", "org/junit/", "androidx/test/", "androidx/annotation/")
+PLATFORM = ("android/", "java/", "org/json/", "org/junit/", "androidx/test/")
 """Of the stubs, what no app holds."""
 
 HARNESS = """\

@@ -113,8 +113,7 @@ def absent_of(package: Path, demangle: Callable[[str], str]) -> list[str]:
     sources = [
         path
         for path in package.rglob("*.swift")
-        if not {".build", "Stubs"} & set(path.relative_to(package).parts)
-        and not re.match(r".*StubTests|XCTAttachment|Package", path.name)
+        if not re.search(r"(^|/)(\.build|Stubs/|Package.swift|XCTAttachment|\w*StubTests)", path.relative_to(package).as_posix())
     ]
     oldest = {path.name: SAMPLE for path in sources if "Sample.swiftpm" in path.parts} | OLDEST
     for path in sources:
