@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real.platform import Platform
+from real import FETCHED, apple
+from real.platform import Platform, described
 from twinkeel.pipeline.delivery.manifest import Golden
 from twinkeel.pipeline.parity.limits import Limit
 
@@ -31,6 +32,14 @@ FEATURE_OUTPUTS = (("embedding", (6,), 0.25), ("heat_map", (2, 3, 4), 0.5))
 FEATURE_INPUTS = (("camera_pose", (2, 3), -2.0, 2.0),)
 """(name, shape, low, high) each."""
 SUFFIXES = {"litert": "tflite", "executorch": "pte", "coreml": "mlpackage"}
+
+
+def pytest_report_header():
+    """What is real, and what are stubs, of which version."""
+    return [
+        *described(),
+        "stubs, compared with no class: androidx, which is in no package; SwiftUI and what else of Apple's is Swift's alone",
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -286,7 +295,9 @@ class Kotlin:
 
     def run(self, classpath, main, *arguments, **properties):
         """What a program prints."""
-        path = os.pathsep.join(map(str, [*classpath, self.stubs, self.stdlib, self.test, self.coroutines]))
+        # Android's own org.json, and JUnit, where they are: in front of their stubs
+        fetched = [path for name in ("json.jar", "junit4.jar", "hamcrest.jar") if (path := FETCHED / name).exists()]
+        path = os.pathsep.join(map(str, [*classpath, *fetched, self.stubs, self.stdlib, self.test, self.coroutines]))
         given = [f"-Dfakes.{name}={value}" for name, value in properties.items()]
         command = ["java", "-Dfile.encoding=UTF-8", *given, "-cp", path, main, *map(str, arguments)]
         finished = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
@@ -317,16 +328,21 @@ def kotlin(kotlinc, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swift():
-    """Run ``swift COMMAND ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
+    """Run ``swift COMMAND ARGUMENTS`` in a package's folder, which is all that it sees; the finished process.
+
+    The first time that a package with stubs is built, what its kits use of Apple's frameworks is looked up, too: API that does not exist,
+    or not on the oldest iOS that they run on, is an error.
+    """
     program = compiler("TWINKEEL_SWIFT", "swift")
     # packages of one path, as a container shows them, wait for each other's folder; a module is compiled by one process, not
     # by one for each of its files
     place = ("--scratch-path", f".build-{os.getpid()}")
     quick = (*place, "-debug-info-format", "none", "-Xswiftc", "-whole-module-optimization")
+    looked_up = set()
 
     def run(package, command, *arguments, environment=None):
         builds = quick if command in ("build", "test", "run") else ()
-        return subprocess.run(
+        finished = subprocess.run(
             [program, command, *builds, *arguments],
             cwd=package,
             env={**os.environ, **(environment or {})},
@@ -335,5 +351,10 @@ def swift():
             text=True,
             check=False,
         )
+        if finished.returncode == 0 and (package / "Stubs").is_dir() and package not in looked_up:
+            looked_up.add(package)
+            if absent := apple.absent_of(package, apple.demangler(program, package)):
+                finished.returncode, finished.stdout = 1, "\n".join([finished.stdout, *absent])
+        return finished
 
     return run

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 
 import pytest
 import real
 from real import derive
-from real.platform import CLASSES, RUNTIMES
+from real.fetched import fetched
+from real.platform import CLASSES
 
 STUBS = {
     "android/graphics/Bitmap": """
@@ -71,20 +71,7 @@ fun oneTooMany(bitmap: Bitmap): Int = bitmap.getPixel(0, 0, 0)
 """
 
 
-def published(name):
-    """What `nox -s sdk` fetched; a test is skipped where it is not there, and fails where it has to be."""
-    path = real.FETCHED / name
-    if not path.exists():
-        missing = f"no {path}: fetch it with python -m nox -s sdk"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    return path
-
-
 def test_stubs_are_as_the_classes_that_they_stand_for(kotlin):
-    for name in CLASSES + RUNTIMES:
-        header = [line[2:] for line in (real.HERE / f"{name}.txt").read_text("utf-8").splitlines()[:4] if line.startswith("# ")]
-        print(f"{'real' if name in CLASSES else 'stub, compared'}: {' '.join(header)}")
-    print("stub, not compared: androidx (in no package)")
     assert kotlin.platform.differences(kotlin.stubs) == []
 
 
@@ -92,7 +79,7 @@ def test_stubs_that_differ_are_caught(kotlin, tmp_path):
     for name, code in STUBS.items():
         path = tmp_path / f"{name}.java"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"package {os.path.dirname(name).replace('/', '.')};\n{code}\n")
+        path.write_text(f"package {name.rpartition('/')[0].replace('/', '.')};\n{code}\n")
     sources = [str(tmp_path / f"{name}.java") for name in STUBS]
     out = tmp_path / "classes"
     subprocess.run(["javac", "-implicit:none", "-cp", str(kotlin.stubs), "-d", str(out), *sources], check=True)
@@ -121,7 +108,11 @@ def test_what_android_does_not_have_is_caught(kotlin, tmp_path):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_texts_are_as_published(name, tmp_path):
-    needed = {"android": ("current.txt", "android.d.ts"), "java": ("android-23.jar", "android.d.ts"), "json": ("json.jar",)}
-    folder = [published(file).parent for file in needed.get(name, ("junit4.jar",))][0]
-    derive.write(name, folder, tmp_path)
+    needed = {
+        "android": ("current.txt", "android.d.ts"),
+        "java": ("android-23.jar", "android.d.ts"),
+        "json": ("json.jar",),
+    }
+    folders = {fetched(file).parent for file in needed.get(name, ("junit4.jar",))}
+    derive.write(name, folders.pop(), tmp_path)
     assert (tmp_path / f"{name}.txt").read_bytes() == (real.HERE / f"{name}.txt").read_bytes()

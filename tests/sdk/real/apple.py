@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import HERE
 
 FRAMEWORKS = (
-    "AVFoundation", "CoreFoundation", "CoreGraphics", "CoreImage", "CoreML", "CoreMedia", "CoreTransferable", "CoreVideo", "Darwin", "Foundation", "ImageIO", "Photos",
+    "AVFoundation", "CoreFoundation", "CoreGraphics", "CoreImage", "CoreML", "CoreMedia", "CoreTransferable", "CoreVideo", "Darwin", "ExecuTorch", "Foundation", "ImageIO", "Photos",
     "PhotosUI", "QuartzCore", "SwiftUI", "UIKit", "UniformTypeIdentifiers", "Vision", "os",
 )  # fmt: skip
-NEW_IN_SWIFT = {"Swift.Duration": 16, "Swift.InstantProtocol": 16, "Swift.Clock": 16, "_Concurrency.ContinuousClock": 16, "Synchronization.": 18}
+NEW_IN_SWIFT = {
+    "Swift.Duration": 16,
+    "Swift.InstantProtocol": 16,
+    "Swift.Clock": 16,
+    "_Concurrency.ContinuousClock": 16,
+    "Synchronization.": 18,
+}
 """The iOS that parts of Swift's own library came with; what is not here is as old as concurrency, iOS 13, or older."""
 EVERY_IOS = 2.0
 """Where the SDK says nothing, an API is as old as the system."""
@@ -41,11 +47,11 @@ def table(path: Path = HERE / "apple.txt") -> dict[str, Api]:
 # what is used
 
 
-def used(package: Path, sources: Iterable[Path], demangle) -> dict[str, set[str]]:
+def used(package: Path, sources: Iterable[Path], demangle: Callable[[str], str]) -> dict[str, set[str]]:
     """Names of the frameworks' API that the `sources` of a package that was built use, and by which of them; `demangle` is a function of lines."""
     names = {source.name for source in sources}
     found: dict[str, set[str]] = {}
-    for record in package.glob(".build/*/debug/index/store/v5/records/*/*"):
+    for record in package.glob(".build*/*/debug/index/store/v5/records/*/*"):
         source = record.name.rpartition("-")[0]
         if source in names:
             for symbol in re.findall(rb"s:[A-Za-z0-9_]+", record.read_bytes()):
@@ -77,7 +83,8 @@ def plain_name(name: str) -> str | None:
     if owner[1] in ("Swift", "_Concurrency", "Synchronization") and not re.match(r"\(extension in (?!Swift|_)", name):
         return name if any(name.removeprefix("static ").startswith(new) for new in NEW_IN_SWIFT) else None
     extended = re.match(r"(?:static )?\(extension in (\w+)\)", name)
-    if re.search(r"\.subscript : ", name):  # said already by what it gives and sets
+    # said already by what it gives and sets; and what every object of Objective-C's has, however it is spelled
+    if re.search(r"\.subscript : |^(static )?Foundation\.NSObject(Protocol)?\b", name):
         return None
     return name if (extended[1] if extended else owner[1]) in FRAMEWORKS else None
 
@@ -93,6 +100,30 @@ def absent(names: dict[str, set[str]], oldest: dict[str, float], known: dict[str
         for source in sorted(sources):
             if ios > oldest.get(source, oldest[""]):
                 yield f"{source}: {name} is there from iOS {ios:g} on, used from {oldest.get(source, oldest['']):g} on"
+
+
+OLDEST = {"": 15, "ExecuTorchModel.swift": 17}
+"""The oldest iOS that kits run on, and that those of ExecuTorch do."""
+SAMPLE = 16
+"""That of the samples."""
+
+
+def absent_of(package: Path, demangle: Callable[[str], str]) -> list[str]:
+    """What the kits in a package that was built with stubs ask for and the oldest iOS that they run on does not have."""
+    sources = [
+        path
+        for path in package.rglob("*.swift")
+        if not re.search(r"(^|/)(\.build|Stubs/|Package.swift|XCTAttachment|\w*StubTests)", path.relative_to(package).as_posix())
+    ]
+    oldest = {path.name: SAMPLE for path in sources if "Sample.swiftpm" in path.parts} | OLDEST
+    for path in sources:
+        # of a file that asks for the system, what it asks for: which lines are behind the question the index does not say
+        asked = re.findall(r"[#@]available\(iOS (\d+)", path.read_text("utf-8"))
+        oldest[path.name] = max([oldest.get(path.name, oldest[""]), *map(int, asked)])
+    names = used(package, sources, demangle)
+    if len(names) < 20:
+        return [f"the index in {package} names {len(names)} API: it was not written as it is read here"]
+    return [*absent(names, oldest, table())]
 
 
 # what there is
@@ -129,7 +160,11 @@ def _declared(text: str) -> Iterator[tuple[str, Declared]]:
     owner, of_owner, since = "", EVERY_IOS, None
     for line in text.splitlines():
         stripped = line.strip()
-        if not stripped or stripped.startswith(("/**", "* @dep", "*/")) or re.fullmatch(r"\*.*", stripped) and "@since" not in stripped:
+        if (
+            not stripped
+            or stripped.startswith(("/**", "* @dep", "*/"))
+            or (re.fullmatch(r"\*.*", stripped) and "@since" not in stripped)
+        ):
             continue
         if found := re.match(r"\* @since ([\d.]+)", stripped):
             since = float(".".join(found[1].split(".")[:2]))
@@ -160,7 +195,9 @@ def _declared(text: str) -> Iterator[tuple[str, Declared]]:
 def _parts(text: str) -> list[str]:
     depth, parts = 0, [""]
     for letter in text:
-        depth += {"<": 1, "(": 1, ")": -1}.get(letter, 0) - (letter == ">" and depth > 0 and not parts[-1].endswith("="))
+        depth += {"<": 1, "(": 1, ")": -1}.get(letter, 0) - (
+            letter == ">" and depth > 0 and not parts[-1].endswith("=")
+        )
         if letter == "," and not depth:
             parts.append("")
         else:
@@ -185,7 +222,11 @@ def differences(known: dict[str, Api], sdk: Sdk, values: dict[str, int]) -> Iter
         if found.parameters is not None and count is not None and count != found.parameters:
             yield f"{name}: takes {count}, in truth {found.parameters}"
         # Foundation's values in Swift have fewer that are optional than the classes behind them
-        if " throws " not in name and not name.removeprefix("static ").startswith(("Foundation.", "(extension in Foundation)")) and _is_optional(name) != found.is_nullable:
+        if (
+            " throws " not in name
+            and not name.removeprefix("static ").startswith(("Foundation.", "(extension in Foundation)"))
+            and _is_optional(name) != found.is_nullable
+        ):
             yield f"{name}: is {'' if _is_optional(name) else 'not '}optional, in truth {'' if found.is_nullable else 'not '}nullable"
         case = re.match(r"\w+\.([\w.]+)\(", name)
         if found.value is not None and case and values.get(case[1], found.value) != found.value:
@@ -228,11 +269,12 @@ def cases(source: str) -> dict[str, int]:
     return found
 
 
-def demangler(program: Path):
-    """`swift demangle` as a function of lines."""
+def demangler(program: Path, folder: Path) -> Callable[[str], str]:
+    """`swift demangle` as a function of lines, run in a folder."""
 
     def demangle(lines: str) -> str:
-        finished = subprocess.run([program, "demangle"], input=lines, capture_output=True, text=True, check=True, cwd=HERE)
-        return finished.stdout
+        return subprocess.run(
+            [program, "demangle"], input=lines, capture_output=True, text=True, check=True, cwd=folder
+        ).stdout
 
     return demangle

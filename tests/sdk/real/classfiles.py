@@ -15,7 +15,22 @@ SYNTHETIC, BRIDGE, INTERFACE, ANNOTATION, ENUM = 0x1000, 0x40, 0x200, 0x2000, 0x
 NULLS = {"NonNull": "N", "NotNull": "N", "Nullable": "?"}
 """By the last part of an annotation's name."""
 LENGTHS = {
-    **{0x10: 2, 0x11: 3, 0x12: 2, 0x13: 3, 0x14: 3, 0x84: 3, 0xA9: 2, 0xB9: 5, 0xBA: 5, 0xBB: 3, 0xBC: 2, 0xBD: 3, 0xC0: 3, 0xC1: 3},
+    **{
+        0x10: 2,
+        0x11: 3,
+        0x12: 2,
+        0x13: 3,
+        0x14: 3,
+        0x84: 3,
+        0xA9: 2,
+        0xB9: 5,
+        0xBA: 5,
+        0xBB: 3,
+        0xBC: 2,
+        0xBD: 3,
+        0xC0: 3,
+        0xC1: 3,
+    },
     **{0xC5: 4, 0xC6: 3, 0xC7: 3, 0xC8: 5, 0xC9: 5},
     **dict.fromkeys(range(0x15, 0x1A), 2),
     **dict.fromkeys(range(0x36, 0x3B), 2),
@@ -347,12 +362,19 @@ def content(one: Class, classes: Classes) -> bytes:
     bits = {"interface": INTERFACE | 0x400, "annotation": INTERFACE | ANNOTATION | 0x400, "enum": ENUM}
     flags = (bits.get(one.kind, 0) or 0x20) | _bits(one.modifiers - {"static", "protected"})
     above, *interfaces = one.superclasses or ("",)
-    head = struct.pack(">HHH", flags | (0x1 if "protected" in one.modifiers else 0), pool.named(one.name), pool.named(above) if above else 0)
+    head = struct.pack(
+        ">HHH",
+        flags | (0x1 if "protected" in one.modifiers else 0),
+        pool.named(one.name),
+        pool.named(above) if above else 0,
+    )
     head += struct.pack(">H", len(interfaces)) + b"".join(struct.pack(">H", pool.named(name)) for name in interfaces)
     fields, methods = [], []
     for (name, descriptor), member in sorted(one.members.items()):
         (methods if member.is_method else fields).append(_member(pool, one, name, descriptor, member))
-    attributes = [_signature(pool, one.parameters + "".join(one.supers))] * (one.parameters != "" or "<" in "".join(one.supers))
+    attributes = [_signature(pool, one.parameters + "".join(one.supers))] * (
+        one.parameters != "" or "<" in "".join(one.supers)
+    )
     if "deprecated" in one.modifiers:
         attributes.append(_attribute(pool, "Deprecated", b""))
     if inner := _inner(pool, one, classes):

@@ -28,10 +28,39 @@ ANDROID = (
     "android.widget.LinearLayout android.widget.ProgressBar android.widget.ScrollView android.widget.TextView"
 )
 """Classes of the platform whose members are kept, with those that they extend."""
-JAVA = ("java/lang/", "java/io/", "java/nio/", "java/nio/channels/", "java/util/", "java/util/concurrent/atomic/", "java/util/concurrent/locks/")
+JAVA = (
+    "java/lang/",
+    "java/io/",
+    "java/nio/",
+    "java/nio/channels/",
+    "java/util/",
+    "java/util/concurrent/atomic/",
+    "java/util/concurrent/locks/",
+)
 """Packages of Android's own Java that are kept whole, and the classes of others that kits may use:"""
-JAVA_MORE = ("java/security/MessageDigest", "java/nio/charset/Charset", "java/nio/charset/StandardCharsets", "java/util/concurrent/CancellationException", "java/util/concurrent/Callable", "java/util/concurrent/TimeUnit", "java/util/concurrent/Executor", "java/util/concurrent/ExecutorService", "java/util/concurrent/Executors")
-JAVA_LESS = ("java/util/Formatter", "java/util/Scanner", "java/util/Calendar", "java/util/GregorianCalendar", "java/util/ResourceBundle", "java/util/Locale$", "java/lang/Character$Unicode", "java/io/Object", "java/util/TimeZone", "java/util/Currency")
+JAVA_MORE = (
+    "java/security/MessageDigest",
+    "java/nio/charset/Charset",
+    "java/nio/charset/StandardCharsets",
+    "java/util/concurrent/CancellationException",
+    "java/util/concurrent/Callable",
+    "java/util/concurrent/TimeUnit",
+    "java/util/concurrent/Executor",
+    "java/util/concurrent/ExecutorService",
+    "java/util/concurrent/Executors",
+)
+JAVA_LESS = (
+    "java/util/Formatter",
+    "java/util/Scanner",
+    "java/util/Calendar",
+    "java/util/GregorianCalendar",
+    "java/util/ResourceBundle",
+    "java/util/Locale$",
+    "java/lang/Character$Unicode",
+    "java/io/Object",
+    "java/util/TimeZone",
+    "java/util/Currency",
+)
 """Of those packages, what would only be long."""
 JUNIT = ("org/junit/Test", "org/junit/Before", "org/junit/After", "org/junit/runner/RunWith", "org/junit/runner/Runner")
 INTERPRETER = ("Interpreter", "Interpreter$Options", "Tensor", "Tensor$QuantizationParams", "DataType")
@@ -40,8 +69,14 @@ COMPILED = (
     "CompiledModel$Options$Companion", "Environment", "Environment$Companion", "Environment$Option", "JniHandle", "LiteRtException",
     "NpuAcceleratorProvider", "NpuCompatibilityChecker", "NpuCompatibilityChecker$Companion", "Status", "TensorBuffer", "TensorBuffer$Companion",
 )  # fmt: skip
-LITERT = (*(f"org/tensorflow/lite/{name}" for name in INTERPRETER), *(f"com/google/ai/edge/litert/{name}" for name in COMPILED))
-EXECUTORCH = tuple(f"org/pytorch/executorch/{name}" for name in ("EValue", "EValue$Companion", "Module", "Module$Companion", "Tensor", "Tensor$Companion", "DType"))
+LITERT = (
+    *(f"org/tensorflow/lite/{name}" for name in INTERPRETER),
+    *(f"com/google/ai/edge/litert/{name}" for name in COMPILED),
+)
+EXECUTORCH = tuple(
+    f"org/pytorch/executorch/{name}"
+    for name in ("EValue", "EValue$Companion", "Module", "Module$Companion", "Tensor", "Tensor$Companion", "DType")
+)
 
 
 def closed(classes: Classes, seeds: Iterable[str]) -> Classes:
@@ -123,7 +158,10 @@ TEXTS = {
         "Android's own java.* at API level 23, Debian's libandroid-23-java 6.0.1+r72 (Apache-2.0, The Android Open Source Project and Apache",
         "Harmony), and what came to these classes up to API level 37 by npm's @nativescript/types-android 9.1.1.",
     ),
-    "json": (json, "Android's org.json: Debian's libandroid-json-java 10.0.0+r36. Apache-2.0, The Android Open Source Project."),
+    "json": (
+        json,
+        "Android's org.json: Debian's libandroid-json-java 10.0.0+r36. Apache-2.0, The Android Open Source Project.",
+    ),
     "junit": (junit, "JUnit 4.13.2: Debian's junit4. Eclipse Public License 1.0; names and signatures alone."),
 }
 """By name: what makes a text, and what is said at its top."""

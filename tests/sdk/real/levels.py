@@ -34,7 +34,9 @@ class Levels:
                 self.members.setdefault(self._name(stack), [])
             elif text == "}":
                 stack.pop()
-            elif stack and (found := re.match(r"public (?:static )?(?:abstract )?(?:readonly )?(\w+)(?:<.*?>)?([(:])(.*)$", text)):
+            elif stack and (
+                found := re.match(r"public (?:static )?(?:abstract )?(?:readonly )?(\w+)(?:<.*?>)?([(:])(.*)$", text)
+            ):
                 types = _types(found[3]) if found[2] == "(" else None
                 self.members.setdefault(self._name(stack), []).append((found[1], types, level))
             level = 1
@@ -104,4 +106,7 @@ def _fits(types: list[str] | None, taken: list[str] | None) -> bool:
     if len(types) != len(taken):
         return False
     # type variables and `any` are whatever they are
-    return all(a.split("<")[0] == b.split("<")[0] or "." not in a and a not in ("number", "string", "boolean") for a, b in zip(types, taken, strict=True))
+    return all(
+        a.split("<")[0] == b.split("<")[0] or ("." not in a and a not in ("number", "string", "boolean"))
+        for a, b in zip(types, taken, strict=True)
+    )

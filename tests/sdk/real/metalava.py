@@ -10,7 +10,9 @@ from pathlib import Path
 from .signatures import MODIFIERS, Class, Classes, Member, erased, variables
 
 ANNOTATION = re.compile(r"@(?!interface\b)[\w.]+(?:\((?:[^()\"]|\"[^\"]*\"|\([^()]*\))*\))?\s*")
-PRIMITIVES = dict(zip("void boolean byte short char int long float double".split(), "VZBSCIJFD", strict=True))
+PRIMITIVES = dict(
+    zip(["void", "boolean", "byte", "short", "char", "int", "long", "float", "double"], "VZBSCIJFD", strict=True)
+)
 OTHER_WORDS = ("sealed", "native", "synchronized", "volatile", "transient", "strictfp")
 HEAD = re.compile(r"(?P<words>(?:[a-z]+ )*?)(?P<kind>class|interface|enum|@interface) (?P<name>[\w.]+)(?P<rest>.*) \{$")
 
@@ -29,7 +31,10 @@ def read(path: Path) -> Classes:
             current = _head(stripped, package)
             classes[current.name] = current
             if current.kind == "enum":  # the text leaves out what every enum has
-                for name, signature in (("values", f"()[L{current.name};"), ("valueOf", f"(Ljava/lang/String;)L{current.name};")):
+                for name, signature in (
+                    ("values", f"()[L{current.name};"),
+                    ("valueOf", f"(Ljava/lang/String;)L{current.name};"),
+                ):
                     current.members[name, signature] = Member(frozenset({"public", "static"}), name, signature)
     return classes
 
@@ -105,7 +110,7 @@ def binary(name: str) -> str:
     if len(parts) == 1 or parts[0][:1].isupper():
         parts = ["java", "lang", *parts]
     first = next(number for number, part in enumerate(parts) if part[:1].isupper())
-    return "/".join(parts[:first] + ["$".join(parts[first:])])
+    return "/".join([*parts[:first], "$".join(parts[first:])])
 
 
 def _parameters(text: str, known: set[str]) -> tuple[str, set[str]]:
@@ -160,7 +165,9 @@ def _member(line: str, owner: Class) -> Member | None:
     parameters, known = _parameters(generic, known)
     more, words_, rest = _words(rest)
     words |= words_
-    found = re.match(r"(?P<type>.*?)(?P<name>[\w.]+)\((?P<parameters>.*)\)(?: throws (?P<throws>[\w., ]+))?(?: default .*)?;$", rest)
+    found = re.match(
+        r"(?P<type>.*?)(?P<name>[\w.]+)\((?P<parameters>.*)\)(?: throws (?P<throws>[\w., ]+))?(?: default .*)?;$", rest
+    )
     if not found:
         raise ValueError(f"no method: {line}")
     taken = _split(found["parameters"])
@@ -175,10 +182,16 @@ def _member(line: str, owner: Class) -> Member | None:
         nulls = _null(front + more + found["type"]) + nulls
     words |= {"default"} if owner.kind == "annotation" and " default " in line else set()
     words |= {"varargs"} if taken and taken[-1].endswith("...") else set()
-    if owner.kind in ("interface", "annotation") and "static" not in words and not re.search(r"\bdefault\b", line.split("(")[0]):
+    if (
+        owner.kind in ("interface", "annotation")
+        and "static" not in words
+        and not re.search(r"\bdefault\b", line.split("(")[0])
+    ):
         words |= {"abstract"}
     throws = frozenset(binary(one) for one in _split(found["throws"] or ""))
-    return Member(frozenset(words), name, f"{parameters}({''.join(types)}){returned}", nulls if nulls.strip("-") else "", throws)
+    return Member(
+        frozenset(words), name, f"{parameters}({''.join(types)}){returned}", nulls if nulls.strip("-") else "", throws
+    )
 
 
 def _words(rest: str) -> tuple[str, frozenset[str], str]:
@@ -210,7 +223,10 @@ def _constant(value: str, signature: str) -> str:
 
 def wanted(classes: Classes, seeds: Iterator[str]) -> Classes:
     """The seeds, the classes in them, and all that they extend and implement."""
-    found, waiting = Classes(), [name for seed in seeds for name in classes if name == seed or name.startswith(seed + "$")]
+    found, waiting = (
+        Classes(),
+        [name for seed in seeds for name in classes if name == seed or name.startswith(seed + "$")],
+    )
     while waiting:
         name = waiting.pop()
         if name not in found and name in classes:

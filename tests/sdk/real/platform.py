@@ -15,13 +15,26 @@ RUNTIMES = ("litert", "executorch")
 """Texts that the stubs of the runtimes are compared with."""
 
 
+def described() -> list[str]:
+    """A line for each text: whether its classes are compiled against, or stubs are compared with them, and where they are from."""
+    lines = []
+    for name in (*CLASSES, *RUNTIMES, "apple"):
+        header = [
+            line[2:] for line in (HERE / f"{name}.txt").read_text("utf-8").splitlines()[:4] if line.startswith("# ")
+        ]
+        lines.append(f"{'real' if name in CLASSES else 'stubs, compared'}: {' '.join(header)}")
+    return lines
+
+
 class Platform:
     """Android's classes and its Java's as `jar`, and all that is known of these and of the runtimes."""
 
     def __init__(self, jar: Path):
         self.jar = jar
         self.classes = signatures.read(*(HERE / f"{name}.txt" for name in CLASSES))
-        self.known = signatures.Classes({**self.classes, **signatures.read(*(HERE / f"{name}.txt" for name in RUNTIMES))})
+        self.known = signatures.Classes(
+            {**self.classes, **signatures.read(*(HERE / f"{name}.txt" for name in RUNTIMES))}
+        )
         classfiles.write(jar, self.classes)
 
     def differences(self, stubs: Path) -> list[str]:

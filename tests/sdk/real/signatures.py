@@ -151,7 +151,9 @@ def write(path: Path, classes: Iterable[Class], *header: str) -> None:
     lines = [f"# {line}" for line in header]
     for one in sorted(classes, key=lambda one: one.name):
         parameters = [one.parameters] * bool(one.parameters)
-        lines.append(" ".join([one.kind, *words(one.modifiers), one.name, *parameters, ":", *one.supers, *since(one.since)]))
+        lines.append(
+            " ".join([one.kind, *words(one.modifiers), one.name, *parameters, ":", *one.supers, *since(one.since)])
+        )
         lines += sorted("  " + spelled(member) for member in one.members.values())
     path.write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -39,6 +39,8 @@ class EndToEnd {
         logits = List(ModelInfo.CLASSES) { sign * (it * 7 % 11) * Fakes.scale }
         Fakes.assets = arrayOf(File(System.getProperty("fakes.assets")))
         Fakes.files = File(System.getProperty("fakes.files"))
+        Fakes.isOpen = false
+        Fakes.handles = 0
         Fakes.isFailing = false
         Fakes.isSrgb = true
         Fakes.layout = arrayOf(Fakes.Output(ModelInfo.CLASSES, if (isInt8) Fakes.scale else 0f, Fakes.zeroPoint))

@@ -18,6 +18,8 @@ class Engines {
     init {
         Fakes.assets = arrayOf(File(System.getProperty("fakes.assets")))
         Fakes.files = File(System.getProperty("fakes.files"))
+        Fakes.isOpen = false
+        Fakes.handles = 0
         val steps = ModelInfo.STEPS[0]
         Fakes.layout = arrayOf(Fakes.Output(ModelInfo.CLASSES, steps?.scale ?: 0f, steps?.zeroPoint ?: 0))
         Fakes.output = ByteArray(Fakes.layout[0].bytes()) { (it * 5 % 64).toByte() }

@@ -26,7 +26,7 @@ enum class Status(val code: Int) {
     ErrorCompilation(504),
 }
 
-abstract class JniHandle internal constructor() : AutoCloseable {
+abstract class JniHandle internal constructor(handle: Long) : AutoCloseable {
     private var isOpen = true
 
     init {
@@ -40,7 +40,7 @@ abstract class JniHandle internal constructor() : AutoCloseable {
         destroy()
     }
 
-    protected open fun destroy() = Unit
+    protected abstract fun destroy()
 }
 
 interface NpuAcceleratorProvider
@@ -58,11 +58,13 @@ constructor(
     npuCompatibilityChecker: NpuCompatibilityChecker = NpuCompatibilityChecker.Default,
 ) : NpuAcceleratorProvider
 
-class Environment private constructor() : JniHandle() {
+class Environment private constructor() : JniHandle(0) {
     enum class Option { CompilerPluginLibraryDir, DispatchLibraryDir }
 
     @Throws(LiteRtException::class)
     fun getAvailableAccelerators(): Set<Accelerator> = Fakes.accelerators.map { Accelerator.valueOf(it) }.toSet()
+
+    override fun destroy() = Unit
 
     companion object {
         @Throws(LiteRtException::class)
@@ -81,7 +83,9 @@ class Environment private constructor() : JniHandle() {
     }
 }
 
-class TensorBuffer internal constructor(internal var data: ByteBuffer) : JniHandle() {
+class TensorBuffer internal constructor(handle: Long) : JniHandle(handle) {
+    internal var data: ByteBuffer = buffer(handle.toInt()) // the handle of a stub is its size
+
     @Throws(LiteRtException::class)
     fun writeFloat(data: FloatArray) {
         this.data = buffer(4 * data.size).also { it.asFloatBuffer().put(data) }
@@ -97,9 +101,11 @@ class TensorBuffer internal constructor(internal var data: ByteBuffer) : JniHand
 
     @Throws(LiteRtException::class)
     fun readInt8(): ByteArray = ByteArray(data.capacity()).also { data.duplicate().get(it) }
+
+    override fun destroy() = Unit
 }
 
-class CompiledModel private constructor() : JniHandle() {
+class CompiledModel private constructor() : JniHandle(0) {
     data class CpuOptions constructor(
         val numThreads: Int? = null,
         val xnnPackFlags: Int? = null,
@@ -114,11 +120,11 @@ class CompiledModel private constructor() : JniHandle() {
 
     @Throws(LiteRtException::class)
     @JvmOverloads
-    fun createInputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = List(Fakes.inputs) { TensorBuffer(buffer(0)) }
+    fun createInputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = List(Fakes.inputs) { TensorBuffer(0) }
 
     @Throws(LiteRtException::class)
     @JvmOverloads
-    fun createOutputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = Fakes.layout.map { TensorBuffer(buffer(it.bytes())) }
+    fun createOutputBuffers(signatureIndex: Int = 0): List<TensorBuffer> = Fakes.layout.map { TensorBuffer(it.bytes().toLong()) }
 
     @Throws(LiteRtException::class)
     @JvmOverloads
