@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +39,27 @@ def pytest_collection_modifyitems(items):
     """A file goes to one process as a whole: the longest first, so that both processes end at about the same time."""
     places = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    _lighten()
+
+
+@pytest.fixture(autouse=True)
+def light_converters():
+    """Again where a test has imported a converter."""
+    known = len(sys.modules)
+    yield
+    if len(sys.modules) > known + 200:
+        gc.collect()
+        _lighten()
+
+
+def _lighten():
+    """Converters make millions of objects. To look for garbage after every 700 new ones, and each time through all that the
+    imported modules hold, takes a seventh of their time; to copy where a node of a graph comes from, with all before it, at
+    every pass, a sixth of a lowering by ExecuTorch."""
+    gc.set_threshold(50_000, 20, 20)
+    gc.freeze()
+    if (traceback := sys.modules.get("torch.fx.traceback")) is not None:
+        traceback.NodeSource.__deepcopy__ = lambda self, memo: self
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,8 +87,9 @@ def run_cli():
 def here(monkeypatch):
     """Jobs of builds run in this process, which has torch and the converters already: a worker imports them for each.
 
-    What crosses to a worker crosses here too. Builds in processes of their own are those of `default_build`, of
-    `test_builds.py`, and one of each kind of model: a factory, a saved program, a network of a package, a module in memory.
+    What crosses to a worker crosses here too. Builds in processes of their own are one in `test_builds.py`, those of
+    `test_users_detectors.py`, and one of each kind of model: a factory, a saved program, a network of a package, a module in
+    memory.
     """
     from twinkeel.pipeline.building import runner
 
@@ -220,16 +244,14 @@ def default_build(tmp_path_factory):
     """The default build: digits, trained on this machine, all artifacts of both platforms.
 
     Training gives another model on each processor. What this one is worth is asked for in `test_default_build.py` alone;
-    all other tests take `fixed_build`.
+    all other tests take `fixed_build`. Its fifty jobs run in this process, as those of `here` do.
     """
     from twinkeel.pipeline.config import Config
 
-    return _built("default", Config(), tmp_path_factory)
+    return _built("default", Config(), tmp_path_factory, _executor())
 
 
-def _built(
-    name: str, config: Config, tmp_path_factory: pytest.TempPathFactory, executor: Executor | None = None
-) -> Build:
+def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Build:
     """Where tests run side by side, the first process makes it, and the others take it from the store."""
     from filelock import FileLock
     from twinkeel.model import mobilenet_v2

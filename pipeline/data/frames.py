@@ -92,7 +92,11 @@ class Plane:
             ValueError: they are not all there.
         """
         last = (top + height - 1) * self.row_stride + (left + width - 1) * self.pixel_stride
-        if min(top, left, height - 1, width - 1) < 0 or min(self.row_stride, self.pixel_stride) < 1 or last >= len(self.data):
+        if (
+            min(top, left, height - 1, width - 1) < 0
+            or min(self.row_stride, self.pixel_stride) < 1
+            or last >= len(self.data)
+        ):
             raise ValueError(
                 f"a plane of {len(self.data)} bytes, {self.row_stride} to a row and {self.pixel_stride} to a sample, has no "
                 f"samples up to row {top + height - 1}, column {left + width - 1}"
@@ -142,9 +146,7 @@ class Frame:
         return converted(luma, blue, red, coefficients(self.matrix, self.value_range))
 
 
-def converted(
-    y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8], by: Coefficients
-) -> NDArray[np.uint8]:
+def converted(y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8], by: Coefficients) -> NDArray[np.uint8]:
     """Step 2 of ``(...)`` uint8 each -> ``(..., 3)`` uint8 RGB."""
     blue, red = u.astype(np.int32) - 128, v.astype(np.int32) - 128
     luma = by.gain * (y.astype(np.int32) - by.black) + 2 ** (_BITS - 1)

@@ -75,13 +75,23 @@ class Shape:
         ]
         top, left, rows, columns = self.window
         if self.layout == "rgba":
-            colours = [Plane(data=planes[0].data[n:], row_stride=planes[0].row_stride, pixel_stride=4) for n in range(3)]
+            colours = [
+                Plane(data=planes[0].data[n:], row_stride=planes[0].row_stride, pixel_stride=4) for n in range(3)
+            ]
             image = np.stack([one.samples(top, left, rows, columns) for one in colours], -1)
             opaque = np.concatenate([image, np.full((rows, columns, 1), 255, np.uint8)], -1)
             return model_input(opaque, self.orientation, height, width, how)
         y, u, v = planes
         frame = Frame(
-            width=columns, height=rows, y=y, u=u, v=v, left=left, top=top, matrix=self.matrix, value_range=self.value_range
+            width=columns,
+            height=rows,
+            y=y,
+            u=u,
+            v=v,
+            left=left,
+            top=top,
+            matrix=self.matrix,
+            value_range=self.value_range,
         )
         return frame_input(frame, self.orientation, height, width, how)
 
@@ -106,12 +116,21 @@ _SHAPES: tuple[tuple[str, Shape], ...] = (
     (
         "blue-first",
         Shape(
-            layout="nv12", columns=64, rows=48, window=(0, 0, 48, 64), orientation=3, matrix="bt709", value_range="limited"
+            layout="nv12",
+            columns=64,
+            rows=48,
+            window=(0, 0, 48, 64),
+            orientation=3,
+            matrix="bt709",
+            value_range="limited",
         ),
     ),
     ("red-first", Shape(layout="nv21", columns=45, rows=33, padding=19, window=(0, 0, 33, 45), orientation=8)),
     ("odd", Shape(layout="yv12", columns=31, rows=57, padding=1, window=(0, 0, 57, 31), value_range="limited")),
-    ("window", Shape(layout="nv21", columns=50, rows=40, padding=14, window=(3, 5, 29, 41), orientation=6, matrix="bt709")),
+    (
+        "window",
+        Shape(layout="nv21", columns=50, rows=40, padding=14, window=(3, 5, 29, 41), orientation=6, matrix="bt709"),
+    ),
     ("mirrored", Shape(layout="i420", columns=20, rows=22, window=(1, 1, 21, 17), orientation=5)),
     ("one-pixel", Shape(layout="nv12", columns=1, rows=1, window=(0, 0, 1, 1))),
     ("packed", Shape(layout="rgba", columns=39, rows=28, padding=20, window=(2, 1, 25, 37), orientation=6)),

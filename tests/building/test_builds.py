@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -66,19 +66,15 @@ def create(num_classes):
 """
 
 
-def undisturbed(root, *arguments):
-    ended(start(root, root / "out", root / "store", *arguments))
-    assert (root / "out" / "build.json").is_file()
-    return root
-
-
 @pytest.fixture(scope="module")
 def project(fixed_weights, tmp_path_factory):
-    """A configuration, and an undisturbed build of it into ``out`` with ``store``, one job at a time."""
+    """A configuration, and an undisturbed build of it into ``out`` with ``store``, one job at a time, each in its process."""
     root = tmp_path_factory.mktemp("project")
     shutil.copy(fixed_weights, root / "w.safetensors")
     (root / "twinkeel.toml").write_text(SMALL)
-    return undisturbed(root, "--jobs", "1")
+    ended(start(root, root / "out", root / "store", "--jobs", "1"))
+    assert (root / "out" / "build.json").is_file()
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +83,8 @@ def smaller(tmp_path_factory):
     root = tmp_path_factory.mktemp("smaller")
     (root / "net.py").write_text(NET)
     (root / "twinkeel.toml").write_text(SMALLER)
-    return undisturbed(root)
+    ended(forked.start(root, root / "out", root / "store"))
+    return root
 
 
 def changed(build, **sections):
@@ -228,7 +225,7 @@ def test_evidence_that_was_added_stays_and_is_shown(project, tmp_path):
     out = shutil.copytree(project / "out", tmp_path / "out")
     subprocess.run([*TWINKEEL, "replay", str(out)], check=True, capture_output=True)
     added = (out / "android" / manifest.MANIFEST).read_bytes()
-    build = start(project, out, project / "store")
+    build = forked.start(project, out, project / "store")
     said, _ = build.communicate()
     assert build.returncode == 0 and "runtime" in said, said
     assert (out / "android" / manifest.MANIFEST).read_bytes() == added
@@ -253,7 +250,7 @@ def test_the_result_is_there_for_machines_and_silence_for_scripts(project):
 
 
 def test_a_build_into_another_folder_takes_all_from_the_store(project, tmp_path):
-    text = start(project, tmp_path / "out", project / "store").communicate(timeout=120)[0]
+    text = forked.start(project, tmp_path / "out", project / "store").communicate(timeout=120)[0]
     assert "references:" not in text and "artifacts:" not in text
     assert folders(tmp_path / "out") == folders(project / "out")
     assert outputs.verify(tmp_path / "out") == outputs.verify(project / "out")
@@ -266,16 +263,16 @@ def test_a_clock_that_jumps_changes_nothing(year, smaller, tmp_path):
     seconds = (year - 1970) * 365.25 * 86400
     for path in tmp_path.rglob("*"):
         os.utime(path, (seconds, seconds))
-    text = start(smaller, out, store).communicate(timeout=120)[0]
+    text = forked.start(smaller, out, store).communicate(timeout=120)[0]
     assert "nothing to do" in text, text
     (out / "android" / "labels.txt").write_text("other")
-    text = start(smaller, out, store).communicate(timeout=120)[0]
+    text = forked.start(smaller, out, store).communicate(timeout=120)[0]
     assert "references:" not in text and "artifacts:" not in text
     assert folders(out) == folders(smaller / "out") and outputs.verify(out)
     kept = Store(str(store))
     kept.prune(kept.usage().bytes // 2)
     assert kept.usage(is_checked=True).damaged == ()
-    text = start(smaller, tmp_path / "again", store).communicate(timeout=300)[0]
+    text = forked.start(smaller, tmp_path / "again", store).communicate(timeout=300)[0]
     assert folders(tmp_path / "again") == folders(smaller / "out"), text
 
 
@@ -284,7 +281,7 @@ def test_what_was_changed_in_a_folder_is_put_right(project, tmp_path):
     (out / "android" / "labels.txt").write_text("other")
     (out / "ios" / "more").write_text("unknown")
     (out / "report.html").unlink()
-    assert start(project, out, project / "store").wait(120) == 0
+    assert forked.start(project, out, project / "store").wait(120) == 0
     assert folders(out) == folders(project / "out") and (out / "report.html").is_file()
 
 
@@ -304,7 +301,7 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same(smaller, tmp_path):
         for platform in common.PLATFORMS:  # whole, or not there
             if (place / "out" / platform).exists():
                 manifest.verify(place / "out" / platform)
-    assert start(smaller, place / "out", place / "store").wait(300) == 0
+    assert forked.start(smaller, place / "out", place / "store").wait(300) == 0
     assert folders(place / "out") == folders(smaller / "out")
     assert sorted(p.name for p in (place / "out").iterdir()) == LISTED
     assert Store(str(place / "store")).usage(is_checked=True).damaged == ()
@@ -313,7 +310,7 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same(smaller, tmp_path):
 @pytest.mark.parametrize("is_same_folder", [True, False], ids=["one-folder", "two-folders"])
 def test_two_builds_at_once_are_both_right(is_same_folder, smaller, tmp_path):
     outs = [tmp_path / "out", tmp_path / ("out" if is_same_folder else "out-2")]
-    builds = [start(smaller, out, tmp_path / "store") for out in outs]
+    builds = [forked.start(smaller, out, tmp_path / "store") for out in outs]
     texts = [build.communicate(timeout=300)[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0], texts
     for out in outs:
@@ -328,12 +325,7 @@ def test_without_room_the_earlier_output_stays(is_filled, smaller, tmp_path):
     out = shutil.copytree(smaller / "out", tmp_path / "out")
     (out / "android" / "labels.txt").write_text("so that there is something to do")
     before = folders(out)
-
-    def bounded():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    build = start(smaller, out, (smaller if is_filled else tmp_path) / "store", preexec_fn=bounded)
+    build = forked.start(smaller, out, (smaller if is_filled else tmp_path) / "store", largest=100_000)
     text = build.communicate(timeout=300)[0]
     assert build.returncode not in (0, None) and "Traceback" not in text, text
     assert "cannot write to" in text and "Make room" in text, text
@@ -349,7 +341,7 @@ def test_a_damaged_store_costs_time_and_no_byte(project, tmp_path):
         content = bytearray(path.read_bytes())
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         path.write_bytes(content)
-    build = start(project, tmp_path / "out", store)
+    build = forked.start(project, tmp_path / "out", store)
     text = build.communicate(timeout=300)[0]
     assert build.returncode == 0, text
     assert folders(tmp_path / "out") == folders(project / "out")
@@ -357,7 +349,7 @@ def test_a_damaged_store_costs_time_and_no_byte(project, tmp_path):
 
 def test_a_store_of_no_use_is_done_without(smaller, tmp_path):
     (tmp_path / "file").write_text("a file where a folder is asked for")
-    build = start(smaller, tmp_path / "out", tmp_path / "file")
+    build = forked.start(smaller, tmp_path / "out", tmp_path / "file")
     text = build.communicate(timeout=300)[0]
     assert build.returncode == 0 and "cannot be written" in text, text
     assert folders(tmp_path / "out") == folders(smaller / "out")

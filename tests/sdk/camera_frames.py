@@ -87,7 +87,9 @@ def differences(file: Path) -> list[str]:
     for case, wanted in zip(cases(), expected(), strict=True):
         apart = np.abs(found[start : start + len(wanted)].astype(int) - wanted)
         if apart.any():
-            different.append(f"{case}: {np.count_nonzero(apart):,} of {len(wanted):,} bytes differ, by up to {apart.max()}")
+            different.append(
+                f"{case}: {np.count_nonzero(apart):,} of {len(wanted):,} bytes differ, by up to {apart.max()}"
+            )
         start += len(wanted)
     return different
 

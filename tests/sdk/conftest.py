@@ -317,12 +317,17 @@ def kotlin(kotlinc, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swift():
-    """Run ``swift ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
+    """Run ``swift COMMAND ARGUMENTS`` in a package's folder, which is all that it sees; the finished process."""
     program = compiler("TWINKEEL_SWIFT", "swift")
+    # packages of one path, as a container shows them, wait for each other's folder; a module is compiled by one process, not
+    # by one for each of its files
+    place = ("--scratch-path", f".build-{os.getpid()}")
+    quick = (*place, "-debug-info-format", "none", "-Xswiftc", "-whole-module-optimization")
 
-    def run(package, *arguments, environment=None):
+    def run(package, command, *arguments, environment=None):
+        builds = quick if command in ("build", "test", "run") else ()
         return subprocess.run(
-            [program, *arguments],
+            [program, command, *builds, *arguments],
             cwd=package,
             env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import camera_frames
 import numpy as np
 import pytest
 
@@ -166,6 +167,7 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
         built.classpath,
         "fakes.TestRunner",
         f"{PACKAGE}.EndToEnd",
+        f"{PACKAGE}.FramesEndToEnd",
         *engines,
         assets=built.module / "src" / "main" / "assets",
         files=tmp_path / "files",
@@ -305,6 +307,14 @@ def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
     classpath = [tmp_path / "library", *built.classpath[1:]]
     with pytest.raises(AssertionError, match="imagesOfAnyShapeBecomeTheReferencesBytes"):
         kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.PixelsTest")
+
+
+def test_60_frames_of_cameras_become_the_same_bytes(kotlin, build, tmp_path):
+    (tmp_path / "cases.txt").write_text(camera_frames.case_list())
+    kotlin.run(build("litert-int8").classpath, f"{PACKAGE}.CameraFramesKt", tmp_path / "cases.txt", tmp_path / "inputs")
+    found = camera_frames.differences(tmp_path / "inputs")
+    print(f"{camera_frames.COUNT - len(found)} of {camera_frames.COUNT} frames equal in Kotlin")
+    assert not found
 
 
 def test_400_images_become_the_same_bytes(kotlin, build, resizing, tmp_path):

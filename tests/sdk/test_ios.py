@@ -9,10 +9,12 @@ import os
 import plistlib
 import re
 import shutil
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import camera_frames
 import numpy as np
 import pytest
 from twinkeel.pipeline.delivery import device
@@ -25,7 +27,7 @@ HERE = Path(__file__).parent
 STUBS = HERE / "stubs" / "ios"
 STRICT = ("-Xswiftc", "-warnings-as-errors")
 KITS = (("coreml", "int8"), ("coreml", "fp16"), ("executorch", "int8"))
-VECTOR_TESTS = 9
+VECTOR_TESTS = 9 + 2
 """Of the kit itself, those that need no framework."""
 ON_UNITS = [
     ("CPU_ONLY", ["CPU"], {"CPU": 2}),
@@ -34,8 +36,8 @@ ON_UNITS = [
     ("ALL", ["CPU", "GPU", "NPU"], {"CPU": 2, "GPU": 1, "NPU": 1}),
 ]
 """What the kit's test on a device asks of Core ML, what ran, and the operations of each unit in the stub's plan."""
-STUB_TESTS = {"coreml": VECTOR_TESTS + 24, "executorch": VECTOR_TESTS + 18}
-"""All of the kit, and those of `StubTests.swift`."""
+STUB_TESTS = {"coreml": VECTOR_TESTS + 24 + 7, "executorch": VECTOR_TESTS + 18 + 7}
+"""All of the kit, and those of `StubTests.swift` and `FrameStubTests.swift`."""
 
 EVERY_METRIC = (  # the reference itself keeps to all
     Limit(metric="equal_logits", sense=">=", value=1, reason=""),
@@ -174,23 +176,28 @@ def test_25_000_labels_compile(kit_contents, swift, tmp_path):
     print(f"25,000 labels: {elapsed:.1f} s")
 
 
-def test_400_images_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
-    sources = write(kit(kit_contents), tmp_path / "sdk") / "Sources/ImageClassifier"
+def test_400_images_and_60_frames_become_the_same_bytes_as_in_python(kit_contents, swift, resizing, tmp_path):
+    sources = write(kit(kit_contents, "executorch"), tmp_path / "sdk") / "Sources/ImageClassifier"
     package = tmp_path / "harness"
     target = package / "Sources" / "harness"
     target.mkdir(parents=True)
-    own = [sources / f"{name}.swift" for name in ("Pixels", "Placed", "ClassifierError")]
-    for source in (HERE / "harness/ios/main.swift", *own):
+    own = [sources / f"{name}.swift" for name in ("Pixels", "Placed", "Frame", "ClassifierError")]
+    for source in (HERE / "harness/ios/main.swift", HERE / "harness/ios/Frames.swift", *own):
         shutil.copy(source, target)
     (package / "Package.swift").write_text(
         "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
         'let package = Package(name: "harness", targets: [.executableTarget(name: "harness")])\n'
     )
     (package / "cases.txt").write_text(resizing.case_list())
-    result = swift(package, "run", "-c", "release", *STRICT, "harness", "cases.txt", "inputs.bin")
+    (package / "frames.txt").write_text(camera_frames.case_list())
+    files = ("cases.txt", "inputs.bin", "frames.txt", "frames.bin")
+    result = swift(package, "run", "-c", "release", *STRICT, "harness", *files)
     assert result.returncode == 0, result.stdout
     print(f"{len(resizing.cases())} images; {result.stdout.splitlines()[-1]}")
     assert resizing.differences(package / "inputs.bin") == []
+    found = camera_frames.differences(package / "frames.bin")
+    print(f"{camera_frames.COUNT - len(found)} of {camera_frames.COUNT} frames equal in Swift")
+    assert found == []
 
 
 # with stubs of the frameworks
@@ -236,7 +243,7 @@ def with_stubs(contents, folder, is_compiled=False):
         f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
     )
     tests = folder / "Tests" / f"{module}Tests"
-    for name in ("StubTests", "XCTAttachment"):
+    for name in ("StubTests", "FrameStubTests", "XCTAttachment"):
         (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
     targets = [f'.target(name: "{n}", dependencies: {json.dumps(d)}, path: "Stubs/{n}")' for n, d in stubs.items()]
     targets += [
@@ -304,7 +311,9 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         for name, value in re.findall(r" - \w+: logits: (\w+) is (\S+)$", result.stdout, re.MULTILINE)
     }
     assert found == pytest.approx(wanted, rel=1e-7)
-    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == (1 if contents.runtime == "executorch" else len(ON_UNITS))
+    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == (
+        1 if contents.runtime == "executorch" else len(ON_UNITS)
+    )
 
 
 @pytest.mark.parametrize("stubbed", ["coreml", "executorch"], indirect=True)
@@ -409,10 +418,48 @@ def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, swi
     package = json.loads(result.stdout[result.stdout.index("{") :])
     (dependency,) = package["dependencies"]
     assert dependency["sourceControl"][0]["requirement"] == {"branch": [f"swiftpm-{built[1]}"]}
-    target = next(target for target in package["targets"] if target["type"] == "regular")
-    products = [dependency["product"][0] for dependency in target["dependencies"]]
+    targets = {target["type"]: target for target in package["targets"]}
+    products = [dependency["product"][0] for dependency in targets["regular"]["dependencies"]]
     assert products == ["executorch", "backend_xnnpack", "kernels_optimized"]
-    assert "-all_load" in json.dumps(target["settings"])
+    # an app sets it: a library that did could be no dependency of a package with versions
+    assert "unsafeFlags" not in json.dumps(targets["regular"]["settings"])
+    assert "-all_load" in json.dumps(targets["test"]["settings"])
+    assert "-all_load" in (folder / "Sample.swiftpm/Package.swift").read_text()
+    frameworks = re.findall(r'linkedFramework.*?"_0": "(\w+)"', json.dumps(targets["regular"]["settings"]))
+    assert frameworks == ["Accelerate", "CoreGraphics", "CoreImage", "CoreVideo", "Foundation"]
+
+
+def test_another_package_may_depend_on_a_kit_by_its_tag(kit_contents, swift, tmp_path):
+    """And not where its target sets a flag that Swift calls unsafe."""
+    contents = kit(kit_contents)
+    repository = write(contents, tmp_path / "kit")
+    manifest = repository / "Package.swift"
+    text = manifest.read_text()
+    unsafe = text.replace(
+        'PrivacyInfo.xcprivacy"),\n            ]',
+        'PrivacyInfo.xcprivacy"),\n            ],\n            linkerSettings: [.unsafeFlags(["-O1"])]',
+    )
+    assert unsafe != text
+    git = ("git", "-C", repository, "-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    version = contents.version
+    for content, tag in ((text, version), (unsafe, version.replace("1.0.0", "2.0.0"))):
+        manifest.write_text(content)
+        subprocess.run([*git, "add", "--all"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", tag], check=True)
+        subprocess.run([*git, "tag", tag], check=True)
+    (tmp_path / "Sources/App").mkdir(parents=True)
+    (tmp_path / "Sources/App/main.swift").write_text("import ImageClassifier\n")
+    for major, fails in ((1, False), (2, True)):
+        (tmp_path / "Package.swift").write_text(
+            "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
+            'let package = Package(name: "App", dependencies: [.package(url: "file://\\(Context.packageDirectory)/kit", '
+            f'from: "{major}.0.0")], targets: [.executableTarget(name: "App", dependencies: '
+            '[.product(name: "ImageClassifier", package: "kit")])])\n'
+        )
+        result = swift(tmp_path, "package", "--cache-path", ".cache", "show-dependencies")
+        assert (f"kit@{major}.0.0" in result.stdout) or fails, result.stdout
+        assert ("unsafe build flags" in result.stdout) == fails, result.stdout
 
 
 @pytest.mark.parametrize("runtime", ["coreml", "executorch"])

@@ -28,9 +28,12 @@ STUBBED = {
     "CoreGraphics": [],
     "ImageIO": ["CoreGraphics"],
     "CoreVideo": ["CoreGraphics"],
-    "UIKit": ["CoreGraphics"],
-    "SwiftUI": [],
+    "QuartzCore": [],
+    "UIKit": ["CoreGraphics", "QuartzCore"],
+    "SwiftUI": ["UIKit"],
     "PhotosUI": ["SwiftUI"],
+    "CoreMedia": ["CoreVideo"],
+    "AVFoundation": ["CoreMedia", "QuartzCore"],
     "CoreML": ["CoreVideo", "StubRuntime"],
     "ExecuTorch": ["CoreVideo", "StubRuntime"],
 }
@@ -79,7 +82,7 @@ def manifest(contents):
             f'path: "{module}/Tests/{module}Tests", resources: [.copy("Vectors")])'
         )
     targets.append(
-        '.executableTarget(name: "Sample", dependencies: ["CoreDetection", "ImageIO", "PhotosUI", "SwiftUI"], '
+        '.executableTarget(name: "Sample", dependencies: ["CoreDetection", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "CoreDetection/Sample.swiftpm", exclude: ["Package.swift"])'
     )
     joined = ",\n    ".join(targets)

@@ -34,17 +34,23 @@ STUBBED = {
     "CoreGraphics": [],
     "ImageIO": ["CoreGraphics"],
     "CoreVideo": ["CoreGraphics"],
-    "UIKit": ["CoreGraphics"],
-    "SwiftUI": [],
+    "QuartzCore": [],
+    "UIKit": ["CoreGraphics", "QuartzCore"],
+    "SwiftUI": ["UIKit"],
     "PhotosUI": ["SwiftUI"],
+    "CoreMedia": ["CoreVideo"],
+    "AVFoundation": ["CoreMedia", "QuartzCore"],
     "CoreML": ["CoreVideo", "StubRuntime"],
     "ExecuTorch": ["CoreVideo", "StubRuntime"],
 }
 """What each stub of a framework imports."""
-VECTOR_TESTS = 6 + 6
+VECTOR_TESTS = 6 + 6 + 2
+"""Of pixels and features, and of frames of cameras."""
+FRAME_TESTS = 3
+"""Of Core Video's buffers."""
 IMAGE_TESTS = 4
 """Of Core Graphics' images."""
-DEVICE_TESTS = 2 + IMAGE_TESTS
+DEVICE_TESTS = 2 + IMAGE_TESTS + FRAME_TESTS
 """Of the kit on a device, with those."""
 STUB_TESTS = 3
 
@@ -94,7 +100,7 @@ def manifest(contents):
         for module in TESTED
     ]
     targets.append(
-        '.executableTarget(name: "Sample", dependencies: ["CoreFeatures", "ImageIO", "PhotosUI", "SwiftUI"], '
+        '.executableTarget(name: "Sample", dependencies: ["CoreFeatures", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "CoreFeatures/Sample.swiftpm", exclude: ["Package.swift"])'
     )
     joined = ",\n    ".join(targets)
@@ -117,8 +123,11 @@ def test_kits_pass_their_own_tests_on_stubs(package, swift):
     assert result.returncode == 0, result.stdout
     count = int(re.findall(r"Executed (\d+) tests?, with 0 failures", result.stdout)[-1])
     print(f"features on stubs: {count} tests passed")
-    assert count == 2 * (VECTOR_TESTS + DEVICE_TESTS + STUB_TESTS) + (VECTOR_TESTS - 2 + IMAGE_TESTS)
-    for module, runs in (("CoreFeatures", ["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"]), ("TorchFeatures", ["CPU"])):
+    assert count == 2 * (VECTOR_TESTS + DEVICE_TESTS + STUB_TESTS) + (VECTOR_TESTS - 2 + IMAGE_TESTS + FRAME_TESTS)
+    for module, runs in (
+        ("CoreFeatures", ["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL"]),
+        ("TorchFeatures", ["CPU"]),
+    ):
         results = device.read_results(folder / f"{module}-device-results.json")
         assert (results.target, results.precision) == (contents[module].target, "int8")
         assert [run.asked for run in results.runs] == runs

@@ -25,9 +25,12 @@ STUBBED = {
     "CoreGraphics": [],
     "ImageIO": ["CoreGraphics"],
     "CoreVideo": ["CoreGraphics"],
-    "UIKit": ["CoreGraphics"],
-    "SwiftUI": [],
+    "QuartzCore": [],
+    "UIKit": ["CoreGraphics", "QuartzCore"],
+    "SwiftUI": ["UIKit"],
     "PhotosUI": ["SwiftUI"],
+    "CoreMedia": ["CoreVideo"],
+    "AVFoundation": ["CoreMedia", "QuartzCore"],
     "CoreML": ["CoreVideo", "StubRuntime"],
     "ExecuTorch": ["CoreVideo", "StubRuntime"],
 }
@@ -76,7 +79,7 @@ def manifest(contents):
             f'path: "{module}/Tests/{module}Tests", resources: [.copy("Vectors")])'
         )
     targets.append(
-        '.executableTarget(name: "Sample", dependencies: ["CoreMasks", "ImageIO", "PhotosUI", "SwiftUI"], '
+        '.executableTarget(name: "Sample", dependencies: ["CoreMasks", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "CoreMasks/Sample.swiftpm", exclude: ["Package.swift"])'
     )
     joined = ",\n    ".join(targets)

@@ -29,7 +29,18 @@ typealias typeof val var when while
 _KOTLIN_WORDS = frozenset(_HARD_KEYWORDS.split())
 """Kotlin's hard keywords: part of a package's name only in backticks."""
 
-_PARAMETERS = _KOTLIN_WORDS | {"answers", "bitmap", "frame", "input", "model", "number", "orientation", "pictures", "run", "turns"}
+_PARAMETERS = _KOTLIN_WORDS | {
+    "answers",
+    "bitmap",
+    "frame",
+    "input",
+    "model",
+    "number",
+    "orientation",
+    "pictures",
+    "run",
+    "turns",
+}
 """What a further input of `extract` cannot be called."""
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}

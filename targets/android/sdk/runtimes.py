@@ -48,6 +48,8 @@ LIBRARIES = {
     "coroutines": "1.11.0",
     "exifinterface": "1.4.1",
     "activity": "1.13.0",
+    "camera": "1.6.1",
+    "compose": "2026.09.00",
     "lifecycle": "2.11.0",
     "androidx-test-runner": "1.7.0",
     "androidx-test-junit": "1.3.0",

@@ -21,7 +21,22 @@ _WORDS = frozenset(_KEYWORDS.split())
 _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 """What a case of `FeatureName` cannot be called."""
 _PARAMETERS = _WORDS | {
-    *("data", "file", "frame", "image", "input", "inputs", "model", "number", "orientation", "photo", "photos", "pixels", "source", "tensors")
+    *(
+        "data",
+        "file",
+        "frame",
+        "image",
+        "input",
+        "inputs",
+        "model",
+        "number",
+        "orientation",
+        "photo",
+        "photos",
+        "pixels",
+        "source",
+        "tensors",
+    )
 }
 """What a further input of `extract` cannot be called."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}

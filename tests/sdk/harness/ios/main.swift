@@ -1,4 +1,4 @@
-// Makes the images of `resizing.py` and writes what Pixels.swift turns each into: harness CASES OUT
+// Makes the images of `resizing.py` and writes what Pixels.swift turns each into: harness CASES OUT FRAMES OUT
 
 import Foundation
 
@@ -52,3 +52,4 @@ for line in cases.split(separator: "\n") {
 }
 try output.write(to: URL(fileURLWithPath: CommandLine.arguments[2]))
 print("slowest: \(slowest.name), \(slowest.elapsed)")
+try makeFrames(CommandLine.arguments[3], CommandLine.arguments[4])

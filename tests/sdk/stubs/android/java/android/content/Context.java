@@ -3,7 +3,6 @@
 package android.content;
 
 import android.content.res.AssetManager;
-import androidx.annotation.NonNull;
 import androidx.annotation.Nullable;
 import java.io.File;
 
@@ -16,6 +15,4 @@ public abstract class Context {
 
     @Nullable
     public abstract File getExternalFilesDir(@Nullable String type);
-
-    public abstract int checkSelfPermission(@NonNull String permission);
 }

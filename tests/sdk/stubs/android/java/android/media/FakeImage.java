@@ -3,15 +3,15 @@ package android.media;
 import android.graphics.Rect;
 import java.nio.ByteBuffer;
 
-/** An image in memory, which fails as Android's does when it is closed; Android has no such class. */
-public final class FakeImage extends Image {
+/** An image in memory, which fails as Android's does when it is closed: what `fakes.Images` makes. */
+final class FakeImage extends Image {
     private final int format;
     private final Rect window;
     private final int dataSpace;
     private final Plane[] planes;
     private boolean isClosed;
 
-    public FakeImage(int format, Rect window, int dataSpace, ByteBuffer[] buffers, int[] rowStrides, int[] pixelStrides) {
+    FakeImage(int format, Rect window, int dataSpace, ByteBuffer[] buffers, int[] rowStrides, int[] pixelStrides) {
         this.format = format;
         this.window = window;
         this.dataSpace = dataSpace;
