@@ -12,11 +12,12 @@ macro nil nonisolated open operator precedencegroup private protocol public repe
 struct subscript super switch throw throws true try typealias var where while
 """
 _USED_IN_SWIFT = """
-Accelerate AppleProductTypes Box Category ClassShare Classification Classifier ClassifierError Combine ComputeUnits
-ComputeUnitsRefusal CoreFoundation CoreGraphics CoreImage CoreML CoreTransferable CoreVideo CryptoKit Darwin
-DecodedPhoto Detection Detector DetectorError Dispatch ExecuTorch Feature FeatureExtractor FeatureExtractorError
-FeatureName Features Foundation Glibc ImageIO Mask ObjectiveC Observation PackageDescription Photos PhotosUI Sample
-Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest executorch
+AVFoundation Accelerate AppleProductTypes Box CameraFrame Category ClassShare Classification Classifier
+ClassifierError Combine ComputeUnits ComputeUnitsRefusal CoreFoundation CoreGraphics CoreImage CoreML CoreTransferable
+CoreVideo CryptoKit Darwin DecodedPhoto Detection Detector DetectorError Dispatch ExecuTorch Feature FeatureExtractor
+FeatureExtractorError FeatureName Features Foundation Glibc ImageIO Mask ObjectiveC Observation PackageDescription
+PhotoSource Photos PhotosUI Sample Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
+YUVMatrix executorch
 """
 
 _DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)))

@@ -18,6 +18,7 @@ import camera_frames
 import numpy as np
 import pytest
 from twinkeel.pipeline.delivery import device
+from twinkeel.pipeline.names import SWIFT_WORDS
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.parity.limits import Limit
 from twinkeel.pipeline.tasks.classification.ranking import top
@@ -36,7 +37,7 @@ ON_UNITS = [
     ("ALL", ["CPU", "GPU", "NPU"], {"CPU": 2, "GPU": 1, "NPU": 1}),
 ]
 """What the kit's test on a device asks of Core ML, what ran, and the operations of each unit in the stub's plan."""
-STUB_TESTS = {"coreml": VECTOR_TESTS + 24 + 7, "executorch": VECTOR_TESTS + 18 + 7}
+STUB_TESTS = {"coreml": VECTOR_TESTS + 25 + 7, "executorch": VECTOR_TESTS + 19 + 7}
 """All of the kit, and those of `StubTests.swift` and `FrameStubTests.swift`."""
 
 EVERY_METRIC = (  # the reference itself keeps to all
@@ -386,6 +387,17 @@ def test_only_the_chosen_runtime_is_in_a_kit(kit_contents, tmp_path):
         folder = write(kit(kit_contents, runtime), tmp_path / runtime)
         text = "".join(p.read_text() for p in folder.rglob("*") if p.suffix in (".swift", ".md")).lower()
         assert other not in text.replace(" ", "").replace("coregraphics", "")
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "executorch"])
+def test_documentation_and_reserved_names_know_all_public_types(runtime, kit_contents, tmp_path):
+    sources = write(kit(kit_contents, runtime), tmp_path / "sdk") / "Sources/ImageClassifier"
+    text = "\n".join(path.read_text() for path in sources.glob("*.swift"))
+    types = set(re.findall(r"^public (?:struct|enum|actor|(?:final )?class) (\w+)", text, re.MULTILINE))
+    assert {"Classifier", "ClassifierError", "DecodedPhoto"} < types
+    page = (sources / "Documentation.docc/ImageClassifier.md").read_text()
+    assert types == set(re.findall(r"^- ``(\w+)``$", page, re.MULTILINE))
+    assert types <= SWIFT_WORDS
 
 
 @pytest.mark.parametrize("runtime", ["coreml", "executorch"])

@@ -159,8 +159,7 @@ final class StubTests: XCTestCase {
     }
 
     func testCancellingCreationLeaksNoModel() async throws {
-        let before = 0
-        await modelsBecome(before)
+        await modelsBecome(0)
         let gate = Gate()
         let creating = Task { try await Classifier() }
         await gate.reached()
@@ -172,13 +171,11 @@ final class StubTests: XCTestCase {
             XCTAssertTrue(error is CancellationError, "\(error)")
         }
         gate.open()
-        await modelsBecome(before)
+        await modelsBecome(0)
     }
 
-    func testLettingGoWaitsForNothingAndFreesOnTheQueue() async throws {
-        let before = 0
-        await modelsBecome(before)
-        let onMain = StubRuntime.models.freedOnMain
+    func testLettingGoWaitsForNothing() async throws {
+        await modelsBecome(0)
         var classifier: Classifier? = try await Classifier()
         let image = try CGImage.make(from: Data(repeating: 7, count: 4), width: 1, height: 1)
         let gate = Gate()
@@ -187,10 +184,26 @@ final class StubTests: XCTestCase {
         running.cancel()
         _ = await running.result
         classifier = nil  // comes back while the model is still at work
-        XCTAssertEqual(StubRuntime.models.now, before + 1)
+        XCTAssertEqual(StubRuntime.models.now, 1)
         gate.open()
-        await modelsBecome(before)
+        await modelsBecome(0)
+    }
+
+    func testTheMainThreadFreesNoModel() async throws {
+        await modelsBecome(0)
+        let onMain = StubRuntime.models.freedOnMain
+        let held = Held(try await Classifier())
+        await MainActor.run { held.classifier = nil }
+        await modelsBecome(0)
         XCTAssertEqual(StubRuntime.models.freedOnMain, onMain)
+    }
+
+    private final class Held: @unchecked Sendable {
+        var classifier: Classifier?
+
+        init(_ classifier: Classifier) {
+            self.classifier = classifier
+        }
     }
 
     private func modelsBecome(_ count: Int) async {
