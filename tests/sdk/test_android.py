@@ -391,7 +391,6 @@ def test_kits_ask_for_the_runtimes_that_ran_their_artifacts():
 
     for runtime in RUNTIMES.values():
         assert verified.REQUIRED[runtime.package] == f"=={runtime.version}"
-        assert all(module.endswith(f":{runtime.version}") for _, module in runtime.accelerators)
 
 
 @pytest.mark.parametrize("runtime", ["litert", "executorch"])
@@ -400,9 +399,12 @@ def test_no_permission_of_a_runtime_reaches_the_app(runtime, feature_contents, t
     removed = []
     for module in ("extractor", "sample"):
         manifest = ElementTree.parse(tmp_path / "kit" / module / "src" / "main" / "AndroidManifest.xml").getroot()
-        permissions = manifest.findall("uses-permission")
-        assert all(one.get(f"{{{TOOLS}}}node") == "remove" for one in permissions)
-        removed.append({one.get(f"{{{ANDROID}}}name") for one in permissions})
+        asked = {
+            one.get(f"{{{ANDROID}}}name"): one.get(f"{{{TOOLS}}}node") for one in manifest.findall("uses-permission")
+        }
+        kept = {name for name, node in asked.items() if node != "remove"}
+        assert kept <= ({"android.permission.CAMERA"} if module == "sample" else set())
+        removed.append(asked.keys() - kept)
     names = {f"android.permission.FOREGROUND_SERVICE{more}" for more in ("", "_DATA_SYNC")}
     assert removed == [names if runtime == "litert" else set()] * 2
 

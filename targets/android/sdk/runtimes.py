@@ -14,7 +14,7 @@ class Runtime:
         module: Maven coordinates without the version.
         version: of these.
         package: distribution whose runtime ran the artifact when it was built.
-        accelerators: by accelerator, coordinates of what an app adds to use it.
+        accelerators: by accelerator, what an app adds to use it, of the same version.
     """
 
     title: str
@@ -34,7 +34,7 @@ RUNTIMES = {
         module="com.google.ai.edge.litert:litert",
         version="2.3.0",
         package="ai-edge-litert",
-        accelerators=(("GPU", "com.google.ai.edge.litert:litert-gpu:2.3.0"),),
+        accelerators=(("GPU", "com.google.ai.edge.litert:litert-gpu"),),
     ),
     "executorch": Runtime(
         title="ExecuTorch", module="org.pytorch:executorch-android", version="1.4.1", package="executorch"
