@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.data import Frame, Plane, frame_input, model_input
-from twinkeel.pipeline.data import frames
+from twinkeel.pipeline.data import Frame, Plane, frame_input, frames, model_input
 from twinkeel.pipeline.delivery.frames import Shape, frame_cases
 
 
