@@ -110,18 +110,26 @@ def _is_found(boxes: Boxes, right: Boxes) -> NDArray[np.bool_]:
 def same(reference: Boxes, candidate: Boxes) -> Counted:
     """Share of the boxes of both that the other one has as well: of the same class, and `SAME` of them in common. NaN where neither shows any: nothing
     is known then, and anything is possible."""
-    pairs = int((matched(candidate, reference, (SAME,)) >= 0).sum())
-    total, kept = len(reference) + len(candidate), 2 * pairs
     each = np.bincount(reference.images, minlength=reference.count) + np.bincount(
         candidate.images, minlength=reference.count
     )
+    kept = 2 * int(same_in_each(reference, candidate).sum())
+    return same_of(int(each.sum()), int(np.square(each).sum()), kept, reference.count)
+
+
+def same_in_each(reference: Boxes, candidate: Boxes) -> NDArray[np.int64]:
+    """How many of the candidate's boxes are the reference's, of each image ``(N,)``."""
+    is_same = matched(candidate, reference, (SAME,))[:, 0] >= 0
+    return np.bincount(candidate.images[is_same], minlength=reference.count)
+
+
+def same_of(total: int, squares: int, kept: int, images: int) -> Counted:
+    """The share from sums over so many images: of the boxes of both, of the squares of their numbers, and of those that are in pairs."""
     low, high = 0.0, 1.0
     if total:
-        draws = float(total) ** 2 / float(np.square(each).sum())
+        draws = float(total) ** 2 / float(squares)
         low, high = share_interval(draws, draws * (kept / total))
-    counts = Counts(
-        images=total, kept=kept, lost=total - kept, won=0, low=low, high=high, of="boxes", draws=reference.count
-    )
+    counts = Counts(images=total, kept=kept, lost=total - kept, won=0, low=low, high=high, of="boxes", draws=images)
     return kept / total if total else math.nan, counts
 
 

@@ -135,10 +135,14 @@ def score(outputs: Values, truth: Truth, layout: Sequence[Output] = ()) -> float
 def agreement(reference: Masks, candidate: Masks) -> Counted:
     """Mean over images of the share of pixels that are answered alike, and the counts behind it, images' worth of them rounded down."""
     alike = (reference == candidate).reshape(len(reference), -1).mean(1)
-    count, kept = len(alike), math.floor(float(alike.sum()) + 1e-9)
-    low, high = share_interval(count, kept)[0], share_interval(count, min(count, kept + (kept < alike.sum())))[1]
-    counts = Counts(images=count, kept=kept, lost=count - kept, won=0, low=low, high=high)
-    return float(alike.mean()), counts
+    return agreement_of(len(alike), float(alike.sum()))
+
+
+def agreement_of(count: int, total: float) -> Counted:
+    """The same from the sum over so many images of the shares of their pixels."""
+    kept = math.floor(total + 1e-9)
+    low, high = share_interval(count, kept)[0], share_interval(count, min(count, kept + (kept < total)))[1]
+    return total / count, Counts(images=count, kept=kept, lost=count - kept, won=0, low=low, high=high)
 
 
 def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
