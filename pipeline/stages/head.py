@@ -74,7 +74,7 @@ def last_layer(model: nn.Module, config: Config) -> str:
 
 
 def body_of(model: nn.Module) -> nn.Module | None:
-    """What the head for boxes or pixels of a network of `model/` reads the maps of, with blocks called `features`; None where the network is a classifier."""
+    """What the head for boxes or pixels of a network of `model/` reads the maps of, with blocks called `features`; None of networks without such a head."""
     body = getattr(model, "backbone", None)
     return body if isinstance(body, nn.Module) else None
 
