@@ -79,7 +79,9 @@ def train(
         history.append(Epoch(epoch=number + 1, loss=loss, score=score))
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
-    model.to("cpu").eval().requires_grad_()
+    model.to("cpu").eval()
+    for part in frozen:
+        part.requires_grad_()
     return history
 
 
