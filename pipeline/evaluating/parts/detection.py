@@ -57,12 +57,12 @@ class _Counting:
 
     @property
     def counted(self) -> list[dict[str, Counted]]:
-        return [
-            {}
-            if one.reference in (None, n)
-            else {"same_boxes": same_of(*(int(value) for value in self.sums[n]), self.images)}
-            for n, one in enumerate(self.plan.artifacts)
-        ]
+        found: list[dict[str, Counted]] = []
+        for number, one in enumerate(self.plan.artifacts):
+            boxes, squares, pairs = self.sums[number].tolist()
+            is_own = one.reference in (None, number)
+            found.append({} if is_own else {"same_boxes": same_of(boxes, squares, pairs, self.images)})
+        return found
 
     @property
     def groups(self) -> list[tuple[str, int, list[int]]]:
