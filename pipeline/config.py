@@ -300,7 +300,8 @@ class Weights(Section):
     )
     head: Literal["load", "train"] = Field(
         "load",
-        description="'train': the last layer is trained on class folders, on what the others give, which stay as they are",
+        description="'train': the last layer is trained on class folders, on what the others give, which stay as they are; of ssdlite_ and "
+        "deeplab_v3_ networks all behind the backbone, whose weights may be a classifier's",
     )
     from_factory: bool = Field(False, description="those that the model of model.factory has, instead of training it")
 
