@@ -136,6 +136,13 @@ class Site:
         store = None if self.store is None else Store(self.store)
         return Workshop(store=store, scratch=Store(self.scratch), damaged=self.damaged)
 
+    def seen_from(self, shop: Workshop) -> Site:
+        """The same from another machine or process, whose scratch is its own."""
+        assert shop.store is not None
+        found = replace(self, store=shop.store.url, scratch=shop.scratch.url)
+        found.__dict__["workshop"] = shop  # in the place of the one that `workshop` would make
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "workshop"}
 

@@ -16,7 +16,7 @@ from ..errors import ConfigError, ParityError
 from . import architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..config import Config
     from ..data import Dataset
@@ -158,17 +158,26 @@ def read_config(path: Path | None) -> Config:
         raise ConfigError(f"{chosen}: {error}") from error
 
 
-def checked(config: Config) -> Config:
-    """With the model's own defaults; a ConfigError where it names a model, a task or a target that there is not."""
+def checked(
+    config: Config,
+    networks: Mapping[str, architectures.Source] | None = None,
+    known: Mapping[str, Target] | None = None,
+) -> Config:
+    """With the model's own defaults; a ConfigError where it names a model, a task or a target that there is not.
+
+    Args:
+        networks: of `architectures.sources`; it and `known`, of `targets`, where many configurations are checked.
+    """
     from .. import tasks
     from ..config import check_outputs, check_source, check_targets, with_defaults
 
-    found = architectures.checked(config)
+    found = architectures.checked(config, networks)
     task = tasks.named(found.model.task)
     found = with_defaults(found, task.DEFAULTS)
     check_outputs(found)
     check_source(found, task.SOURCES)
-    check_targets(found, {name: target.PRECISIONS for name, target in targets().items()})
+    known = targets() if known is None else known
+    check_targets(found, {name: target.PRECISIONS for name, target in known.items()})
     return found
 
 
