@@ -696,12 +696,16 @@ class Config(Section):
     def _varies_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name, values in axes(value).items():
             section, _, key = name.partition(".")
+            if name == "model.task":
+                raise ValueError("'model.task' cannot be varied: what two tasks count cannot be compared")
             if section not in (*VARIED, "target", "precision"):
                 raise ValueError(f"'{name}' cannot be varied. {nearest(section, [*VARIED, 'target', 'precision'])}")
             if key and key.split(".")[0] not in (known := cls.model_fields[section].annotation.model_fields):  # type: ignore[union-attr]
                 raise ValueError(f"'{name}' is no setting. {nearest(key, known)}")
             if not isinstance(values, list) or not values:
-                raise ValueError(f"{name} = {values!r} is no list of values; {name} = [{values!r}] is one of a single one")
+                raise ValueError(
+                    f"{name} = {values!r} is no list of values; {name} = [{values!r}] is one of a single one"
+                )
             if any(one in values[:at] for at, one in enumerate(values)):
                 raise ValueError(f"{name} = {values!r} names a value twice")
         return value

@@ -169,9 +169,7 @@ def told(config: Config) -> str:
     return zoo.told(config.model.resolution, config.data.mean, config.data.std)
 
 
-def architecture(
-    config: Config, known: Mapping[str, Source] | None = None
-) -> Architecture | Factory | Zoo | Exported:
+def architecture(config: Config, known: Mapping[str, Source] | None = None) -> Architecture | Factory | Zoo | Exported:
     """What makes the model.
 
     Args:

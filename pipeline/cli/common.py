@@ -18,11 +18,14 @@ from . import architectures
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.console import Console
+
     from ..config import Config
     from ..data import Dataset
     from ..delivery import Kit
     from ..parity import Check
     from ..program import Program, Target
+    from ..report import Built
     from ..saying import Say
     from ..store import Store
 
@@ -144,6 +147,29 @@ def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]
     failures = [f"{failed} checks of {names} failed"] if failed else []
     if failures or marked:
         raise ParityError("\n".join([*failures, *marked]))
+
+
+def tell_built(built: Built, out: Path, console: Console, *, is_json: bool) -> None:
+    """Print what was built; a ParityError where checks failed."""
+    from ..report import terminal as report
+
+    for result in built.results:
+        report.print_result(result, console)
+    if is_json:
+        echo(report.as_json(built))
+    if built.comparison is not None:
+        report.print_comparison(built.comparison, console)
+    for name in built.files:
+        console.print(f"wrote {out / name}", markup=False)
+    if not built.ran:
+        console.print("nothing to do: all results were in the store", markup=False)
+    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in built.results if not r.is_verified]
+    if failed:
+        raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
+    for result in built.results:
+        count = sum(row.state == "open" for row in result.rows)
+        rest = f", {count} of {len(result.rows)} artifacts with an open verdict" if count else ""
+        console.print(f"all verified: {result.folder}{rest}", markup=False)
 
 
 def read_config(path: Path | None) -> Config:

@@ -153,7 +153,10 @@ def planned(
             f"{where}: [sweep] has {count:,} variants, and {MOST:,} are the most: name fewer values, or sweep some axes after the others"
         )
     rest = {name: value for name, value in raw.items() if name != "sweep"}
-    names = {"target": [*dict.fromkeys(name for name, _ in artifacts)], "precision": [*dict.fromkeys(p for _, p in artifacts)]}
+    names = {
+        "target": [*dict.fromkeys(name for name, _ in artifacts)],
+        "precision": [*dict.fromkeys(p for _, p in artifacts)],
+    }
     plan = Plan(raw=rest, base=base, known=known, trials=(), artifacts=artifacts, axes={**varied, **names}, out=out)
     trials = [
         _tried(plan, Trial(number=number, settings=dict(zip(varied, values, strict=True))))

@@ -27,6 +27,10 @@ _STEPS = "twinkeel.pipeline.building.jobs"
 _ALL = ("twinkeel.pipeline.building.walk", "twinkeel.pipeline.sweeping.tasks")
 
 
+class Unfit(WorkerError):
+    """A worker has other versions than whoever asks, and would make something else."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """An order as it travels: modules by their names.
@@ -47,7 +51,9 @@ class Asked:
             config=order.config,
             create=order.create,
             targets={target.NAME: target.__name__ for target, _ in order.wanted},
-            plans={platform: [(t.NAME, precision) for t, precision in pairs] for platform, pairs in order.plans.items()},
+            plans={
+                platform: [(t.NAME, precision) for t, precision in pairs] for platform, pairs in order.plans.items()
+            },
         )
 
     def order(self, out: Path) -> Order:
@@ -104,12 +110,12 @@ def perform(task: Task) -> Done:
     """In a worker: make the jobs of a task, or find that somebody has.
 
     Raises:
-        WorkerError: this worker has other versions than whoever asks, and would make something else.
+        Unfit: this worker has other versions than whoever asks.
     """
     began = time.monotonic()
     workers.quieten()
     if task.versions != fingerprint():
-        raise WorkerError(
+        raise Unfit(
             f"the worker {platform.node()} has other versions of packages or of twinkeel than the machine that asks; install the same there"
         )
     step = cast("Step", importlib.import_module(f"{_STEPS}.{task.step}"))
