@@ -60,7 +60,7 @@ def row_of(stored: Mapping[str, Any], latency_ms: float, more: Sequence[evidence
         more: what ran the artifact since.
     """
     return Row(
-        **stored
+        **dict(stored)
         | {
             "artifact": Artifact(**stored["artifact"]),
             "checks": [parity.Check.of(check) for check in stored["checks"]],

@@ -17,6 +17,8 @@ TRAINED: tuple[Step, ...] = (data, weights)
 _MADE = (*TRAINED, original, program, compress, reference, artifact)
 STEPS: tuple[Step, ...] = (*_MADE, folder, latency, cost, report)
 """What a build does, in order; building, explaining and the commands that need a part of it walk it alike."""
+QUANTIZED: Step = program
+"""The step that ends a build whose int8 cannot be."""
 JUDGED: tuple[Step, ...] = (*_MADE, rows)
 """What tells what artifacts are worth, without a folder of them; `latency` is taken when all is quiet."""
 

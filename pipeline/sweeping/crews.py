@@ -130,7 +130,7 @@ def of_cluster(address: str, needs: Mapping[str, str], devices: Sequence[str]) -
 
 
 def _threads(client: Any) -> int:
-    return max(1, sum(client.nthreads().values()))
+    return max(1, sum(map(int, client.nthreads().values())))
 
 
 def _check(client: Any, needs: Mapping[str, str], devices: Sequence[str]) -> None:

@@ -243,6 +243,6 @@ def _plain_ticks(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # type: ignore[no-untyped-call,unused-ignore]
     axis.xaxis.set_major_formatter(plain)
     axis.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))

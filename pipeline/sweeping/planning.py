@@ -78,24 +78,35 @@ class Plan:
     def __len__(self) -> int:
         return len(self.trials) * len(self.artifacts)
 
-    def config(self, trial: Trial, more: Mapping[str, Any] | None = None) -> Config:
+    def config(
+        self,
+        trial: Trial,
+        more: Mapping[str, Any] | None = None,
+        artifacts: Sequence[tuple[str, str]] | None = None,
+    ) -> Config:
         """The configuration of a trial.
 
         Args:
             more: settings that it has beside its own, ``{"train.epochs": 7}``.
+            artifacts: that it has alone; all of the plan where it is None.
 
         Raises:
             ConfigError: it cannot be.
         """
         given = _with({**self.raw, "sweep": {}}, {**trial.settings, **(more or {})})
-        given["targets"] = _listed(self.artifacts)
+        given["targets"] = _listed(self.artifacts if artifacts is None else artifacts)
         # a variant is an artifact; which of them gets a kit is asked of the winner alone
         given = _with(given, {f"{platform}.sdk": "none" for platform in ("android", "ios")})
         return self.known.checked(settings_module.of(given, "a variant", self.base))
 
-    def order(self, trial: Trial, more: Mapping[str, Any] | None = None) -> Order:
-        """What is asked for to make its artifacts, without kits; raises as `config`."""
-        return self._order(self.config(trial, more), lambda *_: None)
+    def order(
+        self,
+        trial: Trial,
+        more: Mapping[str, Any] | None = None,
+        artifacts: Sequence[tuple[str, str]] | None = None,
+    ) -> Order:
+        """What is asked for to make its artifacts, without kits; takes and raises what `config` does."""
+        return self._order(self.config(trial, more, artifacts), lambda *_: None)
 
     def winner(self, trial: Trial, artifact: tuple[str, str], say: Say) -> Order:
         """What is asked for to make the kits of a trial: that of the artifact's platform ships the artifact where a kit has its runtime."""

@@ -92,12 +92,13 @@ class Yard:
     def is_over(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def run(self, courses: Iterator[Course], take: Callable[[Course], None]) -> None:
+    def run(self, courses: Iterator[Course], take: Callable[[Course], Course | None]) -> None:
         """Bring courses to their ends, as many at a time as keep all workers at work.
 
         Args:
             courses: in the order of their worth; each is made when its turn comes.
-            take: is given each that has ended, done or in trouble. One that the deadline stops is not given.
+            take: is given each that has ended, done or in trouble, and may give another in its place. One that the deadline
+                stops is not given.
 
         Raises:
             StoreError: the store does not answer, and nothing can go on.
@@ -123,7 +124,7 @@ class Yard:
         number = self.crew.number
         return active < 2 * number + 2 or (len(self._flights) < number and active < _MOST_OPEN)
 
-    def _brought_on(self, course: Course, ready: deque[Course], take: Callable[[Course], None]) -> int:
+    def _brought_on(self, course: Course, ready: deque[Course], take: Callable[[Course], Course | None]) -> int:
         """Bring a course as far as there are results; 1 where it has ended, else 0."""
         try:
             self._advance(course)
@@ -136,8 +137,9 @@ class Yard:
             raise
         except TwinkeelError as error:
             course.trouble = str(error)
-        if course.is_done:
-            take(course)
+        if course.is_done and (other := take(course)) is not None:
+            ready.append(other)
+            return 0
         return int(course.is_done)
 
     def _repair(self, error: Damaged) -> None:

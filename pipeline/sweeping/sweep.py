@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..building import Order, Site, latency, row_of, rows, walk
+from ..building import Order, Site, Step, latency, row_of, rows, walk
 from ..errors import ConfigError
 from ..parity import Row
 from ..saying import Say, time_left
@@ -76,10 +76,16 @@ class Sweep:
         axes = [name for name in trial.settings if len(self.plan.axes[name]) > 1]
         return ", ".join(f"{name.rpartition('.')[2]} {trial.settings[name]}" for name in axes) or "the model"
 
-    def _course(self, trial: Trial, steps: Any, more: Mapping[str, Any] | None = None) -> Course | None:
+    def _course(
+        self,
+        trial: Trial,
+        steps: Sequence[Step],
+        more: Mapping[str, Any] | None = None,
+        artifacts: Sequence[tuple[str, str]] | None = None,
+    ) -> Course | None:
         """None where it cannot be: the file or what it names has changed since."""
         try:
-            return self.yard.course(trial.number, self._name(trial), self.plan.order(trial, more), steps)
+            return self.yard.course(trial.number, self._name(trial), self.plan.order(trial, more, artifacts), steps)
         except ConfigError as error:
             self._fail(trial.number, str(error))
             return None
@@ -93,7 +99,7 @@ class Sweep:
             candidates = self._tried(left, epochs)
             ranked = best_first(candidates)
             tried = {candidate.number for candidate in ranked}
-            order = [*(trial for trial in left if trial.number not in tried), *order]
+            order = [*(one for one in left if one.number not in tried and one.number not in self._found), *order]
             best = math.ceil(len({candidate.weights for candidate in ranked}) / 3)
             chosen = {*list(dict.fromkeys(candidate.weights for candidate in ranked))[:best]}
             by_number = {trial.number: trial for trial in left}
@@ -117,14 +123,13 @@ class Sweep:
                 self._fail(course.number, course.trouble)
                 return
             entry = course.site.weights
-            curve = shop.json(entry, "origin.json")["curve"]
             height, width = course.order.config.model.size
             found.append(
                 Candidate(
                     number=course.number,
                     weights=entry.key,
-                    score=curve[-1]["score"],
-                    bytes=entry.bytes,
+                    score=shop.json(entry, "origin.json")["curve"][-1]["score"],
+                    bytes=len(shop.read(entry, "weights.safetensors")),
                     pixels=height * width,
                 )
             )
@@ -135,24 +140,38 @@ class Sweep:
         return found
 
     def _fail(self, number: int, trouble: str) -> None:
-        self.say(f"FAILED {self._name(self.plan.trials[number])}: {trouble}")
-        made = {pair: self._line(number, pair, state="failed", reason=trouble) for pair in self.plan.artifacts}
-        self._found[number] = _Found(lines=made, latencies={})
+        self._found[number] = _Found(lines=self._all_failed(number, self.plan.artifacts, trouble), latencies={})
+
+    def _all_failed(
+        self, number: int, artifacts: Sequence[tuple[str, str]], trouble: str
+    ) -> dict[tuple[str, str], Line]:
+        return {pair: self._line(number, pair, state="failed", reason=trouble) for pair in artifacts}
 
     def _line(self, number: int, pair: tuple[str, str], **told: Any) -> Line:
         varied = {**self.plan.trials[number].settings, "target": pair[0], "precision": pair[1]}
         at = number * len(self.plan.artifacts) + list(self.plan.artifacts).index(pair) + 1
         return Line(number=at, varied=varied, **told)
 
-    def _taken(self, course: Course, total: int) -> None:
+    def _taken(self, course: Course, total: int) -> Course | None:
+        """Note what a trial gave; of one whose int8 cannot be, a course of the other artifacts."""
+        number, asked = course.number, [(target.NAME, precision) for target, precision in course.order.wanted]
+        if course.trouble and course.order.has_int8 and course.steps[course.at] is walk.QUANTIZED:
+            others = [pair for pair in asked if pair[1] != "int8"]
+            self._fail(number, course.trouble)
+            return self._course(self.plan.trials[number], course.steps, None, others) if others else self._told(total)
+        lines = dict(self._found[number].lines) if number in self._found else {}
         if course.trouble:
-            self._fail(course.number, course.trouble)
-        else:
-            shop = self.yard.shop()
-            self._found[course.number] = found = _Found(lines=self._judged(course, shop))
-            found.latencies = _known_latencies(course.order, shop, course.site)
-            if found.latencies is None:
-                self._quiet.append(course)
+            self._found[number] = _Found(lines=lines | self._all_failed(number, asked, course.trouble), latencies={})
+            return self._told(total)
+        shop = self.yard.shop()
+        found = _Found(lines=lines | self._judged(course, shop))
+        found.latencies = _known_latencies(course.order, shop, course.site)
+        self._found[number] = found
+        if found.latencies is None:
+            self._quiet.append(course)
+        return self._told(total)
+
+    def _told(self, total: int) -> None:
         done, now = len(self._found), time.monotonic()
         if now - self._last > 1 or done == total:
             self._last = now
