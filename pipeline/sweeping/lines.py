@@ -216,10 +216,11 @@ def _plotted(axis: Any, lines: Sequence[Line], kinds: Sequence[tuple[str, str]],
     best = [line for line in lines if line.is_on_front]
     axis.scatter([value(line) for line in best], [line.score for line in best], s=[60 + 200 * area(line) / largest for line in best],
                  facecolors="none", edgecolors="black", linewidths=1, label="on the front" if is_first else None)  # fmt: skip
-    for line in best if len(best) <= 40 else ():
-        axis.annotate(
-            str(line.number), (value(line), line.score), xytext=(7, 6), textcoords="offset points", fontsize=8
-        )
+    named: dict[tuple[float, float], list[str]] = {}
+    for line in best if len(best) <= 40 else ():  # the same file is an artifact of two targets, perhaps
+        named.setdefault((value(line), line.score), []).append(str(line.number))
+    for place, numbers in named.items():
+        axis.annotate(", ".join(numbers), place, xytext=(8, 6), textcoords="offset points", fontsize=8)
 
 
 def _stairs(axis: Any, lines: Sequence[Line], value: Any) -> None:
