@@ -39,10 +39,12 @@ def epochs_of(trials: Sequence[Trial], epochs: Callable[[Trial], int]) -> Iterat
     whole = {trial.number: epochs(trial) for trial in trials}
     if len(trials) < 3:
         return
+    before: Mapping[int, int] = {}
     for share in _SHARES:
         short = {number: max(1, round(count / share)) for number, count in whole.items()}
-        if all(short[number] < count for number, count in whole.items()):
+        if short != before and all(short[number] < count for number, count in whole.items()):
             yield short
+        before = short
 
 
 def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:

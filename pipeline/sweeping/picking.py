@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from ..errors import ConfigError, SweepError, nearest
 from .lines import Line
 
-_SIZES = {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_TIMES = {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}
-_SHARES = {"": 1.0, "%": 0.01}
+_SIZES = {
+    "": "1",
+    "B": "1",
+    "kB": "1e3",
+    "KB": "1e3",
+    "MB": "1e6",
+    "GB": "1e9",
+    "KiB": "1024",
+    "MiB": "1048576",
+    "GiB": "1073741824",
+}
+_TIMES = {"": "1", "ms": "1", "us": "1e-3", "µs": "1e-3", "s": "1e3"}
+_SHARES = {"": "1", "%": "0.01"}
 _UNITS = {"size": _SIZES, "latency": _TIMES, "score": _SHARES}
 _SENSES: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "==": operator.eq, "!=": operator.ne,
@@ -142,22 +152,20 @@ def _of_axis(
         if value not in known:
             raise ConfigError(f"--pick: {name} is never '{value}'. {nearest(value, known)}")
         return lambda line: (str(line.varied[name]) == value) == (sense != "!=")
-    bound = _number(value, {"": 1.0}, term)
+    bound = _number(value, {"": "1"}, term)
     if not all(isinstance(one, int | float) for one in axes[name]):
         raise ConfigError(f"--pick: '{term}' compares what are no numbers; {name} = {axes[name][0]}, for example")
     return lambda line: _SENSES[sense](float(line.varied[name]), bound)
 
 
-def _number(text: str, units: Mapping[str, float], term: str) -> float:
-    found = re.fullmatch(r"([-+]?[\d_]*\.?[\d_]*(?:[eE][-+]?\d+)?)\s*([a-zA-Zµ%]*)", text)
-    try:
-        value = float(found[1]) if found else math.nan
-    except ValueError:
-        value = math.nan
-    if found is None or not math.isfinite(value):
+def _number(text: str, units: Mapping[str, str], term: str) -> float:
+    found = re.fullmatch(r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Zµ%]*)", text)
+    if found is None:
         raise ConfigError(f"--pick: '{term}' has no number; {_EXAMPLE}")
     if found[2] not in units:
+        known = [unit for unit in units if unit]
         raise ConfigError(
-            f"--pick: '{term}': '{found[2]}' is no unit of it. {nearest(found[2], [u for u in units if u])}"
+            f"--pick: '{term}': '{found[2]}' is no unit of it. "
+            + (nearest(found[2], known) if known else "It has none.")
         )
-    return value * units[found[2]]
+    return float(Decimal(found[1]) * Decimal(units[found[2]]))  # 95 % are 0.95, and as floats a little more

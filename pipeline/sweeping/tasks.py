@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from ..store import Entry, Here, Job, Store, Workshop, code_digest, one_thread, 
 from ..verified import REQUIRED
 
 _STEPS = "twinkeel.pipeline.building.jobs"
+_ALONE = threading.Lock()
+"""One task at a time in a process, however many threads call: the seed of torch and the number of its threads are a process's."""
 _ALL = ("twinkeel.pipeline.building.walk", "twinkeel.pipeline.sweeping.tasks")
 
 
@@ -112,6 +115,11 @@ def perform(task: Task) -> Done:
     Raises:
         Unfit: this worker has other versions than whoever asks.
     """
+    with _ALONE:
+        return _performed(task)
+
+
+def _performed(task: Task) -> Done:
     began = time.monotonic()
     workers.quieten()
     if task.versions != fingerprint():
