@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
@@ -188,8 +188,16 @@ def module_of(create: Create) -> str:
 
 def contract_of(config: Config) -> InputContract:
     data = config.data
-    tensors = [Tensor(name=t.name, shape=tuple(t.shape), low=t.range[0], high=t.range[1]) for t in config.input]
-    return InputContract.of(config.model.resolution, data.mean, data.std, data.channels, tensors)
+    tensors = tuple(Tensor(name=t.name, shape=tuple(t.shape), low=t.range[0], high=t.range[1]) for t in config.input)
+    return _contract(config.model.size, tuple(data.mean), tuple(data.std), data.channels, tensors)
+
+
+@lru_cache
+def _contract(
+    size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], channels: str, tensors: tuple[Tensor, ...]
+) -> InputContract:
+    """Many jobs of many variants ask for the same."""
+    return InputContract.of(size, mean, std, channels, tensors)
 
 
 def output_names(config: Config) -> tuple[str, ...]:

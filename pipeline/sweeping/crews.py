@@ -16,6 +16,8 @@ from .tasks import Done, Task, described, perform, versions
 
 HERE = ("data", "latency")
 """Steps that are made on the machine of the command: the user's images lie there, and its milliseconds can be compared."""
+JOBS = ("weights", "original", "quantize", "compress", "reference", "lower", "rows")
+"""What is made elsewhere, by the first words of the jobs' names."""
 EXTRA = "cluster"
 _TIMEOUT = 30
 """Seconds for a scheduler to answer."""
@@ -29,7 +31,7 @@ class Crew:
         number: how many tasks are at work at a time.
         here: processes of this machine.
         cluster: by the resources that a task needs, who takes it elsewhere; empty where all is made here.
-        needs: resource by the name of a step or of a target, or ``all``.
+        needs: resource by a word of a job's name, one of `JOBS` or a target, or ``all``.
     """
 
     number: int
@@ -60,22 +62,17 @@ def is_here(step: str, config: Config) -> bool:
 def needed(task: Task, needs: Mapping[str, str]) -> set[str]:
     """The resources that a worker must offer for a task, by Dask's names: ``GPU`` and ``MAC`` for where training is asked to be,
     and what the user says."""
-    found = {needs["all"]} if "all" in needs else set()
-    found |= {needs[task.step]} if task.step in needs else set()
-    found |= {needs[target] for name in task.keys for target in needs if target in name.split()}
+    words = {"all", *(word for name in task.keys for word in name.split())}
+    found = {needs[word] for word in words & needs.keys()}
     device = task.asked.config.train.device
     if task.step == "weights" and device in ("cuda", "mps"):
         found.add("GPU" if device == "cuda" else "MAC")
     return found
 
 
-def parsed(needs: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """``weights=GPU`` and the like.
-
-    Args:
-        known: names of steps and targets.
-    """
-    found = {}
+def parsed(needs: Sequence[str], targets: Sequence[str]) -> dict[str, str]:
+    """``weights=GPU`` and the like; of one of `JOBS`, a target or ``all``."""
+    found, known = {}, (*JOBS, *targets)
     for text in needs:
         name, equals, resource = text.partition("=")
         if not equals or not resource.strip() or name.strip() not in (*known, "all"):

@@ -210,7 +210,7 @@ def test_resources_are_those_that_jobs_need():
         asked = SimpleNamespace(config=Config.model_validate({"train": {"device": device}}))
         return SimpleNamespace(step=step, keys=dict.fromkeys(keys, ""), asked=asked)
 
-    needs = crews.parsed(["quantize=BIG", "ios/onnx = MAC"], ["quantize", "ios/onnx"])
+    needs = crews.parsed(["quantize=BIG", "ios/onnx = MAC"], ["ios/onnx"])
     assert crews.needed(task("weights"), needs) == set() and crews.needed(task("weights", "cuda"), {}) == {"GPU"}
     assert crews.needed(task("program", keys=["quantize"]), needs) == {"BIG"}
     assert crews.needed(task("artifact", keys=["lower ios/onnx fp32"]), needs) == {"MAC"}
@@ -218,7 +218,7 @@ def test_resources_are_those_that_jobs_need():
     assert crews.is_here("data", Config()) and not crews.is_here("weights", Config())
     for wrong in ("weights", "nothing=GPU", "quantize="):
         with pytest.raises(ConfigError, match="--needs"):
-            crews.parsed([wrong], ["quantize"])
+            crews.parsed([wrong], [])
 
 
 def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tmp_path):
