@@ -12,7 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "twinkeel"
-ROOMS = ("store", "data", "program", "parity", "tasks", "stages", "delivery", "evaluating", "report", "building", "cli")
+ROOMS = (
+    "store",
+    "data",
+    "program",
+    "parity",
+    "tasks",
+    "stages",
+    "delivery",
+    "evaluating",
+    "report",
+    "building",
+    "sweeping",
+    "cli",
+)
 """Of the pipeline, in the order of the imports: a room knows those before it and the modules beside them all."""
 TOP = ("model", "pipeline", "targets")
 

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,8 @@ def _save(
     }
     content = io.BytesIO()
     torch.save(state, content)
-    partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)  # who was faster with the same training has taken it away
+    partial = path.with_suffix(f".partial-{os.getpid()}")
     partial.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
     partial.replace(path)
 
