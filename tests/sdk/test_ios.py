@@ -301,7 +301,9 @@ def test_other_logits_fail_on_a_device_and_are_written_all_the_same(stubbed, swi
         for name, value in re.findall(r" - \w+: logits: (\w+) is (\S+)$", result.stdout, re.MULTILINE)
     }
     assert found == pytest.approx(wanted, rel=1e-7)
-    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == (1 if contents.runtime == "executorch" else len(ON_UNITS))
+    assert len(device.read_results(folder / "ImageClassifier-device-results.json").runs) == (
+        1 if contents.runtime == "executorch" else len(ON_UNITS)
+    )
 
 
 @pytest.mark.parametrize("stubbed", ["coreml", "executorch"], indirect=True)
