@@ -31,6 +31,10 @@ ROOT = Path(__file__).parents[1]
 SDK = ROOT / "tests" / "sdk"
 PHOTOS = ((4000, 3000), (8000, 6000), (16320, 12240))
 INPUT = 224
+STUBS = {"CoreGraphics": [], "ImageIO": ["CoreGraphics"]}
+"""Stubs of frameworks that the Swift code reads, and what they read."""
+OWN = ("DecodedPhoto", "CGImage+Pixels", "Pixels", "Placed", "Showable", "ModelInfo", "ClassifierError")
+"""Files of the kit on the way from a photo to the input."""
 
 
 def contents(platform: str, artifact: Path) -> Any:
@@ -113,26 +117,35 @@ def kotlin(folder: Path) -> list[dict[str, int | str]]:
 
 def swift(folder: Path) -> list[dict[str, int | str]]:
     """Of each photo."""
-    from test_ios import with_stubs
+    from twinkeel.targets.ios import sdk
 
-    artifact = folder / "memory-int8.pte"
     folder.mkdir()
+    artifact = folder / "memory-int8.pte"
     artifact.write_text("never loaded")
-    given = contents("ios", artifact)
-    package, module = with_stubs(given, folder / "kit"), given.settings.module
-    target = package / "Memory"
-    target.mkdir()
-    source = (SDK / "harness" / "ios" / "memory" / "main.swift").read_text()
-    (target / "main.swift").write_text(source.replace("__module__", module))
-    manifest = (package / "Package.swift").read_text().rstrip()
-    assert manifest.endswith("])")
-    own = f'.executableTarget(name: "Memory", dependencies: ["{module}", "ImageIO"], path: "Memory")'
-    (package / "Package.swift").write_text(f"{manifest[:-2].rstrip()},\n    {own}\n])\n")
-    program = [os.environ["TWINKEEL_SWIFT"], "run", "-c", "release", "-Xswiftc", "-enable-testing", "Memory"]
+    given, package = contents("ios", artifact), folder / "package"
+    sdk.write(given, folder / "kit")
+    for name in STUBS:
+        (package / "Stubs" / name).mkdir(parents=True)
+        shutil.copy(SDK / "stubs" / "ios" / f"{name}.swift", package / "Stubs" / name)
+    target = package / "Sources" / "Memory"
+    target.mkdir(parents=True)
+    shutil.copy(SDK / "harness" / "ios" / "memory" / "main.swift", target)
+    for name in OWN:
+        shutil.copy(folder / "kit" / "Sources" / given.settings.module / f"{name}.swift", target)
+    targets = [f'.target(name: "{n}", dependencies: {json.dumps(d)}, path: "Stubs/{n}")' for n, d in STUBS.items()]
+    targets.append(f'.executableTarget(name: "Memory", dependencies: {json.dumps([*STUBS])})')
+    (package / "Package.swift").write_text(
+        "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
+        f'let package = Package(name: "Memory", targets: [{", ".join(targets)}])\n'
+    )
+    program = [os.environ["TWINKEEL_SWIFT"], "run", "-c", "release", "Memory"]
     rows: list[dict[str, int | str]] = []
     for width, height in PHOTOS:
         command = [*program, str(width), str(height)]
-        printed = subprocess.run(command, cwd=package, check=True, capture_output=True, text=True).stdout
+        finished = subprocess.run(command, cwd=package, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        printed = finished.stdout
+        if finished.returncode:
+            sys.exit(printed)
         line = next(line for line in printed.splitlines() if line.startswith("photo "))
         _, _, _, columns, lines, peak = line.split()
         rows.append(

@@ -309,6 +309,18 @@ def test_kits_tests_find_another_rounding(kotlin, build, tmp_path):
         kotlin.run(classpath, "fakes.TestRunner", f"{PACKAGE}.PixelsTest")
 
 
+def test_kits_tests_find_a_wrong_byte_of_a_frame(kotlin, build, tmp_path):
+    built = build("litert-int8")
+    golden = shutil.copytree(built.module / "src" / "golden", tmp_path / "golden")
+    expected = golden / "frames" / "odd.expected.rgba"
+    content = bytearray(expected.read_bytes())
+    content[5] ^= 1
+    expected.write_bytes(content)
+    with pytest.raises(AssertionError, match="framesOfAnyLayoutBecomeTheReferencesBytes") as caught:
+        kotlin.run([*built.classpath[:-1], golden], "fakes.TestRunner", f"{PACKAGE}.CameraFrameTest")
+    assert "4 tests run, 1 failed" in str(caught.value)
+
+
 def test_60_frames_of_cameras_become_the_same_bytes(kotlin, build, tmp_path):
     (tmp_path / "cases.txt").write_text(camera_frames.case_list())
     kotlin.run(build("litert-int8").classpath, f"{PACKAGE}.CameraFramesKt", tmp_path / "cases.txt", tmp_path / "inputs")

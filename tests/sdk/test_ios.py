@@ -132,20 +132,26 @@ def test_a_kit_of_an_oblong_input_says_its_size(oblong_contents, tmp_path):
     assert "the whole image, resized to fit 31 x 45 on black" in readme and "square" not in readme
 
 
-def test_the_tests_see_a_wrong_byte_and_a_wrong_label(kits, swift):
+def test_the_tests_see_wrong_bytes_and_a_wrong_label(kits, swift):
     folder = kits("coreml", "int8")
-    expected = folder / "Tests/ImageClassifierTests/Vectors/pixels/turned-6.expected.rgba"
+    vectors = folder / "Tests/ImageClassifierTests/Vectors"
+    expected = [vectors / "pixels/turned-6.expected.rgba", vectors / "frames/odd.expected.rgba"]
     labels = folder / "Sources/ImageClassifier/Labels.swift"
-    right = {path: path.read_bytes() for path in (expected, labels)}
-    content = bytearray(right[expected])
-    content[100] ^= 1
-    expected.write_bytes(content)
+    right = {path: path.read_bytes() for path in (*expected, labels)}
+    for path in expected:
+        content = bytearray(right[path])
+        content[100] ^= 1
+        path.write_bytes(content)
     labels.write_bytes(right[labels].replace(b'"7"', b'"seven"'))
     result = swift(folder, "test", *STRICT)
     for path, content in right.items():
         path.write_bytes(content)
-    failed = set(re.findall(r"Test Case 'VectorTests.(\w+)' failed", result.stdout))
-    assert failed == {"testImagesBecomeTheExpectedBytes", "testLabelsAreThoseOfTheModel"}, result.stdout
+    failed = set(re.findall(r"Test Case '\w+Tests\.(\w+)' failed", result.stdout))
+    assert failed == {
+        "testImagesBecomeTheExpectedBytes",
+        "testFramesOfAnyLayoutBecomeTheExpectedBytes",
+        "testLabelsAreThoseOfTheModel",
+    }, result.stdout
 
 
 def test_hostile_labels_and_names_stay_text(kit_contents, swift, tmp_path):

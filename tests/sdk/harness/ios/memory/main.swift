@@ -3,8 +3,6 @@
 import Foundation
 import ImageIO
 
-@testable import __module__
-
 /// Most memory since the process began, or since the last `forget`, in bytes.
 func most() -> Int {
     let status = try! String(contentsOfFile: "/proc/self/status", encoding: .utf8)
