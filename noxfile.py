@@ -17,7 +17,7 @@ SHARED = Path(".nox") / "shared"
 # the time of the processor that one takes, where two processes have two cores
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 # two: the builds among the tests take all cores by themselves; files in the order of tests/conftest.py, longest first
-SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "40")
 # what is left out of the check of benchmarks: they are read to see names and arguments that are gone
 LOOSE = ("arg-type", "dict-item", "misc", "no-any-return", "no-untyped-call", "operator", "union-attr")
 SOURCES = ("api", "model", "pipeline", "targets", "tests", "benchmarks", "docs", "noxfile.py")

@@ -26,10 +26,12 @@ WIDTH = 0.2
 """Of the fixed weights."""
 
 LONGEST_FIRST = (
-    "test_default_build", "test_builds", "test_ladder", "test_cli", "test_calling", "test_exported", "test_zoos", "test_ios", "test_drift", "test_android", "test_networks",
-    "test_several", "test_padding", "test_faults", "test_replay", "test_integer", "test_android_features", "test_ios_features",
-    "test_features", "test_coreml", "test_weight_only", "test_users_ladder", "test_one_by_one", "test_equalize", "test_litert", "test_upstream", "test_executorch",
-    "test_unlabelled", "test_original", "test_inputs", "test_trust", "test_sensitivity", "test_stages", "test_folders",
+    "test_default_build", "test_builds", "test_networks", "test_users_detectors", "test_family", "test_ladder", "test_ios", "test_users_ladder",
+    "test_padding", "test_android", "test_replay", "test_several", "test_targets", "test_drift", "test_faults", "test_coreml", "test_integer",
+    "test_calling", "test_equalize", "test_cli", "test_exported", "test_litert", "test_weight_only", "test_evaluate", "test_upstream",
+    "test_segmentation_build", "test_features", "test_zoos", "test_detection", "test_ios_detection", "test_ios_segmentation",
+    "test_ios_features", "test_android_detection", "test_android_segmentation", "test_android_features", "test_one_by_one", "test_executorch",
+    "test_canonical", "test_unlabelled", "test_original", "test_inputs", "test_trust", "test_sensitivity", "test_stages", "test_folders",
 )  # fmt: skip
 """Files of tests, from some minutes down to some seconds; all others take less. `test_builds` begins with `fixed_build`, which
 the other process is not to wait for."""
@@ -241,14 +243,26 @@ def fixed_build(fixed_weights, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def default_build(tmp_path_factory):
-    """The default build: digits, trained on this machine, all artifacts of both platforms.
+    """The default build: digits, trained on this machine, for both platforms.
 
     Training gives another model on each processor. What this one is worth is asked for in `test_default_build.py` alone;
-    all other tests take `fixed_build`. Its fifty jobs run in this process, as those of `here` do.
+    all other tests take `fixed_build`, which has all artifacts: here is one of each arithmetic. Its jobs run in this process,
+    as those of `here` do.
     """
     from twinkeel.pipeline.config import Config
 
-    return _built("default", Config(), tmp_path_factory, _executor())
+    asked = {
+        "android/litert": ["fp16", "int8"],
+        "android/executorch": ["int8"],
+        "android/onnx": ["fp32", "int8"],
+        "ios/coreml": ["fp16", "int8", "w8", "w4"],
+        "ios/executorch": ["int8"],
+    }
+    config = {
+        "targets": asked,
+        "quantize": {"minutes": 0.2},
+    }  # what learns takes longer, and is asked in `test_ladder.py`
+    return _built("default", Config.model_validate(config), tmp_path_factory, _executor())
 
 
 def _built(name: str, config: Config, tmp_path_factory: pytest.TempPathFactory, executor: Executor) -> Build:

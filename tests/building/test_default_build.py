@@ -12,7 +12,6 @@ import json
 import pytest
 from twinkeel.pipeline.building.order import plan
 from twinkeel.pipeline.cli import common
-from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import manifest, outputs
 from twinkeel.pipeline.report import terminal as report
 
@@ -24,7 +23,7 @@ FLOOR = 0.95
 def test_every_artifact_of_every_target_is_verified(platform, default_build):
     result = default_build.results[platform]
     assert report.failures(result) == []
-    wanted = {(target.NAME, precision) for target, precision in plan(Config(), common.targets(), platform)}
+    wanted = {(target.NAME, precision) for target, precision in plan(default_build.config, common.targets(), platform)}
     assert {(row.artifact.target, row.artifact.precision) for row in result.rows} == wanted
 
 

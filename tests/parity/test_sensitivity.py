@@ -59,7 +59,7 @@ def test_a_coarse_grid_shows_at_its_layer_and_at_no_other(layer, shallow_program
 
 def test_the_command_writes_a_table_and_a_picture(run_cli, small_checkpoint, tmp_path):
     (tmp_path / "twinkeel.toml").write_text(
-        f'[data]\naccept_accuracy = "random weights"\n[weights]\npath = "{small_checkpoint}"\n'
+        f'[data]\naccept_accuracy = "random weights"\n[weights]\npath = "{small_checkpoint}"\n[quantize]\nminutes = 0\n'
     )
     result = run_cli("sensitivity", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--images", "4")
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"

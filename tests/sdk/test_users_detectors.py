@@ -39,9 +39,11 @@ def settings(name):
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory):
-    """By name of a detector, the folder of its build, made once."""
+    """By name of a detector, the folder of its build, made once; of the first in processes of their own."""
     from click.testing import CliRunner
+    from twinkeel.pipeline.building import runner
     from twinkeel.pipeline.cli import cli
+    from twinkeel.pipeline.store import Here
 
     made = {}
 
@@ -59,7 +61,10 @@ def users(tmp_path_factory):
                 "--store",
                 root / "store",
             ]
-            result = CliRunner().invoke(cli, [str(one) for one in arguments])
+            with pytest.MonkeyPatch.context() as patch:
+                if name != next(iter(DETECTORS)):
+                    patch.setattr(runner, "Workers", lambda number: Here())
+                result = CliRunner().invoke(cli, [str(one) for one in arguments])
             assert result.exit_code == 0, (result.output[-3000:], result.exception)
             made[name] = root / "out"
         return made[name]
