@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -168,10 +168,11 @@ def picture(lines: Sequence[Line], score: str, picked: int | None) -> bytes:
     figure = Figure(figsize=(13, 5.6), layout="constrained")
     over_latency, over_size = figure.subplots(1, 2, sharey=True)
     kinds = list(dict.fromkeys((line.target, line.precision) for line in shown))
-    for axis, value, area, label in (
+    sides: tuple[tuple[Any, Callable[[Line], float], Callable[[Line], float], str], ...] = (
         (over_latency, lambda line: line.latency_ms, lambda line: line.bytes, "latency here, ms; area: size"),
         (over_size, lambda line: line.bytes / 1e3, lambda line: line.latency_ms, "size, kB; area: latency"),
-    ):
+    )
+    for axis, value, area, label in sides:
         _plotted(axis, shown, kinds, value, area)
         _stairs(axis, shown, value)
         for line in shown:

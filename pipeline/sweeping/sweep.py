@@ -158,20 +158,25 @@ class Sweep:
         if course.trouble and course.order.has_int8 and course.steps[course.at] is walk.QUANTIZED:
             others = [pair for pair in asked if pair[1] != "int8"]
             self._fail(number, course.trouble)
-            return self._course(self.plan.trials[number], course.steps, None, others) if others else self._told(total)
+            if others:
+                return self._course(self.plan.trials[number], course.steps, None, others)
+            self._tell(total)
+            return None
         lines = dict(self._found[number].lines) if number in self._found else {}
         if course.trouble:
             self._found[number] = _Found(lines=lines | self._all_failed(number, asked, course.trouble), latencies={})
-            return self._told(total)
+            self._tell(total)
+            return None
         shop = self.yard.shop()
         found = _Found(lines=lines | self._judged(course, shop))
         found.latencies = _known_latencies(course.order, shop, course.site)
         self._found[number] = found
         if found.latencies is None:
             self._quiet.append(course)
-        return self._told(total)
+        self._tell(total)
+        return None
 
-    def _told(self, total: int) -> None:
+    def _tell(self, total: int) -> None:
         done, now = len(self._found), time.monotonic()
         if now - self._last > 1 or done == total:
             self._last = now
