@@ -120,8 +120,8 @@ def absent_of(package: Path, demangle: Callable[[str], str]) -> list[str]:
     oldest = {path.name: SAMPLE for path in sources if "Sample.swiftpm" in path.parts} | OLDEST
     for path in sources:
         # of a file that asks for the system, what it asks for: which lines are behind the question the index does not say
-        asked = re.findall(r"[#@]available\(iOS (\d+)", path.read_text("utf-8"))
-        oldest[path.name] = max([oldest.get(path.name, oldest[""]), *map(int, asked)])
+        asked = re.findall(r"[#@]available\((?:macOS [\d.]+, )?iOS (\d+(?:\.\d+)?)", path.read_text("utf-8"))
+        oldest[path.name] = max([oldest.get(path.name, oldest[""]), *map(float, asked)])
     names = used(package, sources, demangle)
     if len(names) < 20:
         return [f"the index in {package} names {len(names)} API: it was not written as it is read here"]
