@@ -61,6 +61,16 @@ def configuration() -> str:
             lines += _section(f"[{name}]", field.description, kind)
     lines += ["", "## [targets]", "", _sentence(Config.model_fields["targets"].description), ""]
     lines += ["```toml", "[targets]", '"android/litert" = ["fp32", "int8"]', '"ios/coreml" = ["int8"]', "```"]
+    lines += ["", "## [sweep]", "", _sentence(Config.model_fields["sweep"].description), ""]
+    lines += [
+        "```toml",
+        "[sweep]",
+        "model.width = [0.2, 0.35]",
+        'precision = ["fp32", "int8"]',
+        "```",
+        "",
+        "[Sweeps](sweep.md) say more.",
+    ]
     for name, kind in (("input", Input), ("output", Output), ("limit", Limit)):
         lines += _section(f"[[{name}]]", Config.model_fields[name].description, kind)
     return "\n".join(lines)

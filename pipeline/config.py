@@ -34,6 +34,9 @@ SIDES = 16, 1024
 MOST_TENSORS = 16
 """That a model may take beside the image."""
 
+VARIED = ("model", "data", "weights", "train", "quantize")
+"""Sections whose settings `[sweep]` varies."""
+
 ZOOS = ("timm", "torchvision")
 """Packages whose networks `model.name` takes."""
 
@@ -300,7 +303,8 @@ class Weights(Section):
     )
     head: Literal["load", "train"] = Field(
         "load",
-        description="'train': the last layer is trained on class folders, on what the others give, which stay as they are",
+        description="'train': the last layer is trained on class folders, on what the others give, which stay as they are; of ssdlite_ and "
+        "deeplab_v3_ networks all behind the backbone, whose weights may be a classifier's",
     )
     from_factory: bool = Field(False, description="those that the model of model.factory has, instead of training it")
 
@@ -613,6 +617,10 @@ class Config(Section):
         default_factory=dict,
         description="precisions per target, for example \"android/litert\" = ['int8']; all by default",
     )
+    sweep: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what `twinkeel sweep` varies: lists of values, by setting, of target and of precision",
+    )
     input: list[Input] = Field(
         default_factory=list, max_length=MOST_TENSORS, description="tensors that the model takes beside the image"
     )
@@ -684,6 +692,25 @@ class Config(Section):
                 raise ValueError(f"'{other}' and '{name}' differ by case alone, which files on many disks cannot")
         return value
 
+    @field_validator("sweep")
+    @classmethod
+    def _varies_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, values in axes(value).items():
+            section, _, key = name.partition(".")
+            if name == "model.task":
+                raise ValueError("'model.task' cannot be varied: what two tasks count cannot be compared")
+            if section not in (*VARIED, "target", "precision"):
+                raise ValueError(f"'{name}' cannot be varied. {nearest(section, [*VARIED, 'target', 'precision'])}")
+            if key and key.split(".")[0] not in (known := cls.model_fields[section].annotation.model_fields):  # type: ignore[union-attr]
+                raise ValueError(f"'{name}' is no setting. {nearest(key, known)}")
+            if not isinstance(values, list) or not values:
+                raise ValueError(
+                    f"{name} = {values!r} is no list of values; {name} = [{values!r}] is one of a single one"
+                )
+            if any(one in values[:at] for at, one in enumerate(values)):
+                raise ValueError(f"{name} = {values!r} names a value twice")
+        return value
+
     @field_validator("limit")
     @classmethod
     def _is_one_each(cls, value: list[Limit]) -> list[Limit]:
@@ -710,35 +737,55 @@ def load(path: Path | None) -> Config:
     """
     if path is None:
         return Config()
+    raw, text = read(path)
+    return of(raw, str(path), path.parent, text)
+
+
+def read(path: Path) -> tuple[dict[str, Any], str]:
+    """The settings in a file by section, as they stand there, and its text.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
     try:
         text = read_bytes(path, MAX_BYTES).decode("utf-8-sig")  # the mark is an editor's
     except (OSError, UnicodeDecodeError) as error:
         hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "`twinkeel init` writes one."
         raise ConfigError(f"cannot read the configuration '{path}': {error}. {hint}") from error
     try:
-        raw = tomllib.loads(text)
+        return tomllib.loads(text), text
     except (ValueError, RecursionError) as error:  # the first also for whole numbers of thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_describe(str(path), text, e) for e in error.errors())) from error
-    return _resolve_paths(config, path.parent)
 
 
-def of(settings: Mapping[str, Any], where: str) -> Config:
-    """The configuration of settings in memory, by section; relative paths are taken from the current folder.
+def of(settings: Mapping[str, Any], where: str, base: Path | None = None, text: str = "") -> Config:
+    """The configuration of settings in memory, by section.
 
     Args:
-        where: what errors begin with, in the place of a file's path.
+        where: what errors begin with: a file's path, or what is in its place.
+        base: folder from which relative paths are taken; the current one where it is None.
+        text: of the file, where errors name its lines.
 
     Raises:
-        ConfigError: as `load`, without a line.
+        ConfigError: as `load`.
     """
     try:
-        return _resolve_paths(Config.model_validate(dict(settings)), Path.cwd())
+        return _resolve_paths(Config.model_validate(dict(settings)), Path.cwd() if base is None else base)
     except ValidationError as error:
-        raise ConfigError("\n".join(_describe(where, "", e) for e in error.errors())) from error
+        raise ConfigError("\n".join(_describe(where, text, e) for e in error.errors())) from error
+
+
+def choices(section: str, key: str) -> tuple[str, ...]:
+    """What a setting can be that is one of some words."""
+    return typing.get_args(Config.model_fields[section].annotation.model_fields[key].annotation)  # type: ignore[union-attr]
+
+
+def axes(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """What `[sweep]` varies, ``model.width`` for example, with what it names for each."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        found |= axes(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
 
 
 def check_targets(config: Config, known: dict[str, tuple[str, ...]]) -> None:
@@ -843,6 +890,11 @@ def template() -> str:
         f"# {Config.model_fields['targets'].description}",
         "# [targets]",
         '# "android/litert" = ["fp32", "fp16", "int8"]',
+        "",
+        f"# {Config.model_fields['sweep'].description}",
+        "# [sweep]",
+        "# model.width = [0.2, 0.35]",
+        '# precision = ["fp32", "int8"]',
         "",
         *(
             line

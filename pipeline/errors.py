@@ -90,6 +90,12 @@ class DiffError(TwinkeelError):
     exit_code = 14
 
 
+class SweepError(TwinkeelError):
+    """No variant of a sweep is what was asked for."""
+
+    exit_code = 15
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that lists the known names and the one most like `name`."""
     names = sorted(known)

@@ -63,5 +63,9 @@ EXTRAS: Mapping[str, Extra] = {
         packages={"coreai-core": "==1.0.0b3", "coreai-torch": "==0.4.3"},
         gives="ios/coreai: Core AI packages for iOS 27, run by Apple's own runtime",
     ),
+    "cluster": Extra(
+        packages={"dask": ">=2025.1", "distributed": ">=2025.1", "s3fs": ">=2025.1"},
+        gives="sweep --scheduler: the jobs on a Dask cluster, the store on S3",
+    ),
 }
 """By the name in ``twinkeel[NAME]``."""

@@ -12,7 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "twinkeel"
-ROOMS = ("store", "data", "program", "parity", "tasks", "stages", "delivery", "evaluating", "report", "building", "cli")
+ROOMS = (
+    "store",
+    "data",
+    "program",
+    "parity",
+    "tasks",
+    "stages",
+    "delivery",
+    "evaluating",
+    "report",
+    "building",
+    "sweeping",
+    "cli",
+)
 """Of the pipeline, in the order of the imports: a room knows those before it and the modules beside them all."""
 TOP = ("model", "pipeline", "targets")
 
@@ -201,14 +214,18 @@ ELSEWHERE = {
     "pipeline/cli/calling.py": "`twinkeel.build(labels=...)` and data.labels",
     "pipeline/cli/looking.py": "`twinkeel run` ranks the classes of a package of any origin; `models` counts published classifiers",
     "pipeline/config.py": "settings of classifiers: data.labels, data.accept_accuracy, train.label_smoothing; names of the kits",
+    "pipeline/cli/sweeping.py": "an example of a wish",
     "pipeline/data/images.py": "the digits come with their labels",
     "pipeline/data/lists.py": "what people call the columns of their lists",
     "pipeline/data/masks.py": "data.labels, a setting, in an error",
     "pipeline/delivery/masks.py": "the kits' part of segmentation",
     "pipeline/delivery/device.py": "the metric equal_logits",
     "pipeline/delivery/results.py": "the file that the kits of classifiers write on a phone",
+    "pipeline/delivery/migration.py": "what apps of each task rely on",
     "pipeline/delivery/manifest.py": "keys of files of before: the task that is not named, and the width of outputs in golden.json",
     "pipeline/delivery/sdk.py": "the kits' part of the task",
+    "pipeline/sweeping/lines.py": "matplotlib's word for what stands at an axis",
+    "pipeline/sweeping/picking.py": "an example of a wish",
     "pipeline/exact.py": "the operation softmax",
     "pipeline/names.py": "words that a kit's names must not be",
     "pipeline/parity/allowed.py": "equal_logits, a metric that configurations, manifests and kits name",

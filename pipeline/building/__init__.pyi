@@ -1,8 +1,17 @@
 from . import order as order
 from . import runner as runner
+from . import walk as walk
 from .explaining import explain as explain
 from .exported import Exported as Exported
 from .factories import Factory as Factory
+from .jobs import latency as latency
+from .jobs import rows as rows
 from .order import Order as Order
 from .site import Architecture as Architecture
+from .site import Create as Create
+from .site import Site as Site
+from .telling import row_of as row_of
+from .work import Failure as Failure
+from .work import Step as Step
+from .work import Work as Work
 from .zoos import Zoo as Zoo

@@ -87,9 +87,8 @@ def _asked_for(config: Config, targets: Mapping[str, Target]) -> list[tuple[Targ
 
 def _tell_left_out(config: Config, targets: Mapping[str, Target], platforms: Sequence[str], say: Say) -> None:
     """A line for each target that would be built if its packages were there."""
-    for name, target in targets.items():
-        extra = missing(target)
-        if extra and not config.targets and name.split("/")[0] in platforms:
+    for name, target in () if config.targets else targets.items():
+        if name.split("/")[0] in platforms and (extra := missing(target)):
             say(f"not built: {name}, whose packages are not installed. To have it: pip install 'twinkeel[{extra}]'")
 
 

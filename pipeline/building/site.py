@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
@@ -136,6 +136,13 @@ class Site:
         store = None if self.store is None else Store(self.store)
         return Workshop(store=store, scratch=Store(self.scratch), damaged=self.damaged)
 
+    def seen_from(self, shop: Workshop) -> Site:
+        """The same from another machine or process, whose scratch is its own."""
+        assert shop.store is not None
+        found = replace(self, store=shop.store.url, scratch=shop.scratch.url)
+        found.__dict__["workshop"] = shop  # in the place of the one that `workshop` would make
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "workshop"}
 
@@ -181,8 +188,16 @@ def module_of(create: Create) -> str:
 
 def contract_of(config: Config) -> InputContract:
     data = config.data
-    tensors = [Tensor(name=t.name, shape=tuple(t.shape), low=t.range[0], high=t.range[1]) for t in config.input]
-    return InputContract.of(config.model.resolution, data.mean, data.std, data.channels, tensors)
+    tensors = tuple(Tensor(name=t.name, shape=tuple(t.shape), low=t.range[0], high=t.range[1]) for t in config.input)
+    return _contract(config.model.size, tuple(data.mean), tuple(data.std), data.channels, tensors)
+
+
+@lru_cache
+def _contract(
+    size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], channels: str, tensors: tuple[Tensor, ...]
+) -> InputContract:
+    """Many jobs of many variants ask for the same."""
+    return InputContract.of(size, mean, std, channels, tensors)
 
 
 def output_names(config: Config) -> tuple[str, ...]:

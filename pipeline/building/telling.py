@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +33,10 @@ def result_of(order: Order, shop: Workshop, site: Site, platform: str, *, has_an
     table = shop.json(entry, "result.json")
     more = added_evidence(order, shop, {platform: entry})
     rows = [
-        Row(
-            **row
-            | {
-                "artifact": Artifact(**row["artifact"]),
-                "checks": [parity.Check.of(check) for check in row["checks"]],
-                "before": [parity.Check.of(check) for check in row["before"]],
-                "worth": Worth.of(row["worth"]),
-                "latency_ms": latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
-                "runs": evidence.merged(
-                    row["runs"], more.get((row["artifact"]["target"], row["artifact"]["precision"]), ())
-                ),
-            }
+        row_of(
+            row,
+            latency.get(f"{row['artifact']['target']} {row['artifact']['precision']}", np.nan),
+            more.get((row["artifact"]["target"], row["artifact"]["precision"]), ()),
         )
         for row in table["rows"]
     ]
@@ -57,6 +50,25 @@ def result_of(order: Order, shop: Workshop, site: Site, platform: str, *, has_an
         rungs=rungs(shop, site.program),
         answers=_answers(shop, entry, rows) if has_answers else {},
         curve=_curve(shop, site.weights),
+    )
+
+
+def row_of(stored: Mapping[str, Any], latency_ms: float, more: Sequence[evidence.Run] = ()) -> Row:
+    """A row of a table as JSON holds it.
+
+    Args:
+        more: what ran the artifact since.
+    """
+    return Row(
+        **dict(stored)
+        | {
+            "artifact": Artifact(**stored["artifact"]),
+            "checks": [parity.Check.of(check) for check in stored["checks"]],
+            "before": [parity.Check.of(check) for check in stored["before"]],
+            "worth": Worth.of(stored["worth"]),
+            "latency_ms": latency_ms,
+            "runs": evidence.merged(stored["runs"], more),
+        }
     )
 
 

@@ -9,25 +9,20 @@ from ..delivery import migration, outputs
 from ..report import Built
 from ..saying import Say
 from ..store import Entry, Job
-from .jobs import artifact, compress, cost, data, folder, latency, original, program, reference, report, weights
+from .jobs import artifact, compress, cost, data, folder, latency, original, program, reference, report, rows, weights
 from .site import Site
 from .telling import comparison, is_there, result_of
 from .work import Failure, Step, Work
 
-STEPS: tuple[Step, ...] = (
-    data,
-    weights,
-    original,
-    program,
-    compress,
-    reference,
-    artifact,
-    folder,
-    latency,
-    cost,
-    report,
-)
+TRAINED: tuple[Step, ...] = (data, weights)
+"""What gives weights."""
+_MADE = (*TRAINED, original, program, compress, reference, artifact)
+STEPS: tuple[Step, ...] = (*_MADE, folder, latency, cost, report)
 """What a build does, in order; building, explaining and the commands that need a part of it walk it alike."""
+QUANTIZED: Step = program
+"""The step that ends a build whose int8 cannot be."""
+JUDGED: tuple[Step, ...] = (*_MADE, rows)
+"""What tells what artifacts are worth, without a folder of them; `latency` is taken when all is quiet."""
 
 
 _OF_OTHERS = tuple(f"{table}.{suffix}" for table in ("sensitivity", "calibration") for suffix in ("csv", "png"))

@@ -75,8 +75,11 @@ def _literal(tree: ast.Module, name: str) -> dict[str, Any]:
     return {}
 
 
-def checked(config: Config) -> Config:
+def checked(config: Config, known: Mapping[str, Source] | None = None) -> Config:
     """The configuration with the network's own defaults for what it does not say.
+
+    Args:
+        known: what `sources` gives, where it is asked for many configurations.
 
     Raises:
         ConfigError: there is no such network, it does not take a setting that is given, or its package is not installed.
@@ -92,7 +95,7 @@ def checked(config: Config) -> Config:
         return _of_program(config, Path(config.model.exported))
     if config.model.given_by:
         return _of_zoo(config, Zoo.of(config.model.name, config.model.arguments))
-    known = sources()
+    known = sources() if known is None else known
     settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
     source = known[config.model.name]
     found = settings.with_defaults(config, {"project": {"name": config.model.name}, **source.defaults})
@@ -166,8 +169,11 @@ def told(config: Config) -> str:
     return zoo.told(config.model.resolution, config.data.mean, config.data.std)
 
 
-def architecture(config: Config) -> Architecture | Factory | Zoo | Exported:
+def architecture(config: Config, known: Mapping[str, Source] | None = None) -> Architecture | Factory | Zoo | Exported:
     """What makes the model.
+
+    Args:
+        known: as of `checked`.
 
     Raises:
         ConfigError: there is no such file or module as `model.factory` names.
@@ -181,6 +187,6 @@ def architecture(config: Config) -> Architecture | Factory | Zoo | Exported:
         return Factory.of(config.model.factory, config.model.arguments)
     if config.model.given_by:
         return Zoo.of(config.model.name, config.model.arguments)
-    source = sources()[config.model.name]
+    source = (sources() if known is None else known)[config.model.name]
     given = {name: getattr(config.model, name) for name in source.settings}
     return Architecture(module=source.module, options={**given, **source.options})

@@ -16,13 +16,16 @@ from ..errors import ConfigError, ParityError
 from . import architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
 
     from ..config import Config
     from ..data import Dataset
     from ..delivery import Kit
     from ..parity import Check
     from ..program import Program, Target
+    from ..report import Built
     from ..saying import Say
     from ..store import Store
 
@@ -146,6 +149,29 @@ def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]
         raise ParityError("\n".join([*failures, *marked]))
 
 
+def tell_built(built: Built, out: Path, console: Console, *, is_json: bool) -> None:
+    """Print what was built; a ParityError where checks failed."""
+    from ..report import terminal as report
+
+    for result in built.results:
+        report.print_result(result, console)
+    if is_json:
+        echo(report.as_json(built))
+    if built.comparison is not None:
+        report.print_comparison(built.comparison, console)
+    for name in built.files:
+        console.print(f"wrote {out / name}", markup=False)
+    if not built.ran:
+        console.print("nothing to do: all results were in the store", markup=False)
+    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in built.results if not r.is_verified]
+    if failed:
+        raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
+    for result in built.results:
+        count = sum(row.state == "open" for row in result.rows)
+        rest = f", {count} of {len(result.rows)} artifacts with an open verdict" if count else ""
+        console.print(f"all verified: {result.folder}{rest}", markup=False)
+
+
 def read_config(path: Path | None) -> Config:
     from .. import config
 
@@ -158,17 +184,26 @@ def read_config(path: Path | None) -> Config:
         raise ConfigError(f"{chosen}: {error}") from error
 
 
-def checked(config: Config) -> Config:
-    """With the model's own defaults; a ConfigError where it names a model, a task or a target that there is not."""
+def checked(
+    config: Config,
+    networks: Mapping[str, architectures.Source] | None = None,
+    known: Mapping[str, Target] | None = None,
+) -> Config:
+    """With the model's own defaults; a ConfigError where it names a model, a task or a target that there is not.
+
+    Args:
+        networks: of `architectures.sources`; it and `known`, of `targets`, where many configurations are checked.
+    """
     from .. import tasks
     from ..config import check_outputs, check_source, check_targets, with_defaults
 
-    found = architectures.checked(config)
+    found = architectures.checked(config, networks)
     task = tasks.named(found.model.task)
     found = with_defaults(found, task.DEFAULTS)
     check_outputs(found)
     check_source(found, task.SOURCES)
-    check_targets(found, {name: target.PRECISIONS for name, target in targets().items()})
+    known = targets() if known is None else known
+    check_targets(found, {name: target.PRECISIONS for name, target in known.items()})
     return found
 
 

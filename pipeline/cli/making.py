@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ConfigError, ParityError
+from ..errors import ConfigError
 from . import architectures, common
+from .sweeping import sweep
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..building import Order
-    from ..report import Built
     from ..store import Store
 
 
@@ -111,30 +109,7 @@ def build(
             _explain(asked, store, is_json=is_json)
             return
         built = runner.build(asked, store, say, None, jobs)
-    _tell(built, out, console, is_json=is_json)
-
-
-def _tell(built: Built, out: Path, console: Console, *, is_json: bool) -> None:
-    """Print what was built; a ParityError where checks failed."""
-    from ..report import terminal as report
-
-    for result in built.results:
-        report.print_result(result, console)
-    if is_json:
-        common.echo(report.as_json(built))
-    if built.comparison is not None:
-        report.print_comparison(built.comparison, console)
-    for name in built.files:
-        console.print(f"wrote {out / name}", markup=False)
-    if not built.ran:
-        console.print("nothing to do: all results were in the store", markup=False)
-    failed = [f"'{r.folder}': {len(report.failures(r))}" for r in built.results if not r.is_verified]
-    if failed:
-        raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
-    for result in built.results:
-        count = sum(row.state == "open" for row in result.rows)
-        rest = f", {count} of {len(result.rows)} artifacts with an open verdict" if count else ""
-        console.print(f"all verified: {result.folder}{rest}", markup=False)
+    common.tell_built(built, out, console, is_json=is_json)
 
 
 def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
@@ -163,4 +138,4 @@ def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:
 
 
 TITLE = "Build"
-COMMANDS = (build, init, train)
+COMMANDS = (build, init, train, sweep)

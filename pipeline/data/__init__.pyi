@@ -4,6 +4,7 @@ from . import doubts as doubts
 from .decoding import Place as Place
 from .decoding import put_into as put_into
 from .decoding import refitted as refitted
+from .doubts import missing_classes as missing_classes
 from .files import ImageFile as ImageFile
 from .files import digests as digests
 from .files import listed as listed

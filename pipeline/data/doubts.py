@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import IMAGENET_MEAN, IMAGENET_STD, Config
+from ..reading import quoted
 from ..rows import AT_ONCE, Lines, parts
 from .splits import Dataset, Split
 
@@ -25,13 +27,17 @@ LOOKED_AT = 4096
 """Of the other images: all of 100,000 would be read once more, for minutes, to tell the same."""
 
 
-def warnings(data: Dataset) -> list[str]:
-    """One line for each thing that makes the ranges untrustworthy; what was found, and what to do."""
+def warnings(data: Dataset, wanted: int = 0) -> list[str]:
+    """One line for each thing that makes the ranges untrustworthy; what was found, and what to do.
+
+    Args:
+        wanted: number of calibration images that was asked for; where there are fewer, more are not there.
+    """
     images, found = data.calibration.images, []
     if len(images) < FEW_IMAGES:
         found.append(
             f"only {len(images)} calibration images; below {FEW_IMAGES} the int8 ranges depend on which they are. "
-            "Raise data.calibration or bring more images; `twinkeel calibration` shows what that gains."
+            f"{'Raise data.calibration or bring' if len(images) >= wanted else 'Bring'} more images; `twinkeel calibration` shows what that gains."
         )
     correlation = neighbour_correlation(images)
     if correlation < NOISE_CORRELATION:
@@ -48,6 +54,26 @@ def warnings(data: Dataset) -> list[str]:
             "hold. Bring images that are as dark and as bright as those the app will see."
         )
     return found
+
+
+def missing_classes(what: str, missing: Collection[int], trained: Collection[int], names: Sequence[str]) -> list[str]:
+    """One line of classes that calibration images do not show; none where it is none.
+
+    Args:
+        what: is said of them.
+        trained: classes that training images show, from which calibration images are drawn.
+    """
+    if not missing:
+        return []
+    are_there = set(missing) & set(trained)
+    advice = (
+        "Raise data.calibration, or bring images of them."
+        if are_there
+        else "Bring images of them: training images show none either."
+    )
+    return [
+        f"{len(missing)} of {len(names)} classes {what} ({quoted([names[n] for n in sorted(missing)], 5)}). {advice}"
+    ]
 
 
 def _held(images: Lines) -> str:

@@ -39,6 +39,23 @@ class Fitted:
     said: Counter[str]
     seen: NDArray[np.int64]
 
+    def without(self, left_out: NDArray[np.bool_], damaged: Sequence[str], said: Counter[str]) -> Fitted:
+        """Less some of the images, ``(N,)``, for what belongs to them could not be read.
+
+        Args:
+            damaged: names of what could not.
+            said: what was done to read the rest of it.
+        """
+        kept = self.kept.copy()
+        kept[np.flatnonzero(self.kept)[left_out]] = False
+        return Fitted(
+            images=self.images[~left_out] if left_out.any() else self.images,
+            kept=kept,
+            damaged=(*self.damaged, *damaged),
+            said=self.said + said,
+            seen=self.seen[~left_out],
+        )
+
 
 def fitted(
     files: Sequence[ImageFile],

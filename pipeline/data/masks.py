@@ -144,8 +144,9 @@ def _sets(keys: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 def read_masks(
     pairs: Paired, numbers: NDArray[np.int64], read: Fitted, config: Config, classes: int
-) -> NDArray[np.uint8]:
-    """The masks ``(N, height, width)`` of images of these numbers at the size of the input.
+) -> tuple[NDArray[np.uint8], Fitted]:
+    """The masks ``(N, height, width)`` of images of these numbers at the size of the input, and the images without those whose masks are damaged
+    and to be passed over.
 
     Args:
         read: these images.
@@ -156,8 +157,18 @@ def read_masks(
     """
     files = [pairs.there.files[n] for n in numbers]
     masks = {file.name: (pairs.masks[file.name], *seen) for file, seen in zip(files, read.seen.tolist(), strict=True)}
-    found = fitted(files, config.model.size, read=partial(_pixels, masks, config.model.size, config.data.fit, classes))
-    return np.concatenate([part[..., 0] for part in parts(found.images)])
+    found = fitted(
+        files,
+        config.model.size,
+        skips_damaged=config.data.skip_damaged,
+        read=partial(_pixels, masks, config.model.size, config.data.fit, classes),
+    )
+    if not found.kept.any():
+        raise DataError(f"data.path '{config.data.path}': no mask can be read. {_LAID}")
+    damaged = [str(pairs.masks[file.name]) for file, is_kept in zip(files, found.kept, strict=True) if not is_kept]
+    return np.concatenate([part[..., 0] for part in parts(found.images)]), read.without(
+        ~found.kept, damaged, found.said
+    )
 
 
 def nearest(mask: NDArray[np.uint8], placed: Placed, wanted: tuple[int, int]) -> NDArray[np.uint8]:

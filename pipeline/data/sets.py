@@ -30,7 +30,7 @@ def read_sets(
     *,
     has_truth: bool,
     more: Callable[[Split], str] = lambda _: "",
-    truth_of: Callable[[NDArray[np.int64], Fitted], NDArray[Any]] | None = None,
+    truth_of: Callable[[NDArray[np.int64], Fitted], tuple[NDArray[Any], Fitted]] | None = None,
 ) -> Dataset:
     """The images, decoded and at the size of the model's input, in their sets, with what was taken from where.
 
@@ -38,7 +38,8 @@ def read_sets(
         truth: ``(N,)`` of all that were gathered; or, with `truth_of`, numbers of kinds that are to be in all sets alike.
         has_truth: whether the truth is known, so that images can be for training.
         more: what else the table says of a set.
-        truth_of: gives what is right of images by their numbers, ``(n, ...)``, when it is known what these were like.
+        truth_of: gives what is right of images by their numbers, ``(n, ...)``, when it is known what these were like, and those of the images that it
+            could be read of.
 
     Raises:
         DataError: images cannot be read, or a set would be empty.
@@ -57,9 +58,9 @@ def read_sets(
     if not len(read.images):
         raise DataError(f"data.path '{config.data.path}' is no folder with images that can be read.")
     notes += _all_damaged(there, truth, used, read, names) if has_truth and truth_of is None else []
+    right, read = (truth[used[read.kept]], read) if truth_of is None else truth_of(used[read.kept], read)
     used = used[read.kept]
     files, groups = [there.files[i] for i in used], truth[used]
-    right = groups if truth_of is None else truth_of(used, read)
     if there.has_sets:
         tensors = beside.tensors_of(files, len(files), config)
         found = given.as_given(read.images, right, purposes[used], names, tensors)

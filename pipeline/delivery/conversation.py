@@ -209,7 +209,7 @@ class Conversation:
                     self._check_asked(frame, batch, other)
                 elif isinstance(frame, Plan):
                     self._check_asked(frame, batch, other)
-                    self.found.plans[frame.number, frame.unit] = frame
+                    self._take_plan(frame)
                 elif isinstance(frame, Answered | Failed):
                     self._take(frame, batch, other)
                     at = None
@@ -273,6 +273,13 @@ class Conversation:
             raise other.wrong(f"{task.name}: {error}") from error
         self.found.outputs[frame.number, frame.unit] = np.frombuffer(content, "<f4").reshape(wanted).astype(np.float32)
         self.say(f"replay: {task.name} {'' if frame.unit == 'CPU' else frame.unit}".rstrip())
+
+    def _take_plan(self, frame: Plan) -> None:
+        self.found.plans[frame.number, frame.unit] = frame
+        units = [one[0] for one in frame.operations]
+        counted = ", ".join(f"{unit} {units.count(unit):,}" for unit in sorted(set(units)))
+        name = f"{self.tasks[frame.number].name} {frame.unit}"
+        self.say(f"replay: {name}, operations: {counted or 'not told, ' + shown(frame.reason, 300)}")
 
     def _mourn(self, at: str | int | None, other: Process) -> None:
         """The other side has died: at once, as a runtime was imported, or of an artifact."""

@@ -144,7 +144,7 @@ def _measured(
         raise VerifyError(f"'{folder}' keeps no layers of the reference '{entry['reference']}' of {name}. Build again.")
     try:
         trace: Trace = target.trace(folder / entry["path"])  # type: ignore[attr-defined]
-        candidate = drifts.candidates(trace, images, recording.layers, name)
+        candidate = drifts.candidates(trace, images, recording, entry["reference"], name)
     except TwinkeelError:
         raise
     except Exception as error:  # each runtime has errors of its own for what it does not take

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Gathered, ImageFile, gathered
+from ..data import Fit, Gathered, ImageFile, gathered
 from ..delivery import machine, manifest, runtimes
 from ..errors import DataError, DeviceError, VerifyError
 from ..files import digest, rendered
@@ -69,6 +69,8 @@ class Plan:
         skips_damaged: whether images that cannot be decoded are passed over.
         notes: what is to be said of the data, a line each.
         skipped: artifacts that nothing runs here, and why.
+        how: images come to the size.
+        described: what the manifest says of the outputs, the task's own part of it.
     """
 
     task: str
@@ -83,6 +85,8 @@ class Plan:
     skips_damaged: bool
     notes: tuple[str, ...]
     skipped: Mapping[str, str]
+    how: Fit = "crop"
+    described: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=machine.here)
 
     def part(self, shard: int) -> slice:
@@ -99,6 +103,8 @@ class Plan:
             "artifacts": [[one.sha256, one.reference, dict(one.versions), one.runtime] for one in self.artifacts],
             "names": self.names,
             "outputs": [[one.name, one.shape] for one in self.outputs],
+            "described": dict(self.described),
+            "how": self.how,
             "tensors": [[one.name, one.shape] for one in self.tensors],
             "machine": dict(self.machine),
         }
@@ -173,7 +179,20 @@ def planned(
         skips_damaged=skips_damaged,
         notes=(*there.notes, *notes, *more),
         skipped=skipped,
+        how=_how(content, next(iter(read))),
+        described={key: content[key] for key in task.DESCRIBES if key in content},
     )
+
+
+def _how(content: Mapping[str, Any], folder: Path) -> Fit:
+    """How a manifest says that photos come to the size of the input; older ones say nothing."""
+    given = content.get("input")
+    how = given.get("fit", "crop") if isinstance(given, dict) else "crop"
+    if how not in get_args(Fit):
+        raise VerifyError(
+            f"the manifest of '{folder}' says that photos are fitted by '{shown(how, 50)}', which is not known: a newer twinkeel made it, or it is damaged."
+        )
+    return cast("Fit", how)
 
 
 def _contract(content: Mapping[str, Any], golden: manifest.Golden) -> object:

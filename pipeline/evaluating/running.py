@@ -178,7 +178,7 @@ def _decoded(plan: Plan, shard: int) -> tuple[Images, NDArray[np.int64], Damage]
     damaged: Damage = []
     for number in range(plan.part(shard).start, plan.part(shard).stop):
         try:
-            pixels.append(fit(read_image(plan.files[number]), *plan.size))
+            pixels.append(fit(read_image(plan.files[number]), *plan.size, plan.how))
             index.append(number)
         except DataError as error:
             damaged.append((number, isinstance(error, DamagedImage), str(error)))

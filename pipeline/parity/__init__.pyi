@@ -43,12 +43,10 @@ from .metrics import output_metrics as output_metrics
 from .metrics import snr_db as snr_db
 from .sensitivity import Layer as Layer
 from .sensitivity import Sensitivity as Sensitivity
-from .verdict import FEW_CHANGED as FEW_CHANGED
 from .verdict import Counts as Counts
 from .verdict import Verdict as Verdict
 from .verdict import drop_of as drop_of
-from .verdict import jackknife as jackknife
-from .verdict import paired_interval as paired_interval
+from .verdict import jackknife_interval as jackknife_interval
 from .verdict import percent as percent
 from .verdict import share_interval as share_interval
 from .verdict import share_of as share_of

@@ -21,6 +21,10 @@ from . import limits, metrics
 PICTURE, TABLE = "drift.png", "drift.csv"
 _HIGHEST_DB = 100.0
 """Where the picture draws layers without any difference, whose SNR is infinite."""
+_NEAR = 0.9
+"""Share of values from which on a layer's are the reference's: half of a layer behind a ReLU is 0 in any other, too."""
+_IN_ORDER = 1e-3
+"""Of that share, what a layer's own place counts more than another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,34 +87,78 @@ class RuntimeDrift:
         return "\n    ".join([self.verdict, *broken])
 
 
-def candidates(trace: Trace, images: Images, layers: Sequence[Layer], name: str) -> list[NDArray[np.int8]]:
-    """The sampled steps ``(images, values)`` of each layer of an artifact, on images ``(N, H, W, 4)`` uint8.
+def candidates(trace: Trace, images: Images, recording: Recording, key: str, name: str) -> list[NDArray[np.int8]]:
+    """The sampled steps ``(images, values)`` of each layer of the reference `key` in an artifact, on images ``(N, H, W, 4)`` uint8.
+
+    Layers that do not wait for each other, as heads beside each other, run in an order that is each runtime's own. So an artifact's layers of one
+    kind and shape are told apart by what they give: that of the reference whose values they nearly have, and in their own order where they have
+    nobody's.
 
     Raises:
         VerifyError: its layers are not those of the reference.
     """
+    layers = recording.layers
     kept: list[list[NDArray[np.int8]]] = [[] for _ in layers]
-    indices = [layers_module.sampled(layer.shape) for layer in layers]
+    places = None
     for number in range(len(images)):
         values = trace(*arrays(images[number : number + 1]))
-        _check_alignment(values, layers, name)
-        for one, value, index in zip(kept, values, indices, strict=True):
-            one.append(value.steps.reshape(-1)[index])
-    return [np.stack(one) for one in kept]
+        if places is None:
+            places = _slots(values, layers, name)
+        for one, place, layer in zip(kept, places, layers, strict=True):
+            one.append(values[place].steps.reshape(-1)[layers_module.sampled(layer.shape)])
+    found = [np.stack(one) for one in kept]
+    return _in_place(found, recording.of(key), layers)
 
 
-def _check_alignment(values: Sequence[LayerValue], layers: Sequence[Layer], name: str) -> None:
-    """Kind and shape, layer by layer; whether a mean keeps its dimensions of size 1 is no difference."""
-    pairs = zip_longest(values, layers)
-    for number, (value, layer) in enumerate(pairs, 1):
-        mine = "nothing" if value is None else f"{value.kind} {list(_core(value.steps.shape))}"
-        theirs = "nothing" if layer is None else f"{layer.kind} {list(_core(layer.shape))}"
-        if mine != theirs:
-            where = "" if layer is None else f", {layer.name}"
+def _slots(values: Sequence[LayerValue], layers: Sequence[Layer], name: str) -> list[int]:
+    """For each layer of the reference the number of the artifact's that has its kind and shape, the first one first.
+
+    Whether a mean keeps its dimensions of size 1 is no difference.
+    """
+    mine = [(value.kind, _core(value.steps.shape)) for value in values]
+    theirs = [(layer.kind, _core(layer.shape)) for layer in layers]
+    if sorted(mine) == sorted(theirs):
+        waiting = {one: iter([number for number, other in enumerate(mine) if other == one]) for one in set(mine)}
+        return [next(waiting[one]) for one in theirs]
+    for number, (one, other) in enumerate(zip_longest(mine, theirs), 1):
+        if one != other:
+            where = "" if other is None else f", {layers[number - 1].name}"
             raise VerifyError(
-                f"{name} has {len(values)} layers, the reference {len(layers)}; layer {number} is {mine} there and "
-                f"{theirs} in the reference{where}. Build again."
+                f"{name} has {len(values)} layers, the reference {len(layers)}; layer {number} is {_said(one)} there and "
+                f"{_said(other)} in the reference{where}. Build again."
             )
+    raise AssertionError("lists that differ have a first difference")
+
+
+def _said(layer: tuple[str, tuple[int, ...]] | None) -> str:
+    return "nothing" if layer is None else f"{layer[0]} {list(layer[1])}"
+
+
+def _in_place(
+    found: Sequence[NDArray[np.int8]], reference: Sequence[NDArray[np.int8]], layers: Sequence[Layer]
+) -> list[NDArray[np.int8]]:
+    """What layers gave, ``(images, values)`` each, put where the reference has their values; within one kind and shape."""
+    from scipy.optimize import linear_sum_assignment
+
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for number, layer in enumerate(layers):
+        groups.setdefault((layer.kind, _core(layer.shape)), []).append(number)
+    result = list(found)
+    for group in groups.values():
+        near = np.array([[_nearness(found[one], reference[other]) for one in group] for other in group])
+        near[near < _NEAR] = 0.0
+        slots, chosen = linear_sum_assignment(near + _IN_ORDER * np.eye(len(group)), maximize=True)
+        are_known = near[slots, chosen] > 0
+        taken = dict(zip(slots[are_known], chosen[are_known], strict=True))
+        rest = [number for number in range(len(group)) if number not in taken.values()]
+        for slot, number in enumerate(group):
+            result[number] = found[group[taken[slot] if slot in taken else rest.pop(0)]]
+    return result
+
+
+def _nearness(one: NDArray[np.int8], other: NDArray[np.int8]) -> float:
+    """Share of values that are a step apart at most."""
+    return float((np.abs(one.astype(np.int16) - other) <= 1).mean())
 
 
 def _core(shape: Sequence[int]) -> tuple[int, ...]:

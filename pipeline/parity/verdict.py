@@ -37,6 +37,8 @@ LEVEL = 0.95
 """Of the interval; a true value within a limit is called missed in 2.5 % of all draws at most."""
 FEW_CHANGED = 10
 """Images: where fewer have changed, a jackknife sees too little, and what nobody has seen is not shown to be rare."""
+_SAME_FOR_ALL = 1e-9
+"""Of a jackknife's interval: below it each image has changed alike, and the same holds of images that have not."""
 MOST_IMAGES = 10_000_000
 """More than anyone has; a number of images beyond it is not named."""
 
@@ -136,6 +138,8 @@ def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     By the score intervals (Tango; Wilson), on counts that grow in proportion; rounded up to two digits. Of what is not images itself the
     interval narrows with the root of their number.
     """
+    if not counts.images:
+        return None
     if counts.draws:
         return _draws_needed(counts, limit)
 
@@ -221,6 +225,22 @@ def jackknife(without: NDArray[np.float64]) -> float:
         return math.inf
     error = math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
     return float(stdtrit(count - 1, 1 - _TAIL)) * error
+
+
+def jackknife_interval(value: float, without: NDArray[np.float64], images: int, changed: int) -> tuple[float, float]:
+    """Bounds of a difference of two shares, within -1..1, by `jackknife`. Where fewer than `FEW_CHANGED` images have changed, or all of them alike, as
+    wide at least as the exact interval of as many images none of which has.
+
+    Args:
+        value: of all images.
+        without: what it is without each image, or each group of images.
+    """
+    half = jackknife(without)
+    if math.isinf(half):
+        return -1.0, 1.0
+    if changed < FEW_CHANGED or half < _SAME_FOR_ALL:
+        half = max(half, paired_interval(images, 0, 0)[1])
+    return max(value - half, -1.0), min(value + half, 1.0)
 
 
 @functools.cache

@@ -1,14 +1,15 @@
 """Transfer learning: the last layer of a network is trained on what the layers before it give of the images.
 
 These stay as they are, with BatchNorm in evaluation mode, so that each image goes through them once. What is left is a linear
-layer on vectors: it takes seconds, and the same steps from the same seed.
+layer on vectors: it takes seconds, and the same steps from the same seed. Heads for boxes and for pixels are more than a layer: with their body as it is
+they are trained as a whole network is, by `train`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,21 @@ def last_layer(model: nn.Module, config: Config) -> str:
         "weights.head = 'train' trains the last linear layer, or convolution of one pixel, of a model that gives its output as it "
         "is; here something stands behind the last one. Give the model without it, or train it elsewhere."
     )
+
+
+def body_of(model: nn.Module) -> nn.Module | None:
+    """What the head for boxes or pixels of a network of `model/` reads the maps of, with blocks called `features`; None of networks without such a head."""
+    body = getattr(model, "backbone", None)
+    return body if isinstance(body, nn.Module) else None
+
+
+def blocks_of(body: nn.Module, left: Collection[str] = ()) -> list[nn.Module]:
+    """The blocks of a body, without those that have tensors of these names."""
+    return [
+        block
+        for number, block in enumerate(body.features)  # type: ignore[arg-type]
+        if not any(name.startswith(f"features.{number}.") for name in left)
+    ]
 
 
 def _is_pointwise(module: nn.Module) -> bool:

@@ -155,6 +155,7 @@ def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
             if pixels is not None:
                 pixels.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
             annotated: GraphModule = super().annotate(model)
+            _quantize_before_moves(annotated, activation)
             _share_moved(annotated)
             _quantize_before_padding(annotated, activation)
             left_out = _in_float(annotated, settings.float_layers)
@@ -178,6 +179,33 @@ def _quantize_before_padding(graph: GraphModule, activation: Any) -> None:
             node.args[0].meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
                 input_qspec_map={unpadded(node): activation}, _annotated=True
             )
+
+
+def _quantize_before_moves(graph: GraphModule, activation: Any) -> None:
+    """One grid for a value of which parts are quantized in several places.
+
+    sigmoid -> slice -> q(a), sigmoid -> slice -> q(b)   ==>   sigmoid -> q(a) -> slice, slice
+
+    LiteRT's converter quantizes the value itself, once, and makes the second grid of the first by a rounding that no other runtime has.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    def is_quantized_by_all(node: Node) -> bool:
+        for user in node.users:
+            known = user.meta.get(Q_ANNOTATION_KEY)
+            if known is not None:
+                if known.input_qspec_map.get(node) is None:
+                    return False
+            elif user.target not in MOVES or not is_quantized_by_all(user):
+                return False
+        return bool(node.users)
+
+    for node in graph.graph.nodes:
+        is_in_parts = len(node.users) > 1 and any(user.target in MOVES for user in node.users)
+        is_computed = node.op == "call_function" and node.target not in (*MOVES, *WEIGHTED)
+        if is_in_parts and is_computed and Q_ANNOTATION_KEY not in node.meta and is_quantized_by_all(node):
+            node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)
 
 
 def _share_moved(graph: GraphModule) -> None:

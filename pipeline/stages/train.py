@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,14 @@ def train(
     out: Path,
     progress: Callable[[Epoch, int], None],
     say: Say = lambda *_: None,
+    frozen: Sequence[nn.Module] = (),
 ) -> list[Epoch]:
     """Train `model` in place; `out` gets ``state.pt``, which a run that was ended goes on from.
 
     Args:
         progress: is told of each epoch, and how many there are.
         say: what goes on within one.
+        frozen: parts of it that stay as they are, with BatchNorm in evaluation mode.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
@@ -55,6 +58,8 @@ def train(
     model.to(device)
     images = at_hand(data.train.images)
     truth = torch.from_numpy(data.train.truth).to(device)
+    for part in frozen:
+        part.requires_grad_(False)
     optimizer, schedule = one_cycle(model, len(images), settings)
     history = _resume(out / "state.pt", model, optimizer, schedule, device)
     held_out = _scored(data.held_out, task.meaning(config).scored_at_most)
@@ -66,6 +71,8 @@ def train(
 
     for number in range(len(history), settings.epochs):
         model.train()
+        for part in frozen:
+            part.eval()
         epoch = f"train: epoch {number + 1}/{settings.epochs}"
         trained, scored = Pace(say, epoch, len(images)), Pace(say, f"{epoch}, held-out", len(held_out.images))
         loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config, trained)
@@ -74,6 +81,8 @@ def train(
         _save(out / "state.pt", model, optimizer, schedule, history)
         progress(history[-1], settings.epochs)
     model.to("cpu").eval()
+    for part in frozen:
+        part.requires_grad_()
     return history
 
 
@@ -201,7 +210,8 @@ def _save(
     }
     content = io.BytesIO()
     torch.save(state, content)
-    partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)  # who was faster with the same training has taken it away
+    partial = path.with_suffix(f".partial-{os.getpid()}")
     partial.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
     partial.replace(path)
 

@@ -58,6 +58,46 @@ def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | 
     return telling.told(best, others)
 
 
+def load_body(body: nn.Module, path: Path, key: str | None = None) -> tuple[str, frozenset[str]]:
+    """Load what a checkpoint has of a network's body, strictly: of a classifier, or of a network with another head.
+
+    The body's last layer is left where that alone has another shape: narrow networks widen their last map for a classifier, and not for other heads.
+
+    Args:
+        body: with `features`, named as in the classifier.
+
+    Returns:
+        What was loaded and what was left, in a line; and the names of the tensors of the last layer, where that was left.
+
+    Raises:
+        WeightsError: naming the first key that does not fit.
+    """
+    if path.suffix in keras_h5.SUFFIXES:
+        raise WeightsError(
+            f"'{path}': of Keras's files a whole classifier is read, and no body alone. Build it once with model.name of the classifier, and give the "
+            "weights that `twinkeel train` writes."
+        )
+    wanted = body.state_dict()
+    shapes = {name: value.shape for name, value in wanted.items()}
+    content = opened(path)
+    best = _of_file(path, lambda: fitting.fits(content, shapes, key, is_body=True))[0]
+    last = frozenset(name for name in wanted if name.startswith(f"features.{len(body.features) - 1}."))  # type: ignore[arg-type]
+    if not best.missing and best.misshapen and last.issuperset(best.misshapen):
+        best = fitting.fits(content, shapes, key, last, is_body=True)[0]
+    if best.layout is not None:
+        _check_padding(body, best.layout.padding, path)
+    if not best.is_whole:
+        raise WeightsError(telling.mismatch(best, path))
+    state = {
+        name: _checked(best.state[name], value, f"'{path}': '{name}'")
+        if name in best.state and name not in best.fresh
+        else value
+        for name, value in wanted.items()
+    }
+    body.load_state_dict(state, strict=True)
+    return telling.told(best, []), best.fresh
+
+
 def outputs_in(path: Path, key: str | None = None) -> int:
     """How many outputs a checkpoint's last dense layer has.
 

@@ -5,9 +5,11 @@ from .entries import Store as Store
 from .entries import Usage as Usage
 from .job import Job as Job
 from .job import Workshop as Workshop
+from .job import code_digest as code_digest
 from .job import imported_by as imported_by
 from .job import is_no_room as is_no_room
 from .workers import Here as Here
+from .workers import Staff as Staff
 from .workers import Workers as Workers
 from .workers import count as count
 from .workers import one_thread as one_thread

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ..errors import StoreError
 from ..files import digest
 from ..rows import Rows
+from .patience import Patient
 
 RECORDS, OBJECTS, LATEST = "records", "objects", "latest"
 LARGE = 2**24
@@ -91,9 +92,13 @@ class Usage:
 
 
 class Store:
-    """A folder on any file system, by its address: a path, or ``s3://bucket/folder`` and the like."""
+    """A folder on any file system, by its address: a path, or ``s3://bucket/folder`` and the like.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        patience: seconds for which a file system that does not answer is asked again.
+    """
+
+    def __init__(self, url: str, patience: float = 0.0) -> None:
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
@@ -107,6 +112,8 @@ class Store:
             ) from error
         self._root = str(root).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        if patience:
+            self._fs = Patient(self._fs, patience)
 
     def find(self, key: str) -> Entry | None:
         """The result of a job; None where there is none, or its record is damaged.
@@ -298,10 +305,17 @@ class Store:
         try:
             if self.is_local:
                 return digest(Path(path)) == sha
-            with self._fs.open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == sha
+            return self._sha_of(path) == sha
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def _sha_of(self, path: str) -> str:
+        """Of a file elsewhere; a large one is not read into memory."""
+        if self._fs.size(path) < LARGE:
+            return hashlib.sha256(self._fs.cat_file(path)).hexdigest()
+        with tempfile.TemporaryDirectory(prefix="twinkeel-") as here:
+            self._fs.get_file(path, f"{here}/file")
+            return digest(Path(here) / "file")
 
     def _damaged(self, entry: Entry, name: str) -> NoReturn:
         self._discard(self._path(OBJECTS, entry.files[name]))

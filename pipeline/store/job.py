@@ -11,7 +11,7 @@ import importlib.util
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ class Workshop:
         troubles: what the store could not do, in words.
         asked: ingredients of all jobs so far, by name.
         found: what the store had, by key: it is looked for once.
+        is_shared: others go on from what is kept, so a store that fails is an error, and nothing is kept for this build alone.
     """
 
     store: Store | None
@@ -104,6 +105,7 @@ class Workshop:
     troubles: list[str] = field(default_factory=list)
     asked: dict[str, dict[str, str]] = field(default_factory=dict)
     found: dict[str, Entry] = field(default_factory=dict)
+    is_shared: bool = False
 
     def find(self, job: Job) -> Entry | None:
         self.asked[job.name] = job.ingredients
@@ -118,6 +120,7 @@ class Workshop:
         try:
             entry = self.store.find(key)
         except Exception as error:  # drivers of remote stores raise anything
+            self._check_shared("read", error)
             self._without(f"cannot be read ({type(error).__name__}: {error}); this build does without")
             return None
         if entry is not None:
@@ -143,6 +146,7 @@ class Workshop:
             try:
                 return self.store.put(job.key, job.name, job.ingredients, folder)
             except Exception as error:
+                self._check_shared("written", error)
                 self._without(f"cannot be written ({type(error).__name__}: {error}); results are not kept", stays=True)
         try:
             return self.scratch.put(job.key, job.name, job.ingredients, folder)
@@ -198,7 +202,15 @@ class Workshop:
         except OSError as error:
             if is_no_room(error):  # here, where it was to be put
                 raise
+            self._check_shared("read", error)
             raise Damaged(entry.key, f"{entry.name}: {error}") from error
+
+    def _check_shared(self, done: str, error: Exception) -> None:
+        if self.is_shared and self.store is not None:
+            raise StoreError(
+                f"the store '{self.store.url}', which all work shares, cannot be {done}: {type(error).__name__}: {str(error)[:300]}. "
+                "What was made is kept there: run the same command again when it answers."
+            ) from error
 
     def _without(self, trouble: str, *, stays: bool = False) -> None:
         assert self.store is not None
@@ -225,12 +237,13 @@ def imported_by(module: str) -> tuple[str, ...]:
     return () if source is None else source[1]
 
 
-def code_digest(modules: Iterable[str], glue: Iterable[str] = ()) -> str:
+@functools.cache
+def code_digest(modules: tuple[str, ...], glue: tuple[str, ...] = ()) -> str:
     """SHA-256 of the sources of modules and of everything of this project that they import, at any depth.
 
     Args:
         glue: modules that count without what they import.
-    """
+    """  # sources are read once, so an answer stays the same in a process
     seen = {name: source[0] for name in glue if (source := _source(name)) is not None}
     waiting = list(modules)
     while waiting:

@@ -80,29 +80,78 @@ class Workers(Executor):
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def _run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
-        context = multiprocessing.get_context("spawn")
-        receiving, sending = context.Pipe(duplex=False)
         if self._is_stopped:
             raise WorkerError("the build was stopped")
         with tempfile.NamedTemporaryFile(prefix="twinkeel-worker-", suffix=".log") as log:
-            process = context.Process(target=_work, args=(sending, log.name, function, args, kwargs), daemon=True)
-            _start(process)
+            process, ours = _begun(log.name)
             self._running.add(process)
-            sending.close()
             try:
-                is_good, value = receiving.recv()
-            except EOFError:
-                process.join()
-                said = Path(log.name).read_text(errors="replace").strip()[-300:]
-                raise WorkerError(_death(process.exitcode) + (f"; its last words: {said}" if said else "")) from None
+                return _asked(process, ours, log.name, function, args, kwargs)
             finally:
+                ours.close()
                 process.join()
                 self._running.discard(process)
-                receiving.close()
-        if is_good:
-            result: T = value
-            return result
-        raise value
+
+
+class Staff(Workers):
+    """The same with processes that last: what one has imported is there for its next call. Where one dies, another takes its place."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._own = threading.local()
+        self._logs = tempfile.TemporaryDirectory(prefix="twinkeel-workers-", ignore_cleanup_errors=True)
+        self._connections: list[Connection] = []
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        for connection in self._connections:
+            connection.close()  # who waits there for more ends
+        for process in list(self._running):
+            process.join()
+        self._logs.cleanup()
+
+    def _run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        if self._is_stopped:
+            raise WorkerError("the build was stopped")
+        if getattr(self._own, "process", None) is None:
+            descriptor, self._own.log = tempfile.mkstemp(suffix=".log", dir=self._logs.name)
+            os.close(descriptor)
+            self._own.process, self._own.connection = _begun(self._own.log)
+            self._running.add(self._own.process)
+            self._connections.append(self._own.connection)
+        process: BaseProcess = self._own.process
+        try:
+            return _asked(process, self._own.connection, self._own.log, function, args, kwargs)
+        finally:
+            if not process.is_alive():
+                self._running.discard(process)
+                self._own.process = None
+
+
+def _begun(log: str) -> tuple[BaseProcess, Connection]:
+    """A new process, and where it is asked and answers."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs, log), daemon=True)
+    _start(process)
+    theirs.close()
+    return process, ours
+
+
+def _asked(
+    process: BaseProcess, connection: Connection, log: str, function: Callable[..., T], args: Any, kwargs: Any
+) -> T:
+    """What a process answers; a WorkerError where it dies of it."""
+    try:
+        connection.send((function, args, kwargs))
+        is_good, value = connection.recv()
+    except (EOFError, ConnectionError):
+        process.join()
+        said = Path(log).read_text(errors="replace").strip()[-300:]
+        raise WorkerError(_death(process.exitcode) + (f"; its last words: {said}" if said else "")) from None
+    if is_good:
+        result: T = value
+        return result
+    raise value
 
 
 _STARTING = threading.Lock()
@@ -138,23 +187,35 @@ def _death(code: int | None) -> str:
     return f"its process was ended by {name}: {cause}"
 
 
-def _work(sending: Connection, log: str, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    """In the new process: one call, its result or its error; what native code prints goes into the log."""
+def _work(connection: Connection, log: str) -> None:
+    """In the new process: calls one after the other, their results or errors; what native code prints goes into the log."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()
+    while True:
+        try:
+            function, args, kwargs = connection.recv()
+        except (EOFError, ConnectionError):  # there is no more to do
+            return
+        except Exception as error:  # a function or an argument that does not travel
+            connection.send((False, TwinkeelError(f"{type(error).__name__}: {error}")))
+            continue
+        os.ftruncate(descriptor, 0)
+        _answer(connection, function, args, kwargs)
+
+
+def _answer(connection: Connection, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
     try:
         outcome: tuple[bool, Any] = True, function(*args, **kwargs)
     except Exception as error:
         outcome = False, error
     try:
-        sending.send(outcome)
+        connection.send(outcome)
     except Exception as error:  # an exception or a value that does not travel
-        sending.send((False, TwinkeelError(f"{type(outcome[1]).__name__}: {outcome[1]} ({error})")))
-    sending.close()
+        connection.send((False, TwinkeelError(f"{type(outcome[1]).__name__}: {outcome[1]} ({error})")))
 
 
 def _end_with_parent() -> None:

@@ -3,6 +3,8 @@ from .classification.names import matched as matched
 from .classification.names import read_entries as read_entries
 from .classification.ranking import Answers as Answers
 from .classification.ranking import top as top
+from .detection.counting import same_in_each as same_in_each
+from .detection.counting import same_of as same_of
 from .detection.decoding import Detections as Detections
 from .detection.decoding import decode as decode
 from .detection.decoding import in_photo as in_photo
@@ -15,6 +17,7 @@ from .detection.showing import precision_at_levels as precision_at_levels
 from .features.comparing import COSINE as COSINE
 from .features.comparing import MARGIN as MARGIN
 from .features.comparing import cosines as cosines
+from .segmentation.counting import agreement_of as agreement_of
 from .segmentation.counting import ious as ious
 from .segmentation.decoding import as_stored as as_stored
 from .segmentation.decoding import mask_of as mask_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -157,8 +158,12 @@ class Task(Protocol):
 
 def names() -> tuple[str, ...]:
     """Of all tasks; none is imported."""
-    package = importlib.import_module(__package__ or "")
-    known = (entry.name for entry in pkgutil.iter_modules(package.__path__))
+    return _names_below(tuple(importlib.import_module(__package__ or "").__path__))
+
+
+@functools.cache
+def _names_below(folders: tuple[str, ...]) -> tuple[str, ...]:
+    known = (entry.name for entry in pkgutil.iter_modules(folders))
     return tuple(sorted(name for name in known if name != __name__.rpartition(".")[2]))
 
 

@@ -352,6 +352,69 @@ def test_features_are_counted_as_a_build_counts_them(build, data, evaluate):
     assert "--unlabelled" in str(told.exception)
 
 
+PACKED = {  # two boxes of five numbers, as a detector of one class gives them
+    "height": SIDE, "width": SIDE, "classes": 1, "format": "anchors", "activation": "sigmoid", "score_threshold": 0.5,
+    "variances": [0.02, 0.02, 0.02, 0.02],
+    "blocks": [
+        {"rows": 1, "columns": 2, "cell": [4.0, 8.0], "unit": [1.0, 1.0], "sizes": [[4.0, 4.0]],
+         "boxes": {"output": 0, "first": 0, "step": 5, "apart": 1}, "scores": {"output": 0, "first": 4, "step": 5, "apart": 1}}
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_without_truth_boxes_and_masks_are_held_against_the_float32_ones(task, build, data, evaluate):
+    """As a build counts them, over shards."""
+    shape = {"detection": [2, 5], "segmentation": [5, 1, 2]}[task]
+    names = {"detection": ["box"], "segmentation": list("abcde")}[task]
+
+    def edit(content):
+        content |= {"task": task, "schema_version": 3, "labels": names, "program_checks": [], "tensors": []}
+        content["outputs"] = [{"name": "found", "shape": shape, "scale": 1.0}]
+        content |= {"boxes": PACKED} if task == "detection" else {}
+
+    result, found = evaluate(build(edit), "--data", data, "--unlabelled")
+    assert result.exit_code == 0, result.exception
+    floating = outputs_of(WEIGHTS)
+    for one, weights in list(zip(found["artifacts"], FILES.values(), strict=True))[1:]:
+        value, counts = against_floats(task, floating, outputs_of(weights))
+        metric = {"detection": "same_boxes", "segmentation": "agreement"}[task]
+        assert one["counted"] == {metric: {"share": pytest.approx(value), **vars(counts)}}
+        assert 0 < counts.lost < counts.kept
+    told, _ = evaluate(build(edit, name="other"), "--data", data)
+    assert "--unlabelled" in str(told.exception)
+
+
+def against_floats(task, floating, candidate):
+    if task == "segmentation":
+        from twinkeel.pipeline.tasks.segmentation import counting
+        from twinkeel.pipeline.tasks.segmentation.decoding import masks_of
+
+        return counting.agreement(*(masks_of(one.reshape(-1, 5, 1, 2), (SIDE, SIDE)) for one in (floating, candidate)))
+    from twinkeel.pipeline.tasks.detection import counting
+    from twinkeel.pipeline.tasks.detection.decoding import decode
+    from twinkeel.pipeline.tasks.detection.form import Form
+    from twinkeel.pipeline.tasks.detection.matching import Boxes
+
+    form = Form.of(PACKED)
+    return counting.same(*(Boxes.of([decode([row], form) for row in one]) for one in (floating, candidate)))
+
+
+def test_photos_are_put_whole_where_the_model_takes_them_so(build, data, evaluate, tmp_path):
+    def edit(content):
+        content["input"] = {"fit": "letterbox"}
+
+    wide = tmp_path / "wide" / WORDS[0] / "wide.png"
+    wide.parent.mkdir(parents=True)
+    Image.fromarray(PIXELS[:2].reshape(SIDE * 2, SIDE, 3)).save(wide)
+    shares = []
+    for name, change in (("cropped", lambda content: None), ("whole", edit)):
+        shares.append(
+            evaluate(build(change, name=name), "--data", wide.parents[1], "--unlabelled")[1]["artifacts"][1]["snr_db"]
+        )
+    assert shares[0] != shares[1]
+
+
 def test_outputs_that_are_not_finite_are_wrong_and_told(build, data, evaluate):
     broken = WEIGHTS.copy()
     broken[0, 3] = np.nan

@@ -370,7 +370,7 @@ def shipped(finished):
 
 def drifted(path, target, recording, inputs, reference):
     module = common.targets()[target]
-    candidate = drift.candidates(module.trace(path), inputs, recording.layers, target)
+    candidate = drift.candidates(module.trace(path), inputs, recording, reference, target)
     found = drift.compare(recording, reference, candidate, module.KERNELS)
     return drift.RuntimeDrift(targets=(target,), reference=reference, layers=found)
 
@@ -496,11 +496,41 @@ def test_layers_that_do_not_match_are_one_error_that_names_both(change):
         "missing": values[:1],
         "more": [*values, values[0]],
     }[change]
-    recording = _recording(np.zeros((1, 4096), np.int8))
-    number = 3 if change == "more" else 2
+    recording = _recording(np.zeros((1, 2 * len(layers.sampled((1, 8, 16, 16)))), np.int8))
+    image, number = np.zeros((1, 16, 16, 4), np.uint8), 3 if change == "more" else 2
     with pytest.raises(VerifyError, match=f"some/target has {len(changed)} layers, the reference 2; layer {number} is"):
-        drift.candidates(lambda _: changed, np.zeros((1, 16, 16, 4), np.uint8), recording.layers, "some/target")
-    assert drift.candidates(lambda _: values, np.zeros((1, 16, 16, 4), np.uint8), recording.layers, "some/target")
+        drift.candidates(lambda _: changed, image, recording, "int8", "some/target")
+    assert drift.candidates(lambda _: values, image, recording, "int8", "some/target")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 1, 3), (3, 2, 1, 0), (0, 3, 2, 1)], ids=str)
+@pytest.mark.parametrize("fault", [None, 0, 1, 2])
+def test_layers_beside_each_other_are_told_apart_by_their_values_in_whatever_order_they_run(order, fault):
+    """Heads of a detector: three of one kind and shape, behind ReLUs, and one of another."""
+    random = np.random.default_rng(0)
+    shapes = [(1, 8, 16, 16), (1, 8, 16, 16), (1, 8, 16, 16), (1, 2, 16, 16)]
+    given = [[random.integers(-255, 128, shape).clip(-128).astype(np.int8) for shape in shapes] for _ in range(2)]
+    named = [
+        layers.Layer(name=name, kind="convolution", shape=shape, scale=1.0, zero_point=-128)
+        for name, shape in zip("abcd", shapes, strict=True)
+    ]
+    kept = [[one.reshape(-1)[layers.sampled(one.shape)] for one in image] for image in given]
+    recording = layers.Recording(
+        layers=tuple(named), steps={"int8": np.stack([np.concatenate(image) for image in kept])}
+    )
+
+    def trace(image):
+        values = list(given[image[0, 0, 0, 0]])
+        if fault is not None:
+            values[fault] = np.roll(values[fault], 1, axis=1)
+        return [LayerValue(kind="convolution", steps=values[number]) for number in order]
+
+    images = np.zeros((2, 16, 16, 4), np.uint8)
+    images[1] = 1
+    found = drift.compare(
+        recording, "int8", drift.candidates(trace, images, recording, "int8", "some/target"), "xnnpack"
+    )
+    assert [layer.name for layer in found if not layer.is_within] == ([] if fault is None else ["abcd"[fault]])
 
 
 def test_layers_of_a_file_that_computes_something_else_when_opened_are_refused():

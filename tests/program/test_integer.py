@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 
 import numpy as np
+import programs
 import pytest
 import torch
 from twinkeel.model import mobilenet_v2
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.data import rgba
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import integer, steps
+from twinkeel.pipeline.program import InputContract, integer, steps
 
 
 def _steps(values, scale=1.0, zero_point=0):
@@ -115,6 +116,31 @@ def test_what_has_no_integers_is_computed_in_float_and_named_where_it_sums(small
     expected = operation(torch.from_numpy(pixels).float(), *args)
     steps = (torch.round(expected / 0.01) - 128).clamp(-128, 127) + 128
     assert np.allclose(integer.evaluate_integer(module, pixels), 0.01 * steps.numpy().reshape(1, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize("is_read_in_float", [False, True])
+def test_parts_of_a_value_that_are_quantized_have_one_grid(is_read_in_float):
+    """Behind a sigmoid one part becomes the middles of boxes, on a grid of its own where nothing asks for one of them all."""
+
+    class Parts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Conv2d(3, 7, 1)
+            self.register_buffer("corners", torch.rand(1, 2, 8, 8))
+
+        def forward(self, x):
+            values = torch.sigmoid(self.head(x))
+            middles = values[:, :2] * 0.2 + self.corners
+            rest = values[:, 2:]
+            return torch.cat([middles, torch.exp(rest) if is_read_in_float else rest], 1)
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 4), np.uint8)
+    contract = InputContract.of(8, programs.MEAN, programs.STD)
+    graph = programs.program(Parts().eval(), contract, images).quantized.graph
+    (sigmoid,) = (node for node in graph.nodes if node.target == torch.ops.aten.sigmoid.default)
+    readers = [str(user.target) for user in sigmoid.users]
+    assert all("quantize_per_tensor" in one for one in readers) != is_read_in_float, readers
+    assert is_read_in_float or len(readers) == 1
 
 
 def test_float_outputs_are_named_too(small_program):

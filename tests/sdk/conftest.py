@@ -337,7 +337,8 @@ def swift():
     # packages of one path, as a container shows them, wait for each other's folder; a module is compiled by one process, not
     # by one for each of its files
     place = ("--scratch-path", f".build-{os.getpid()}")
-    quick = (*place, "-debug-info-format", "none", "-Xswiftc", "-whole-module-optimization")
+    whole = ("-Xswiftc", "-whole-module-optimization", "-Xswiftc", "-num-threads", "-Xswiftc", "1")
+    quick = (*place, "-debug-info-format", "none", *whole)
     looked_up = set()
 
     def run(package, command, *arguments, environment=None):

@@ -12,14 +12,6 @@ from detecting import MAPS, PACKED
 ROOT = Path(__file__).parents[1]
 DETECTORS = {"packing": (PACKED,), "peaking": MAPS}
 BASE = "com.example.detection"
-LITERT_ADDS = """[[limit]]
-leg = "lower"
-precision = "int8"
-metric = "equal_logits"
-value = 0.97
-reason = "LiteRT rounds the addition of a constant, the corners of the cells, by one step in one value of twenty: drift names it"
-"""
-LIMITS = {"packing": LITERT_ADDS, "peaking": ""}
 
 
 def settings(name):
@@ -33,7 +25,7 @@ def settings(name):
         f'[weights]\npath = "{ROOT}/weights/{name}.safetensors"\n[quantize]\nminutes = 0\n[parity]\nimages = 400\n'
         f'[targets]\n"android/litert" = ["fp32", "int8"]\n"android/executorch" = ["int8"]\n'
         f'"ios/coreml" = ["fp32", "int8"]\n"ios/executorch" = ["int8"]\n'
-        f'[android]\npackage = "{BASE}.{name}"\n[ios]\nmodule = "Users{name.capitalize()}"\n{outputs}{LIMITS[name]}'
+        f'[android]\npackage = "{BASE}.{name}"\n[ios]\nmodule = "Users{name.capitalize()}"\n{outputs}'
     )
 
 

@@ -185,6 +185,73 @@ def test_a_body_that_does_not_fit_is_refused(tmp_path):
         load_into(mobilenet_v2.create(3, 0.35), tmp_path / "w.pth", head="classifier.1")
 
 
+# heads of boxes and pixels, on the body of a classifier
+
+
+def settled(name, classes, width=0.1):
+    """Weights that are not what `create` begins with, of statistics that are not 0 and 1."""
+    from twinkeel.pipeline.cli import architectures
+
+    torch.manual_seed(5)
+    made = architectures.architecture(Config.model_validate({"model": {"name": name, "resolution": 32}}))(
+        classes, width
+    )
+    made(torch.randn(4, 3, 32, 32))
+    return made.eval()
+
+
+@pytest.mark.parametrize("name", ["ssdlite_mobilenet_v2", "deeplab_v3_mobilenet_v2"])
+@pytest.mark.parametrize("given", ["classifier", "with other classes"])
+def test_the_body_is_a_classifiers_and_what_stands_behind_it_is_trained(name, given, tmp_path):
+    from twinkeel.pipeline.building.jobs.weights import make_weights
+    from twinkeel.pipeline.cli import architectures, common
+    from twinkeel.pipeline.tasks import named
+
+    source = settled("mobilenet_v2" if given == "classifier" else name, 7).state_dict()
+    torch.save(source, tmp_path / "w.pth")
+    config = common.checked(
+        configured(
+            model={"name": name, "width": 0.1, "resolution": 32},
+            weights={"path": str(tmp_path / "w.pth"), "head": "train"},
+            train={"epochs": 1, "batch_size": 4},
+        )
+    )
+    found = named(config.model.task).load(config)
+    few = Dataset(
+        train=found.train.part(slice(8)),
+        calibration=found.calibration.part(slice(2)),
+        held_out=found.held_out.part(slice(4)),
+        names=found.names,
+    )
+    make_weights(config, architectures.architecture(config), few, tmp_path / "state", quiet, tmp_path)
+    from safetensors.torch import load_file
+
+    trained = load_file(tmp_path / "weights.safetensors")
+    before = {f"backbone.{key}": value for key, value in source.items()} if given == "classifier" else source
+    body = [key for key in trained if key.startswith("backbone.")]
+    kept = [key for key in body if torch.equal(trained[key], before[key]) if trained[key].shape == before[key].shape]
+    left = {key for key in body if key not in kept}
+    # the last map of a narrow classifier is wider than that of boxes
+    is_wider = given == "classifier" and name.startswith("ssdlite")
+    assert all(key.startswith("backbone.features.18.") for key in left) and bool(left) == is_wider
+    told = json.loads((tmp_path / "origin.json").read_text())["told"]
+    assert f"{len(kept)} tensors" in told and ("head" in told or given != "classifier")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("mobilenet_v1", "features"), ("mobilenet_v2 at another width", "another width"), ("Keras", "no body alone")],
+)
+def test_a_body_that_does_not_fit_is_one_error(source, message, tmp_path):
+    from twinkeel.pipeline.stages.weights import load_body
+
+    path = tmp_path / ("w.h5" if source == "Keras" else "w.pth")
+    name, _, other = source.partition(" ")
+    torch.save(settled(name, 3, 0.5 if other else 0.1).state_dict() if source != "Keras" else {}, path)
+    with pytest.raises(WeightsError, match=message):
+        load_body(settled("deeplab_v3_mobilenet_v2", 3).backbone, path)
+
+
 # what is asked for
 
 

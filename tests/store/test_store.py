@@ -244,6 +244,7 @@ def test_a_key_is_never_made_of_a_file_that_is_not_there():
 def test_code_counts_with_all_that_it_imports(monkeypatch):
     def digest(changed=None):
         jobs._source.cache_clear()
+        code_digest.cache_clear()
         original = Path.read_bytes
 
         def read(path):
@@ -261,6 +262,7 @@ def test_code_counts_with_all_that_it_imports(monkeypatch):
     for part in ("targets/ios/coreml.py", "cli/command.py", "building/walk.py", "report/page.py"):
         assert digest(part) == before, part
     jobs._source.cache_clear()
+    code_digest.cache_clear()
 
 
 def test_a_change_is_told_in_words():

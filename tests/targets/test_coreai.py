@@ -83,7 +83,7 @@ def test_another_process_writes_the_same_bytes(packages, tmp_path):
 @needs_runtime
 def test_layers_are_seen_and_equal_the_reference(packages, shallow_program, images):
     _, recording = layers.watch(shallow_program, "int8-coreai", images)
-    found = drift.candidates(coreai.trace(packages["int8"]), images, recording.layers, "ios/coreai int8")
+    found = drift.candidates(coreai.trace(packages["int8"]), images, recording, "int8-coreai", "ios/coreai int8")
     compared = drift.compare(recording, "int8-coreai", found, "coreai")
     assert len(compared) > 10 and all(one.equal_values == 1 and one.is_within for one in compared)
     kinds = {one.kind for one in compared}

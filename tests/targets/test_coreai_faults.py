@@ -258,7 +258,7 @@ def _missed(path, precision, images, known):
     measured = parity.measure(coreai, path, precision, images, expected, classification.MEANING)
     checks = parity.judge("lower", limits, measured.metrics)
     if precision == "int8":
-        values = drift.candidates(coreai.trace(path), images, recording.layers, "ios/coreai int8")
+        values = drift.candidates(coreai.trace(path), images, recording, "int8-coreai", "ios/coreai int8")
         for layer in drift.compare(recording, "int8-coreai", values, coreai.KERNELS):
             checks += layer.checks
     return [str(check) for check in checks if not check.is_met]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from dataclasses import replace
@@ -202,7 +203,18 @@ def test_boxes_of_an_image_are_no_draws_of_their_own():
     assert value == pytest.approx(2 * 108 / 228) and counts.kept == 216 and counts.images == 228
     assert counts.low < parity.share_interval(228, 216)[0] - 0.05  # as of 30 images, not of 228 boxes
     nothing, none = counting.same(boxes([], 5), boxes([], 5))
-    assert nothing == 1 and (none.low, none.high) == (0, 1)
+    assert math.isnan(nothing) and (none.low, none.high) == (0, 1)
+    (check,) = parity.judge("quantize", [counting._SAME], {"same_boxes": (nothing, none)})
+    assert check.verdict == "open" and check.images_needed is None
+    assert "there are no boxes in 5 images" in str(check)
+
+
+def test_a_loss_that_all_images_share_has_an_interval_all_the_same():
+    rows = [(image, 0, 0.9, 0, 0, 9, 9) for image in range(60)]
+    right, nothing = boxes(rows, 60), boxes([], 60)
+    one, other = Curves.of(right, right), Curves.of(nothing, right)
+    drop, counts = counting.drops(one, other, counting.right_found(right, nothing, right))["ap_drop"]
+    assert drop == pytest.approx(1) and 0.8 < counts.low < 0.97 and counts.high == 1
 
 
 # a model that gives corners in pixels and a probability of each class

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from twinkeel.pipeline.config import Config, Train
 from twinkeel.pipeline.data import Placed
 from twinkeel.pipeline.data.masks import nearest
 from twinkeel.pipeline.data.pixels import upright
-from twinkeel.pipeline.errors import ConfigError, DataError
+from twinkeel.pipeline.errors import DataError
 from twinkeel.pipeline.parity import Worth
 from twinkeel.pipeline.program import Output
 from twinkeel.pipeline.tasks import segmentation
@@ -358,6 +359,34 @@ def test_damaged_masks_are_named_or_passed_over(tmp_path):
     (tmp_path / "masks" / "p3.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     with pytest.raises(DataError, match=r"cannot read the mask '.*p3\.png'"):
         segmentation.load(configured(tmp_path))
+    whole = len(list((tmp_path / "images").iterdir()))
+    found = segmentation.load(configured(tmp_path, skip_damaged=True))
+    assert sum(len(part.images) for part in (found.train, found.calibration, found.held_out)) == whole - 1
+    assert all(len(part.images) == len(part.truth) for part in (found.train, found.calibration, found.held_out))
+    (said,) = (words for what, words in found.taken if what == "damaged, passed over")
+    assert said.startswith("1: ") and said.endswith("p3.png")
+    for path in (tmp_path / "masks").iterdir():
+        path.write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    with pytest.raises(DataError, match="no mask can be read"):
+        segmentation.load(configured(tmp_path, skip_damaged=True))
+
+
+@pytest.mark.parametrize(("trained", "advice"), [(3, "Raise data.calibration"), (2, "training images show none")])
+def test_what_calibration_images_do_not_show_is_said_with_what_helps(trained, advice, tmp_path):
+    found = segmentation.load(configured(folder(tmp_path) or tmp_path))
+
+    def of_class(part, number):
+        return dataclasses.replace(part, truth=np.full_like(part.truth, number))
+
+    changed = dataclasses.replace(
+        found,
+        names=tuple("abcd"),
+        train=of_class(found.train, trained),
+        calibration=of_class(found.calibration, 1),
+        held_out=of_class(found.held_out, 3),
+    )
+    (said,) = segmentation.doubts(changed)
+    assert "1 of 4 classes" in said and advice in said
 
 
 def test_classes_beyond_those_that_are_named(tmp_path):
@@ -443,12 +472,6 @@ def test_the_key_of_the_data_knows_every_mask(tmp_path):
     path = tmp_path / "masks" / "p2.png"
     Image.fromarray(1 - np.minimum(np.asarray(Image.open(path)), 1)).save(path)
     assert segmentation.ingredients(configured(tmp_path)) != before
-
-
-def test_the_last_layer_is_not_trained_alone(tmp_path):
-    config = configured(folder(tmp_path), weights={"path": "w.pth", "head": "train"})
-    with pytest.raises(ConfigError, match="leave it out"):
-        segmentation.ingredients(config)
 
 
 # telling ----------------------------------------------------------------------------------------------------------

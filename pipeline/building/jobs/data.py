@@ -108,7 +108,14 @@ def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None
     (folder / "digests.json").write_text(json.dumps(described_set))
     (folder / TAKEN).write_text(json.dumps(found.taken))
     (folder / "warnings.json").write_text(
-        json.dumps([*doubts.warnings(found), *found.notes, *doubts.of_tensors(found, config), *task.doubts(found)])
+        json.dumps(
+            [
+                *doubts.warnings(found, config.data.calibration),
+                *found.notes,
+                *doubts.of_tensors(found, config),
+                *task.doubts(found),
+            ]
+        )
     )
 
 

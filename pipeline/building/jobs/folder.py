@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from ...delivery import evidence
 from ...delivery import folder as folders
 from ...errors import ConversionError
-from ...parity import Judge, Measured, Outputs
+from ...parity import Check, Judge, Measured, Outputs, Row
 from ...program import ORIGINAL, Target, is_quantized, seal
 from ...store import Entry, Job, Workshop
 from ..order import Order
@@ -93,17 +93,10 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
     """A finished folder, and beside it what tables and reports tell of it."""
     order, shop, config = work.order, work.shop, site.config
     outputs = {key: shop.array(entry, "outputs.npy") for key, entry in site.references.items()}
-    known = shop.json(site.program, "program.json")
-    given, in_float = outputs_of(shop, site.program), tuple(known["in_float"])
-    truth = judged(shop, site.data, config.parity.images).truth
-    judge = Judge(
-        outputs=Outputs(references=outputs, truth=truth, outputs=given, in_float=in_float),
-        targets=order.targets,
-        config=config,
-        meaning=site.task.meaning(config),
-    )
+    judge = judge_of(order, shop, site, outputs)
+    given, in_float = judge.outputs.outputs, judge.outputs.in_float
     (result / "folder").mkdir()
-    measured, errors = _collect(work, site, platform, result / "folder")
+    measured, errors = collect(work, site, platform, result / "folder")
     if not measured:
         raise ConversionError("no artifact could be built:\n" + "\n".join(errors))
     checks = judge.program_checks(has_int8=order.has_int8)
@@ -135,19 +128,43 @@ def make_folder(work: Work, site: Site, platform: str, result: Path) -> None:
         shipped=order.shipped[platform],
     )
     folders.write(contents, order.targets, order.kits[platform], result / "folder", work.say)
-    table = {
+    (result / "result.json").write_text(json.dumps(table(judge, checks, rows, errors)))
+    ran = [row.outputs for row in rows if row.outputs is not None and row.images is None]
+    found = (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)
+    np.save(result / "answers.npy", site.task.answers(found, judge.outputs.truth, config, given))
+
+
+def judge_of(order: Order, shop: Workshop, site: Site, outputs: Mapping[str, Any]) -> Judge:
+    """What artifacts are judged by.
+
+    Args:
+        outputs: of the references, ``(N, ...)`` by key.
+    """
+    config = order.config
+    return Judge(
+        outputs=Outputs(
+            references=outputs,
+            truth=judged(shop, site.data, config.parity.images).truth,
+            outputs=outputs_of(shop, site.program),
+            in_float=tuple(shop.json(site.program, "program.json")["in_float"]),
+        ),
+        targets=order.targets,
+        config=config,
+        meaning=site.task.meaning(config),
+    )
+
+
+def table(judge: Judge, checks: Sequence[Check], rows: Sequence[Row], errors: Sequence[str]) -> dict[str, Any]:
+    """What was judged, as JSON holds it."""
+    return {
         "program_checks": [asdict(check) for check in checks],
         "reference_scores": judge.scores,
         "rows": [asdict(replace(row, outputs=None)) for row in rows],
-        "errors": errors,
+        "errors": list(errors),
     }
-    (result / "result.json").write_text(json.dumps(table))
-    ran = [row.outputs for row in rows if row.outputs is not None and row.images is None]
-    found = (judge.outputs.of(ORIGINAL), judge.outputs.of("int8"), *ran)
-    np.save(result / "answers.npy", site.task.answers(found, truth, config, given))
 
 
-def _collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Measured], list[str]]:
+def collect(work: Work, site: Site, platform: str, into: Path) -> tuple[list[Measured], list[str]]:
     """A platform's artifacts, put where they belong below `into`, and why the others are not there."""
     shop, found, errors = work.shop, [], []
     for target, precision in work.order.plans[platform]:

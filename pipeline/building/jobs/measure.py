@@ -108,9 +108,10 @@ def _write_layers(site: Site, target: Target, precision: str, path: Path, images
 
     if precision != "int8" or not hasattr(target, "trace"):
         return
-    recording = load_recording(site.workshop, {target.REFERENCES["int8"]: site.references[target.REFERENCES["int8"]]})
+    key = target.REFERENCES["int8"]
+    recording = load_recording(site.workshop, {key: site.references[key]})
     try:
-        values = drift.candidates(target.trace(path), images, recording.layers, f"{target.NAME} int8")
+        values = drift.candidates(target.trace(path), images, recording, key, f"{target.NAME} int8")
         np.save(folder / "layers.npy", np.concatenate(values, axis=1))
     except Exception as error:  # each runtime has errors of its own for what it does not take
         (folder / "layers-error.txt").write_text(described(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,11 +90,13 @@ def make_weights(
     model = create(len(data.names), config.model.width)
     curve: list[Epoch] = []
     _check_outputs(model, config, len(data.names))
-    last = head.last_layer(model, config) if config.trains_head else None
-    source, told = _given(model, config, last, folder)
-    if config.is_trained or last is not None:
-        source += f"trained on {config.data.source}" if last is None else f"; '{last}' trained on {config.data.source}"
-        curve = _trained(model, data, config, last, state, say)
+    body = head.body_of(model) if config.trains_head and not config.model.given_by else None
+    last = head.last_layer(model, config) if config.trains_head and body is None else None
+    source, told, frozen = _given(model, config, last, body, folder)
+    if config.trains:
+        what = "all behind the body" if body is not None else f"'{last}'" if last is not None else ""
+        source += f"{f'; {what} ' if what else ''}trained on {config.data.source}"
+        curve = _trained(model, data, config, last, frozen, state, say)
     for name, content in (train.curves(curve, task.SCORE) if curve else {}).items():
         (folder / name).write_bytes(content)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
@@ -102,28 +104,41 @@ def make_weights(
     (folder / "origin.json").write_text(json.dumps(origin))
 
 
-def _given(model: nn.Module, config: Config, last: str | None, folder: Path) -> tuple[str, str]:
-    """Where weights that are not trained are from, and what was loaded, in words; empty where all are trained."""
-    from ...stages import weights
+def _given(
+    model: nn.Module, config: Config, last: str | None, body: nn.Module | None, folder: Path
+) -> tuple[str, str, list[nn.Module]]:
+    """Where weights that are not trained are from, and what was loaded, in words, empty where all are trained; and the blocks of a body that
+    stay as they are."""
+    from ...stages import head, weights
 
     if config.brings_weights:
-        return "of the factory" if config.weights.from_factory else "of the exported program", ""
+        return "of the factory" if config.weights.from_factory else "of the exported program", "", []
     if not config.weights.is_given:
-        return "", ""
+        return "", "", []
     with tempfile.TemporaryDirectory(dir=folder) as fetched:
         path, found = checkpoint.locate(config.weights, Path(fetched))
-        told = weights.load_into(model, path, config.weights.key, last)
-    return f"checkpoint, SHA-256 {found}: {told}", told
+        if body is None:
+            told, frozen = weights.load_into(model, path, config.weights.key, last), []
+        else:
+            told, left = weights.load_body(body, path, config.weights.key)
+            frozen = head.blocks_of(body, left)
+    return f"checkpoint, SHA-256 {found}: {told}", told, frozen
 
 
 def _trained(
-    model: nn.Module, data: data_module.Dataset, config: Config, last: str | None, state: Path, say: Say
+    model: nn.Module,
+    data: data_module.Dataset,
+    config: Config,
+    last: str | None,
+    frozen: Sequence[nn.Module],
+    state: Path,
+    say: Say,
 ) -> list[Epoch]:
-    """The whole model, or its layer `last`, in place."""
+    """The whole model but for what is `frozen`, or its layer `last`, in place."""
     from ...stages import fold, head, several, train
 
     task = named(config.model.task)
-    what = "train" if last is None else "head"
+    what = "head" if config.trains_head else "train"
 
     def progress(e: Epoch, n: int) -> None:
         say(
@@ -133,7 +148,7 @@ def _trained(
     normalized = fold.Normalized(model, config.data.mean, config.data.std, config.data.channels)
     several.check(normalized.eval(), data.train.inputs, "training")
     if last is None:
-        return train.train(model, data, config, task, state, progress, say)
+        return train.train(model, data, config, task, state, progress, say, frozen)
     return head.train(model, last, data, config, task, state, say, progress)
 
 

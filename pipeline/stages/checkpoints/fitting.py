@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -49,6 +49,7 @@ class Fit:
         outside: names without the prefix.
         wanted: shapes of the model's tensors.
         fresh: names in the model that need not be there or fit, for they are trained.
+        is_body: what is wanted is the body of a network, and the checkpoint's own head is left.
     """
 
     found: Found
@@ -59,6 +60,7 @@ class Fit:
     outside: tuple[str, ...]
     wanted: Shapes = field(repr=False)
     fresh: frozenset[str] = frozenset()
+    is_body: bool = False
 
     @property
     def name(self) -> str:
@@ -88,6 +90,8 @@ class Fit:
     @cached_property
     def extra(self) -> list[str]:
         """Names that the model does not have, and that mean something."""
+        if self.is_body:
+            return []
         over = [key for key in self.state if key not in self.wanted and not HARMLESS.search(key)]
         over = [key for key in over if key not in self.old_heads]
         if self.outside and not self._is_wrapped:
@@ -116,20 +120,27 @@ class Fit:
 
 
 def fits(
-    content: dict[Any, Any], wanted: Shapes, key: str | None = None, fresh: frozenset[str] = frozenset()
+    content: dict[Any, Any],
+    wanted: Shapes,
+    key: str | None = None,
+    fresh: frozenset[str] = frozenset(),
+    *,
+    is_body: bool = False,
 ) -> list[Fit]:
     """Every way to read a checkpoint as the model's weights, the best first; averaged weights before the others.
 
     Args:
         key: the path of the state dict that is meant, perhaps with its prefix.
         fresh: names that need not fit.
+        is_body: the checkpoint may hold anything else beside it.
 
     Raises:
         WeightsError: the content has no state dict, or none at `key`.
     """
     # an optimizer has a dictionary for each tensor
     taken = sorted(_taken(content, key), key=lambda one: -len(one.tensors))[:_MOST_READ]
-    return sorted((fit for one in taken for fit in _readings(one, wanted, fresh)), key=_rank)
+    found = (replace(fit, is_body=is_body) for one in taken for fit in _readings(one, wanted, fresh))
+    return sorted(found, key=_rank)
 
 
 def largest(content: dict[Any, Any], key: str | None = None) -> Found:

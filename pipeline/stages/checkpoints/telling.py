@@ -57,10 +57,12 @@ def _kinds(taken: Sequence[torch.Tensor]) -> list[str]:
 def _left(fit: Fit) -> list[str]:
     """Tensors that were not taken, by what they are."""
     over = [key for key in fit.state if key not in fit.wanted and key not in fit.old_heads]
+    heads = [key for key in over if fit.is_body and not HARMLESS.search(key)]
     counters = [key for key in over if HARMLESS.search(key)]
     last = [*fit.old_heads, *(key for key in fit.state if key in fit.fresh)]
     found = [f"left: {len(counters)} of counters ('{shown(counters[0])}')"] if counters else []
     found += [f"left: {len(fit.outside)} of other parts ('{shown(fit.outside[0])}')"] if fit.outside else []
+    found += [f"left: {len(heads)} of its head ('{shown(min(heads))}')"] if heads else []
     return found + ([f"left: its last layer ('{shown(min(last))}')"] if last else [])
 
 

@@ -25,6 +25,7 @@ from ...data import (
     drawn_shapes,
     gathered,
     listed,
+    missing_classes,
     of_sets,
     others,
     read_sets,
@@ -32,7 +33,7 @@ from ...data import (
     split,
     split_in_two,
 )
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from ...reading import quoted
 from ..classification.names import check_name, matched, read_entries
 from . import coco, placed, yolo
@@ -75,12 +76,8 @@ def ingredients(config: Config) -> dict[str, Any]:
     """What `load` reads, for the key of its result.
 
     Raises:
-        ConfigError: nothing says what the outputs hold, or the last layer of given weights is to be trained, which classifiers have.
+        ConfigError: nothing says what the outputs hold.
     """
-    if config.trains_head:
-        raise ConfigError(
-            "weights.head = 'train' trains the last layer of a classifier, and a detector has none: leave it out"
-        )
     declared(config)
     found: dict[str, Any] = {}
     if config.data.source == "folder":
@@ -103,13 +100,10 @@ def asks_weights(config: Config) -> bool:
 def doubts(data: Dataset) -> list[str]:
     """Classes that calibration images do not show, one line."""
     held = _classes(data.held_out) | _classes(data.train)
-    missing = sorted(held - _classes(data.calibration))
-    if not missing or not _classes(data.calibration):
+    there = _classes(data.calibration)
+    if not there:
         return []
-    return [
-        f"{len(missing)} of {len(data.names)} classes are in no calibration image ({quoted([data.names[n] for n in missing], 5)}). "
-        "Raise data.calibration, or bring images of them."
-    ]
+    return missing_classes("are in no calibration image", held - there, _classes(data.train), data.names)
 
 
 def marked(image: NDArray[np.uint8], truth: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
@@ -154,10 +148,10 @@ def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
     )
     counts = Counter(said.said)
 
-    def truth_of(used: NDArray[np.int64], read: Fitted) -> NDArray[np.float32]:
+    def truth_of(used: NDArray[np.int64], read: Fitted) -> tuple[NDArray[np.float32], Fitted]:
         right, changed = placed.truth(said, used, read.seen, config.model.size, config.data.fit)
         counts.update(changed)
-        return _renumbered(right, numbers)
+        return _renumbered(right, numbers), read
 
     groups = np.zeros(len(said.files), np.int64)
     found = read_sets(there, groups, names, config, has_truth=True, more=_boxes_in, truth_of=truth_of)
@@ -220,7 +214,9 @@ def _without_boxes(config: Config) -> Dataset:
         return replace(found, taken=of_sets(found, {}))
     there = gathered(root, is_sorted=False)
     groups = np.zeros(len(there.files), np.int64)
-    return read_sets(there, groups, names, config, has_truth=False, truth_of=lambda used, _: _none(len(used)))
+    return read_sets(
+        there, groups, names, config, has_truth=False, truth_of=lambda used, read: (_none(len(used)), read)
+    )
 
 
 def _none(count: int) -> NDArray[np.float32]:

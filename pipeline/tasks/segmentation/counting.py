@@ -9,8 +9,8 @@ The pixels of an image are no independent samples: they are answered together, w
 - *agreement*, the mean over images of the share of their pixels that are answered alike, has the interval of a share of which every image is
   alike or unlike as a whole (Clopper and Pearson): no other images with this mean spread wider;
 - *miou_drop*, a difference of two ratios of sums over images, has that of the jackknife, which leaves each image out once (Efron and Stein, Annals
-  of Statistics 9, 1981, 586-596), with Student's quantile. Where fewer than `FEW_CHANGED` images have changed it is at least as wide as the exact
-  interval of as many images none of which has: what nobody has seen is not shown to be rare.
+  of Statistics 9, 1981, 586-596), with Student's quantile. Where hardly any images have changed, or all of them alike, it is at least as wide as the
+  exact interval of as many images none of which has: what nobody has seen is not shown to be rare.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...parity import (
-    FEW_CHANGED,
     Counted,
     Counts,
     Limit,
     Meaning,
     Truth,
     Values,
-    jackknife,
-    paired_interval,
+    jackknife_interval,
     share_interval,
 )
 from ...program import Output
@@ -137,10 +135,14 @@ def score(outputs: Values, truth: Truth, layout: Sequence[Output] = ()) -> float
 def agreement(reference: Masks, candidate: Masks) -> Counted:
     """Mean over images of the share of pixels that are answered alike, and the counts behind it, images' worth of them rounded down."""
     alike = (reference == candidate).reshape(len(reference), -1).mean(1)
-    count, kept = len(alike), math.floor(float(alike.sum()) + 1e-9)
-    low, high = share_interval(count, kept)[0], share_interval(count, min(count, kept + (kept < alike.sum())))[1]
-    counts = Counts(images=count, kept=kept, lost=count - kept, won=0, low=low, high=high)
-    return float(alike.mean()), counts
+    return agreement_of(len(alike), float(alike.sum()))
+
+
+def agreement_of(count: int, total: float) -> Counted:
+    """The same from the sum over so many images of the shares of their pixels."""
+    kept = math.floor(total + 1e-9)
+    low, high = share_interval(count, kept)[0], share_interval(count, min(count, kept + (kept < total)))[1]
+    return total / count, Counts(images=count, kept=kept, lost=count - kept, won=0, low=low, high=high)
 
 
 def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
@@ -148,21 +150,10 @@ def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
     drop = mean_iou(reference) - mean_iou(candidate)
     own = _own(reference) - _own(candidate)
     lost, won = int((own > 0).sum()), int((own < 0).sum())
-    low, high = _interval(reference, candidate, drop, lost + won)
+    low, high = jackknife_interval(drop, _without_each(reference) - _without_each(candidate), len(own), lost + won)
     return drop, Counts(
         images=len(own), kept=len(own) - lost - won, lost=lost, won=won, low=low, high=high, draws=len(own)
     )
-
-
-def _interval(reference: Pixels, candidate: Pixels, drop: float, changed: int) -> tuple[float, float]:
-    half = jackknife(_without_each(reference) - _without_each(candidate))
-    if math.isinf(half):
-        return -1.0, 1.0
-    low, high = max(-1.0, drop - half), min(1.0, drop + half)
-    if changed < FEW_CHANGED:
-        least = paired_interval(len(reference.both), 0, 0)
-        low, high = min(low, least[0]), max(high, least[1])
-    return low, high
 
 
 def _without_each(found: Pixels) -> NDArray[np.float64]:

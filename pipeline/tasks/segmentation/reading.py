@@ -20,6 +20,7 @@ from ...data import (
     data_ingredients,
     drawn_shapes,
     gathered,
+    missing_classes,
     of_sets,
     pair_ingredients,
     paired,
@@ -29,8 +30,7 @@ from ...data import (
     split,
     split_in_two,
 )
-from ...errors import ConfigError, DataError
-from ...reading import quoted
+from ...errors import DataError
 from ..classification.names import read_labels
 from .decoding import MOST_CLASSES, UNSEEN
 
@@ -70,10 +70,6 @@ def ingredients(config: Config) -> dict[str, Any]:
     Raises:
         ConfigError: the last layer would have to be trained by itself.
     """
-    if config.trains_head:
-        raise ConfigError(
-            "weights.head = 'train' trains the last layer of a classifier, and a mask's last layer answers at many places: leave it out"
-        )
     if config.data.source == "folder":
         settings = config.model_copy(update={"data": config.data.model_copy(update={"path": None})})
         found = data_ingredients(settings, is_sorted=False)
@@ -94,13 +90,10 @@ def asks_weights(config: Config) -> bool:
 def doubts(data: Dataset) -> list[str]:
     """What is wrong with the calibration set as far as masks tell, one line each."""
     held, there = ({*np.unique(part.truth).tolist()} - {UNSEEN} for part in (data.held_out, data.calibration))
-    missing = sorted(held - there)
-    if not missing or not there:
+    if not there:
         return []
-    return [
-        f"{len(missing)} of {len(data.names)} classes have no pixel in the calibration images ({quoted([data.names[n] for n in missing], 5)}). "
-        "Raise data.calibration, or bring images of them."
-    ]
+    trained = np.unique(data.train.truth).tolist()
+    return missing_classes("have no pixel in the calibration images", held - there, trained, data.names)
 
 
 def _labels(config: Config) -> tuple[str, ...]:

@@ -113,7 +113,9 @@ def absent_of(package: Path, demangle: Callable[[str], str]) -> list[str]:
     sources = [
         path
         for path in package.rglob("*.swift")
-        if not re.search(r"(^|/)(\.build|Stubs/|Package.swift|XCTAttachment|\w*StubTests)", path.relative_to(package).as_posix())
+        if not re.search(
+            r"(^|/)(\.build|Stubs/|Package.swift|XCTAttachment|\w*StubTests)", path.relative_to(package).as_posix()
+        )
     ]
     oldest = {path.name: SAMPLE for path in sources if "Sample.swiftpm" in path.parts} | OLDEST
     for path in sources:

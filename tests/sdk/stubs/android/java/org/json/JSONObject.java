@@ -21,6 +21,11 @@ public class JSONObject {
         return this;
     }
 
+    public JSONObject put(String name, boolean value) throws JSONException {
+        values.put(name, value);
+        return this;
+    }
+
     public JSONObject put(String name, Object value) throws JSONException {
         values.put(name, value);
         return this;

@@ -1,0 +1,378 @@
+"""Sweeps: of 24 variants here, killed and gone on with; the same on a Dask cluster with the store on S3; and how planning and a pass
+with nothing to do grow with the number of variants.
+
+sweeps.py local [--out FOLDER]
+sweeps.py cluster [--out FOLDER]      takes the packages of the extra `cluster`, and `pip install 'moto[server]'`
+sweeps.py growth [--most N]
+
+Servers and workers are processes of this machine, and speak over loopback alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import csv
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TWINKEEL = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()"]
+NETWORK = """
+from torch import nn
+
+
+def create(num_classes, channels=8):
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.ReLU(),
+        nn.Conv2d(channels, 2 * channels, 3, 2, 1), nn.BatchNorm2d(2 * channels), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8 * channels, num_classes),
+    )
+"""
+CONFIGURATION = """[model]
+factory = "net.py:create"
+[data]
+calibration = 64
+[train]
+epochs = 4
+[quantize]
+minutes = 0
+[sweep]
+model.arguments.channels = [4, 8]
+model.resolution = [16, 24]
+train.seed = [0, 1]
+target = ["android/onnx"]
+precision = ["fp32", "int8"]
+"""
+OF_24 = CONFIGURATION.replace("train.seed = [0, 1]", "train.seed = [0, 1, 2]")
+WISH = "accuracy >= 0.8, size <= 10kB, min latency"
+
+
+def written(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "net.py").write_text(NETWORK)
+    (folder / "twinkeel.toml").write_text(text)
+    return folder / "twinkeel.toml"
+
+
+def sweep(config: Path, out: Path, store: str, *more: str, **options: Any) -> subprocess.Popen[str]:
+    command = [*TWINKEEL, "sweep", "-c", str(config), "-o", str(out), "--store", store, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def ended(process: subprocess.Popen[str]) -> list[str]:
+    told = process.communicate()[0]
+    assert process.returncode == 0, told[-4000:]
+    return told.splitlines()
+
+
+def made(lines: list[str]) -> list[str]:
+    """The jobs that a sweep made, by their names and trials."""
+    return [line.rpartition(": ")[0] for line in lines if line.startswith("made: ")]
+
+
+def lowered(store: str) -> dict[str, dict[str, str]]:
+    """By key of its job, the hashes of each artifact's files."""
+    from twinkeel.pipeline.store.entries import Store
+
+    return {entry.key: dict(entry.files) for entry in Store(store).usage().entries if entry.name.startswith("lower ")}
+
+
+def until(process: subprocess.Popen[str], wanted: int) -> list[str]:
+    """What it says, up to so many jobs that were made."""
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if len(made(lines)) >= wanted:
+            break
+    return lines
+
+
+def local(root: Path) -> None:
+    config = written(root, OF_24)
+    process = sweep(config, root / "sweep", str(root / "store"))
+    before = until(process, 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    began = time.monotonic()
+    after = ended(sweep(config, root / "sweep", str(root / "store"), "--pick", WISH, "--kits", str(root / "out")))
+    seconds = time.monotonic() - began
+    twice = set(made(before)) & set(made(after))
+    print(
+        f"killed after {len(made(before))} tasks; {len(made(after))} made afterwards in {seconds:.0f} s; twice: {sorted(twice)}"
+    )
+    print("\n".join(line for line in after if line.startswith(("picked", "sweep:", "all verified"))))
+    began = time.monotonic()
+    again = ended(sweep(config, root / "sweep", str(root / "store")))
+    print(f"once more: {len(made(again))} tasks made, {time.monotonic() - began:.1f} s")
+    with (root / "sweep" / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    print(
+        f"{len(rows)} variants: {sum(row['state'] in ('verified', 'open') for row in rows)} passed, {sum(bool(row['front']) for row in rows)} on the front"
+    )
+
+
+@contextlib.contextmanager
+def process(*command: str, env: dict[str, str] | None = None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as stream:
+        one = subprocess.Popen(command, env=env, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        yield one
+    finally:
+        one.send_signal(signal.SIGCONT)
+        one.terminate()
+        try:
+            one.wait(20)
+        except subprocess.TimeoutExpired:
+            one.kill()
+            one.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def listening(port: int, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"nothing listens at {port}"
+            time.sleep(0.1)
+
+
+class Counted:
+    """A way to a port on which bytes are counted."""
+
+    def __init__(self, to: int) -> None:
+        self.port, self.to, self.bytes = free_port(), to, 0
+        threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
+        listening(self.port)
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._joined, "127.0.0.1", self.port)
+        async with server:
+            await server.serve_forever()
+
+    async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.to)
+        await asyncio.gather(self._passed(reader, back), self._passed(there, writer))
+
+    async def _passed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(1 << 16):
+                self.bytes += len(part)
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+
+@contextlib.contextmanager
+def bucket(root: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """An S3 server on loopback with a bucket, and the environment that leads to it."""
+    port = free_port()
+    env = os.environ | {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
+    with process(*command, env=env, log=root / "s3.log") as server:
+        listening(port)
+        os.environ.update(env)
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("s3://twinkeel")
+        yield server, env
+
+
+@contextlib.contextmanager
+def cluster(root: Path, number: int, env: dict[str, str]) -> Iterator[tuple[Counted, list[subprocess.Popen[bytes]]]]:
+    """A scheduler, a counted way to it, and so many workers of one thread."""
+    port = free_port()
+    dask = (sys.executable, "-m")
+    one_thread = env | {"OMP_NUM_THREADS": "1"}
+    with contextlib.ExitStack() as stack:
+        command = (
+            *dask,
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--no-dashboard",
+        )
+        stack.enter_context(process(*command, log=root / "scheduler.log"))
+        listening(port)
+        way = Counted(port)
+        workers = []
+        for n in range(number):
+            command = (*dask, "distributed.cli.dask_worker", f"tcp://127.0.0.1:{way.port}", "--nthreads", "1", "--no-nanny", "--no-dashboard",
+                       "--memory-limit", "0", "--local-directory", str(root / f"worker-{n}"))  # fmt: skip
+            workers.append(stack.enter_context(process(*command, env=one_thread, log=root / f"worker-{n}.log")))
+        yield way, workers
+
+
+def on_cluster(root: Path) -> None:
+    config = written(root, CONFIGURATION)
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    began = time.monotonic()
+    here = ended(sweep(config, root / "local", str(root / "store"), env=env))
+    print(f"here: {len(made(here))} tasks, {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+    expected = lowered(str(root / "store"))
+    seconds = {}
+    with bucket(root) as (server, way_to_s3):
+        for number in (1, 2):
+            store = f"s3://twinkeel/{number}"
+            with cluster(root, number, way_to_s3) as (way, _):
+                began = time.monotonic()
+                address = f"tcp://127.0.0.1:{way.port}"
+                told = ended(sweep(config, root / f"cluster-{number}", store, "--scheduler", address, env=way_to_s3))
+                seconds[number] = time.monotonic() - began
+                print(f"{number} workers: {len(made(told))} tasks, {seconds[number]:.0f} s, scheduler {way.bytes / len(made(told)) / 1e3:.0f} kB a task, "
+                      f"load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+            print(f"  artifacts equal to those made here: {lowered(store) == expected}, {len(expected)}", flush=True)
+        print(f"speed-up of two workers over one: {seconds[1] / seconds[2]:.2f}", flush=True)
+        with cluster(root, 2, way_to_s3) as (way, workers):
+            store = "s3://twinkeel/disturbed"
+            running = sweep(
+                config, root / "disturbed", store, "--scheduler", f"tcp://127.0.0.1:{way.port}", env=way_to_s3
+            )
+            before = until(running, 10)
+            server.send_signal(signal.SIGSTOP)
+            workers[0].kill()
+            time.sleep(20)
+            server.send_signal(signal.SIGCONT)
+            print(f"disturbed after {len(made(before))} tasks: a worker killed, the store stopped for 20 s", flush=True)
+            ended(running)
+        print(f"  artifacts equal to those made here: {lowered(store) == expected}", flush=True)
+
+
+OF_ONE = (
+    CONFIGURATION.replace("[4, 8]", "[4]")
+    .replace("[16, 24]", "[16]")
+    .replace("[0, 1]", "[0]")
+    .replace(', "int8"]', "]")
+)
+
+
+class StandIn:
+    """Makes nothing: each job gets the files of the same job of another trial, and weights of its own, so that all keys differ."""
+
+    number = 1
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.known = {entry.name: entry for entry in store.usage().entries}
+
+    def submit(self, task: Any) -> Any:
+        from concurrent.futures import Future
+
+        from twinkeel.pipeline.sweeping.tasks import Done
+
+        found = {}
+        for name, key in task.keys.items():
+            for one in {name, name.replace("lower", "measure")} & self.known.keys():
+                entry = self.known[one]
+                with tempfile.TemporaryDirectory() as folder:
+                    self.store.fetch(entry, Path(folder))
+                    if name in ("weights", "quantize"):
+                        for file in ("weights.safetensors", "quantized.pt2"):
+                            if (Path(folder) / file).exists():
+                                (Path(folder) / file).write_text(key)
+                    if one == name:
+                        found[name] = self.store.put(key, name, {}, Path(folder))
+        future: Future[Any] = Future()
+        future.set_result(Done(found=found, seconds=0.0, peak=0))
+        return future
+
+
+def passed(config: Path, store_url: str, root: Path, *, fills: bool) -> dict[str, Any]:
+    """Plan all variants, and go over them: once to fill a store with stand-ins, once where all is there."""
+    from twinkeel.pipeline.cli import sweeping as command
+    from twinkeel.pipeline.store.entries import Store
+    from twinkeel.pipeline.sweeping.running import Yard
+    from twinkeel.pipeline.sweeping.sweep import Sweep
+
+    began, store = time.monotonic(), Store(store_url)
+    plan = command._planned(config, root / "kits", lambda *_: None)
+    planned, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    crew: Any = StandIn(store) if fills else None
+    (root / "scratch").mkdir(exist_ok=True)
+    began = time.monotonic()
+    quiet = lambda *_: None  # noqa: E731
+    yard = Yard(crew=crew or StandIn.__new__(StandIn), store=store, scratch=root / "scratch", say=quiet, patience=0)
+    lines = Sweep(plan=plan, yard=yard, say=quiet).lines()
+    states = {state: sum(line.state == state for line in lines) for state in {line.state for line in lines}}
+    return {
+        "variants": len(lines),
+        "planning_s": planned,
+        "planning_peak_mb": peak / 1024,
+        "pass_s": time.monotonic() - began,
+        "pass_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "made": sum(map(len, yard.made.values())),
+        "states": states,
+    }
+
+
+def growth(root: Path, most: int) -> None:
+    ended(sweep(written(root / "one", OF_ONE), root / "one" / "sweep", str(root / "store"), "--jobs", "1"))
+    count = 10
+    while count <= most:
+        seeds = OF_ONE.replace("train.seed = [0]", f"train.seed = {list(range(count))}")
+        config = written(root / str(count), seeds)
+        for which in ("fill", "warm"):
+            command = [
+                sys.executable,
+                __file__,
+                "pass",
+                "--out",
+                str(root / str(count)),
+                "--store",
+                str(root / "store"),
+                "--how",
+                which,
+            ]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            print(which, done.stdout.strip(), f"load {os.getloadavg()[0]:.1f}", config.parent.name, flush=True)
+        count *= 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=["local", "cluster", "growth", "pass"])
+    parser.add_argument("--out", type=Path, help="Folder that keeps what was made; a temporary one without it.")
+    parser.add_argument("--most", type=int, default=10_000, help="Variants, of growth.")
+    parser.add_argument("--store", help="Of a pass.")
+    parser.add_argument("--how", choices=["fill", "warm"], help="Of a pass.")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        root = (wanted.out or Path(name)).resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        if wanted.which == "pass":
+            print(json.dumps(passed(root / "twinkeel.toml", wanted.store, root, fills=wanted.how == "fill")))
+        elif wanted.which == "growth":
+            growth(root, wanted.most)
+        else:
+            {"local": local, "cluster": on_cluster}[wanted.which](root)
+
+
+if __name__ == "__main__":
+    main()

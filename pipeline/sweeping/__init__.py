@@ -1,0 +1,6 @@
+"""Many variants of one configuration: planned, made by workers that share a store alone, compared, and one of them picked."""
+
+import lazy_loader
+
+# names and modules that other rooms may use stand in __init__.pyi; each is imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

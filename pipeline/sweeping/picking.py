@@ -1,0 +1,171 @@
+"""Which variant is wanted: conditions in words, and what is to be least or most among those that meet them."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..errors import ConfigError, SweepError, nearest
+from .lines import Line
+
+_SIZES = {
+    "": "1",
+    "B": "1",
+    "kB": "1e3",
+    "KB": "1e3",
+    "MB": "1e6",
+    "GB": "1e9",
+    "KiB": "1024",
+    "MiB": "1048576",
+    "GiB": "1073741824",
+}
+_TIMES = {"": "1", "ms": "1", "us": "1e-3", "µs": "1e-3", "s": "1e3"}
+_SHARES = {"": "1", "%": "0.01"}
+_UNITS = {"size": _SIZES, "latency": _TIMES, "score": _SHARES}
+_SENSES: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+_TERM = re.compile(r"(?P<name>[\w.]+)\s*(?P<sense>>=|<=|==|!=|>|<|=)\s*(?P<value>.+)")
+_EXAMPLE = "'accuracy >= 0.98, size <= 1MB, min latency', for example"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """``size <= 1MB``: what it is in words, and whether a line meets it."""
+
+    text: str
+    is_met: Callable[[Line], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is wanted.
+
+    Attributes:
+        conditions: that all must be met.
+        text: of what is least or most.
+        rank: of a line, the lower the better.
+    """
+
+    conditions: Sequence[Condition]
+    text: str
+    rank: Callable[[Line], tuple[float, ...]]
+
+
+def parsed(text: str, score: str, axes: Mapping[str, Sequence[object]]) -> Wish:
+    """What a wish says.
+
+    Args:
+        text: conditions and perhaps ``min NAME`` or ``max NAME`` between commas; the best score without one.
+        score: what the task calls it.
+        axes: that vary, and their values.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    conditions, wanted, told = [], None, ""
+    for term in filter(None, (part.strip() for part in text.split(","))):
+        direction, _, name = term.partition(" ")
+        if direction in ("min", "max"):
+            if wanted is not None:
+                raise ConfigError(
+                    f"--pick: '{told}' and '{term}' cannot both be: leave one, and make a condition of the other"
+                )
+            told, wanted = term, _ranked(_measure(name.strip(), score), is_most=direction == "max")
+        else:
+            conditions.append(_condition(term, score, axes))
+    if not conditions and wanted is None:
+        raise ConfigError(f"--pick says nothing; {_EXAMPLE}")
+    return Wish(conditions=conditions, text=told or f"max {score}", rank=wanted or _ranked("score", is_most=True))
+
+
+def picked(wish: Wish, lines: Sequence[Line]) -> Line:
+    """The line that is wanted, among those whose checks are met.
+
+    Raises:
+        SweepError: there is none, and what keeps them all out.
+    """
+    left = [line for line in lines if line.is_good]
+    if not left:
+        raise SweepError(f"none of {len(lines)} variants passed its checks, so none can be picked. The table says why.")
+    for condition in wish.conditions:
+        kept = [line for line in left if condition.is_met(line)]
+        if not kept:
+            raise SweepError(
+                f"no variant meets '{condition.text}' of the {len(left)} that meet all before it. The best of these: "
+                + "; ".join(_best(left))
+                + ". Ask for less, or sweep further values."
+            )
+        left = kept
+    return min(left, key=lambda line: (wish.rank(line), line.number))
+
+
+def _best(lines: Sequence[Line]) -> list[str]:
+    """Where the bounds lie, in words."""
+    score, size = max(line.score for line in lines), min(line.bytes for line in lines)
+    return [f"score {score:.4f}", f"size {size:,} bytes", f"latency {min(line.latency_ms for line in lines):.3f} ms"]
+
+
+def _measure(name: str, score: str) -> str:
+    known = {score: "score", "score": "score", "size": "size", "bytes": "size", "latency": "latency"}
+    if name not in known:
+        raise ConfigError(f"--pick: there is no '{name}' to be least or most. {nearest(name, known)}")
+    return known[name]
+
+
+def _ranked(measure: str, *, is_most: bool) -> Callable[[Line], tuple[float, ...]]:
+    """By one measure; ties go to the better score, then to the smaller and the faster."""
+
+    def rank(line: Line) -> tuple[float, ...]:
+        value = _value(line, measure)
+        return (-value if is_most else value, -line.score, line.bytes, line.latency_ms)
+
+    return rank
+
+
+def _value(line: Line, measure: str) -> float:
+    return {"score": line.score, "size": float(line.bytes), "latency": line.latency_ms}[measure]
+
+
+def _condition(term: str, score: str, axes: Mapping[str, Sequence[object]]) -> Condition:
+    found = _TERM.fullmatch(term)
+    if found is None:
+        raise ConfigError(f"--pick: '{term}' is no condition, and no min or max; {_EXAMPLE}")
+    name, sense, value = found["name"], found["sense"], found["value"].strip().strip("\"'")
+    if name in axes:
+        return Condition(text=term, is_met=_of_axis(name, sense, value, axes, term))
+    if name not in (score, "score", "size", "bytes", "latency"):
+        raise ConfigError(f"--pick: there is no '{name}'. {nearest(name, [score, 'size', 'latency', *axes])}")
+    measure, bound = _measure(name, score), _number(value, _UNITS[_measure(name, score)], term)
+    return Condition(text=term, is_met=lambda line: _SENSES[sense](_value(line, measure), bound))
+
+
+def _of_axis(
+    name: str, sense: str, value: str, axes: Mapping[str, Sequence[object]], term: str
+) -> Callable[[Line], bool]:
+    """A condition on what varies: a word is one of its values, and a number is compared."""
+    if sense in ("=", "==", "!="):
+        known = [str(one) for one in axes[name]]
+        if value not in known:
+            raise ConfigError(f"--pick: {name} is never '{value}'. {nearest(value, known)}")
+        return lambda line: (str(line.varied[name]) == value) == (sense != "!=")
+    bound = _number(value, {"": "1"}, term)
+    if not all(isinstance(one, int | float) for one in axes[name]):
+        raise ConfigError(f"--pick: '{term}' compares what are no numbers; {name} = {axes[name][0]}, for example")
+    return lambda line: _SENSES[sense](float(line.varied[name]), bound)
+
+
+def _number(text: str, units: Mapping[str, str], term: str) -> float:
+    found = re.fullmatch(r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Zµ%]*)", text)
+    if found is None:
+        raise ConfigError(f"--pick: '{term}' has no number; {_EXAMPLE}")
+    if found[2] not in units:
+        known = [unit for unit in units if unit]
+        raise ConfigError(
+            f"--pick: '{term}': '{found[2]}' is no unit of it. "
+            + (nearest(found[2], known) if known else "It has none.")
+        )
+    return float(Decimal(found[1]) * Decimal(units[found[2]]))  # 95 % are 0.95, and as floats a little more

@@ -1,0 +1,254 @@
+"""Trials on their way: what is made once, what fails alone, and what ends a sweep."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from twinkeel.pipeline.building.site import Site
+from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import ConfigError, StoreError, SweepError, WorkerError
+from twinkeel.pipeline.store.entries import Store
+from twinkeel.pipeline.store.job import Job
+from twinkeel.pipeline.store.patience import Patient
+from twinkeel.pipeline.sweeping import crews
+from twinkeel.pipeline.sweeping.running import Yard
+from twinkeel.pipeline.sweeping.tasks import Done, Task, Unfit, fingerprint, perform
+
+
+class Crew:
+    """Keeps tasks until they are asked for; `answer` says what becomes of one."""
+
+    number = 2
+
+    def __init__(self, store, answer):
+        self.store, self.answer, self.begun = store, answer, []
+
+    def submit(self, task):
+        self.begun.append(sorted(task.keys))
+        future = Future()
+        try:
+            found = {name: self.answer(name, task) for name in task.keys}
+            for name, key in task.keys.items():
+                if found[name] is None:
+                    found[name] = self.store.put(key, name, {}, self.store_folder)
+            future.set_result(Done(found=found, seconds=0.0, peak=1))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def step(name, jobs):
+    """A step whose jobs a function names: by trial, kinds by name."""
+
+    def made(order, shop, site):
+        return {
+            one: Job(kind=kind, name=one, inputs={}, code=()) if kind else "the artifact comes"
+            for one, kind in jobs(order, site).items()
+        }
+
+    return SimpleNamespace(
+        __name__=f"steps.{name}",
+        jobs=made,
+        take=lambda order, shop, site, found: site.knowing({}, told=(*site.told, found)),
+    )
+
+
+@pytest.fixture
+def yard(tmp_path):
+    def make(answer=lambda name, task: None):
+        store = Store(str(tmp_path / "store"))
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        (tmp_path / "result").mkdir(exist_ok=True)
+        (tmp_path / "result" / "a").write_text("a")
+        crew = Crew(store, answer)
+        crew.store_folder = tmp_path / "result"
+        return Yard(crew=crew, store=store, scratch=tmp_path / "scratch", say=lambda *_: None, patience=0)
+
+    return make
+
+
+def run(yard, count, steps):
+    """So many trials through these steps; what each came to."""
+    ended = {}
+    build = SimpleNamespace(__module__="a converter")
+    targets = {"android/onnx": SimpleNamespace(build=build, NAME="android/onnx")}
+
+    def course(number):
+        order = SimpleNamespace(config=Config(), create=math.sqrt, targets=targets, wanted=[], plans={}, number=number)
+        return yard.course(number, f"trial {number}", order, steps)
+
+    yard.run((course(number) for number in range(count)), lambda one: ended.update({one.number: one}))
+    return ended
+
+
+def test_what_several_need_is_made_once_and_what_is_there_not_at_all(yard):
+    steps = [
+        step("data", lambda order, site: {"data": "same"}),
+        step("weights", lambda order, site: {"weights": f"of {order.number}"}),
+    ]
+    first = yard()
+    ended = run(first, 5, steps)
+    assert len(ended) == 5 and not any(one.trouble for one in ended.values())
+    assert first.crew.begun.count(["data"]) == 1 and first.crew.begun.count(["weights"]) == 5
+    again = yard()
+    assert len(run(again, 5, steps)) == 5 and again.crew.begun == []
+
+
+def test_a_job_that_fails_fails_those_that_need_it_and_no_other(yard):
+    steps = [
+        step(
+            "weights",
+            lambda order, site: {
+                f"weights of {'bad' if order.number < 2 else order.number}": "bad" if order.number < 2 else "x"
+            },
+        )
+    ]
+
+    def diverges(name, task):
+        if name == "weights of bad":
+            raise ConfigError("it diverged")
+
+    one = yard(diverges)
+    ended = run(one, 4, steps)
+    assert [ended[n].trouble for n in range(4)] == ["it diverged", "it diverged", "", ""]
+    assert one.crew.begun.count(["weights of bad"]) == 1  # not again for the second
+
+
+def test_a_worker_that_dies_of_an_artifact_fails_that_artifact(yard):
+    names = [f"lower android/onnx {precision}" for precision in ("fp32", "int8")]
+
+    def dies(name, task):
+        if "lower android/onnx int8" in task.keys:
+            raise WorkerError("its process was ended by SIGSEGV")
+
+    jobs = lambda order, site: {names[0]: "a", names[1]: "b", "measure android/onnx int8": ""}  # noqa: E731
+    one = yard(dies)
+    (ended,) = run(one, 1, [step("artifact", jobs)]).values()
+    (found,) = ended.site.told
+    assert one.crew.begun == [names, names[:1], names[1:]] and not ended.trouble
+    assert found[names[0]].name == names[0]
+    assert "SIGSEGV" in found[names[1]].error and found["measure android/onnx int8"] == found[names[1]]
+
+
+def test_a_damaged_result_is_made_anew(yard, tmp_path):
+    one = yard()
+    data = step("data", lambda order, site: {"data": "same"})
+
+    def read(order, shop, site, found):
+        shop.read(found["data"], "a")
+        return site
+
+    data.take = read
+    run(one, 1, [data])
+    for path in (tmp_path / "store" / "objects").rglob("*"):
+        if path.is_file():
+            path.write_text("b")
+    again = yard()
+    assert not run(again, 1, [data])[0].trouble and again.crew.begun == [["data"]]
+
+
+def test_a_store_that_is_gone_ends_the_sweep_and_a_deadline_begins_nothing_more(yard):
+    def gone(name, task):
+        raise StoreError("the store does not answer")
+
+    steps = [step("data", lambda order, site: {"data": "same"})]
+    with pytest.raises(StoreError, match="does not answer"):
+        run(yard(gone), 3, steps)
+    late = yard()
+    late.deadline = time.monotonic() - 1
+    assert run(late, 3, steps) == {} and late.crew.begun == []
+
+
+def test_a_worker_of_other_versions_makes_nothing():
+    site = Site(
+        store="x",
+        scratch="y",
+        damaged=frozenset(),
+        config=Config(),
+        create=math.sqrt,
+        results={},
+        references={},
+        made={},
+        finished={},
+    )
+    task = Task(step="data", keys={}, asked=None, site=site, store="x", patience=0, versions="others")
+    with pytest.raises(Unfit, match="other versions"):
+        perform(task)
+    assert len(fingerprint()) == 64
+
+
+def test_a_file_system_is_asked_again_until_it_answers():
+    class Files:
+        asked = 0
+
+        def cat_file(self, path):
+            self.asked += 1
+            if path == "none":
+                raise FileNotFoundError(path)
+            if self.asked < 3:
+                raise ConnectionError("refused")
+            return b"content"
+
+    files = Files()
+    assert Patient(files, 5).cat_file("a") == b"content" and files.asked == 3
+    with pytest.raises(FileNotFoundError):
+        Patient(files, 5).cat_file("none")
+    assert files.asked == 4
+    files.asked = -100
+    with pytest.raises(ConnectionError):
+        Patient(files, 0.2).cat_file("a")
+
+
+def test_resources_are_those_that_jobs_need():
+    def task(step, device="cpu", keys=("weights",)):
+        asked = SimpleNamespace(config=Config.model_validate({"train": {"device": device}}))
+        return SimpleNamespace(step=step, keys=dict.fromkeys(keys, ""), asked=asked)
+
+    needs = crews.parsed(["quantize=BIG", "ios/onnx = MAC"], ["ios/onnx"])
+    assert crews.needed(task("weights"), needs) == set() and crews.needed(task("weights", "cuda"), {}) == {"GPU"}
+    assert crews.needed(task("program", keys=["quantize"]), needs) == {"BIG"}
+    assert crews.needed(task("artifact", keys=["lower ios/onnx fp32"]), needs) == {"MAC"}
+    assert crews.needed(task("data"), {"all": "LINUX"}) == {"LINUX"}
+    assert crews.is_here("data", Config()) and not crews.is_here("weights", Config())
+    for wrong in ("weights", "nothing=GPU", "quantize="):
+        with pytest.raises(ConfigError, match="--needs"):
+            crews.parsed([wrong], [])
+
+
+def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tmp_path):
+    place = ("-c", tiny(), "-o", tmp_path / "sweep", "--store", tmp_path / "store")
+    shown = run_cli("sweep", *place, "--plan")
+    assert (
+        shown.output.endswith("2 variants: 2 models x 1 artifacts (android/onnx fp32)\n")
+        and not (tmp_path / "store").exists()
+    )
+    first = run_cli("sweep", *place)
+    assert first.exit_code == 0, (first.output, first.exception)
+    told = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert [one["state"] for one in told["variants"]] == ["verified", "verified"] and told["front"]
+    assert "1 data, 2 weights" in first.output and (tmp_path / "sweep" / "sweep.png").is_file()
+    assert all(one["latency_ms"] > 0 and one["bytes"] > 1000 for one in told["variants"])
+    again = run_cli("sweep", *place, "--pick", "min size", "--kits", tmp_path / "out", "--hours", "1")
+    assert again.exit_code == 0, (again.output, again.exception)
+    assert "all results were in the store" in again.output and "picked: 1, android/onnx fp32" in again.output
+    artifact = next((tmp_path / "out" / "android" / "onnx").iterdir())
+    assert artifact.stat().st_size == told["variants"][0]["bytes"]
+    assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["picked"]["variant"] == 1
+    refused = run_cli("sweep", *place, "--pick", "size <= 1kB", "--kits", tmp_path / "none")
+    assert isinstance(refused.exception, SweepError) and not (tmp_path / "none").exists()
+    # a network that fails is a row with its reason
+    shutil.rmtree(tmp_path / "sweep")
+    broken = tiny(("[4, 6]", "[4, 0]"))
+    some = run_cli("sweep", "-c", broken, *place[2:])
+    assert some.exit_code == 0, (some.output, some.exception)
+    states = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["variants"]
+    assert [one["state"] for one in states] == ["verified", "failed"] and "fails on an input" in states[1]["reason"], (
+        states[1]
+    )
+    assert run_cli("sweep", *place[:4], "--store", "none").exception.exit_code == 2
