@@ -15,9 +15,9 @@ func forget() {
 }
 
 let (width, height) = (Int(CommandLine.arguments[1])!, Int(CommandLine.arguments[2])!)
-var input = [UInt8](repeating: 0, count: 4 * ModelInfo.width * ModelInfo.height)
 func show(_ photo: PhotoSource) throws -> Seen {
-    try input.withUnsafeMutableBytes { bytes in
+    var input = [UInt8](repeating: 0, count: 4 * ModelInfo.width * ModelInfo.height)
+    return try input.withUnsafeMutableBytes { bytes in
         try photo.show(
             in: PixelTarget(
                 bytes: bytes, width: ModelInfo.width, height: ModelInfo.height, bytesPerRow: 4 * ModelInfo.width,
