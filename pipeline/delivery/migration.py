@@ -7,12 +7,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import sayings
-
-if TYPE_CHECKING:
-    from .sdk import Contents
 
 NAME = "MIGRATION.md"
 """The note, beside the platforms' folders."""
@@ -41,27 +38,6 @@ _ADVICE = {
 }
 
 
-def contract(contents: Contents) -> dict[str, str]:
-    """By name, what an app's code relies on, in words."""
-    settings: Any = contents.settings
-    form = contents.boxes.form if contents.boxes is not None else None
-    found = {
-        "task": contents.task,
-        "package": getattr(settings, "package", None) or settings.module,
-        "labels": json.dumps(list(contents.labels)),
-        "outputs": ", ".join(f"{one.name} {list(one.shape)}" for one in contents.outputs),
-        "inputs": ", ".join(f"{one.name} {list(one.shape)} {one.low:g} to {one.high:g}" for one in contents.inputs),
-        "input size": f"{contents.height} x {contents.width}",
-        "fit": contents.fit,
-        "boxes": ""
-        if form is None
-        else f"score {form.score_threshold:g}, overlap {form.iou_threshold:g}, {form.most} at most",
-        "runtime": contents.runtime,
-        "oldest system": str(getattr(settings, "min_sdk", None) or settings.minimum_deployment_target),
-    }
-    return {what: value for what, value in found.items() if value}
-
-
 def digest(described: Mapping[str, str]) -> str:
     """SHA-256 of a contract, as hexadecimal digits; of equal contracts it is equal on every machine."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -82,16 +58,13 @@ def semantic_version(version: str, described: Mapping[str, str]) -> str:
     return f"{plain}+{digest(described)[:_DIGITS]}"
 
 
-def write_contract(contents: Contents, folder: Path) -> Path:
-    """Put the contract into a kit's folder, for the build that comes after it."""
-    described = contract(contents)
-    content = {
-        "schema_version": 1,
-        "version": contents.version,
-        "model_version": contents.project.version,
-        "sha256": digest(described),
-        "contract": described,
-    }
+def write_contract(described: Mapping[str, str], version: str, folder: Path) -> Path:
+    """Put the contract into a kit's folder, for the build that comes after it.
+
+    Args:
+        version: of the kit, as `semantic_version` makes it.
+    """
+    content = {"schema_version": 1, "version": version, "sha256": digest(described), "contract": dict(described)}
     path = folder / CONTRACT
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,7 +142,28 @@ class Contents:
     @property
     def version(self) -> str:
         """Of the kit: the model's as a semantic version, and what apps rely on as its build metadata."""
-        return migration.semantic_version(self.project.version, migration.contract(self))
+        return migration.semantic_version(self.project.version, self.contract)
+
+    @property
+    def contract(self) -> dict[str, str]:
+        """By name, what an app's code relies on, in words."""
+        settings: Any = self.settings
+        form = self.boxes.form if self.boxes is not None else None
+        found = {
+            "task": self.task,
+            "package": getattr(settings, "package", None) or settings.module,
+            "labels": json.dumps(list(self.labels)) if self.labels else "",
+            "outputs": ", ".join(f"{one.name} {list(one.shape)}" for one in self.outputs),
+            "inputs": ", ".join(f"{one.name} {list(one.shape)} {one.low:g} to {one.high:g}" for one in self.inputs),
+            "input size": f"{self.height} x {self.width}",
+            "fit": self.fit,
+            "boxes": ""
+            if form is None
+            else f"score {form.score_threshold:g}, overlap {form.iou_threshold:g}, {form.most} at most",
+            "runtime": self.runtime,
+            "oldest system": str(getattr(settings, "min_sdk", None) or settings.minimum_deployment_target),
+        }
+        return {what: value for what, value in found.items() if value}
 
     @property
     def seen(self) -> str:
