@@ -104,7 +104,7 @@ def render(
         **filters,
     }
     out.mkdir(parents=True, exist_ok=True)
-    migration.write_contract(contents.contract, contents.project.version, out)
+    migration.write_contract(contents.contract, contents.version, out)
     words = WORDS[contents.task]
     names = {**names, "__api__": words["api"]}
     for tree in ("all", contents.task, contents.runtime):

@@ -58,15 +58,13 @@ def semantic_version(version: str, described: Mapping[str, str]) -> str:
     return f"{plain}+{digest(described)[:_DIGITS]}"
 
 
-def write_contract(described: Mapping[str, str], model_version: str, folder: Path) -> Path:
-    """Put the contract into a kit's folder, for the build that comes after it."""
-    content = {
-        "schema_version": 1,
-        "version": semantic_version(model_version, described),
-        "model_version": model_version,
-        "sha256": digest(described),
-        "contract": described,
-    }
+def write_contract(described: Mapping[str, str], version: str, folder: Path) -> Path:
+    """Put the contract into a kit's folder, for the build that comes after it.
+
+    Args:
+        version: of the kit, as `semantic_version` makes it.
+    """
+    content = {"schema_version": 1, "version": version, "sha256": digest(described), "contract": dict(described)}
     path = folder / CONTRACT
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
     return path

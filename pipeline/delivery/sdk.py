@@ -140,6 +140,11 @@ class Contents:
         return frame_cases(self.height, self.width, self.fit)
 
     @property
+    def version(self) -> str:
+        """Of the kit: the model's as a semantic version, and what apps rely on as its build metadata."""
+        return migration.semantic_version(self.project.version, self.contract)
+
+    @property
     def contract(self) -> dict[str, str]:
         """By name, what an app's code relies on, in words."""
         settings: Any = self.settings
@@ -147,7 +152,7 @@ class Contents:
         found = {
             "task": self.task,
             "package": getattr(settings, "package", None) or settings.module,
-            "labels": json.dumps(list(self.labels)),
+            "labels": json.dumps(list(self.labels)) if self.labels else "",
             "outputs": ", ".join(f"{one.name} {list(one.shape)}" for one in self.outputs),
             "inputs": ", ".join(f"{one.name} {list(one.shape)} {one.low:g} to {one.high:g}" for one in self.inputs),
             "input size": f"{self.height} x {self.width}",
@@ -159,11 +164,6 @@ class Contents:
             "oldest system": str(getattr(settings, "min_sdk", None) or settings.minimum_deployment_target),
         }
         return {what: value for what, value in found.items() if value}
-
-    @property
-    def version(self) -> str:
-        """Of the kit: the model's as a semantic version, and what apps rely on as its build metadata."""
-        return migration.semantic_version(self.project.version, self.contract)
 
     @property
     def seen(self) -> str:

@@ -26,6 +26,11 @@ public class JSONObject {
         return this;
     }
 
+    public JSONObject put(String name, double value) throws JSONException {
+        values.put(name, value);
+        return this;
+    }
+
     public JSONObject put(String name, Object value) throws JSONException {
         values.put(name, value);
         return this;
