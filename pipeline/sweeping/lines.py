@@ -168,7 +168,7 @@ def picture(lines: Sequence[Line], score: str, picked: int | None) -> bytes:
     figure = Figure(figsize=(13, 5.6), layout="constrained")
     over_latency, over_size = figure.subplots(1, 2, sharey=True)
     kinds = list(dict.fromkeys((line.target, line.precision) for line in shown))
-    for axis, value, area, label in (
+    for axis, value, area, told in (
         (over_latency, lambda line: line.latency_ms, lambda line: line.bytes, "latency here, ms; area: size"),
         (over_size, lambda line: line.bytes / 1e3, lambda line: line.latency_ms, "size, kB; area: latency"),
     ):
@@ -178,7 +178,7 @@ def picture(lines: Sequence[Line], score: str, picked: int | None) -> bytes:
             if line.number == picked:
                 axis.annotate("picked", (value(line), line.score), xytext=(12, -16), textcoords="offset points",
                               arrowprops={"arrowstyle": "-"}, fontweight="bold")  # fmt: skip
-        axis.set(xscale="log", xlabel=label)
+        axis.set(xscale="log", xlabel=told)
         axis.grid(visible=True, which="both", alpha=0.2)
         _plain_ticks(axis)
     over_latency.set(ylabel=f"{score} on held-out images")
