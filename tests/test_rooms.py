@@ -221,7 +221,6 @@ ELSEWHERE = {
     "pipeline/delivery/masks.py": "the kits' part of segmentation",
     "pipeline/delivery/device.py": "the metric equal_logits",
     "pipeline/delivery/results.py": "the file that the kits of classifiers write on a phone",
-    "pipeline/delivery/migration.py": "what apps of each task rely on",
     "pipeline/delivery/manifest.py": "keys of files of before: the task that is not named, and the width of outputs in golden.json",
     "pipeline/delivery/migration.py": "what an app has to look at where names or numbers of classes change",
     "pipeline/delivery/sdk.py": "the kits' part of the task",

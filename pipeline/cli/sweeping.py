@@ -40,9 +40,7 @@ _PATIENCE = 300
     help="Folder for the table, the JSON and the picture.",
 )
 @common.store_option
-@click.option(
-    "--pick", metavar="WISH", help="'accuracy >= 0.98, size <= 1MB, min latency': builds the kits of the one."
-)
+@click.option("--pick", metavar="WISH", help="'score >= 0.98, size <= 1MB, min latency': builds the kits of the one.")
 @click.option(
     "--kits",
     type=click.Path(path_type=Path, file_okay=False),
@@ -82,7 +80,7 @@ def sweep(
     is_plan: bool,
     is_json: bool,
 ) -> None:
-    """Make every variant that [sweep] spans, and compare accuracy, latency and size.
+    """Make every variant that [sweep] spans, and compare score, latency and size.
 
     Stopped and run again, it goes on where it was; what several variants need is made once.
     """

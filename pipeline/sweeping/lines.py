@@ -172,14 +172,14 @@ def picture(lines: Sequence[Line], score: str, picked: int | None) -> bytes:
         (over_latency, lambda line: line.latency_ms, lambda line: line.bytes, "latency here, ms; area: size"),
         (over_size, lambda line: line.bytes / 1e3, lambda line: line.latency_ms, "size, kB; area: latency"),
     )
-    for axis, value, area, label in sides:
+    for axis, value, area, told in sides:
         _plotted(axis, shown, kinds, value, area)
         _stairs(axis, shown, value)
         for line in shown:
             if line.number == picked:
                 axis.annotate("picked", (value(line), line.score), xytext=(12, -16), textcoords="offset points",
                               arrowprops={"arrowstyle": "-"}, fontweight="bold")  # fmt: skip
-        axis.set(xscale="log", xlabel=label)
+        axis.set(xscale="log", xlabel=told)
         axis.grid(visible=True, which="both", alpha=0.2)
         _plain_ticks(axis)
     over_latency.set(ylabel=f"{score} on held-out images")

@@ -29,7 +29,7 @@ _SENSES: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _TERM = re.compile(r"(?P<name>[\w.]+)\s*(?P<sense>>=|<=|==|!=|>|<|=)\s*(?P<value>.+)")
-_EXAMPLE = "'accuracy >= 0.98, size <= 1MB, min latency', for example"
+_EXAMPLE = "'score >= 0.98, size <= 1MB, min latency', for example"
 
 
 @dataclass(frozen=True, kw_only=True)
