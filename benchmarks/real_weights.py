@@ -315,8 +315,10 @@ def draw(rows: Sequence[dict[str, Any]], others: int, out: Path) -> None:
 
     panels = sorted({(row["network"], row["calibration"]) for row in rows}, key=lambda p: (-len(p[0]), p))
     most = max(sum((r["network"], r["calibration"]) == p for r in rows) for p in panels)
-    figure = Figure(figsize=(6.2 * len(panels), 1.6 + 0.32 * most), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    across = min(2, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(6.2 * across, 0.6 + down * (1 + 0.32 * most)), layout="constrained")
+    for axes, panel in zip(figure.subplots(down, across, squeeze=False).flat, panels, strict=False):
         of = [row for row in rows if (row["network"], row["calibration"]) == panel and "agreement" in row]
         of.sort(key=lambda row: (row["precision"] != "int8", not row["is_ours"], -row["agreement"]))
         for place, row in enumerate(of):
@@ -383,8 +385,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for table in tables.values() for row in table]
     show(rows)
     given.out.mkdir(parents=True, exist_ok=True)
-    described = {"cpu": peers._cpu(), "versions": {name: version(name) for name in peers.PACKAGES}}
-    described |= {"others": given.others, "minutes": given.minutes, "rows": rows}
+    here = {"cpu": peers._cpu(), "minutes": given.minutes}
+    described = {"versions": {name: version(name) for name in peers.PACKAGES}, "others": given.others}
+    described |= {"rows": [row | here for row in rows]}
     (given.out / "real_weights.json").write_text(json.dumps(described, indent=1) + "\n")
     draw(rows, given.others, given.out / "real_weights.png")
 

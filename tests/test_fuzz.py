@@ -373,7 +373,7 @@ def test_litert_files(tmp_path):
     from twinkeel.targets.android import litert
 
     path = Path(shutil.copy(SEEDS / "tiny.tflite", tmp_path))
-    fuzz(lambda: litert._read(path), path, rewritten, 150)
+    fuzz(lambda: litert.read(path), path, rewritten, 150)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pt", ".h5"])

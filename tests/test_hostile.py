@@ -745,13 +745,13 @@ def test_flatbuffers_that_unfold(tmp_path, little_memory):
 
     (tmp_path / "x.tflite").write_bytes(shared_tables(20_000, litert_bomb))
     with pytest.raises(ConversionError, match="200,000 tables"):
-        litert._read(tmp_path / "x.tflite")
+        litert.read(tmp_path / "x.tflite")
     (tmp_path / "x.pte").write_bytes(shared_tables(20_000, executorch_bomb))
     with pytest.raises(ConversionError, match=r"200,000 tables|times the"):
         _pte.read_program(tmp_path / "x.pte")
     with pytest.raises(PackageError, match="no readable ExecuTorch program"):
         mil_executor.open_model(tmp_path / "x.pte")
-    for name, read in (("y.pte", _pte.read_program), ("y.tflite", litert._read)):
+    for name, read in (("y.pte", _pte.read_program), ("y.tflite", litert.read)):
         with pytest.raises(ConversionError, match="at most"):
             read(sparse(tmp_path / name))
 

@@ -31,8 +31,11 @@ def settled(name):
     torch.manual_seed(0)
     source = architectures.sources()[name]
     with pytest.MonkeyPatch.context() as patch:
-        stages = tuple(stage._replace(repeats=min(stage.repeats, 2)) for stage in mobilenet_v2.STAGES)
-        patch.setattr(mobilenet_v2, "STAGES", stages)
+        if not name.startswith(
+            "deeplab"
+        ):  # its logits of noise would be a thousand times smaller than what they are made of
+            stages = tuple(stage._replace(repeats=min(stage.repeats, 2)) for stage in mobilenet_v2.STAGES)
+            patch.setattr(mobilenet_v2, "STAGES", stages)
         model = importlib.import_module(source.module).create(5, 0.25, **source.options)
     for norm in [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
