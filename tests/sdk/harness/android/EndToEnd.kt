@@ -8,7 +8,6 @@ import fakes.Fakes
 import java.io.ByteArrayInputStream
 import java.io.File
 import java.io.InputStream
-import java.util.function.Supplier
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.test.Test
@@ -221,7 +220,7 @@ class EndToEnd {
             { ByteArrayInputStream(Fakes.photo(0, 0, 1)) },
         )
         for (failure in failures) {
-            Fakes.photos = Supplier { failure() }
+            Fakes.photos = Fakes.Photos { failure() }
             assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(context, FakeUri()) }
         }
         assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(File("there is no such file")) }
