@@ -1,5 +1,6 @@
 package fakes;
 
+import android.net.FakeUri;
 import android.net.Uri;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
@@ -160,6 +161,11 @@ public final class Fakes {
         } catch (IOException error) {
             throw new UncheckedIOException(error);
         }
+    }
+
+    /** An address that {@link #photos} is behind. */
+    public static Uri uri() {
+        return new FakeUri();
     }
 
     public static InputStream open(Uri uri) {
