@@ -239,15 +239,24 @@ class Kotlin:
         for out, path, sources in ((self.stubs, [], java), (folder / "server", compiler, [KOTLIN_SERVER])):
             path = ["-cp", os.pathsep.join(path)] if path else []
             subprocess.run(["javac", "-encoding", "UTF-8", *path, "-d", str(out), *map(str, sources)], check=True)
-        options = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8")
+        # compiled code of a long session is more than the 48 MiB that there are without a word: the JVM would interpret from then on
+        options = ("-Xmx1g", "-XX:ReservedCodeCacheSize=256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
         path = os.pathsep.join([str(folder / "server"), *compiler])
+        # answers have a pipe of their own, for the JVM itself writes to the standard output, too
+        answers, given = os.pipe()
         self.server = subprocess.Popen(
-            ["java", *options, "-cp", path, KOTLIN_SERVER.stem], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ["java", *options, "-Dfile.encoding=UTF-8", "-cp", path, KOTLIN_SERVER.stem, f"/dev/fd/{given}"],
+            stdin=subprocess.PIPE,
+            stdout=2,
+            pass_fds=[given],
         )
+        os.close(given)
+        self.answers = os.fdopen(answers, "rb")
         self.check(self.compile(self.stubs, [KOTLIN_STUBS / "kotlin"], [self.stubs]))
 
     def close(self):
         self.server.communicate()
+        self.answers.close()
 
     def compile(self, out, sources, classpath, *options):
         """Compile `sources` with warnings as errors; the finished process, as if it were one by itself.
@@ -262,8 +271,10 @@ class Kotlin:
         ]
         self.server.stdin.write("\t".join(arguments).encode() + b"\n")
         self.server.stdin.flush()
-        code, size = map(int, self.server.stdout.readline().split())
-        said = self.server.stdout.read(size).decode()
+        answer = self.answers.readline()
+        assert answer, f"the compiler's process has ended: {self.server.wait()}"
+        code, size = map(int, answer.split())
+        said = self.answers.read(size).decode()
         if not code and out != self.stubs:
             absent = [*self.platform.absent(out, [path for path in classpath if path.is_dir()])]
             code, said = bool(absent), "\n".join([said, *absent])

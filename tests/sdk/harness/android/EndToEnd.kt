@@ -3,12 +3,11 @@ package com.example.classifier
 
 import android.app.Activity
 import android.graphics.Bitmap
-import android.net.FakeUri
+import android.os.Build
 import fakes.Fakes
 import java.io.ByteArrayInputStream
 import java.io.File
 import java.io.InputStream
-import java.util.function.Supplier
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.test.Test
@@ -30,6 +29,14 @@ class EndToEnd {
     private val isInt8 = System.getProperty("fakes.output") == "int8"
     private val logits: List<Float>
 
+    /** Pixels in memory, and in graphics memory where the system knows such bitmaps. */
+    private val configs =
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.O) {
+            listOf(Bitmap.Config.ARGB_8888, Bitmap.Config.HARDWARE)
+        } else {
+            listOf(Bitmap.Config.ARGB_8888)
+        }
+
     init {
         System.getProperty("fakes.steps")?.split(" ")?.let { (scale, zeroPoint) ->
             Fakes.scale = scale.toFloat()
@@ -49,7 +56,7 @@ class EndToEnd {
 
     @Test
     fun theRuntimeReadsTheReferencesBytes() = classifying { classifier ->
-        for (config in listOf(Bitmap.Config.ARGB_8888, Bitmap.Config.HARDWARE)) {
+        for (config in configs) {
             for (case in Vectors.pixelCases) {
                 val image = bitmap(resource("pixels/${case.name}.rgba"), case.width, case.height, config)
                 classifier.classify(image, orientation = case.orientation)
@@ -126,7 +133,7 @@ class EndToEnd {
         assertFailsWith<ClassifierException.InferenceFailed> { runBlocking { classifier.classify(image) } }
         Fakes.isFailing = false
         Fakes.isUnreadable = true
-        for (config in listOf(Bitmap.Config.ARGB_8888, Bitmap.Config.HARDWARE)) {
+        for (config in configs) {
             val other = bitmap(ByteArray(4), 1, 1, config)
             val unreadable = assertFailsWith<ClassifierException.InvalidImage> { runBlocking { classifier.classify(other) } }
             assertTrue(unreadable.cause is IllegalStateException, "${unreadable.cause}")
@@ -202,7 +209,7 @@ class EndToEnd {
     fun largePhotosAreDecodedSmaller() = runBlocking {
         for ((size, factor) in mapOf((4000 to 3000) to 1, (8000 to 6000) to 2, (16_320 to 12_240) to 4, (4096 to 4097) to 2)) {
             Fakes.photos = { ByteArrayInputStream(Fakes.photo(size.first, size.second, 6)) }
-            val photo = DecodedPhoto.of(context, FakeUri())
+            val photo = DecodedPhoto.of(context, Fakes.uri())
             assertEquals(listOf(size.first, size.second, factor), listOf(photo.width, photo.height, photo.subsampling))
             assertEquals(size.first / factor to size.second / factor, photo.bitmap.width to photo.bitmap.height)
             assertTrue(Fakes.pixelsDecoded <= DecodedPhoto.MAX_PIXELS && photo.orientation == Orientation.RIGHT)
@@ -221,8 +228,8 @@ class EndToEnd {
             { ByteArrayInputStream(Fakes.photo(0, 0, 1)) },
         )
         for (failure in failures) {
-            Fakes.photos = Supplier { failure() }
-            assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(context, FakeUri()) }
+            Fakes.photos = Fakes.Photos { failure() }
+            assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(context, Fakes.uri()) }
         }
         assertFailsWith<ClassifierException.InvalidImage> { DecodedPhoto.of(File("there is no such file")) }
         Fakes.pixelsOfMemory = 10
