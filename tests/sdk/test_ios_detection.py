@@ -141,7 +141,7 @@ def test_500_outputs_become_the_same_bits(detector_contents, swift, tmp_path):
     sources, package = tmp_path / "sdk/Sources/CoreDetection", tmp_path / "harness"
     target = package / "Sources" / "harness"
     target.mkdir(parents=True)
-    names = ("BoxForm", "Decoding", "Detection", "DetectorError", "Pixels", "Placed")
+    names = ("BoxForm", "ComputeUnits", "Decoding", "Detection", "DetectorError", "Pixels", "Placed")
     for source in (HERE / "harness/ios/detection/main.swift", *(sources / f"{name}.swift" for name in names)):
         shutil.copy(source, target)
     (package / "Package.swift").write_text(

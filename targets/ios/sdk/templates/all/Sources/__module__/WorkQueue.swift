@@ -29,9 +29,10 @@ final class WorkQueue: Sendable {
         }
     }
 
-    /// Lets go of a value after all work that was asked for before, and not on the thread that calls.
-    func release<Value: Sendable>(_ value: Value) {
-        queue.async { withExtendedLifetime(value) {} }
+    /// Lets go of a value on the queue, after all work that was asked for before. Whoever has `held` still does not keep the
+    /// value: that would free it on the thread that calls, where the queue is faster.
+    func release<Value>(_ held: Held<Value>) {
+        queue.async { held.value = nil }
     }
 }
 
@@ -77,7 +78,12 @@ private final class Call<Output: Sendable>: @unchecked Sendable {
     }
 }
 
-/// What only one queue touches, or nobody changes: it may be handed to another thread.
-struct Handed<Value>: @unchecked Sendable {
-    let value: Value
+/// What only one queue touches: it may be handed to another thread.
+final class Held<Value>: @unchecked Sendable {
+    /// There until the queue is asked to release it.
+    fileprivate(set) var value: Value!
+
+    init(_ value: Value) {
+        self.value = value
+    }
 }
