@@ -378,8 +378,8 @@ def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
     return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32), count=count)
 
 
-def _first_by_count(scale: torch.Tensor, step: torch.Tensor, count: int) -> torch.Tensor:
-    return scale / count / step
+def _by_step_and_count(scale: torch.Tensor, step: torch.Tensor, count: int) -> torch.Tensor:
+    return scale / step / count
 
 
 def _by_count_and_step(scale: torch.Tensor, step: torch.Tensor, count: int) -> torch.Tensor:
@@ -450,7 +450,7 @@ KERNELS = {
         _added_by_xnnpack,
         _multiplied_by_xnnpack,
         _resized_by_xnnpack,
-        _first_by_count,
+        _by_step_and_count,
         means_are_even=True,
     ),
     "onnxruntime": Kernels(

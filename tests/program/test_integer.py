@@ -167,6 +167,14 @@ def test_a_tie_of_a_mean_goes_to_even_steps_in_xnnpack_and_to_even_distances_in_
     assert integer._quantize(integer.KERNELS[kernels], sums, 0.5, -67, -128, 127).values.tolist() == steps
 
 
+def test_a_mean_that_keeps_its_grid_is_one_over_its_count_in_xnnpack():
+    # by another order of the divisions it would be a last bit less, and 918 / 36 = 25.5 no tie any more: LiteRT and ExecuTorch give 26
+    sums = integer.Sums(torch.tensor([918.0], dtype=torch.float64), torch.tensor(0.007912866771221161), count=36)
+    assert integer._quantize(integer.KERNELS["xnnpack"], sums, 0.007912866771221161, 2, -128, 127).values.tolist() == [
+        28
+    ]
+
+
 def _check(program, images, folder):
     for name in ("android/litert", "android/executorch", "android/onnx"):
         target = common.targets()[name]
