@@ -42,6 +42,7 @@ def contents(platform: str, artifact: Path) -> Any:
     from twinkeel.pipeline.config import Android, Ios, Project
     from twinkeel.pipeline.delivery import sdk
     from twinkeel.pipeline.delivery.manifest import Golden
+    from twinkeel.pipeline.program import Output
     from twinkeel.pipeline.tasks.classification.ranking import top
 
     logits = np.arange(10, dtype=np.float32)[None]
@@ -51,7 +52,7 @@ def contents(platform: str, artifact: Path) -> Any:
         project=Project(name="memory"),
         settings=settings,
         labels=tuple("abcdefghij"),
-        outputs=(sdk.Output(name="logits", shape=(10,), scale=1.0),),
+        outputs=(Output(name="logits", shape=(10,), scale=1.0),),
         inputs=(),
         height=INPUT,
         width=INPUT,
@@ -79,7 +80,7 @@ def contents(platform: str, artifact: Path) -> Any:
 
 def kotlin(folder: Path) -> list[dict[str, int | str]]:
     """Of each photo, and of a frame of a camera."""
-    from conftest import Kotlin
+    from conftest import Kotlin  # type: ignore[import-not-found]
     from twinkeel.targets.android import sdk
 
     (folder / "compiler").mkdir(parents=True)
@@ -168,7 +169,7 @@ def main() -> None:
     sys.path[:0] = [str(SDK), str(ROOT / "tests")]
     folder = Path(tempfile.mkdtemp())
     try:
-        found = {"input": INPUT, "kotlin": kotlin(folder / "kotlin"), "swift": swift(folder / "swift")}
+        found: dict[str, Any] = {"input": INPUT, "kotlin": kotlin(folder / "kotlin"), "swift": swift(folder / "swift")}
     finally:
         shutil.rmtree(folder)
     (out / "decode_memory.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -210,7 +210,7 @@ def cluster(root: Path, number: int, env: dict[str, str]) -> Iterator[tuple[Coun
     dask = (sys.executable, "-m")
     one_thread = env | {"OMP_NUM_THREADS": "1"}
     with contextlib.ExitStack() as stack:
-        command = (
+        scheduler = (
             *dask,
             "distributed.cli.dask_scheduler",
             "--host",
@@ -219,7 +219,7 @@ def cluster(root: Path, number: int, env: dict[str, str]) -> Iterator[tuple[Coun
             str(port),
             "--no-dashboard",
         )
-        stack.enter_context(process(*command, log=root / "scheduler.log"))
+        stack.enter_context(process(*scheduler, log=root / "scheduler.log"))
         listening(port)
         way = Counted(port)
         workers = []
