@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -41,6 +42,36 @@ class Counting(Protocol):
     @property
     def groups(self) -> list[tuple[str, int, list[int]]]:
         """Name, images and how many of them each artifact gets right, by what is right; empty where nothing is known."""
+
+
+@dataclass(kw_only=True)
+class Nearness:
+    """What was counted where nothing is known to be right: how near each artifact is to its reference.
+
+    Attributes:
+        images: that were counted.
+    """
+
+    plan: Plan
+    images: int
+
+    @property
+    def shares(self) -> list[dict[str, Counted]]:
+        return [{} for _ in self.plan.artifacts]
+
+    @property
+    def counted(self) -> list[dict[str, Counted]]:
+        return [
+            {} if one.reference in (None, n) else self.against_reference(n) for n, one in enumerate(self.plan.artifacts)
+        ]
+
+    @property
+    def groups(self) -> list[tuple[str, int, list[int]]]:
+        return []
+
+    def against_reference(self, artifact: int) -> dict[str, Counted]:
+        """Of an artifact that has another one for its reference, by metric."""
+        raise NotImplementedError
 
 
 class Part(Protocol):

@@ -15,6 +15,7 @@ from ...errors import DataError
 from ...parity import Counted, Values
 from ...program import parts
 from ...tasks import Boxes, Form, decode, same_in_each, same_of
+from . import Nearness
 
 if TYPE_CHECKING:
     from ..planning import Plan
@@ -44,29 +45,14 @@ def kept(outputs: Sequence[Values], plan: Plan) -> dict[str, NDArray[Any]]:
 
 
 @dataclass(kw_only=True)
-class _Counting:
+class _Counting(Nearness):
     """Of each artifact sums over images ``(artifacts, 3)``: boxes that it or its reference shows, their squares, and those that are in pairs."""
 
-    plan: Plan
-    images: int
     sums: NDArray[np.int64]
 
-    @property
-    def shares(self) -> list[dict[str, Counted]]:
-        return [{} for _ in self.plan.artifacts]
-
-    @property
-    def counted(self) -> list[dict[str, Counted]]:
-        found: list[dict[str, Counted]] = []
-        for number, one in enumerate(self.plan.artifacts):
-            boxes, squares, pairs = self.sums[number].tolist()
-            is_own = one.reference in (None, number)
-            found.append({} if is_own else {"same_boxes": same_of(boxes, squares, pairs, self.images)})
-        return found
-
-    @property
-    def groups(self) -> list[tuple[str, int, list[int]]]:
-        return []
+    def against_reference(self, artifact: int) -> dict[str, Counted]:
+        boxes, squares, pairs = self.sums[artifact].tolist()
+        return {"same_boxes": same_of(boxes, squares, pairs, self.images)}
 
 
 def counting(plan: Plan, shards: Shards) -> _Counting:

@@ -14,6 +14,7 @@ from ...data import Gathered
 from ...errors import DataError
 from ...parity import Counted, Values, each, share_of
 from ...tasks import COSINE, MARGIN, cosines
+from . import Nearness
 
 if TYPE_CHECKING:
     from ..planning import Plan
@@ -41,32 +42,14 @@ def kept(outputs: Sequence[Values], plan: Plan) -> dict[str, NDArray[Any]]:
 
 
 @dataclass(kw_only=True)
-class _Counting:
+class _Counting(Nearness):
     """Images, and of each artifact those that are alike and in range ``(artifacts, 2)``."""
 
-    plan: Plan
-    images: int
     found: NDArray[np.int64]
 
-    @property
-    def shares(self) -> list[dict[str, Counted]]:
-        return [{} for _ in self.plan.artifacts]
-
-    @property
-    def counted(self) -> list[dict[str, Counted]]:
-        return [
-            {}
-            if one.reference in (None, n)
-            else {
-                "alike": share_of(self.images, int(self.found[n, 0])),
-                "in_range": share_of(self.images, int(self.found[n, 1])),
-            }
-            for n, one in enumerate(self.plan.artifacts)
-        ]
-
-    @property
-    def groups(self) -> list[tuple[str, int, list[int]]]:
-        return []
+    def against_reference(self, artifact: int) -> dict[str, Counted]:
+        alike, in_range = self.found[artifact].tolist()
+        return {"alike": share_of(self.images, alike), "in_range": share_of(self.images, in_range)}
 
 
 def counting(plan: Plan, shards: Shards) -> _Counting:

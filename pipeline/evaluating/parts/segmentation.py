@@ -14,6 +14,7 @@ from ...data import Gathered
 from ...errors import DataError
 from ...parity import Counted, Values
 from ...tasks import agreement_of, masks_of
+from . import Nearness
 
 if TYPE_CHECKING:
     from ..planning import Plan
@@ -43,27 +44,13 @@ def kept(outputs: Sequence[Values], plan: Plan) -> dict[str, NDArray[Any]]:
 
 
 @dataclass(kw_only=True)
-class _Counting:
+class _Counting(Nearness):
     """Images, and of each artifact the sum over them of the shares of pixels that are alike ``(artifacts,)``."""
 
-    plan: Plan
-    images: int
     alike: NDArray[np.float64]
 
-    @property
-    def shares(self) -> list[dict[str, Counted]]:
-        return [{} for _ in self.plan.artifacts]
-
-    @property
-    def counted(self) -> list[dict[str, Counted]]:
-        return [
-            {} if one.reference in (None, n) else {"agreement": agreement_of(self.images, float(self.alike[n]))}
-            for n, one in enumerate(self.plan.artifacts)
-        ]
-
-    @property
-    def groups(self) -> list[tuple[str, int, list[int]]]:
-        return []
+    def against_reference(self, artifact: int) -> dict[str, Counted]:
+        return {"agreement": agreement_of(self.images, float(self.alike[artifact]))}
 
 
 def counting(plan: Plan, shards: Shards) -> _Counting:
