@@ -43,17 +43,7 @@ def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | 
     shapes = {name: value.shape for name, value in wanted.items()}
     fits = _of_file(path, lambda: fitting.fits(content, shapes, key, fresh))
     best = fits[0]
-    if best.layout is not None:
-        _check_padding(model, best.layout.padding, path)
-    if not best.is_whole:
-        raise WeightsError(telling.mismatch(best, path))
-    state = {
-        name: _checked(best.state[name], value, f"'{path}': '{name}'")
-        if name in best.state and name not in fresh
-        else value
-        for name, value in wanted.items()
-    }
-    model.load_state_dict(state, strict=True)
+    _put(best, model, path)
     others = [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name]
     return telling.told(best, others)
 
@@ -84,18 +74,23 @@ def load_body(body: nn.Module, path: Path, key: str | None = None) -> tuple[str,
     last = frozenset(name for name in wanted if name.startswith(f"features.{len(body.features) - 1}."))  # type: ignore[arg-type]
     if not best.missing and best.misshapen and last.issuperset(best.misshapen):
         best = fitting.fits(content, shapes, key, last, is_body=True)[0]
+    _put(best, body, path)
+    return telling.told(best, []), best.fresh
+
+
+def _put(best: fitting.Fit, module: nn.Module, path: Path) -> None:
+    """What a checkpoint has of a module, into it; what is fresh stays as it is."""
     if best.layout is not None:
-        _check_padding(body, best.layout.padding, path)
+        _check_padding(module, best.layout.padding, path)
     if not best.is_whole:
         raise WeightsError(telling.mismatch(best, path))
     state = {
         name: _checked(best.state[name], value, f"'{path}': '{name}'")
         if name in best.state and name not in best.fresh
         else value
-        for name, value in wanted.items()
+        for name, value in module.state_dict().items()
     }
-    body.load_state_dict(state, strict=True)
-    return telling.told(best, []), best.fresh
+    module.load_state_dict(state, strict=True)
 
 
 def outputs_in(path: Path, key: str | None = None) -> int:
