@@ -200,7 +200,7 @@ def _swept(
         yard = Yard(crew=made_by, store=store, scratch=scratch / "results", say=say, patience=patience)
         found = Sweep(plan=plan, yard=yard, say=say, hours=hours).lines()
         count, seconds = sum(map(len, yard.made.values())), sum(map(sum, yard.made.values()))
-        kinds = ", ".join(f"{len(taken)} {step}" for step, taken in yard.made.items())
+        kinds = ", ".join(f"{len(taken)} {step}" for step, taken in yard.made.items() if taken)
         say(
             f"sweep: {count} tasks made, {seconds:.0f} s of work ({kinds})"
             if count

@@ -64,7 +64,7 @@ class Yard:
         scratch: folder of this machine.
         patience: seconds for which workers ask a store again that does not answer.
         deadline: of `time.monotonic`, from which on nothing more is begun.
-        made: seconds that each task took which had to be made, by step.
+        made: seconds that each task took which had to be made, by step, in the order of the steps.
         peak: bytes of memory that a worker took at most.
     """
 
@@ -82,6 +82,8 @@ class Yard:
     _flights: dict[Future[Done], _Flight] = field(default_factory=dict)
 
     def course(self, number: int, name: str, order: Order, steps: Sequence[Step]) -> Course:
+        for step in steps:  # in this order, whatever comes back first
+            self.made.setdefault(_name(step), [])
         site = Site.of(order.config, order.create, self.shop())
         return Course(number=number, name=name, order=order, steps=steps, site=site)
 
@@ -184,7 +186,7 @@ class Yard:
 
     def _task(self, course: Course, step: Step, keys: Mapping[str, str]) -> Task:
         return Task(
-            step=step.__name__.rpartition(".")[2],  # type: ignore[attr-defined]
+            step=_name(step),
             keys=keys,
             asked=Asked.of(course.order),
             site=course.site,
@@ -252,8 +254,12 @@ def _is_death(error: Exception, task: Task) -> bool:
     return len(task.keys) > 1 and (isinstance(error, WorkerError) or type(error).__name__ == "KilledWorker")
 
 
+def _name(step: Step) -> str:
+    return step.__name__.rpartition(".")[2]  # type: ignore[attr-defined,no-any-return]
+
+
 def _is_of_artifacts(step: Step) -> bool:
-    return step.__name__.endswith(".artifact")  # type: ignore[attr-defined,no-any-return]
+    return _name(step) == "artifact"
 
 
 def _lowered(name: str) -> str:

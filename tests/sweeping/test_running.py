@@ -98,6 +98,7 @@ def test_what_several_need_is_made_once_and_what_is_there_not_at_all(yard):
     assert first.crew.begun.count(["data"]) == 1 and first.crew.begun.count(["weights"]) == 5
     again = yard()
     assert len(run(again, 5, steps)) == 5 and again.crew.begun == []
+    assert list(again.made) == ["data", "weights"]  # as the steps come, whatever is made first
 
 
 def test_a_job_that_fails_fails_those_that_need_it_and_no_other(yard):
