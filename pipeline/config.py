@@ -335,7 +335,7 @@ class Weights(Section):
 
 class Train(Section):
     epochs: int = Field(60, ge=1, le=10_000, description="passes over the training set")
-    batch_size: int = Field(64, ge=2, le=65_536, description="images per step")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images per step, of all processes together")
     learning_rate: float = Field(0.1, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on all weights")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
@@ -345,6 +345,47 @@ class Train(Section):
     mirror: bool = Field(False, description="half of the images left for right, by chance; true of detection")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of initialization, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="of a network's activations in training (torch's autocast); weights, losses and statistics stay float32, and float16 scales "
+        "its gradients",
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential moving average of the weights, 0.999 for example, which is scored and is the result; 0: none",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=65_536,
+        description="parts in which the images of a step go through a network, one after another, to take less memory; BatchNorm sees each "
+        "part by itself",
+    )
+
+    @model_validator(mode="after")
+    def _has_whole_parts(self) -> Train:
+        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
+            near = next(
+                n for n in range(min(self.accumulate, self.batch_size // 2), 0, -1) if self.batch_size % n == 0
+            )
+            raise ValueError(
+                f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size} into parts of 2 images or more: set it to {near} for example"
+            )
+        return self
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What results depend on, for their keys: settings that came later only where they say something."""
+        later = ("precision", "ema", "accumulate")
+        off = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(exclude=off)
+
+    @property
+    def steps_recipe(self) -> dict[str, Any]:
+        """The same of what looks at batches and augmentation alone."""
+        return self.model_dump(exclude={"precision", "ema", "accumulate"})
 
 
 When = Literal["always", "auto", "never"]

@@ -96,8 +96,8 @@ def load(config, outputs):
 def settings(config, trains=False): return {}
 def marked(image, truth, scale): return image
 def doubts(data): return []
-def augmented(images, truth, recipe): return moved(images, turns(len(images), recipe)), truth
-def loss(outputs, truth, config): return ((outputs - truth) ** 2).mean()
+def augmented(images, truth, drawn): return moved(images, drawn), truth
+def loss(outputs, truth, config, add_up): return ((outputs - truth) ** 2).sum() / add_up(outputs.new_tensor(outputs.numel()))
 def look(outputs, truth, config, layout): return {"error": float(np.abs(outputs - truth).mean())}
 def trouble(look, names, *, is_trained): return "" if look["error"] < 0.3 else f"off by {look['error']:.2f} on average"
 def doubt(look, names): return ""

@@ -1,17 +1,21 @@
 """Train from scratch: SGD with a one-cycle schedule and small random rotations, zooms and shifts.
 
 An epoch depends on the seed, its number and the state before it alone, so a run that was killed and resumed ends
-in the same weights as one that was not.
+in the same weights as one that was not. Order, augmentation and Dropout are drawn for whole batches, whoever goes through which part of
+one: several processes take the steps that one takes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +23,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from ..config import Config, Train
-from ..data import Dataset, Split
+from ..data import Dataset, Split, turns
 from ..errors import ConfigError
 from ..program import Output, layout_of, normalized, packed
 from ..rows import Lines, at_hand
 from ..saying import Pace, Say
 from ..tasks import Task
+from .averaging import Average
+from .distributed import ALONE, World
 from .history import Epoch
+from .synchronized import AsOne
 
 _SCORED_AT_ONCE = 256
+
+
+Answers = Callable[[torch.Tensor, slice], tuple[Any, torch.Tensor]]
+"""Numbers of the images of a batch, and which of them are this process's -> a network's outputs for these, and what is right of them."""
+
+
+@dataclass(kw_only=True)
+class Mechanics:
+    """How steps are taken, beside the recipe.
+
+    Attributes:
+        world: the processes that take them together.
+        scaler: of gradients in half precision; one that does nothing by default.
+        average: of the weights, where one is kept.
+    """
+
+    world: World = ALONE
+    scaler: Any = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    average: Average | None = None
+
+    def state(self) -> dict[str, Any]:
+        return {"scaler": self.scaler.state_dict(), "average": None if self.average is None else self.average.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load(state["average"])
 
 
 def train(
@@ -41,13 +76,15 @@ def train(
     progress: Callable[[Epoch, int], None],
     say: Say = lambda *_: None,
     frozen: Sequence[nn.Module] = (),
+    world: World = ALONE,
 ) -> list[Epoch]:
-    """Train `model` in place; `out` gets ``state.pt``, which a run that was ended goes on from.
+    """Train `model` in place; process 0 writes ``state.pt`` into `out`, which a run that was ended goes on from, with any number of processes.
 
     Args:
         progress: is told of each epoch, and how many there are.
         say: what goes on within one.
         frozen: parts of it that stay as they are, with BatchNorm in evaluation mode.
+        world: the processes that do so together, each with the same data; they begin with the weights of process 0.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
@@ -61,13 +98,22 @@ def train(
     for part in frozen:
         part.requires_grad_(False)
     optimizer, schedule = one_cycle(model, len(images), settings)
-    history = _resume(out / "state.pt", model, optimizer, schedule, device)
+    if world.size > 1:
+        model.load_state_dict(_unpacked(world.share(_packed(model.state_dict()) if world.is_leader else b""), device))
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+    average = Average(model, settings.ema)
+    mechanics = Mechanics(world=world, scaler=scaler, average=average)
+    history = _resume(out / "state.pt", model, optimizer, schedule, mechanics, device)
     held_out = _scored(data.held_out, task.meaning(config).scored_at_most)
 
-    def answers(batch: torch.Tensor) -> tuple[Any, torch.Tensor]:
-        given = prepared(images[batch.numpy()], config).to(device)
-        changed, right = task.augmented(given, truth[batch.to(device)], settings)
-        return model(changed), right
+    def answers(batch: torch.Tensor, own: slice) -> tuple[Any, torch.Tensor]:
+        drawn = turns(len(batch), settings)[:, own]
+        mine = batch[own]
+        given = prepared(images[mine.numpy()], config).to(device)
+        changed, right = task.augmented(given, truth[mine.to(device)], drawn)
+        with _as_one(world, len(batch), own), _precision(device, settings.precision):
+            found = model(changed)
+        return found if settings.precision == "float32" else _float32(found), right
 
     for number in range(len(history), settings.epochs):
         model.train()
@@ -75,11 +121,20 @@ def train(
             part.eval()
         epoch = f"train: epoch {number + 1}/{settings.epochs}"
         trained, scored = Pace(say, epoch, len(images)), Pace(say, f"{epoch}, held-out", len(held_out.images))
-        loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config, trained)
-        score = _score(model, held_out, task, config, device, scored)
+        try:
+            loss = one_epoch(
+                number, answers, len(images), task, optimizer, schedule, config, trained, mechanics
+            )
+        except ConfigError as error:  # in all processes
+            world.agree(error)
+            raise
+        with average.in_place():
+            score = _score(model, held_out, task, config, device, scored, world)
         history.append(Epoch(epoch=number + 1, loss=loss, score=score))
-        _save(out / "state.pt", model, optimizer, schedule, history)
+        if world.is_leader:
+            _save(out / "state.pt", model, optimizer, schedule, mechanics, history)
         progress(history[-1], settings.epochs)
+    average.take()
     model.to("cpu").eval()
     for part in frozen:
         part.requires_grad_()
@@ -106,18 +161,18 @@ def one_cycle(
 
 def one_epoch(
     number: int,
-    answers: Callable[[torch.Tensor], tuple[Any, torch.Tensor]],
+    answers: Answers,
     images: int,
     task: Task,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     config: Config,
     tell: Callable[[int], None] = lambda _: None,
+    mechanics: Mechanics | None = None,
 ) -> float:
     """The mean loss of the epoch of this number, from 0 on.
 
     Args:
-        answers: gives the outputs for images of these indices, and what is right of them.
         images: how many there are.
         tell: is told how many were trained on, after each batch.
 
@@ -125,26 +180,74 @@ def one_epoch(
         ConfigError: the loss became infinite or NaN.
     """
     settings = config.train
+    how = Mechanics() if mechanics is None else mechanics
     torch.manual_seed(settings.seed * 1_000_003 + number)  # Dropout draws from the global generator
     total, done = 0.0, 0
     order = torch.randperm(images)
     for batch in batches(images, settings.batch_size, order):
-        outputs, right = answers(batch)
-        loss = task.loss(outputs, right, config)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        total += loss.item() * len(batch)
+        total += _backward(batch, answers, task, config, how) * len(batch)
+        how.world.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+        with _quiet(how.scaler):
+            how.scaler.step(optimizer)
+            how.scaler.update()
+            schedule.step()
+        if how.average is not None:
+            how.average.update()
         done += len(batch)
         tell(done)
-    mean = total / images
+    mean = float(how.world.add_up(torch.tensor(total, dtype=torch.float64))) / images
     if not math.isfinite(mean):
         raise ConfigError(
             f"training diverged: the loss of epoch {number + 1} is {mean}. "
             f"Lower train.learning_rate, which is {settings.learning_rate}."
         )
     return mean
+
+
+def _backward(batch: torch.Tensor, answers: Answers, task: Task, config: Config, how: Mechanics) -> float:
+    """Put this process's part of the gradients of a batch's loss into the parameters, and tell its part of the loss."""
+    world, total = how.world, 0.0
+    for part in parts(batch, config.train.accumulate):
+        is_divided = world.divides(len(part))
+        outputs, right = answers(part, world.own(len(part)))
+        loss = task.loss(outputs, right, config, world.add_up if is_divided else ALONE.add_up)
+        # parts too small to be divided are gone through by every process
+        share = len(part) / len(batch) / (1 if is_divided else world.size)
+        if share != 1:
+            loss = loss * share
+        how.scaler.scale(loss).backward()
+        total += loss.item()
+    return total
+
+
+@contextlib.contextmanager
+def _quiet(scaler: Any) -> Iterator[None]:
+    """A step that the scaler leaves out, as it does while it looks for its factor, is none that was forgotten."""
+    with warnings.catch_warnings():
+        if scaler.is_enabled():
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step")
+        yield
+
+
+def _as_one(world: World, count: int, own: slice) -> contextlib.AbstractContextManager[Any]:
+    return AsOne(world, count, own) if world.divides(count) else contextlib.nullcontext()
+
+
+def _precision(device: torch.device, name: str) -> contextlib.AbstractContextManager[Any]:
+    return (
+        contextlib.nullcontext() if name == "float32" else torch.autocast(device.type, dtype=getattr(torch, name))
+    )
+
+
+def _float32(outputs: Any) -> Any:
+    """Losses are taken of it."""
+    return tree_map(lambda one: one.float() if isinstance(one, torch.Tensor) and one.is_floating_point() else one, outputs)
+
+
+def parts(batch: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """A batch in so many parts that differ by one image at most; in fewer, where a part would be a single image, which BatchNorm cannot train on."""
+    return list(torch.tensor_split(batch, max(1, min(count, len(batch) // 2))))
 
 
 def batches(count: int, size: int, order: torch.Tensor) -> list[torch.Tensor]:
@@ -168,19 +271,32 @@ def _scored(split: Split, most: int) -> Split:
 
 
 def _score(
-    model: nn.Module, split: Split, task: Task, config: Config, device: torch.device, tell: Callable[[int], None]
+    model: nn.Module,
+    split: Split,
+    task: Task,
+    config: Config,
+    device: torch.device,
+    tell: Callable[[int], None],
+    world: World,
 ) -> float:
+    """Of all images; each process goes through its own, and process 0 counts."""
     model.eval()
     found: list[NDArray[np.float32]] = []
     layout: Sequence[Output] = ()
+    own = world.own(len(split.images)) if world.divides(len(split.images)) else slice(0, len(split.images))
     with torch.no_grad():
-        for start in range(0, len(split.images), _SCORED_AT_ONCE):
-            part = prepared(split.images[start : start + _SCORED_AT_ONCE], config)
+        for start in range(own.start, own.stop, _SCORED_AT_ONCE):
+            end = min(start + _SCORED_AT_ONCE, own.stop)
+            part = prepared(split.images[start:end], config)
             given = model(part.to(device))
             layout = layout_of(given)
             found.append(packed(given, len(part)).cpu().numpy())
-            tell(start + len(part))
-    return task.meaning(config).score(np.concatenate(found), split.truth, layout)
+            tell(min((end - own.start) * world.size, len(split.images)))
+    whole = [np.concatenate(found)]
+    if world.divides(len(split.images)):
+        whole = world.collected(whole[0])
+    score = task.meaning(config).score(np.concatenate(whole), split.truth, layout) if world.is_leader else 0.0
+    return world.share(score)
 
 
 def device_of(name: str) -> torch.device:
@@ -199,20 +315,22 @@ def _save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    mechanics: Mechanics,
     history: list[Epoch],
 ) -> None:
-    """Write whole or not at all."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float)},
-        "history": [(e.loss, e.score) for e in history],
-    }
-    content = io.BytesIO()
-    torch.save(state, content)
+    """Write whole or not at all. The generator is seeded at the beginning of each epoch, and needs no state."""
+    content = _packed(
+        {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float)},
+            "mechanics": mechanics.state(),
+            "history": [(e.loss, e.score) for e in history],
+        }
+    )
     path.parent.mkdir(parents=True, exist_ok=True)  # who was faster with the same training has taken it away
     partial = path.with_suffix(f".partial-{os.getpid()}")
-    partial.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+    partial.write_bytes(hashlib.sha256(content).digest() + content)
     partial.replace(path)
 
 
@@ -221,17 +339,33 @@ def _resume(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    mechanics: Mechanics,
     device: torch.device,
 ) -> list[Epoch]:
-    """What was trained before; nothing where the file is not what was written."""
-    content = path.read_bytes() if path.is_file() else b""
+    """What was trained before, as process 0 finds it; nothing where the file is not what was written."""
+    content = path.read_bytes() if mechanics.world.is_leader and path.is_file() else b""
     if hashlib.sha256(content[32:]).digest() != content[:32]:
+        content = b""
+    content = mechanics.world.share(content)
+    if not content:
         return []
-    state = torch.load(io.BytesIO(content[32:]), map_location=device, weights_only=True)
+    state = _unpacked(content[32:], device)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
+    mechanics.load(state["mechanics"])
     return [Epoch(epoch=i, loss=loss, score=score) for i, (loss, score) in enumerate(state["history"], 1)]
+
+
+def _packed(state: Mapping[str, Any]) -> bytes:
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes, device: torch.device) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return found
 
 
 def curves(history: list[Epoch], score: str) -> dict[str, bytes]:

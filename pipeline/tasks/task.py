@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config, Train
+from ..config import Config
 from ..data import Dataset
 from ..errors import ConfigError, nearest
 from ..parity import Meaning, Truth, Values, Worth
@@ -19,6 +19,10 @@ from ..program import Output
 
 if TYPE_CHECKING:
     import torch
+
+
+AddUp = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Sums a tensor over all processes that train together; gives it back where there is one."""
 
 
 class Task(Protocol):
@@ -87,16 +91,21 @@ class Task(Protocol):
             scale: pixels of `image` for one of the model's input.
         """
 
-    def augmented(self, images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
-        """Training images ``(N, C, H, W)`` float32, normalized, changed at random, and what is right of them then; draws from torch's
-        global generator on the CPU."""
+    def augmented(self, images: torch.Tensor, truth: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training images ``(N, C, H, W)`` float32, normalized, changed as drawn, and what is right of them then.
 
-    def loss(self, outputs: Any, truth: torch.Tensor, config: Config) -> torch.Tensor:
-        """The loss that training lowers, a scalar, of a batch.
+        Args:
+            drawn: of `turns`, for these images.
+        """
+
+    def loss(self, outputs: Any, truth: torch.Tensor, config: Config, add_up: AddUp) -> torch.Tensor:
+        """The loss that training lowers, a scalar, of a batch; where several processes have a part of it each, this one's summand of it.
 
         Args:
             outputs: as the model gives them, a tensor ``(N, ...)`` or several.
             truth: ``(N, ...)``.
+            add_up: of a tensor of counts, the sum over all processes. A loss that is divided by a count is divided by that sum. It is called equally
+                often in all of them.
         """
 
     def look(self, outputs: Values, truth: Truth, config: Config, layout: Sequence[Output]) -> dict[str, Any]:

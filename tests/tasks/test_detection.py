@@ -12,8 +12,10 @@ import pytest
 from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.data import turns
 from twinkeel.pipeline.errors import ConfigError
 from twinkeel.pipeline.program import Output
+from twinkeel.pipeline.stages.distributed import ALONE
 from twinkeel.pipeline.tasks import detection
 from twinkeel.pipeline.tasks.detection import counting, original, showing
 from twinkeel.pipeline.tasks.detection.form import form_of
@@ -396,7 +398,7 @@ def test_offsets_that_are_learnt_are_those_that_are_decoded():
     assert found.classes.tolist() in ([0, 2], [2, 0])
     order = np.argsort(found.classes)
     assert np.abs(found.boxes[order] - truth[0, [1, 0], 1:].numpy()).max() < 1e-3
-    assert float(detection.loss((wanted[None], scores), truth, config)) < 1e-3
+    assert float(detection.loss((wanted[None], scores), truth, config, ALONE.add_up)) < 1e-3
 
 
 def test_the_loss_falls_where_right_boxes_are_said():
@@ -406,23 +408,23 @@ def test_the_loss_falls_where_right_boxes_are_said():
     offsets, scores, _ = given_outputs(config, 2)
     truth = torch.full((2, 2, 5), -1.0)
     truth[0, 0] = torch.tensor([1.0, 8, 8, 40, 40])  # and nothing in the second image
-    before = float(detection.loss((offsets, scores), truth, config))
+    before = float(detection.loss((offsets, scores), truth, config, ALONE.add_up))
     better = scores.clone()
     better[..., 0] = 4.0
-    assert float(detection.loss((offsets, better), truth, config)) < before
+    assert float(detection.loss((offsets, better), truth, config, ALONE.add_up)) < before
     offsets.requires_grad_()
-    detection.loss((offsets, scores), truth, config).backward()
+    detection.loss((offsets, scores), truth, config, ALONE.add_up).backward()
     moved = offsets.grad.abs().sum(-1) > 0
     assert moved[0].any() and not moved[1].any()
     nothing = torch.full((2, 2, 5), -1.0)
-    assert np.isfinite(float(detection.loss((offsets, scores), nothing, config)))
+    assert np.isfinite(float(detection.loss((offsets, scores), nothing, config, ALONE.add_up)))
 
 
 def test_what_has_no_anchors_is_not_trained():
     import torch
 
     with pytest.raises(ConfigError, match=r"format 'xyxy' .* are not trained here"):
-        detection.loss((torch.zeros(1, 6, 4), torch.zeros(1, 6, 3)), torch.zeros(1, 1, 5), plain_config())
+        detection.loss((torch.zeros(1, 6, 4), torch.zeros(1, 6, 3)), torch.zeros(1, 1, 5), plain_config(), ALONE.add_up)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +445,7 @@ def test_boxes_move_as_their_pixels_do(train):
     images = torch.zeros(24, 3, height, width)
     images[:, :, 8:30, 12:44] = 1
     torch.manual_seed(3)
-    changed, moved = detection.augmented(images, truth, config.train)
+    changed, moved = detection.augmented(images, truth, turns(len(images), config.train))
     for image, row in zip(changed, moved[:, 0], strict=True):
         rows, columns = torch.where(image[0] > 0.5)
         if row[0] < 0:
@@ -462,7 +464,7 @@ def test_turned_boxes_hold_what_they_held():
     truth = torch.tensor([[[0.0, 20, 20, 44, 40]]]).repeat(16, 1, 1)
     images = torch.zeros(16, 3, 64, 64)
     images[:, :, 20:40, 20:44] = 1
-    changed, moved = detection.augmented(images, truth, config.train)
+    changed, moved = detection.augmented(images, truth, turns(len(images), config.train))
     for image, row in zip(changed, moved[:, 0], strict=True):
         rows, columns = torch.where(image[0] > 0.5)
         assert row[1] - 1 <= columns.min() and columns.max() + 1 <= row[3] + 1

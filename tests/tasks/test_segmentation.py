@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 from twinkeel.pipeline.config import Config, Train
-from twinkeel.pipeline.data import Placed
+from twinkeel.pipeline.data import Placed, turns
 from twinkeel.pipeline.data.masks import nearest
 from twinkeel.pipeline.data.pixels import upright
 from twinkeel.pipeline.errors import DataError
 from twinkeel.pipeline.parity import Worth
 from twinkeel.pipeline.program import Output
+from twinkeel.pipeline.stages.distributed import ALONE
 from twinkeel.pipeline.tasks import segmentation
 from twinkeel.pipeline.tasks.segmentation import counting, decoding, original, showing
 
@@ -240,8 +241,8 @@ def test_loss_does_not_count_what_is_not_counted():
     config = Config.model_validate({"train": {"label_smoothing": 0.0}})
     wide = torch.nn.functional.interpolate(logits, (8, 8), mode="bilinear")
     expected = torch.nn.functional.cross_entropy(wide[..., :4], truth[..., :4].long())
-    assert torch.allclose(segmentation.loss(logits, truth, config), expected)
-    nothing = segmentation.loss(logits, torch.full_like(truth, UNSEEN), config)
+    assert torch.allclose(segmentation.loss(logits, truth, config, ALONE.add_up), expected)
+    nothing = segmentation.loss(logits, torch.full_like(truth, UNSEEN), config, ALONE.add_up)
     nothing.backward()
     assert nothing.item() == 0 and bool((logits.grad == 0).all())
 
@@ -252,7 +253,7 @@ def test_masks_move_with_their_images():
     truth[:, :5] = UNSEEN
     images = truth[:, None].float().repeat(1, 3, 1, 1)
     torch.manual_seed(0)
-    moved, masks = segmentation.augmented(images, truth, Train(rotation_degrees=20.0, zoom=0.2, shift=0.1))
+    moved, masks = segmentation.augmented(images, truth, turns(len(images), Train(rotation_degrees=20.0, zoom=0.2, shift=0.1)))
     assert masks.dtype == torch.uint8 and set(masks.unique().tolist()) <= {0, 3, UNSEEN}
     assert not torch.equal(masks, truth)
     assert ((moved[:, 0] - masks.float()).abs() < 0.01).float().mean() > 0.85  # but for what lies between two pixels

@@ -82,7 +82,7 @@ def program_job(config: Config, create: Create, data: Entry, weights: Entry, *, 
     }
     inputs |= meaning_of(config)
     if config.quantize.qat != "never" and config.data.is_trained_on:
-        inputs["training recipe"] = config.train.model_dump()
+        inputs["training recipe"] = config.train.steps_recipe
         sets.append("train")
     inputs |= {f"{name} images": data_step.images_in(data, name) for name in sets}
     inputs |= {f"{name} truth": data.digest(f"{name}-truth.npy") for name in sets}

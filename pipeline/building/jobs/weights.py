@@ -63,7 +63,7 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
         inputs |= {"what is trained": "the last layer"} if config.trains_head else {}
         code += [f"{CODE}.stages.head"] if config.trains_head else []
         code += [f"{CODE}.stages.train", f"{CODE}.stages.several", named(config.model.task).loss.__module__]
-        inputs["training recipe"] = config.train.model_dump()
+        inputs["training recipe"] = config.train.recipe
         inputs |= meaning_of(config, trains=True)
         inputs["normalization"] = [config.data.channels, config.data.mean, config.data.std]
         inputs["source of the images"] = config.data.source

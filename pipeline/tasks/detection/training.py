@@ -11,8 +11,8 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ...config import Config, Train
-from ...data import grid_rows, moved, turns
+from ...config import Config
+from ...data import grid_rows, moved
 from ...errors import ConfigError
 from ...program import layout_of
 from .form import Form, form_of
@@ -21,17 +21,18 @@ from .matching import VISIBLE
 if TYPE_CHECKING:
     import torch
 
+    from ..task import AddUp
+
 OVERLAP = 0.5
 NEGATIVES = 3
 """Anchors of the background that count, for each of a right box."""
 
 
-def augmented(images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
-    """Moved as `turns` draws it, and the boxes with them: around what became of their four corners, cut at the edge, and none where less
+def augmented(images: torch.Tensor, truth: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moved as `turns` has drawn it, and the boxes with them: around what became of their four corners, cut at the edge, and none where less
     than `VISIBLE` is left."""
     import torch
 
-    drawn = turns(len(images), recipe)
     height, width = images.shape[2:]
     changed = _boxes_moved(truth[..., 1:], drawn.to(truth.device), height, width)
     is_kept = (truth[..., 0] >= 0) & _is_visible(changed, height, width)
@@ -62,7 +63,7 @@ def _is_visible(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return is_there
 
 
-def loss(outputs: Any, truth: torch.Tensor, config: Config) -> torch.Tensor:
+def loss(outputs: Any, truth: torch.Tensor, config: Config, add_up: AddUp) -> torch.Tensor:
     """SSD's, of offsets and scores.
 
     Args:
@@ -83,7 +84,7 @@ def loss(outputs: Any, truth: torch.Tensor, config: Config) -> torch.Tensor:
     labels = torch.stack([label for label, _ in matches])
     wanted = torch.stack([encoded for _, encoded in matches])
     is_right = labels > 0
-    count = is_right.sum().clamp(min=1)
+    count = add_up(is_right.sum()).clamp(min=1)
     boxes = nn.functional.smooth_l1_loss(offsets[is_right], wanted[is_right], reduction="sum")
     return (boxes + _of_scores(scores, labels, is_right)) / count
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...config import Config, Train
+from ...config import Config
 from ...errors import ConfigError
 from ...parity import Truth, Values, Worth
 from ...program import Output
 
 if TYPE_CHECKING:
     import torch
+
+    from ..task import AddUp
 
 SCORE = "alike"
 OUTPUTS: tuple[str, ...] = ()
@@ -31,11 +33,11 @@ def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
     return {}
 
 
-def augmented(images: torch.Tensor, truth: torch.Tensor, recipe: Train) -> tuple[torch.Tensor, torch.Tensor]:
+def augmented(images: torch.Tensor, truth: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return images, truth
 
 
-def loss(outputs: torch.Tensor, truth: torch.Tensor, config: Config) -> torch.Tensor:
+def loss(outputs: torch.Tensor, truth: torch.Tensor, config: Config, add_up: AddUp) -> torch.Tensor:
     raise ConfigError("model.task = 'features' knows no loss to train with")
 
 
