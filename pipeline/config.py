@@ -367,9 +367,7 @@ class Train(Section):
     @model_validator(mode="after")
     def _has_whole_parts(self) -> Train:
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
-            near = next(
-                n for n in range(min(self.accumulate, self.batch_size // 2), 0, -1) if self.batch_size % n == 0
-            )
+            near = next(n for n in range(min(self.accumulate, self.batch_size // 2), 0, -1) if self.batch_size % n == 0)
             raise ValueError(
                 f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size} into parts of 2 images or more: set it to {near} for example"
             )

@@ -52,7 +52,7 @@ TASK = """
 import numpy as np
 from sklearn.datasets import load_digits
 
-from ..data import moved, split, turns
+from ..data import moved, split
 from ..parity import Limit, Meaning, drop_of
 
 SCORE = "hit rate"

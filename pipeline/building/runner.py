@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from ..errors import TwinkeelError
 from ..program import Program
 from ..report import Built
 from ..saying import Say
+from ..stages import ALONE, Followers, World
 from ..store import Damaged, Here, Store, Workers, Workshop, count
 from .jobs import data as data_step
 from .jobs import original as original_step
@@ -80,16 +82,44 @@ def _built(wanted: Order, store: Store | None, say: Say, executor: Executor | No
                     say(f"WARNING {line}")
 
 
-def weights(config: Config, create: Create, store: Store | None, out: Path, say: Say) -> dict[str, bytes]:
+def weights(
+    config: Config,
+    create: Create,
+    store: Store | None,
+    out: Path,
+    say: Say,
+    world: World = ALONE,
+    checkpoints: Path | None = None,
+) -> dict[str, bytes]:
     """The weights of a configuration as safetensors, loaded or trained, the curves of a training, and the contact sheet of the
-    images; by file name."""
-    with outputs.claimed(out, say) as folder:
+    images; by file name.
+
+    Args:
+        world: the processes that train together; all of them call this, and those that do not lead get nothing.
+        checkpoints: folder for what a training that was ended goes on from; of this user's caches where it is None.
+    """
+    if not world.is_leader:
+        _follow(config, create, store, world)
+        return {}
+    with outputs.claimed(out, say) as folder, Followers(world) as followers:
         work = _part(config, create, store, out, folder, say)
+        work.followers, work.checkpoints = followers, checkpoints
         site = walk(work, (data_step, weights_step))
         entry = site.weights
         found = {name: work.shop.read(entry, name) for name in entry.files if name.startswith("curves.")}
         found[data_step.SHEET] = work.shop.read(site.data, data_step.SHEET)
         return found | {f"{config.project.name}.safetensors": work.shop.read(entry, "weights.safetensors")}
+
+
+def _follow(config: Config, create: Create, store: Store | None, world: World) -> None:
+    """Wait for what process 0 has to train, and take part in it."""
+    begun = world.share(None)
+    if not isinstance(begun, weights_step.Begun):
+        if begun:
+            raise SystemExit(begun)
+        return
+    with tempfile.TemporaryDirectory(prefix="twinkeel-") as scratch:
+        weights_step.follow(begun, config, create, Workshop(store=store, scratch=Store(scratch)), world)
 
 
 def ungated_program(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..program import COMPRESSED
 from ..saying import Say
+from ..stages import Followers
 from ..store import Entry, Job, Workshop
 from .order import Order
 from .site import Site, compress_name
@@ -34,6 +35,8 @@ class Work:
         folder: of what is not finished.
         ran: names of the jobs that had to run.
         peak: bytes of memory that a worker took at most, 0 where none ran.
+        followers: the other processes of a training, where there are some.
+        checkpoints: folder for what a training that was ended goes on from; of this user's caches where it is None.
     """
 
     order: Order
@@ -43,6 +46,8 @@ class Work:
     executor: Executor
     ran: list[str] = field(default_factory=list)
     peak: int = 0
+    followers: Followers = field(default_factory=Followers)
+    checkpoints: Path | None = None
 
     def submit(self, function: Any, /, *args: Any) -> Future[Any]:
         """To a worker."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..program import Program, Target
     from ..report import Built
     from ..saying import Say
+    from ..stages import World
     from ..store import Store
 
 PLATFORMS = ("android", "ios")
@@ -205,6 +206,28 @@ def checked(
     known = targets() if known is None else known
     check_targets(found, {name: target.PRECISIONS for name, target in known.items()})
     return found
+
+
+def check_processes(world: World, config: Config) -> None:
+    """Raise in process 0, and end the others, where they cannot train together as the configuration says."""
+    from ..stages import distributed, train
+
+    world.check_same(_compared(config))
+    with world.alike():
+        distributed.check_batch(world, config.train.batch_size, config.train.accumulate)
+        device = train.device_of(config.train.device)
+        distributed.check_device(world, device)
+    world.check_same({"train.device, as it is found": device.type})
+
+
+def _compared(config: Config) -> dict[str, object]:
+    """Settings that have to be the same on every machine: not where files lie, whose content is compared."""
+    places = {"path", "calibration_path", "labels", "factory", "exported"}
+    found: dict[str, object] = {}
+    for name in ("model", "data", "weights", "train", "detection"):
+        section = getattr(config, name).model_dump(exclude=places)
+        found |= {f"{name}.{key}": value for key, value in section.items()}
+    return found | {name: [one.model_dump() for one in getattr(config, name)] for name in ("input", "output")}
 
 
 def ungated_program(config: Config, store_url: str | None, out: Path, say: Say) -> tuple[Program, Dataset]:

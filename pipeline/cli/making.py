@@ -13,6 +13,7 @@ from .sweeping import sweep
 
 if TYPE_CHECKING:
     from ..building import Order
+    from ..stages import World
     from ..store import Store
 
 
@@ -38,18 +39,46 @@ def init(path: Path) -> None:
 @common.config_option
 @common.out_option
 @common.store_option
-def train(path: Path | None, out: Path, store_url: str | None) -> None:
-    """Train or load the weights and write them as safetensors, with a picture of the images that the model is given."""
-    from ..building import runner
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the state after each epoch, which the same command goes on from; of this user's caches without it.",
+)
+def train(path: Path | None, out: Path, store_url: str | None, checkpoints: Path | None) -> None:
+    """Train or load the weights and write them as safetensors, with a picture of the images that the model is given; under torchrun in several
+    processes."""
     from ..delivery import outputs
-    from ..report import terminal as report
+    from ..stages import ALONE, distributed
 
-    config = common.read_config(path)
-    with report.progress(report.console()) as say:
-        files = runner.weights(config, architectures.architecture(config), common.store_of(config, store_url), out, say)
+    if distributed.is_asked_for():
+        with distributed.joined() as world:
+            files = _trained(world, path, out, store_url, checkpoints)
+            if not world.is_leader:
+                return
+    else:
+        files = _trained(ALONE, path, out, store_url, checkpoints)
     outputs.add(out, files)
     for name in sorted(files):
         common.echo(f"wrote {out / name}")
+
+
+def _trained(
+    world: World, path: Path | None, out: Path, store_url: str | None, checkpoints: Path | None
+) -> dict[str, bytes]:
+    """Files by name; none where another process leads."""
+    from ..building import runner
+    from ..report import terminal as report
+
+    with world.alike():
+        config = common.read_config(path)
+        create = architectures.architecture(config)
+        store = common.store_of(config, store_url)
+    if world.size > 1:
+        common.check_processes(world, config)
+    if not world.is_leader:
+        return runner.weights(config, create, store, out, lambda *_: None, world)
+    with report.progress(report.console()) as say:
+        return runner.weights(config, create, store, out, say, world, checkpoints)
 
 
 @click.command()

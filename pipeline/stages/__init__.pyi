@@ -1,5 +1,6 @@
 from . import calibration as calibration
 from . import checkpoint as checkpoint
+from . import distributed as distributed
 from . import fold as fold
 from . import head as head
 from . import ladder as ladder
@@ -12,6 +13,9 @@ from . import several as several
 from . import train as train
 from . import weight_only as weight_only
 from . import weights as weights
+from .distributed import ALONE as ALONE
+from .distributed import Followers as Followers
+from .distributed import World as World
 from .history import Epoch as Epoch
 from .history import Rung as Rung
 from .saved import DESCRIPTIVE as DESCRIPTIVE

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -176,6 +176,33 @@ class World:
 ALONE = World()
 
 
+class Followers:
+    """The other processes, as process 0 sees them: they wait until they are told what there is to do, or that there is nothing."""
+
+    def __init__(self, world: World = ALONE) -> None:
+        self.world = world
+        self._are_told = world.size == 1
+
+    def begin(self, message: Any) -> None:
+        """Tell them what to do; raises what one of them has against it, see `World.agree`."""
+        if not self._are_told:
+            self._are_told = True
+            self.world.share(message)
+            self.world.agree()
+
+    def __enter__(self) -> Followers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """They end as this process does, where there was nothing for them to do."""
+        if self._are_told:
+            return
+        self._are_told = True
+        code = 0 if error is None else error.exit_code if isinstance(error, TwinkeelError) else 1
+        with contextlib.nullcontext() if error is None else contextlib.suppress(RuntimeError):
+            self.world.share(code)
+
+
 def _buckets(parameters: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
     """In their order, of one type each, not much above `_BUCKET` numbers."""
     bucket: list[torch.nn.Parameter] = []
@@ -251,6 +278,9 @@ def _found(environment: Mapping[str, str]) -> World:
     backend = "cpu:gloo,cuda:nccl" if gpus and dist.is_nccl_available() else "gloo"
     try:
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_FIND))
+        if environment.get("GROUP_WORLD_SIZE") == "1":
+            # the agent of one machine keeps its store when it starts processes again, with the addresses of those before
+            store = dist.PrefixStore(f"start-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_STEP)
         control = dist.new_group(backend="gloo", timeout=_LEADER)
     except (RuntimeError, ValueError, OSError) as error:
@@ -279,7 +309,9 @@ def check_device(world: World, device: torch.device, environment: Mapping[str, s
     import torch.distributed as dist
 
     if device.type != "cuda" or not dist.is_nccl_available():
-        need = "this torch was built without NCCL" if device.type == "cuda" else "nothing carries gradients between them"
+        need = (
+            "this torch was built without NCCL" if device.type == "cuda" else "nothing carries gradients between them"
+        )
         raise DeviceError(
             f"several processes do not train on '{device.type}' here: {need}. Set train.device = 'cpu', or train in one process."
         )
@@ -300,5 +332,3 @@ def check_batch(world: World, size: int, parts: int) -> None:
             f"train.batch_size = {size}{in_parts} is the batch of all processes together, and {world.size} of them do not divide it. Start {near[0]}, or set it "
             f"to {-(-size // (world.size * parts)) * world.size * parts}."
         )
-
-

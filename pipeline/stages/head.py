@@ -128,7 +128,13 @@ def train(
     inputs, seen = ((part - mean) / scale for part in (vectors, held_out))
     for number in range(settings.epochs):
         loss = training.one_epoch(
-            number, lambda batch, own: (small(inputs[batch]), truth[batch]), len(truth), task, optimizer, schedule, config
+            number,
+            lambda batch, own: (small(inputs[batch]), truth[batch]),
+            len(truth),
+            task,
+            optimizer,
+            schedule,
+            config,
         )
         with torch.no_grad():
             score = task.meaning(config).score(small(seen).numpy(), data.held_out.truth, ())

@@ -60,9 +60,7 @@ class AsOne(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> torch.Tensor:
         if not training:
-            return nn.functional.batch_norm(
-                given, running_mean, running_var, weight, bias, training, momentum, eps
-            )
+            return nn.functional.batch_norm(given, running_mean, running_var, weight, bias, training, momentum, eps)
         found, mean, variance, count = _Normalized.apply(given, weight, bias, eps, self._world)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             if running_mean is not None:
@@ -101,7 +99,7 @@ class _Normalized(torch.autograd.Function):
         world: World,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         axes = [0, *range(2, given.ndim)]
-        wide = given.float()
+        wide = given.float() if given.dtype.itemsize < 4 else given
         here = wide.numel() // wide.shape[1]
         variance, mean = (one.double() for one in torch.var_mean(wide, axes, correction=0))
         # of each process mean, variance around it, and count: sums of bare squares would lose digits

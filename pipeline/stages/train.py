@@ -122,9 +122,7 @@ def train(
         epoch = f"train: epoch {number + 1}/{settings.epochs}"
         trained, scored = Pace(say, epoch, len(images)), Pace(say, f"{epoch}, held-out", len(held_out.images))
         try:
-            loss = one_epoch(
-                number, answers, len(images), task, optimizer, schedule, config, trained, mechanics
-            )
+            loss = one_epoch(number, answers, len(images), task, optimizer, schedule, config, trained, mechanics)
         except ConfigError as error:  # in all processes
             world.agree(error)
             raise
@@ -235,14 +233,14 @@ def _as_one(world: World, count: int, own: slice) -> contextlib.AbstractContextM
 
 
 def _precision(device: torch.device, name: str) -> contextlib.AbstractContextManager[Any]:
-    return (
-        contextlib.nullcontext() if name == "float32" else torch.autocast(device.type, dtype=getattr(torch, name))
-    )
+    return contextlib.nullcontext() if name == "float32" else torch.autocast(device.type, dtype=getattr(torch, name))
 
 
 def _float32(outputs: Any) -> Any:
     """Losses are taken of it."""
-    return tree_map(lambda one: one.float() if isinstance(one, torch.Tensor) and one.is_floating_point() else one, outputs)
+    return tree_map(
+        lambda one: one.float() if isinstance(one, torch.Tensor) and one.is_floating_point() else one, outputs
+    )
 
 
 def parts(batch: torch.Tensor, count: int) -> list[torch.Tensor]:

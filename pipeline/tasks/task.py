@@ -91,7 +91,9 @@ class Task(Protocol):
             scale: pixels of `image` for one of the model's input.
         """
 
-    def augmented(self, images: torch.Tensor, truth: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def augmented(
+        self, images: torch.Tensor, truth: torch.Tensor, drawn: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Training images ``(N, C, H, W)`` float32, normalized, changed as drawn, and what is right of them then.
 
         Args:

@@ -163,8 +163,9 @@ def test_a_damaged_state_of_a_training_is_not_gone_on_from(tmp_path):
     model = mobilenet_v2.create(10, 0.35)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    train._save(tmp_path / "state.pt", model, optimizer, schedule, [history.Epoch(epoch=1, loss=1.0, score=0.5)])
-    resume = lambda: train._resume(tmp_path / "state.pt", model, optimizer, schedule, torch.device("cpu"))  # noqa: E731
+    how, place = train.Mechanics(), tmp_path / "state.pt"
+    train._save(place, model, optimizer, schedule, how, [history.Epoch(epoch=1, loss=1.0, score=0.5)])
+    resume = lambda: train._resume(place, model, optimizer, schedule, how, torch.device("cpu"))  # noqa: E731
     assert len(resume()) == 1
     content = bytearray((tmp_path / "state.pt").read_bytes())
     content[len(content) // 2] ^= 1

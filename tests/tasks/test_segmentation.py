@@ -253,7 +253,9 @@ def test_masks_move_with_their_images():
     truth[:, :5] = UNSEEN
     images = truth[:, None].float().repeat(1, 3, 1, 1)
     torch.manual_seed(0)
-    moved, masks = segmentation.augmented(images, truth, turns(len(images), Train(rotation_degrees=20.0, zoom=0.2, shift=0.1)))
+    moved, masks = segmentation.augmented(
+        images, truth, turns(len(images), Train(rotation_degrees=20.0, zoom=0.2, shift=0.1))
+    )
     assert masks.dtype == torch.uint8 and set(masks.unique().tolist()) <= {0, 3, UNSEEN}
     assert not torch.equal(masks, truth)
     assert ((moved[:, 0] - masks.float()).abs() < 0.01).float().mean() > 0.85  # but for what lies between two pixels

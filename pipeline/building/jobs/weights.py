@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import data as data_module
 from ...config import Config
-from ...errors import ConfigError
+from ...errors import ConfigError, StoreError
 from ...program import CHANNELS
 from ...saying import Say
-from ...stages import Epoch, checkpoint
-from ...store import Entry, Job, Workshop
+from ...stages import ALONE, Epoch, World, checkpoint
+from ...store import Damaged, Entry, Job, Store, Workshop, changes
 from ...tasks import named
 from ..order import Order
 from ..site import CODE, Create, Site, job, meaning_of, model_of, module_of
@@ -35,10 +35,17 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, create, shop, wanted = site.config, site.create, work.shop, missing[NAME]
-    state = training_state(wanted.key)
+    state = training_state(wanted.key, work.checkpoints)
+
+    def begin(frozen: Sequence[str]) -> None:
+        scratch, ingredients = shop.scratch.url, wanted.ingredients
+        work.followers.begin(Begun(data=site.data.key, scratch=scratch, ingredients=ingredients, frozen=tuple(frozen)))
+
     made = shop.make(
         wanted,
-        lambda folder: make_weights(config, create, data_step.load_data(shop, site.data), state, work.say, folder),
+        lambda folder: make_weights(
+            config, create, data_step.load_data(shop, site.data), state, work.say, folder, work.followers.world, begin
+        ),
     )
     shutil.rmtree(state, ignore_errors=True)  # kept until its result is
     return {NAME: made}
@@ -72,13 +79,88 @@ def weights_job(config: Config, create: Create, data: Entry, outputs: int) -> Jo
     return job(NAME, NAME, inputs, code, ("torch", "safetensors"), by=__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What the other processes of a training are told when it begins.
+
+    Attributes:
+        data: key of the result that holds the images.
+        scratch: where it lies, if the store does not take it.
+        ingredients: of the weights, which have to be the same for all.
+        frozen: names of the modules that stay as they are.
+    """
+
+    data: str
+    scratch: str
+    ingredients: Mapping[str, str]
+    frozen: tuple[str, ...]
+
+
+def follow(begun: Begun, config: Config, create: Create, shop: Workshop, world: World) -> None:
+    """Take part in a training that process 0 leads; it writes what comes of it.
+
+    Raises:
+        TwinkeelError: in process 0, whose it is.
+    """
+    from ...stages import train
+
+    with world.alike():
+        data = _data_of(begun, shop)
+        model = create(len(data.names), config.model.width)
+        ours = weights_job(config, create, _entry_of(begun, shop), len(data.names)).ingredients
+        if ours != dict(begun.ingredients):
+            raise ConfigError(
+                f"it would train something else than process 0: {changes(begun.ingredients, ours)}. The same configuration, files and versions are to be on "
+                "every machine."
+            )
+    frozen = [model.get_submodule(name) for name in begun.frozen]
+    task = named(config.model.task)
+    with tempfile.TemporaryDirectory(prefix="twinkeel-") as unused:
+        train.train(model, data, config, task, Path(unused), lambda *_: None, frozen=frozen, world=world)
+
+
+def _data_of(begun: Begun, shop: Workshop) -> data_module.Dataset:
+    """The images that process 0 read, from the store or, on the same machine, from where it keeps what the store does not take."""
+    try:
+        return data_step.load_data(shop, _entry_of(begun, shop))
+    except (Damaged, OSError) as error:
+        raise StoreError(f"the images cannot be read from {_store_of(shop)}: {str(error)[:300]}. {_SHARED}") from error
+
+
+def _entry_of(begun: Begun, shop: Workshop) -> Entry:
+    places = [shop.store, Store(begun.scratch)]
+    for place in places:
+        if place is None:
+            continue
+        found = Workshop(store=place, scratch=shop.scratch).lookup(begun.data)
+        if found is not None:
+            shop.store = place
+            return found
+    raise StoreError(f"{_store_of(shop)} does not hold the images that process 0 has read. {_SHARED}")
+
+
+_SHARED = "Give --store a folder or an address that all machines see."
+
+
+def _store_of(shop: Workshop) -> str:
+    return "this process has no store, and" if shop.store is None else f"the store '{shop.store.url}'"
+
+
 def make_weights(
-    config: Config, create: Create, data: data_module.Dataset, state: Path, say: Say, folder: Path
+    config: Config,
+    create: Create,
+    data: data_module.Dataset,
+    state: Path,
+    say: Say,
+    folder: Path,
+    world: World = ALONE,
+    begin: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> None:
     """Loaded, trained, or one after the other.
 
     Args:
         state: folder for what a training that was ended goes on from.
+        begin: is called with the names of the modules that stay as they are, before all processes train.
     """
     import torch
     from safetensors.torch import save_file
@@ -96,11 +178,13 @@ def make_weights(
     if config.trains:
         what = "all behind the body" if body is not None else f"'{last}'" if last is not None else ""
         source += f"{f'; {what} ' if what else ''}trained on {config.data.source}"
-        curve = _trained(model, data, config, last, frozen, state, say)
+        curve = _trained(model, data, config, last, frozen, state, say, world, begin)
     for name, content in (train.curves(curve, task.SCORE) if curve else {}).items():
         (folder / name).write_bytes(content)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors")
-    origin = {"source": source, "told": told, "curve": [asdict(epoch) for epoch in curve]}
+    origin: dict[str, Any] = {"source": source, "told": told, "curve": [asdict(epoch) for epoch in curve]}
+    if world.size > 1 and last is None and config.trains:
+        origin["processes"] = world.size
     (folder / "origin.json").write_text(json.dumps(origin))
 
 
@@ -133,6 +217,8 @@ def _trained(
     frozen: Sequence[nn.Module],
     state: Path,
     say: Say,
+    world: World,
+    begin: Callable[[Sequence[str]], None],
 ) -> list[Epoch]:
     """The whole model but for what is `frozen`, or its layer `last`, in place."""
     from ...stages import fold, head, several, train
@@ -148,7 +234,8 @@ def _trained(
     normalized = fold.Normalized(model, config.data.mean, config.data.std, config.data.channels)
     several.check(normalized.eval(), data.train.inputs, "training")
     if last is None:
-        return train.train(model, data, config, task, state, progress, say, frozen)
+        begin([name for name, module in model.named_modules() if any(module is one for one in frozen)])
+        return train.train(model, data, config, task, state, progress, say, frozen, world)
     return head.train(model, last, data, config, task, state, say, progress)
 
 
@@ -210,8 +297,14 @@ def _likely_cause(error: Exception, model: nn.Module, config: Config, channels: 
     )
 
 
-def training_state(key: str) -> Path:
-    """Where a training keeps what it goes on from, by the key of its job; on this machine, for it is written often."""
+def training_state(key: str, folder: Path | None = None) -> Path:
+    """Where a training keeps what it goes on from, by the key of its job; on this machine, for it is written often.
+
+    Args:
+        folder: in the place of that of this user's caches.
+    """
+    if folder is not None:
+        return folder / key
     import platformdirs
 
     return Path(platformdirs.user_cache_path("twinkeel")) / "training" / key

@@ -23,6 +23,5 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, config: Config, add_up: Add
     import torch
     from torch import nn
 
-    count = torch.tensor(float(len(labels)), device=logits.device)
-    mean = nn.functional.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)
-    return mean * (count / add_up(count))
+    share = len(labels) / int(add_up(torch.tensor(len(labels), device=logits.device)))
+    return share * nn.functional.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing)

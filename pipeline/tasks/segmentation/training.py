@@ -25,12 +25,11 @@ def loss(logits: torch.Tensor, truth: torch.Tensor, config: Config, add_up: AddU
     them (Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, section 4.1)."""
     from torch import nn
 
-    counted = (truth != UNSEEN).sum().double()
-    whole = add_up(counted)
-    if not counted:
+    counted = (truth != UNSEEN).sum()
+    share = int(counted) / max(1, int(add_up(counted)))
+    if not share:
         return logits.sum() * 0  # a mean of nothing is no number
     wide = nn.functional.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=False)
-    mean = nn.functional.cross_entropy(
+    return share * nn.functional.cross_entropy(
         wide, truth.long(), ignore_index=UNSEEN, label_smoothing=config.train.label_smoothing
     )
-    return mean * (counted / whole)

@@ -1,0 +1,259 @@
+"""Several processes that train together: what they give against what one gives, ones that are lost, and what cannot be."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+import together
+import torch
+from safetensors.torch import load
+from twinkeel.pipeline.building import runner
+from twinkeel.pipeline.cli import architectures, common
+from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import ConfigError
+from twinkeel.pipeline.stages import distributed, synchronized, train
+from twinkeel.pipeline.stages.averaging import Average
+from twinkeel.pipeline.store import Store
+
+EQUAL = 1e-9
+"""Largest difference of a weight in float64, of weights around 1: the order of sums is another."""
+NEAR = 2e-5
+"""The same in float32, of a small network."""
+
+
+def _environment(rank: int, port: int) -> dict[str, str]:
+    told = {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    return {**os.environ, **told, "OMP_NUM_THREADS": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes trained, by case, and what each of them said."""
+    folder = tmp_path_factory.mktemp("two")
+    lines = '[model]\nresolution = 16\n[train]\nepochs = 1\ndevice = "cpu"\nbatch_size = {}\nlearning_rate = {}\n'
+    for name, size, rate in (("twinkeel", 64, 0.1), ("twinkeel-0", 64, 0.1), ("twinkeel-1", 64, 0.2), ("odd", 33, 0.1)):
+        (folder / f"{name}.toml").write_text(lines.format(size, rate))
+    port = _free_port()
+    command = [sys.executable, together.__file__, str(folder)]
+    running = [
+        subprocess.Popen(
+            command, env=_environment(rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    said = [one.communicate(timeout=300)[1] for one in running]
+    assert [one.returncode for one in running] == [0, 0], said
+    return torch.load(folder / "found.pt"), said
+
+
+def _difference(one, other):
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+@pytest.mark.parametrize("name", together.CASES)
+def test_two_processes_give_what_one_gives(name, two):
+    """BatchNorm, Dropout, numbers drawn for each image, losses that are divided by counts, batches that are no multiple of two."""
+    alone, found = together.trained(name, distributed.ALONE), two[0][name]
+    # convolutions in half precision sum in another order where there are fewer images
+    limit = EQUAL if name not in ("bfloat16", "float16") else 0.01
+    assert _difference(alone["weights"], found["weights"]) < limit
+    for (loss, score), (other, others) in zip(alone["history"], found["history"], strict=True):
+        assert loss == pytest.approx(other, rel=limit) and score == pytest.approx(others, abs=1e-6)
+
+
+def _said(two, name):
+    """What the two said of a case, and their exit codes."""
+    found = [re.search(rf"<{name}>\n(.*?)</{name} (\d+)>", one, re.DOTALL) for one in two[1]]
+    return [(one[1], int(one[2])) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("mismatch", 2, r"error: train\.learning_rate is 0\.1 for process 0 and 0\.2 for process 1: .* Give the same twinkeel\.toml"),
+        ("batch", 2, r"error: train\.batch_size = 33 .* 2 of them do not divide it\. Start 1, or set it to 34\."),
+        ("store", 11, r"error: process 1 of 2 \(on '.*'\): the store '.*none-of-1' does not hold the images .* Give --store"),
+        ("backend", 9, r"error: this torch \(.*\) was built without gloo"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_once(name, code, message, two):
+    (first, first_code), (second, second_code) = _said(two, name)
+    assert (first_code, second_code) == (code, code)
+    assert re.search(message, first.replace("\n", " ")) and "Traceback" not in first
+    assert second.strip() == ""
+
+
+NETWORK = """
+import os, signal
+import torch
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, classes)]
+        self.layers = nn.Sequential(*layers)
+        self.steps = 0
+
+    def forward(self, images):
+        self.steps += self.training
+        is_first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+        if is_first and os.environ.get("RANK") == "1" and self.steps == 18:  # in the second epoch of 10 steps
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.layers(images)
+
+def create(num_classes):
+    return Network(num_classes)
+"""
+
+
+def test_a_process_that_is_killed_costs_an_epoch_and_the_result_is_where_a_build_looks(tmp_path):
+    (tmp_path / "network.py").write_text(NETWORK)
+    settings = (
+        '[model]\nfactory = "network.py:create"\nresolution = 16\n[train]\nepochs = 3\ndevice = "cpu"\nema = 0.9\n'
+    )
+    (tmp_path / "twinkeel.toml").write_text(settings)
+    main = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()", "train"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+        "--monitor-interval",
+        "0.1",
+    ]
+    torchrun += ["--master-port", str(_free_port()), "--no-python"]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = ["-o", "killed", "--store", "store", "--checkpoints", "states"]
+    done = subprocess.run([*torchrun, *main, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"epoch (\d)/3  loss", done.stdout) == ["1", "2", "3"]
+    assert done.stderr.count("error: one of the 2 processes of this training was lost. Finished epochs are kept") == 1
+    assert not any((tmp_path / "states").iterdir())
+
+    config = common.read_config(tmp_path / "twinkeel.toml")
+    told: list[str] = []
+
+    def alone(store):
+        files = runner.weights(
+            config, architectures.architecture(config), store, tmp_path / "out", lambda line, _=None: told.append(line)
+        )
+        return load(files["create.safetensors"])
+
+    killed, whole = load((tmp_path / "killed" / "create.safetensors").read_bytes()), alone(None)
+    assert len([line for line in told if " loss " in line]) == 3
+    assert 0 < _difference(killed, whole) < NEAR
+    told.clear()
+    assert _difference(killed, alone(Store(str(tmp_path / "store")))) == 0
+    assert not [line for line in told if " loss " in line]
+
+
+# one process ----------------------------------------------------------------------------------------------------
+
+
+def test_a_step_in_parts_is_the_step_of_the_whole_batch():
+    """Without BatchNorm, which sees each part by itself."""
+    whole, parts = (
+        together.trained("uneven", distributed.ALONE, has_norm=False, accumulate=n)["weights"] for n in (1, 4)
+    )
+    assert 0 < _difference(whole, parts) < EQUAL
+    assert [len(part) for part in train.parts(torch.arange(5), 4)] == [3, 2]
+
+
+def test_averages_are_those_of_their_definition():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    average, wanted = Average(model, 0.5), model[0].weight.detach().clone()
+    for step in range(1, 9):
+        with torch.no_grad():
+            model[0].weight.add_(torch.randn(2, 3))
+            model[1].num_batches_tracked.add_(1)
+        average.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * model[0].weight.detach()
+    own = model[0].weight.detach().clone()
+    with average.in_place():
+        assert torch.allclose(model[0].weight, wanted) and not torch.allclose(own, wanted)
+        assert int(model[1].num_batches_tracked) == 8
+    assert torch.equal(model[0].weight, own)
+    other = Average(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)), 0.5)
+    other.load(average.state())
+    other.take()
+    assert torch.allclose(other._model[0].weight, wanted)
+
+
+def test_statistics_of_one_process_are_those_of_batch_norm():
+    """Output, running statistics and gradients, of one of them that is all."""
+    torch.manual_seed(0)
+    given = torch.randn(6, 4, 5, 5, dtype=torch.float64) * 3 + 1
+    wanted, found = (torch.nn.BatchNorm2d(4).double() for _ in range(2))
+    gradient = torch.randn_like(given)
+    one, other = given.clone().requires_grad_(), given.clone().requires_grad_()
+    wanted(one).backward(gradient)
+    with synchronized.AsOne(distributed.ALONE, 6, slice(0, 6)):
+        output = found(other)
+    output.backward(gradient)
+    assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-12)
+    for name, value in wanted.state_dict().items():
+        assert torch.allclose(value, found.state_dict()[name], rtol=0, atol=1e-12), name
+    for one, other in zip(wanted.parameters(), found.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-12)
+
+
+def test_images_of_a_batch_are_divided():
+    worlds = [distributed.World(rank=rank, size=3) for rank in range(3)]
+    assert [world.own(8) for world in worlds] == [slice(0, 3), slice(3, 6), slice(6, 8)]
+    assert {str(world.own(2)) for world in worlds} == {str(slice(0, 2))}  # each goes through both
+    assert [world.divides(count) for count in (2, 3) for world in worlds[:1]] == [False, True]
+
+
+@pytest.mark.parametrize("accumulate", [3, 64])
+def test_parts_that_do_not_divide_a_batch_are_named(accumulate):
+    with pytest.raises(
+        ValueError, match=rf"accumulate = {accumulate} does not divide batch_size = 64 .* set it to (2|32) for example"
+    ):
+        Config.model_validate({"train": {"accumulate": accumulate}})
+
+
+def test_new_settings_leave_old_keys_alone():
+    settings = Config().train
+    assert not {"precision", "ema", "accumulate"} & settings.recipe.keys()
+    assert settings.model_copy(update={"ema": 0.9}).recipe["ema"] == 0.9
+    assert settings.recipe == settings.steps_recipe
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (
+            {"WORLD_SIZE": "2"},
+            "RANK, MASTER_ADDR, MASTER_PORT are not set: several processes are started with torchrun",
+        ),
+        ({"WORLD_SIZE": "2", "RANK": "x", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "is no number"),
+    ],
+)
+def test_an_environment_that_is_not_torchruns(environment, message):
+    assert distributed.is_asked_for(environment) and not distributed.is_asked_for({"WORLD_SIZE": "1"})
+    with pytest.raises(ConfigError, match=message), distributed.joined(environment):
+        raise AssertionError
