@@ -118,10 +118,9 @@ def fit(model: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64], 
     truth = torch.from_numpy(labels)
     optimizer, schedule = train.one_cycle(model, len(images), config.train)
 
-    def answers(batch: torch.Tensor, own: slice) -> tuple[Any, torch.Tensor]:
-        changed, right = classification.augmented(
-            train.prepared(images[batch.numpy()], config), truth[batch], data.turns(len(batch), config.train)
-        )
+    def answers(part: train.Part) -> tuple[Any, torch.Tensor]:
+        given = train.prepared(images[part.numbers.numpy()], config)
+        changed, right = classification.augmented(given, truth[part.numbers], part.drawn)
         return model(changed), right
 
     model.train()

@@ -129,7 +129,7 @@ def train(
     for number in range(settings.epochs):
         loss = training.one_epoch(
             number,
-            lambda batch, own: (small(inputs[batch]), truth[batch]),
+            lambda part: (small(inputs[part.numbers]), truth[part.numbers]),
             len(truth),
             task,
             optimizer,

@@ -40,8 +40,25 @@ from .synchronized import AsOne
 _SCORED_AT_ONCE = 256
 
 
-Answers = Callable[[torch.Tensor, slice], tuple[Any, torch.Tensor]]
-"""Numbers of the images of a batch, and which of them are this process's -> a network's outputs for these, and what is right of them."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Images that go through a network together, as far as they are this process's.
+
+    Attributes:
+        numbers: of these images, ``(n,)``.
+        drawn: of `turns`, for them.
+        count: how many there are in all processes.
+        own: which of these are here.
+    """
+
+    numbers: torch.Tensor
+    drawn: torch.Tensor
+    count: int
+    own: slice
+
+
+Answers = Callable[[Part], tuple[Any, torch.Tensor]]
+"""Gives a network's outputs for images, and what is right of them."""
 
 
 @dataclass(kw_only=True)
@@ -106,12 +123,10 @@ def train(
     history = _resume(out / "state.pt", model, optimizer, schedule, mechanics, device)
     held_out = _scored(data.held_out, task.meaning(config).scored_at_most)
 
-    def answers(batch: torch.Tensor, own: slice) -> tuple[Any, torch.Tensor]:
-        drawn = turns(len(batch), settings)[:, own]
-        mine = batch[own]
-        given = prepared(images[mine.numpy()], config).to(device)
-        changed, right = task.augmented(given, truth[mine.to(device)], drawn)
-        with _as_one(world, len(batch), own), _precision(device, settings.precision):
+    def answers(part: Part) -> tuple[Any, torch.Tensor]:
+        given = prepared(images[part.numbers.numpy()], config).to(device)
+        changed, right = task.augmented(given, truth[part.numbers.to(device)], part.drawn)
+        with _as_one(world, part), _precision(device, settings.precision):
             found = model(changed)
         return found if settings.precision == "float32" else _float32(found), right
 
@@ -206,12 +221,16 @@ def one_epoch(
 def _backward(batch: torch.Tensor, answers: Answers, task: Task, config: Config, how: Mechanics) -> float:
     """Put this process's part of the gradients of a batch's loss into the parameters, and tell its part of the loss."""
     world, total = how.world, 0.0
-    for part in parts(batch, config.train.accumulate):
-        is_divided = world.divides(len(part))
-        outputs, right = answers(part, world.own(len(part)))
+    drawn, start = turns(len(batch), config.train), 0
+    for numbers in parts(batch, config.train.accumulate):
+        count, is_divided = len(numbers), world.divides(len(numbers))
+        own = world.own(count)
+        mine = slice(start + own.start, start + own.stop)
+        outputs, right = answers(Part(numbers=batch[mine], drawn=drawn[:, mine], count=count, own=own))
+        start += count
         loss = task.loss(outputs, right, config, world.add_up if is_divided else ALONE.add_up)
         # parts too small to be divided are gone through by every process
-        share = len(part) / len(batch) / (1 if is_divided else world.size)
+        share = count / len(batch) / (1 if is_divided else world.size)
         if share != 1:
             loss = loss * share
         how.scaler.scale(loss).backward()
@@ -228,8 +247,8 @@ def _quiet(scaler: Any) -> Iterator[None]:
         yield
 
 
-def _as_one(world: World, count: int, own: slice) -> contextlib.AbstractContextManager[Any]:
-    return AsOne(world, count, own) if world.divides(count) else contextlib.nullcontext()
+def _as_one(world: World, part: Part) -> contextlib.AbstractContextManager[Any]:
+    return AsOne(world, part.count, part.own) if world.divides(part.count) else contextlib.nullcontext()
 
 
 def _precision(device: torch.device, name: str) -> contextlib.AbstractContextManager[Any]:
