@@ -108,6 +108,10 @@ class Tar:
         self._path, self._stream = path, _unpacked(path)
         with tarfile.open(fileobj=self._stream, mode="r:") as file:
             members = file.getmembers()
+            end = file.offset  # type: ignore[attr-defined]
+        if os.pread(self._stream.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+            # tarfile takes anything that is no header for the end, and what comes behind would be lost without a word
+            raise tarfile.ReadError(f"it breaks off or is damaged at byte {end:,}, behind {len(members):,} members")
         self.sizes, self.folders = _checked(path, map(_tar_member, members))
         self._places = {_plain(member.name): member.offset_data for member in members if member.isreg()}
 

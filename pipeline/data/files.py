@@ -155,17 +155,18 @@ def others(root: Path, suffixes: Sequence[str]) -> tuple[ImageFile, ...]:
 
 
 def digests(files: Iterable[ImageFile]) -> dict[str, str]:
-    """SHA-256 of each file by its name; of an archive as a whole, by its own."""
-    wanted = {
-        (file.root.name, ImageFile(file.root.parent, file.root.name)) if inside else (file.name, file)
-        for file in files
-        for inside in [archives.is_archive(file.root)]
+    """SHA-256 of each file by its name; of an archive as a whole, by its own. Of archives in several folders that are called alike, all of them."""
+    files = tuple(files)
+    whole = {
+        root: ImageFile(root.parent, root.name) for root in {file.root for file in files} if archives.is_archive(root)
     }
+    wanted = {(one.name, one) for file in files for one in [whole.get(file.root, file)]}
     found: dict[str, str] = {}
     for root in sorted({file.root for _, file in wanted}):
         names = sorted(name for name, file in wanted if file.root == root)
         try:
-            found |= zip(names, remembered.digests(root, names), strict=True)
+            for name, sha in zip(names, remembered.digests(root, names), strict=True):
+                found[name] = f"{found[name]} {sha}" if name in found else sha
         except OSError as error:
             raise DataError(
                 f"cannot read the image '{shown(error.filename)}': {error}. Mend or remove the file."

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from ..reading import quoted, shown
-from .files import ImageFile, Listed, counted, listed
+from .files import ImageFile, Listed, counted
 
 SETS = {
     "train": "train", "training": "train",
@@ -32,6 +32,7 @@ class Gathered:
         places: where the images are from, in words, by set.
         passed: how many other files there are, by kind in words.
         notes: what is to be said of it, one line each.
+        is_numbered: whether words are numbers of classes, from 0 on, and no names.
     """
 
     files: tuple[ImageFile, ...]
@@ -41,6 +42,7 @@ class Gathered:
     places: Mapping[str, str] = field(default_factory=dict)
     passed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_numbered: bool = False
 
     @property
     def has_sets(self) -> bool:
@@ -48,19 +50,18 @@ class Gathered:
         return len(set(self.sets)) > 1
 
 
-def of_folder(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gathered:
+def of_folder(found: Listed, *, is_sorted: bool, setting: str = "data.path") -> Gathered:
     """The images of a folder or an archive. Where all folders in it are called as sets are, they are the sets.
 
     Args:
+        found: what lies there.
         is_sorted: into class folders, whose names are the words; other images are passed over.
         setting: that gave it, for messages.
 
     Raises:
         DataError: there is no image, or folders of sets are not what they are called.
     """
-    if not root.exists():
-        raise DataError(f"{setting} '{root}' is no folder with images: there is nothing of this name.")
-    found = listed(root)
+    root = found.root
     top = _unwrapped(found)
     given = _sets(root, [folder for folder in _inside(found, top) if found.below(folder)])
     if not found.files:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Arrays, Config
-from . import beside, lists
-from .files import digests
+from ..errors import DataError
+from . import beside, lists, shards
+from .files import digests, listed
 from .gathering import Gathered, of_folder
 from .kinds import HEIF_SUFFIXES
 
 
 def gathered(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gathered:
-    """The images of a folder, an archive or a list.
+    """The images of a folder, an archive, shards or a list.
 
     Args:
         is_sorted: whether it has to say what is right of each.
@@ -26,7 +27,14 @@ def gathered(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gath
     """
     if lists.is_list(root):
         return lists.of_list(root, is_sorted=is_sorted)
-    return of_folder(root, is_sorted=is_sorted, setting=setting)
+    if not root.exists():
+        raise DataError(f"{setting} '{root}' is no folder with images: there is nothing of this name.")
+    found = listed(root)
+    if is_sorted and shards.has_labels(found):
+        return shards.of_shards(root, (root,), is_sorted=True)
+    if not found.files and (inside := shards.in_folder(root)):
+        return shards.of_shards(root, inside, is_sorted=is_sorted)
+    return of_folder(found, is_sorted=is_sorted, setting=setting)
 
 
 def data_ingredients(config: Config, *, is_sorted: bool) -> dict[str, Any]:

@@ -135,6 +135,25 @@ def _classes(words: tuple[str, ...], config: Config, outputs: Callable[[], int])
     )
 
 
+def _numbered(words: tuple[str, ...], config: Config, outputs: Callable[[], int]) -> _Classes:
+    """The same of words that are numbers of classes."""
+    numbers = {word: int(word) for word in words}
+    if not config.data.labels:
+        names = tuple(f"class {word}" for word in words)
+        return _Classes(names=names, numbers=numbers, source=f"numbers, for none are given: {len(names):,}")
+    entries, notes = _entries(config, outputs)
+    if len(words) > len(entries):
+        raise DataError(
+            f"the data have a label {len(words) - 1}, and data.labels names {len(entries)} classes, 0 to {len(entries) - 1}. Give a name of each."
+        )
+    names = tuple(entry.name for entry in entries)
+    shift = len(entries) - len(read_entries(Path(config.data.labels)))  # labels do not count a background
+    source = f"{Path(config.data.labels).name}: {len(names):,}, by their numbers"
+    return _Classes(
+        names=names, numbers={word: n + shift for word, n in numbers.items()}, source=source, notes=tuple(notes)
+    )
+
+
 def _unsaid(config: Config, outputs: Callable[[], int]) -> _Classes:
     """The same of images that nothing is said of."""
     if not config.data.labels:
@@ -163,7 +182,7 @@ def _of_files(root: Path, config: Config, outputs: Callable[[], int]) -> tuple[D
             check_name(word, "the class")
         if len(there.known) < 2:
             raise DataError(f"'{root}' has images of {len(there.known)} class alone; at least 2 are needed.")
-        classes = _classes(there.known, config, outputs)
+        classes = (_numbered if there.is_numbered else _classes)(there.known, config, outputs)
         labels = classes.of(there)
     found = read_sets(there, labels, classes.names, config, has_truth=is_sorted, more=_classes_in)
     return replace(found, notes=(*found.notes, *_few(found, labels, classes))), classes
