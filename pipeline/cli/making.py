@@ -62,6 +62,15 @@ def train(path: Path | None, out: Path, store_url: str | None, checkpoints: Path
         common.echo(f"wrote {out / name}")
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the folder '{path}': {error}. Choose another one with --checkpoints."
+        ) from error
+
+
 def _trained(
     world: World, path: Path | None, out: Path, store_url: str | None, checkpoints: Path | None
 ) -> dict[str, bytes]:
@@ -73,6 +82,8 @@ def _trained(
         config = common.read_config(path)
         create = architectures.architecture(config)
         store = common.store_of(config, store_url)
+        if checkpoints is not None and world.is_leader:
+            _make_folder(checkpoints)
     if world.size > 1:
         common.check_processes(world, config)
     if not world.is_leader:

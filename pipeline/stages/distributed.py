@@ -100,7 +100,7 @@ class World:
         for bucket in _buckets(trained):
             gradients = [p.grad for p in bucket if p.grad is not None]
             flat = self.add_up(torch.cat([one.flatten() for one in gradients]))
-            for one, summed in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+            for one, summed in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
                 one.copy_(summed.view_as(one))
 
     def share(self, value: _Value) -> _Value:
@@ -272,15 +272,18 @@ def _found(environment: Mapping[str, str]) -> World:
             f"this torch ({torch.__version__}) was built without {'gloo' if dist.is_available() else 'torch.distributed'}, which several processes need. "
             "Install another build of torch, or train in one process: twinkeel train"
         )
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and local < gpus:
         torch.cuda.set_device(local)
     backend = "cpu:gloo,cuda:nccl" if gpus and dist.is_nccl_available() else "gloo"
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_FIND))
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=_FIND))
         if environment.get("GROUP_WORLD_SIZE") == "1":
             # the agent of one machine keeps its store when it starts processes again, with the addresses of those before
-            store = dist.PrefixStore(f"start-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            store = PrefixStore(f"start-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_STEP)
         control = dist.new_group(backend="gloo", timeout=_LEADER)
     except (RuntimeError, ValueError, OSError) as error:

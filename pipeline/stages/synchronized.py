@@ -104,7 +104,7 @@ class _Normalized(torch.autograd.Function):
         variance, mean = (one.double() for one in torch.var_mean(wide, axes, correction=0))
         # of each process mean, variance around it, and count: sums of bare squares would lose digits
         told = world.all_of(torch.cat([mean, variance, mean.new_tensor([here])]))
-        means, variances, counts = told.split([len(mean), len(mean), 1], 1)
+        means, variances, counts = torch.split(told, [len(mean), len(mean), 1], 1)
         count = counts.sum()
         common = (means * counts).sum(0) / count
         spread = ((variances + (means - common).square()) * counts).sum(0) / count

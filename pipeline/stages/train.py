@@ -108,6 +108,7 @@ def train(
     """
     settings = config.train
     device = device_of(settings.device)
+    _check_precision(device, settings.precision)
     out.mkdir(parents=True, exist_ok=True)
     model.to(device)
     images = at_hand(data.train.images)
@@ -253,6 +254,19 @@ def _as_one(world: World, part: Part) -> contextlib.AbstractContextManager[Any]:
 
 def _precision(device: torch.device, name: str) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if name == "float32" else torch.autocast(device.type, dtype=getattr(torch, name))
+
+
+def _check_precision(device: torch.device, name: str) -> None:
+    """Raise a ConfigError where a device does not compute in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # torch warns of some, and computes in float32 then
+            with _precision(device, name):
+                pass
+    except (RuntimeError, UserWarning) as error:
+        raise ConfigError(
+            f"train.precision: '{name}' is nothing that '{device.type}' computes in here: {str(error)[:200]}. Set 'float32'."
+        ) from error
 
 
 def _float32(outputs: Any) -> Any:
