@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -281,9 +283,7 @@ def _found(environment: Mapping[str, str]) -> World:
     backend = "cpu:gloo,cuda:nccl" if gpus and dist.is_nccl_available() else "gloo"
     try:
         store, _, _ = next(rendezvous("env://", rank, size, timeout=_FIND))
-        if environment.get("GROUP_WORLD_SIZE") == "1":
-            # the agent of one machine keeps its store when it starts processes again, with the addresses of those before
-            store = PrefixStore(f"start-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store = PrefixStore(_met(PrefixStore("twinkeel", store), rank, size), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_STEP)
         control = dist.new_group(backend="gloo", timeout=_LEADER)
     except (RuntimeError, ValueError, OSError) as error:
@@ -293,6 +293,29 @@ def _found(environment: Mapping[str, str]) -> World:
             "and was the command started on each of them?"
         ) from error
     return World(rank=rank, size=size, control=control)
+
+
+def _met(store: Any, rank: int, size: int) -> str:
+    """A name of this meeting, the same for all that take part in it.
+
+    torchrun keeps its store when it starts processes again, with the addresses of those before: who reads them waits for the dead. So the leader
+    gives a new name each time, and the others take it when it has answered to theirs.
+    """
+    own, until = uuid.uuid4().hex, time.monotonic() + _FIND.total_seconds()
+    if rank == 0:
+        store.set("leader", own)
+        store.wait([f"{own}/{other}" for other in range(1, size)], _FIND)
+        for other in range(1, size):
+            store.set(f"{own}/{store.get(f'{own}/{other}').decode()}", "met")
+        return own
+    while time.monotonic() < until:
+        store.wait(["leader"], _FIND)
+        name: str = store.get("leader").decode()
+        store.set(f"{name}/{rank}", own)
+        with contextlib.suppress(RuntimeError):  # the name of one that is gone
+            store.wait([f"{name}/{own}"], timedelta(seconds=1))
+            return name
+    raise RuntimeError("process 0 did not answer")
 
 
 def _is_of_others(error: RuntimeError) -> bool:
