@@ -188,7 +188,7 @@ class Data(Section):
     path: str | None = Field(
         None,
         description="folder of class folders for 'folder', of images for 'images'; or of train, val and test with these in them; or a "
-        ".zip, .tar or .tar.gz of it; or a list, .csv or .tsv, with the columns path, label and perhaps split",
+        ".zip, .tar or .tar.gz of it; or WebDataset shards; or a list, .csv or .tsv, with the columns path, label and perhaps split",
     )
     labels: str | None = Field(
         None,

@@ -50,6 +50,8 @@ def two(tmp_path_factory):
     lines = '[model]\nresolution = 16\n[train]\nepochs = 1\ndevice = "cpu"\nbatch_size = {}\nlearning_rate = {}\n'
     for name, size, rate in (("twinkeel", 64, 0.1), ("twinkeel-0", 64, 0.1), ("twinkeel-1", 64, 0.2), ("odd", 33, 0.1)):
         (folder / f"{name}.toml").write_text(lines.format(size, rate))
+    with pytest.raises(together.Ended):
+        together.trained("parts", distributed.ALONE, state=folder / "state", is_ended=True)
     port = _free_port()
     command = [sys.executable, together.__file__, str(folder)]
     running = [
@@ -76,6 +78,13 @@ def test_two_processes_give_what_one_gives(name, two):
     assert _difference(alone["weights"], found["weights"]) < limit
     for (loss, score), (other, others) in zip(alone["history"], found["history"], strict=True):
         assert loss == pytest.approx(other, rel=limit) and score == pytest.approx(others, abs=1e-6)
+
+
+def test_two_processes_go_on_where_one_was_ended(two):
+    """With its optimizer, schedule and average."""
+    whole, found = two[0]["parts"], two[0]["resumed"]
+    assert 0 < _difference(whole["weights"], found["weights"]) < EQUAL
+    assert found["history"] == [pytest.approx(one) for one in whole["history"]]
 
 
 def _said(two, name):

@@ -72,8 +72,24 @@ class Network(nn.Module):
         return (rows[..., :4], rows[..., 4:7]) if self.task == "detection" else found[:, :3]
 
 
-def trained(name: str, world: distributed.World, *, has_norm: bool = True, **train_settings: Any) -> dict[str, Any]:
-    """Weights, losses and scores of a case."""
+class Ended(Exception):
+    """A training that somebody ended behind its first epoch."""
+
+
+def trained(
+    name: str,
+    world: distributed.World,
+    *,
+    has_norm: bool = True,
+    state: Path | None = None,
+    is_ended: bool = False,
+    **train_settings: Any,
+) -> dict[str, Any]:
+    """Weights, losses and scores of a case.
+
+    Args:
+        state: folder of what it goes on from.
+    """
     count, settings = CASES[name]
     recipe = {"epochs": 2, "batch_size": 16, "device": "cpu"} | settings.get("train", {}) | train_settings
     config = Config.model_validate({**settings, "train": recipe})
@@ -83,8 +99,15 @@ def trained(name: str, world: distributed.World, *, has_norm: bool = True, **tra
     few = data.Dataset(train=part, calibration=part, held_out=part.part(slice(7)), names=tuple("abcd"))
     torch.manual_seed(0)
     model = Network(config.model.task, has_norm=has_norm)
-    with tempfile.TemporaryDirectory() as state:
-        history = train.train(model, few, config, task, Path(state), lambda *_: None, world=world)
+
+    def progress(*_: Any) -> None:
+        if is_ended:
+            raise Ended
+
+    with tempfile.TemporaryDirectory() as unused:
+        history = train.train(model, few, config, task, state or Path(unused), progress, world=world)
+    kept = [bytes(value.numpy().tobytes()) for value in model.state_dict().values()]
+    assert all(other == kept for other in world.gathered(kept)), "the processes have other weights"
     return {"weights": model.state_dict(), "history": [(e.loss, e.score) for e in history]}
 
 
@@ -138,6 +161,7 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     with distributed.joined() as joined:
         found = {name: trained(name, joined) for name in CASES}
+        found["resumed"] = trained("parts", joined, state=place / "state" if joined.is_leader else None)
         if joined.is_leader:
             torch.save(found, place / "found.pt")
     _commands(place)
