@@ -312,9 +312,10 @@ def _met(store: Any, rank: int, size: int) -> str:
         store.wait(["leader"], _FIND)
         name: str = store.get("leader").decode()
         store.set(f"{name}/{rank}", own)
-        with contextlib.suppress(RuntimeError):  # the name of one that is gone
-            store.wait([f"{name}/{own}"], timedelta(seconds=1))
-            return name
+        for _ in range(20):  # after that, it is the name of one that is gone
+            if store.check([f"{name}/{own}"]):
+                return name
+            time.sleep(0.05)
     raise RuntimeError("process 0 did not answer")
 
 

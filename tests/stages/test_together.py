@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 
@@ -24,89 +23,6 @@ EQUAL = 1e-9
 """Largest difference of a weight in float64, of weights around 1: the order of sums is another."""
 NEAR = 2e-5
 """The same in float32, of a small network."""
-
-
-def _environment(rank: int, port: int) -> dict[str, str]:
-    told = {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    return {**os.environ, **told, "OMP_NUM_THREADS": "1"}
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What two processes trained, by case, and what each of them said."""
-    folder = tmp_path_factory.mktemp("two")
-    lines = '[model]\nresolution = 16\n[train]\nepochs = 1\ndevice = "cpu"\nbatch_size = {}\nlearning_rate = {}\n'
-    for name, size, rate in (("twinkeel", 64, 0.1), ("twinkeel-0", 64, 0.1), ("twinkeel-1", 64, 0.2), ("odd", 33, 0.1)):
-        (folder / f"{name}.toml").write_text(lines.format(size, rate))
-    with pytest.raises(together.Ended):
-        together.trained("parts", distributed.ALONE, state=folder / "state", is_ended=True)
-    port = _free_port()
-    command = [sys.executable, together.__file__, str(folder)]
-    running = [
-        subprocess.Popen(
-            command, env=_environment(rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    said = [one.communicate(timeout=300)[1] for one in running]
-    assert [one.returncode for one in running] == [0, 0], said
-    return torch.load(folder / "found.pt"), said
-
-
-def _difference(one, other):
-    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
-
-
-@pytest.mark.parametrize("name", together.CASES)
-def test_two_processes_give_what_one_gives(name, two):
-    """BatchNorm, Dropout, numbers drawn for each image, losses that are divided by counts, batches that are no multiple of two."""
-    alone, found = together.trained(name, distributed.ALONE), two[0][name]
-    # convolutions in half precision sum in another order where there are fewer images
-    limit = EQUAL if name not in ("bfloat16", "float16") else 0.01
-    assert _difference(alone["weights"], found["weights"]) < limit
-    for (loss, score), (other, others) in zip(alone["history"], found["history"], strict=True):
-        assert loss == pytest.approx(other, rel=limit) and score == pytest.approx(others, abs=1e-6)
-
-
-def test_two_processes_go_on_where_one_was_ended(two):
-    """With its optimizer, schedule and average."""
-    whole, found = two[0]["parts"], two[0]["resumed"]
-    assert 0 < _difference(whole["weights"], found["weights"]) < EQUAL
-    assert found["history"] == [pytest.approx(one) for one in whole["history"]]
-
-
-def _said(two, name):
-    """What the two said of a case, and their exit codes."""
-    found = [re.search(rf"<{name}>\n(.*?)</{name} (\d+)>", one, re.DOTALL) for one in two[1]]
-    return [(one[1], int(one[2])) for one in found]
-
-
-@pytest.mark.parametrize(
-    ("name", "code", "message"),
-    [
-        ("mismatch", 2, r"error: train\.learning_rate is 0\.1 for process 0 and 0\.2 for process 1: .* Give the same twinkeel\.toml"),
-        ("batch", 2, r"error: train\.batch_size = 33 .* 2 of them do not divide it\. Start 1, or set it to 34\."),
-        ("store", 11, r"error: process 1 of 2 \(on '.*'\): the store '.*none-of-1' does not hold the images .* Give --store"),
-        ("backend", 9, r"error: this torch \(.*\) was built without gloo"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_said_once(name, code, message, two):
-    (first, first_code), (second, second_code) = _said(two, name)
-    assert (first_code, second_code) == (code, code)
-    assert re.search(message, first.replace("\n", " ")) and "Traceback" not in first
-    assert second.strip() == ""
 
 
 NETWORK = """
@@ -132,49 +48,106 @@ def create(num_classes):
     return Network(num_classes)
 """
 
+KILLED = '[model]\nfactory = "network.py:create"\nresolution = 16\n[train]\nepochs = 3\ndevice = "cpu"\nema = 0.9\n'
 
-def test_a_process_that_is_killed_costs_an_epoch_and_the_result_is_where_a_build_looks(tmp_path):
-    (tmp_path / "network.py").write_text(NETWORK)
-    settings = (
-        '[model]\nfactory = "network.py:create"\nresolution = 16\n[train]\nepochs = 3\ndevice = "cpu"\nema = 0.9\n'
-    )
-    (tmp_path / "twinkeel.toml").write_text(settings)
-    main = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()", "train"]
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A folder, what two processes trained in it, by case, and what they said: by number of the start, of the process, and stream."""
+    folder = tmp_path_factory.mktemp("two")
+    lines = '[model]\nresolution = 16\n[train]\nepochs = 1\ndevice = "cpu"\nbatch_size = {}\nlearning_rate = {}\n'
+    for name, size, rate in (("twinkeel", 64, 0.1), ("twinkeel-0", 64, 0.1), ("twinkeel-1", 64, 0.2), ("odd", 33, 0.1)):
+        (folder / f"{name}.toml").write_text(lines.format(size, rate))
+    with pytest.raises(together.Ended):
+        together.trained("parts", distributed.ALONE, state=folder / "state", is_ended=True)
+    (folder / "network.py").write_text(NETWORK)
+    (folder / "killed.toml").write_text(KILLED)
     torchrun = [
         sys.executable,
         "-m",
         "torch.distributed.run",
+        "--standalone",
         "--nproc-per-node",
         "2",
         "--max-restarts",
         "1",
-        "--monitor-interval",
-        "0.1",
     ]
-    torchrun += ["--master-port", str(_free_port()), "--no-python"]
-
+    torchrun += ["--monitor-interval", "0.1", "--redirects", "3", "--log-dir", str(folder / "logs")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options = ["-o", "killed", "--store", "store", "--checkpoints", "states"]
-    done = subprocess.run([*torchrun, *main, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.findall(r"epoch (\d)/3  loss", done.stdout) == ["1", "2", "3"]
-    assert done.stderr.count("error: one of the 2 processes of this training was lost. Finished epochs are kept") == 1
-    assert not any((tmp_path / "states").iterdir())
+    done = subprocess.run(
+        [*torchrun, together.__file__, str(folder)], env=environment, capture_output=True, text=True, timeout=1200
+    )
+    said = {
+        f"{path.parents[1].name[-1]} {path.parent.name} {path.stem}": path.read_text()
+        for path in sorted((folder / "logs").glob("*/attempt_*/*/std*.log"))
+    }
+    assert done.returncode == 0, done.stderr + "".join(said.values())
+    return folder, torch.load(folder / "found.pt"), said
 
-    config = common.read_config(tmp_path / "twinkeel.toml")
+
+def _difference(one, other):
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+@pytest.mark.parametrize("name", together.CASES)
+def test_two_processes_give_what_one_gives(name, two):
+    """BatchNorm, Dropout, numbers drawn for each image, losses that are divided by counts, batches that are no multiple of two."""
+    alone, found = together.trained(name, distributed.ALONE), two[1][name]
+    # convolutions in half precision sum in another order where there are fewer images
+    limit = EQUAL if name not in ("bfloat16", "float16") else 0.01
+    assert _difference(alone["weights"], found["weights"]) < limit
+    for (loss, score), (other, others) in zip(alone["history"], found["history"], strict=True):
+        assert loss == pytest.approx(other, rel=limit) and score == pytest.approx(others, abs=1e-6)
+
+
+def test_two_processes_go_on_where_one_was_ended(two):
+    """With its optimizer, schedule and average."""
+    whole, found = two[1]["parts"], two[1]["resumed"]
+    assert 0 < _difference(whole["weights"], found["weights"]) < EQUAL
+    assert found["history"] == [pytest.approx(one) for one in whole["history"]]
+
+
+def _said(two, name):
+    """What the two said of a case, and their exit codes."""
+    found = [re.search(rf"<{name}>\n(.*?)</{name} (\d+)>", two[2][f"0 {rank} stderr"], re.DOTALL) for rank in range(2)]
+    return [(one[1], int(one[2])) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("mismatch", 2, r"error: train\.learning_rate is 0\.1 for process 0 and 0\.2 for process 1: .* Give the same twinkeel\.toml"),
+        ("batch", 2, r"error: train\.batch_size = 33 .* 2 of them do not divide it\. Start 1, or set it to 34\."),
+        ("store", 11, r"error: process 1 of 2 \(on '.*'\): the store '.*none-of-1' does not hold the images .* Give --store"),
+        ("backend", 9, r"error: this torch \(.*\) was built without gloo"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_once(name, code, message, two):
+    (first, first_code), (second, second_code) = _said(two, name)
+    assert (first_code, second_code) == (code, code)
+    assert re.search(message, first.replace("\n", " ")) and "Traceback" not in first
+    assert second.strip() == ""
+
+
+def test_a_process_that_is_killed_costs_an_epoch_and_the_result_is_where_a_build_looks(two, tmp_path):
+    folder, _, said = two
+    assert [re.findall(r"epoch (\d)/3  loss", said[f"{start} 0 stdout"]) for start in (0, 1)] == [["1"], ["2", "3"]]
+    lost = "error: one of the 2 processes of this training was lost. Finished epochs are kept"
+    assert said["0 0 stderr"].count(lost) == 1 and lost not in said["0 1 stderr"]
+    assert not any((folder / "states").iterdir())
+    config = common.read_config(folder / "killed.toml")
     told: list[str] = []
 
     def alone(store):
-        files = runner.weights(
-            config, architectures.architecture(config), store, tmp_path / "out", lambda line, _=None: told.append(line)
-        )
+        tell = lambda line, _=None: told.append(line)  # noqa: E731
+        files = runner.weights(config, architectures.architecture(config), store, tmp_path / "out", tell)
         return load(files["create.safetensors"])
 
-    killed, whole = load((tmp_path / "killed" / "create.safetensors").read_bytes()), alone(None)
+    killed, whole = load((folder / "killed" / "create.safetensors").read_bytes()), alone(None)
     assert len([line for line in told if " loss " in line]) == 3
     assert 0 < _difference(killed, whole) < NEAR
     told.clear()
-    assert _difference(killed, alone(Store(str(tmp_path / "store")))) == 0
+    assert _difference(killed, alone(Store(str(folder / "store")))) == 0
     assert not [line for line in told if " loss " in line]
 
 

@@ -130,38 +130,44 @@ def _truth(task: str, count: int) -> Any:
 
 def _commands(folder: Path) -> None:
     """The command in cases that end in an error; what it says goes to standard error as it does always."""
-    rank, port = os.environ["RANK"], int(os.environ["MASTER_PORT"])
+    rank = os.environ["RANK"]
     given = {
         "mismatch": f"twinkeel-{rank}.toml",
         "batch": "odd.toml",
         "store": "twinkeel.toml",
         "backend": "twinkeel.toml",
     }
-    for number, (name, config) in enumerate(given.items(), 1):
-        os.environ["MASTER_PORT"] = str(port + number)
-        place = f"none-of-{rank}" if name == "store" else "store"
-        arguments = ["train", "-c", str(folder / config), "-o", str(folder / "out"), "--store", str(folder / place)]
+    for name, config in given.items():
         available = torch.distributed.is_gloo_available
         if name == "backend":
             torch.distributed.is_gloo_available = lambda: False
-        sys.argv = ["twinkeel", *arguments]
-        code: Any = 0
         print(f"<{name}>", file=sys.stderr, flush=True)
-        try:
-            command.main()
-        except SystemExit as error:
-            code = error.code
+        code = _run(folder / config, folder / "out", folder / (f"none-of-{rank}" if name == "store" else "store"))
         print(f"</{name} {code}>", file=sys.stderr, flush=True)
         torch.distributed.is_gloo_available = available
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
+def _run(config: Path, out: Path, store: Path) -> Any:
+    """The command's exit code."""
+    states = str(out.parent / "states")
+    sys.argv = ["twinkeel", "train", "-c", str(config), "-o", str(out), "--store", str(store), "--checkpoints", states]
+    try:
+        command.main()
+    except SystemExit as error:
+        return error.code
+    return 0
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    with distributed.joined() as joined:
-        found = {name: trained(name, joined) for name in CASES}
-        found["resumed"] = trained("parts", joined, state=place / "state" if joined.is_leader else None)
-        if joined.is_leader:
-            torch.save(found, place / "found.pt")
-    _commands(place)
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        with distributed.joined() as joined:
+            found = {name: trained(name, joined) for name in CASES}
+            found["resumed"] = trained("parts", joined, state=place / "state" if joined.is_leader else None)
+            if joined.is_leader:
+                torch.save(found, place / "found.pt")
+        _commands(place)
+    # one of them is killed here, and both are started again
+    sys.exit(_run(place / "killed.toml", place / "killed", place / "store"))
