@@ -590,8 +590,11 @@ class Detection(Section):
 
 
 class Limit(Section):
-    leg: Literal["fold", "quantize", "lower"] = Field(description="parity leg")
+    leg: Literal["fold", "quantize", "lower", "device"] = Field(
+        description="parity leg, or 'device': what `twinkeel parity --device-results` judges by"
+    )
     precision: Literal["float", "fp32", "fp16", "int8", "w8", "w4"] = Field("float", description="row of the leg")
+    unit: Literal["", "CPU", "GPU", "NPU"] = Field("", description="of the leg 'device': what computed; any by default")
     metric: str = Field(description="measured quantity, for example snr_db")
     value: float = Field(description="allowed bound")
     reason: Reason = Field("", description="why; required where the limit is loosened")

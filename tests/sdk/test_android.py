@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import camera_frames
 import numpy as np
 import pytest
+import readmes
 
 HARNESS = Path(__file__).parent / "harness" / "android"
 PACKAGE = "com.example.classifier"  # of the harness
@@ -144,17 +145,23 @@ def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
         }
 
 
-def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
+def test_readme_classifies_in_five_lines(build):
     built = build("litert-int8")
     code = re.findall(r"```kotlin\n(.*?)```", (built.kit / "README.md").read_text(), re.DOTALL)[0]
     imported, lines = code.split("\n\n")
     assert len(lines.strip().splitlines()) == 5
-    source = tmp_path / "Readme.kt"
-    source.write_text(
-        f"import android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
-        f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
-    )
-    kotlin.check(kotlin.compile(tmp_path / "out", [source], [kotlin.stubs, built.library]))
+    assert imported == f"import {PACKAGE}.Classifier"
+
+
+def test_code_of_readmes_and_of_the_documentation_compiles(kotlin, build, tmp_path):
+    for name in ("litert-int8", "executorch-int8"):
+        built, cameras = build(name), readmes.section("Cameras")
+        for place, code in (("kit", (built.kit / "README.md").read_text()), ("docs", cameras)):
+            source = tmp_path / f"{name}-{place}.kt"
+            source.write_text(readmes.kotlin(code, PACKAGE, "Classifier", within=f"readme.{place}"))
+            assert len(readmes.blocks(code, "kotlin")) >= (3 if place == "kit" else 1)
+        out, sources = tmp_path / name, [tmp_path / f"{name}-{place}.kt" for place in ("kit", "docs")]
+        kotlin.check(kotlin.compile(out, sources, [kotlin.stubs, built.library]))
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])

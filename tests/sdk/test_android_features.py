@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.android import sdk
 
@@ -105,17 +106,21 @@ def test_device_test_finds_one_wrong_value(name, kotlin, built, tmp_path):
 
 def test_samples_and_readmes_compile(kotlin, built, tmp_path):
     sources = []
-    for name in ("litert", "vector"):
+    for name in ("litert", "vector", "executorch"):
         kit = built.kits[name]
-        code = re.findall(r"```kotlin\n(.*?)```", (kit / "README.md").read_text(), re.DOTALL)[0]
-        imported, lines = code.split("\n\n")
         readme = tmp_path / f"{name}.kt"
+        code = (kit / "README.md").read_text()
         readme.write_text(
-            f"package readme.{name}\n\nimport android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
-            f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
+            readmes.kotlin(code, f"{BASE}.{name}", "FeatureExtractor", within=f"readme.{name}", has_features=True)
         )
         sources += [readme, kit / "sample" / "src" / "main" / "kotlin"]
-    kotlin.check(kotlin.compile(tmp_path / "out", sources, [kotlin.stubs, built.library]))
+    docs = tmp_path / "docs.kt"
+    docs.write_text(
+        readmes.kotlin(
+            readmes.section("Features"), f"{BASE}.litert", "FeatureExtractor", within="readme.docs", has_features=True
+        )
+    )
+    kotlin.check(kotlin.compile(tmp_path / "out", [*sources, docs], [kotlin.stubs, built.library]))
 
 
 def test_kits_name_their_tensors(built):
