@@ -19,6 +19,8 @@ KOTLIN = {
     "b": "Feature",
     "cameraPose": "FloatArray",
     "other": "Feature",
+    "x": "Int",
+    "y": "Int",
 }
 """What an app has already, by the name that code calls it; a block that makes one itself is not given it."""
 SWIFT = {
@@ -32,6 +34,8 @@ SWIFT = {
     "pose": "[Float]",
     "cameraPose": "[Float]",
     "other": "Feature",
+    "x": "Int",
+    "y": "Int",
 }
 """The same in Swift."""
 CALL = re.compile(r"(?<!`)`([A-Za-z][\w.]*\([^`]*\))`(?!`)")
@@ -100,19 +104,19 @@ def _function(name: str, body: str, given: dict[str, str]) -> list[str]:
     return ["", f"suspend fun {name}({parameters}) {{", *inside, "}"]
 
 
-def swift(text: str, module: str, api: str, *, has_features: bool = False) -> str:
-    """A Swift file of the same."""
+def swift(text: str, module: str, api: str, *, name: str = "readme", has_features: bool = False) -> str:
+    """A Swift file of the same; its functions begin with `name`."""
     instance = "extractor" if api == "FeatureExtractor" else api.lower()
-    known = {name: type_ for name, type_ in SWIFT.items() if has_features or "Feature" not in type_}
+    known = {one: type_ for one, type_ in SWIFT.items() if has_features or "Feature" not in type_}
     known[instance] = api
-    lines = [f"import {name}" for name in sorted(("CoreGraphics", "CoreVideo", "Foundation", "ImageIO", module))]
+    lines = [f"import {one}" for one in sorted(("CoreGraphics", "CoreVideo", "Foundation", "ImageIO", module))]
     for number, block in enumerate(blocks(text, "swift")):
         body = re.sub(r"^import .*\n", "", block, flags=re.MULTILINE)
-        lines += _swift_function(f"block{number}", body, _given(body, known))
+        lines += _swift_function(f"{name}Block{number}", body, _given(body, known))
     for number, call in enumerate(calls(text)):
         whole = f"{instance}.{call}" if re.match(r"(?:classify|detect|segment|extract)(?:All)?\(", call) else call
         head = "try await " if whole.startswith((f"{instance}.", f"{api}(")) else ""
-        lines += _swift_function(f"call{number}", f"_ = {head}{whole}\n", _given(whole, known))
+        lines += _swift_function(f"{name}Call{number}", f"_ = {head}{whole}\n", _given(whole, known))
     return "\n".join(lines) + "\n"
 
 
