@@ -415,7 +415,9 @@ class Ios(Section):
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", value):
             raise ValueError("must be 1 to 64 letters, digits or _, and start with a letter")
         if value in SWIFT_WORDS:
-            raise ValueError(f"'{value}' is a word of Swift, or a module or type that the package uses itself")
+            raise ValueError(
+                f"'{value}' is a word of Swift, a framework of Apple's, or a type that the package has itself"
+            )
         _check_file_name(value)
         return value
 

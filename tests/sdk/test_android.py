@@ -184,6 +184,22 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
     print(f"{name}: {count} tests of the classifier run with a runtime that is a stub")
 
 
+@pytest.mark.parametrize("level", [24, 32])
+def test_classifier_runs_on_the_lowest_levels(level, kotlin, build, tmp_path):
+    """24 knows no profiles of colours, 32 not what a camera's image says of its own; what came later fails there."""
+    built = build("litert-fp32")
+    count = kotlin.passed(
+        built.classpath,
+        "fakes.TestRunner",
+        *(f"{PACKAGE}.{test}" for test in ("EndToEnd", "FramesEndToEnd", "Engines")),
+        assets=built.module / "src" / "main" / "assets",
+        files=tmp_path / "files",
+        output="float32",
+        sdk=level,
+    )
+    print(f"API level {level}: {count} tests of the classifier run")
+
+
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
 def test_device_test_writes_results_that_parity_reads(name, kotlin, build, tmp_path):
     from twinkeel.pipeline.delivery import device

@@ -32,6 +32,7 @@ _KOTLIN_WORDS = frozenset(_HARD_KEYWORDS.split())
 _PARAMETERS = _KOTLIN_WORDS | {
     "answers",
     "bitmap",
+    "checkedInputs",
     "frame",
     "input",
     "model",

@@ -23,6 +23,7 @@ _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 _PARAMETERS = _WORDS | {
     *(
         "data",
+        "features",
         "file",
         "frame",
         "image",
