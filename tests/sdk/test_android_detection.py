@@ -23,6 +23,30 @@ KITS = {
 """(runtime, precision, detector) by the last part of the package."""
 
 
+BOTH = f"""\
+package readme.both
+
+import android.content.Context
+import android.graphics.Bitmap
+import {BASE}.anchored.Detector
+import {BASE}.packed.Detector as PackedDetector
+import {BASE}.packed.DetectorException as PackedException
+
+suspend fun both(context: Context, bitmap: Bitmap) {{
+    Detector.create(context).use {{ anchored ->
+        PackedDetector.create(context).use {{ packed ->
+            try {{
+                println(anchored.detect(bitmap).size + packed.detect(bitmap).size)
+            }} catch (error: PackedException.InvalidImage) {{
+                println(error.message)
+            }}
+        }}
+    }}
+}}
+"""
+"""An app with two kits, whose classes are called alike."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Built:
     """Kits by name, which share the folders of their classes."""
@@ -120,6 +144,9 @@ def test_samples_and_readmes_compile(kotlin, built, tmp_path):
         code = (kit / "README.md").read_text()
         readme.write_text(readmes.kotlin(code, f"{BASE}.{name}", "Detector", within=f"readme.{name}"))
         sources += [readme, kit / "sample" / "src" / "main" / "kotlin"]
+    both = tmp_path / "both.kt"
+    both.write_text(BOTH)
+    sources.append(both)
     docs = tmp_path / "docs.kt"
     docs.write_text(readmes.kotlin(readmes.section("Boxes"), f"{BASE}.anchored", "Detector", within="readme.docs"))
     kotlin.check(kotlin.compile(tmp_path / "out", [*sources, docs], [kotlin.stubs, built.library]))

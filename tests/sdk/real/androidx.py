@@ -101,7 +101,7 @@ def differences(stubs: Classes) -> Iterator[str]:
     rows = read()
     for name, stub in sorted(stubs.items()):
         package, _, last = name.rpartition("/")
-        own = (m for m in stub.members.values() if "$" not in m.name and m.modifiers & {"public", "protected"})
+        own = (m for m in stub.members.values() if "$" not in m.name and "public" in m.modifiers)
         if not name.startswith("androidx/") or "public" not in stub.modifiers or last.endswith("$Companion"):
             continue
         if last.endswith("Kt"):

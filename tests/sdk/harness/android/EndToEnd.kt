@@ -283,7 +283,11 @@ class EndToEnd {
         val folder = checkNotNull(File(Fakes.files, ModelInfo.ASSET).parentFile)
         folder.mkdirs()
         File(folder, "of-an-earlier-version$suffix").writeText("old")
+        val parts = listOf("left", "under-way").map { File(folder, "$it.partial") }
+        parts.forEach { it.writeText("a part") }
+        parts[0].setLastModified(1_000_000)
         runBlocking { Classifier.create(context).close() }
+        assertEquals(listOf(false, true), parts.map { it.delete() }, "a part of long ago, and one of another process")
         val file = checkNotNull(folder.listFiles()).single()
         assertEquals("${ModelInfo.SHA256}$suffix", file.name)
         assertContentEquals(Fakes.asset(ModelInfo.ASSET).readBytes(), file.readBytes())

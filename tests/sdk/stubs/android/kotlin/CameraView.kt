@@ -31,4 +31,6 @@ class LifecycleCameraController(context: Context) : CameraController() {
 
 class PreviewView(context: Context) : FrameLayout(context) {
     var controller: CameraController? = null
+
+    override fun onLayout(changed: Boolean, left: Int, top: Int, right: Int, bottom: Int) {}
 }
