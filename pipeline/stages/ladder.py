@@ -367,9 +367,7 @@ class Ladder:
         if seconds > left:
             self.left_out.append(name)
             if self.config.quantize.minutes:  # else all are named at once in the end
-                self.say(
-                    f"quantize: no time for {name}: {told}, and {_duration(left)} of the budget are left"
-                )
+                self.say(f"quantize: no time for {name}: {told}, and {_duration(left)} of the budget are left")
             return False
         self.say(f"quantize: next {name}, {told}; {_duration(left)} of the budget are left")
         return True

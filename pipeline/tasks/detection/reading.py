@@ -34,7 +34,7 @@ from ...data import (
 from ...errors import DataError
 from ...reading import quoted
 from ..classification.names import check_name, read_entries
-from . import annotations, placed
+from . import finding, placed
 from .declaring import declared
 
 
@@ -76,7 +76,7 @@ def ingredients(config: Config) -> dict[str, Any]:
     declared(config)
     found: dict[str, Any] = {}
     if config.data.source == "folder":
-        root, files = annotations.files(Path(config.data.path or ""))
+        root, files = finding.files(Path(config.data.path or ""))
         below = config.data.model_copy(update={"path": str(root)})
         found = data_ingredients(config.model_copy(update={"data": below}), is_sorted=False)
         found |= {"annotations": digests(files), "those of them that are asked for": [file.name for file in files]}
@@ -129,15 +129,15 @@ COLOURS = (
 
 def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
     """Images whose boxes stand in COCO's JSON or in YOLO's text."""
-    said = annotations.annotated(
+    said = finding.annotated(
         Path(config.data.path or ""), skips_missing=config.data.skip_damaged, are_named=bool(config.data.labels)
     )
     names, numbers, notes = _names(said.names, config)
-    there = annotations.gathered_of(said)
+    there = finding.gathered_of(said)
     counts = Counter(said.said)
 
     def truth_of(used: NDArray[np.int64], read: Fitted) -> tuple[NDArray[np.float32], Fitted]:
-        right, changed = placed.truth(said, used, read.seen, config.model.size, config.data.fit)
+        right, changed = placed.boxes_in_input(said, used, read.seen, config.model.size, config.data.fit)
         counts.update(changed)
         return _renumbered(right, numbers), read
 
@@ -187,7 +187,7 @@ def _names(words: tuple[str, ...], config: Config) -> tuple[tuple[str, ...], lis
     if not config.data.labels:
         return words, list(range(len(words))), []
     entries = read_entries(Path(config.data.labels))
-    return tuple(entry.name for entry in entries), *annotations.numbered(words, entries)
+    return tuple(entry.name for entry in entries), *finding.numbered(words, entries)
 
 
 def _renumbered(truth: NDArray[np.float32], numbers: list[int]) -> NDArray[np.float32]:
