@@ -185,7 +185,9 @@ def test_sources_are_formatted(detector_contents, swift, tmp_path):
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("folders", [("CoreDetection", "PackedDetection"), ("one/sdk", "other/sdk")], ids=["named", "alike"])
+@pytest.mark.parametrize(
+    "folders", [("CoreDetection", "PackedDetection"), ("one/sdk", "other/sdk")], ids=["named", "alike"]
+)
 def test_an_app_takes_kits_by_the_names_of_their_folders(folders, detector_contents, swift, tmp_path):
     """As their READMEs say; two that lie in folders of one name are one package to Swift."""
     modules = ("CoreDetection", "PackedDetection")
