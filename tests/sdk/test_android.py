@@ -453,7 +453,12 @@ def test_kits_are_published_under_a_semantic_version(feature_contents, tmp_path)
     script = (tmp_path / "kit" / "extractor" / "build.gradle.kts").read_text()
     assert f'version = "{contents.version}"' in script
     readme = (tmp_path / "kit" / "README.md").read_text()
-    assert f"`{PACKAGE}:toy:{contents.version}`" in readme and "`com.google.ai.edge.litert:litert:2.3.0`" in readme
+    # the module is taken into another project as it is: nothing in it is the catalogue's of this one
+    assert "libs." not in script and f'archivesName = "{PACKAGE}"' in script
+    assert (
+        f'implementation("{PACKAGE}:toy:{contents.version}")' in readme
+        and "`com.google.ai.edge.litert:litert:2.3.0`" in readme
+    )
 
 
 def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path):
