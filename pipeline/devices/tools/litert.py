@@ -7,6 +7,7 @@ never the single runs.
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from ...parity import Ran, Unit
@@ -39,7 +40,7 @@ _APPLIED = re.compile(
     r"Explicitly applied (\S+) delegate, and the model graph will be (completely|partially) executed by the delegate"
 )
 _ACCELERATORS = re.compile(r"NNAPI accelerators available: \[([^\]]*)\]")
-_REFUSED_OPERATIONS = re.compile(r"^(?:ERROR: )?([A-Z][A-Z0-9_]+): (.+)$", re.MULTILINE)
+_REFUSED_OPERATION = re.compile(r"(?!INFO|VERBOSE|WARN|ERROR)[A-Z][A-Z0-9_]+: .+")
 _REFERENCE = "nnapi-reference"
 """NNAPI's own kernels for processors."""
 
@@ -161,6 +162,6 @@ def _by_nnapi(text: str, replaced: list[tuple[int, int, str]]) -> Placement:
 def _operations(text: str) -> str:
     """What a GPU delegate says of the operators that it does not take."""
     _, mark, rest = text.partition("operations are not supported by GPU delegate")
-    found = _REFUSED_OPERATIONS.findall(rest) if mark else []
-    told = "; ".join(dict.fromkeys(f"{name}: {why}" for name, why in found[:5]))
+    lines = [line.strip() for line in rest.splitlines()[1:]] if mark else []
+    told = "; ".join(dict.fromkeys(itertools.takewhile(_REFUSED_OPERATION.fullmatch, lines[:5])))
     return f": {shown(told, 300)}" if told else ""
