@@ -6,6 +6,7 @@ Apple has no tool that runs a package on a connected iPhone from a command line:
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import platform
 import shutil
@@ -46,13 +47,11 @@ def check(targets: Mapping[str, Target]) -> None:
             "For the times of an iPhone, run the kit's test on it (its README says how) and "
             "`twinkeel parity OUT/ios --device-results FILE`."
         )
-    for name in runtime.MODULES:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise DeviceError(
-                f"Core ML cannot be timed here: {error}. `pip install {' '.join(runtime.PACKAGES)} pillow` first."
-            ) from error
+    if gone := [name for name in runtime.MODULES if importlib.util.find_spec(name.partition(".")[0]) is None]:
+        packages = " ".join(runtime.PACKAGES)
+        raise DeviceError(
+            f"Core ML cannot be timed here: no module '{gone[0]}'. `pip install {packages} pillow` first."
+        )
 
 
 def _core_ml(targets: Mapping[str, Target]) -> Runtime:
@@ -101,7 +100,13 @@ def measure(
             say(f"{name} on {unit}")
             try:
                 found = executor.submit(
-                    timed, target.__name__, folder / entry["path"], images[:1], unit, -(-runs // ROUNDS)
+                    timed,
+                    runtime.__name__,
+                    _payload(target),
+                    folder / entry["path"],
+                    images[:1],
+                    unit,
+                    -(-runs // ROUNDS),
                 ).result()
             except WorkerError as error:
                 left.append(Left(name=f"{name} on {unit}", reason=str(error)))
@@ -125,19 +130,27 @@ def measure(
     return Outcome(measured=tuple(measured), left=tuple(left))
 
 
+def _payload(target: Target) -> str:
+    return target.__name__ if hasattr(target, "payload") else ""
+
+
 def timed(
-    module: str, path: Path, image: Images, unit: str, runs: int
+    module: str, payload: str, path: Path, image: Images, unit: str, runs: int
 ) -> tuple[list[list[float]], list[list[str]] | str, dict[str, str]] | str:
-    """In a worker: milliseconds of each run by round, the plan or why there is none, and versions; in words why it does not run."""
-    target: Any = importlib.import_module(module)
-    runtime = cast("Runtime", target.RUNTIME)
+    """In a worker: milliseconds of each run by round, the plan or why there is none, and versions; in words why it does not run.
+
+    Args:
+        module: of the runtime.
+        payload: of the target that knows what runs in the artifact's place; empty for the artifact itself.
+    """
+    runtime = cast("Runtime", importlib.import_module(module))
     given = arrays(image)
     rounds: list[list[float]] = []
     plan: list[list[str]] | str = "no plan"
     with tempfile.TemporaryDirectory() as work:
         try:
-            payload = getattr(target, "payload", None)
-            model = path if payload is None else payload(path, Path(work))
+            inner: Any = importlib.import_module(payload) if payload else None
+            model = path if inner is None else inner.payload(path, Path(work))
             for number in range(ROUNDS):
                 run: Any = runtime.load(model, unit)
                 taken = []

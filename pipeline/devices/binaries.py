@@ -47,7 +47,7 @@ def read(path: Path) -> Elf:
             head = stream.read(_BEGIN)
     except OSError as error:
         raise Unusable(f"'{path}' cannot be read: {error}") from error
-    if head[:4] != b"\x7fELF" or len(head) < 52:
+    if head[:4] != b"\x7fELF" or len(head) < 64:
         what = instead(head) or ("it is an archive: unpack it" if head[:2] == b"PK" else f"it begins with {head[:4]!r}")
         raise Unusable(f"'{path}' is no program of Android's: {what}")
     bits, order = head[4], "<" if head[5] == 1 else ">"
