@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..delivery import device as stage
     from ..devices import found
 
-_UNITS = ("cpu", "gpu", "npu")
+UNITS = ("cpu", "gpu", "npu")
 
 
 @click.group()
@@ -57,7 +57,7 @@ def phone_options(function: Any) -> Any:
     "--unit",
     "units",
     multiple=True,
-    type=click.Choice(_UNITS, case_sensitive=False),
+    type=click.Choice(UNITS, case_sensitive=False),
     help="To ask for; may be given several times. All that a runtime has without it.",
 )
 @click.option("--only", multiple=True, metavar="TARGET", help="Such as android/litert; may be given several times.")

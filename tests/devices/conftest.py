@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import numpy as np
 import pytest
-from phones import EXECUTORCH, FAKE, LITERT, ONNXRUNTIME, Pretend, elf
+from phones import EXECUTORCH, LITERT, ONNXRUNTIME, elf, installed
 
 
 @pytest.fixture
 def phone(tmp_path, monkeypatch):
-    home = tmp_path / "phone"
-    home.mkdir()
-    tools = tmp_path / "platform-tools"
-    tools.mkdir()
-    (tools / "adb").write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {FAKE} "$@"\n')
-    (tools / "adb").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_ADB", str(home))
-    return Pretend(home)
+    return installed(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import sys
 from pathlib import Path
 
 FAKE = Path(__file__).with_name("fake_adb.py")
@@ -126,3 +128,15 @@ class Pretend:
     @property
     def left(self):
         return sorted(path.name for path in self.tmp.iterdir())
+
+
+def installed(folder, monkeypatch):
+    """A phone, and adb on PATH that reaches it."""
+    (folder / "phone").mkdir()
+    tools = folder / "platform-tools"
+    tools.mkdir()
+    (tools / "adb").write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {FAKE} "$@"\n')
+    (tools / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_ADB", str(folder / "phone"))
+    return Pretend(folder / "phone")
