@@ -79,6 +79,8 @@ PLACED = {
     "none of it": (GPU, replaced(0, 64, "TfLiteGpuDelegateV2"), ("CPU",), {"CPU": 64}, "no operation was given"),
     "XNNPACK in its place": (GPU, replaced(64, 64, "TfLiteXNNPackDelegate"), ("CPU",), {"CPU": 64}, "no operation was given"),
     "XNNPACK applied completely": (GPU, COMPLETELY.replace("GPU", "XNNPACK"), ("CPU",), {}, "no operation was given"),
+    "not in this build": (GPU, "WARN: GPU acceleration is unsupported on this platform.\n", ("CPU",), {}, "unsupported on this platform"),
+    "the flag is unknown": (GPU, "WARN: Unconsumed cmdline flags: --use_gpu=true\n", ("CPU",), {}, "Unconsumed cmdline flags"),
     "NNAPI, several": (NPU, SEVERAL + replaced(64, 64, "TfLiteNnapiDelegate"), None, {}, "on which of qti-dsp, qti-gpu they ran"),
     "NNAPI, its own kernels": (NPU, ONLY_REFERENCE + replaced(64, 64, "TfLiteNnapiDelegate"), ("CPU",), {"CPU": 64}, "computes on the CPU"),
     "NNAPI, nothing": (NPU, ONLY_REFERENCE, ("CPU",), {}, "no operation was given to NNAPI; NNAPI has nnapi-reference alone"),
