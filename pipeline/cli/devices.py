@@ -82,7 +82,7 @@ def android(
     OUT holds a build's folders, or is its android folder. What a unit took over and what fell back to the CPU is told, as far as the
     benchmark says it; the rows go into the manifest, beside the evidence, and prove nothing but speed. The phone is left as it was.
     """
-    from ..delivery import manifest
+    from ..delivery import manifest, replay
     from ..devices import android as stage
     from ..devices import binaries as programs
     from ..report import terminal
@@ -90,6 +90,7 @@ def android(
     folder = _folder(out, "android")
     _check_targets(only, "android/")
     given = programs.Binaries(folder=binaries)
+    replay.check_writable([folder], "make it writable")
     content, _ = manifest.read_verified(folder)
     artifacts = stage.artifacts_of(folder, content, common.targets(), only)
     options = stage.Options(
@@ -126,7 +127,7 @@ def ios(out: Path, units: tuple[str, ...], only: tuple[str, ...], runs: int, is_
     OUT holds a build's folders, or is its ios folder. On an iPhone an app has to run them: the kit's test does, and `twinkeel parity
     --device-results` records its times.
     """
-    from ..delivery import manifest
+    from ..delivery import manifest, replay
     from ..devices import android as recording
     from ..devices import apple
     from ..report import terminal
@@ -138,6 +139,7 @@ def ios(out: Path, units: tuple[str, ...], only: tuple[str, ...], runs: int, is_
     apple.check(targets)
     if unknown := [unit for unit in units if unit not in apple.units(targets)]:
         raise click.UsageError(f"--unit {unknown[0]}: Core ML's are {', '.join(apple.units(targets))}.")
+    replay.check_writable([folder], "make it writable")
     content, golden = manifest.read_verified(folder)
     worker = workers.Workers(1)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from phones import PIXEL, elf
-from twinkeel.pipeline.delivery import device, evidence, manifest
+from twinkeel.pipeline.delivery import device, evidence, manifest, replay
 from twinkeel.pipeline.devices import android as stage
 from twinkeel.pipeline.devices import binaries as programs
 from twinkeel.pipeline.errors import DeviceError, VerifyError
@@ -371,3 +371,15 @@ def test_a_folder_without_anything_for_android_and_unknown_words_are_errors(
     assert isinstance(timed(run_cli, android, tmp_path / "nowhere").exception, DeviceError)
     wrong = timed(run_cli, android, binaries, "--only", "android/coreml")
     assert wrong.exit_code == 2 and "there are android/" in wrong.output
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_phone_is_asked(
+    phone, binaries, android, run_cli, monkeypatch
+):
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(replay.tempfile, "TemporaryFile", refuse)
+    result = timed(run_cli, android, binaries)
+    assert isinstance(result.exception, DeviceError) and "Read-only file system" in str(result.exception)
+    assert not (phone.home / "calls").exists()
