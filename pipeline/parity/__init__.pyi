@@ -46,6 +46,7 @@ from .sensitivity import Sensitivity as Sensitivity
 from .verdict import Counts as Counts
 from .verdict import Verdict as Verdict
 from .verdict import drop_of as drop_of
+from .verdict import jackknife as jackknife
 from .verdict import jackknife_interval as jackknife_interval
 from .verdict import percent as percent
 from .verdict import share_interval as share_interval
