@@ -25,7 +25,11 @@ MAX_OUTPUT = 16 * 2**20
 
 _ENDED = "twinkeel-ended:"
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*?)\]$", re.MULTILINE | re.DOTALL)
-_LISTED = re.compile(r"^(\S+)\s+(no permissions\b.*|\S+)(.*)$")
+_LISTED = re.compile(
+    r"^(.+?)\s+(device|unauthorized|authorizing|offline|connecting|recovery|rescue|sideload|bootloader|host|no permissions)(?=\s|$)(.*)$"
+)
+"""A serial and a state; that of a phone on the network may hold a space: ``adb-8A1X0-k3 (2)._adb-tls-connect._tcp``."""
+_UNKNOWN = re.compile(r"^(\S+)\s+(\S+)(.*)$")
 _GONE = re.compile(
     r"device '[^']*' not found|device offline|no devices/emulators found|error: closed|device still authorizing|"
     r"device unauthorized|protocol fault|connection reset|broken pipe",
@@ -104,12 +108,11 @@ def listed(adb: str) -> list[Listed]:
 
 
 def _listed(line: str) -> Listed | None:
-    found = _LISTED.match(line)
+    found = _LISTED.match(line) or _UNKNOWN.match(line)
     if found is None or line.startswith("*"):  # what adb says as its server starts
         return None
     model = re.search(r"\bmodel:(\S+)", found[3])
-    state = "no permissions" if found[2].startswith("no permissions") else found[2]
-    return Listed(serial=shown(found[1]), state=shown(state), model=shown(model[1]) if model else "")
+    return Listed(serial=shown(found[1]), state=shown(found[2]), model=shown(model[1]) if model else "")
 
 
 def chosen(phones: Sequence[Listed], serial: str | None) -> Listed:

@@ -123,6 +123,7 @@ class Session:
     options: Options
     say: Say
     _programs: dict[str, _Program | Unusable] = field(default_factory=dict)
+    _libraries: set[str] = field(default_factory=set)
     _pushed: str = ""
 
     def measured(self, artifact: Artifact) -> Iterator[Measured | Left]:
@@ -172,9 +173,6 @@ class Session:
             self._pushed = runtime
         return program
 
-    def __post_init__(self) -> None:
-        self._libraries: set[str] = set()
-
     def _on(self, artifact: Artifact, unit: Unit, tool: Tool, program: _Program) -> Measured:
         options = self.options
         ask = Ask(
@@ -211,6 +209,9 @@ class Session:
         if tool.PROFILE:
             profile = self._profile(tool, ask)
         placement = tool.placed(text, profile, ask)
+        if placement.ran.is_fallback and not tool.PROFILE:
+            # a build may tell what its delegates took to Android's log alone: what is not said is no fallback yet
+            placement = tool.placed(f"{text}\n{self._logged(tool)}", profile, ask)
         timing = Timing.of(rounds)
         if before or after:
             more["thermal"] = [before, after]
@@ -242,13 +243,16 @@ class Session:
         try:
             return tool.read(text, result, ask)
         except Unreadable:
-            try:
-                logged = self.place.logged(tool.LOG) if tool.LOG else ""
-            except (Slow, Cut):
-                logged = ""
-            if not logged.strip():
+            if not (logged := self._logged(tool)).strip():
                 raise
             return tool.read(f"{text}\n{logged}", result, ask)
+
+    def _logged(self, tool: Tool) -> str:
+        """What the last run told Android's log; empty where that cannot be had."""
+        try:
+            return self.place.logged(tool.LOG) if tool.LOG else ""
+        except (Slow, Cut):
+            return ""
 
     def _profile(self, tool: Tool, ask: Ask) -> str:
         self.place.remove(tool.PROFILE)

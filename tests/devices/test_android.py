@@ -114,6 +114,17 @@ def test_a_delegate_that_falls_back_is_told_though_the_benchmark_ends_well(quick
     assert "GPU was asked for, CPU ran: no operation was given to a delegate for the GPU" in result.output
 
 
+def test_what_a_build_tells_to_androids_log_alone_is_no_fallback(quick, phone, binaries, android, run_cli):
+    (phone.home / "litert").write_text("gpu_log='INFO: nothing more'\n")
+    line = "Replacing 64 out of 64 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 1 partitions for subgraph 0.\n"
+    (phone.home / "log").write_text(line)
+    assert litert(run_cli, android, binaries, "--unit", "gpu").exit_code == 0
+    (row,) = rows_of(android, "android/litert").values()
+    assert row["accelerator"]["ran"] == ["GPU"] and row["accelerator"]["plan"] == {"GPU": 64}
+    (call,) = [call[-1] for call in phone.calls if "logcat" in call[-1]]
+    assert "--pid=" in call and "tflite:V" in call
+
+
 def test_a_part_that_is_left_to_the_processor_is_told_with_its_operations(quick, phone, binaries, android, run_cli):
     log = (
         "ERROR: Following operations are not supported by GPU delegate:\n"
@@ -259,9 +270,10 @@ def test_a_phone_that_cannot_be_used_is_one_error_with_what_to_do(phone, binarie
 
 
 def test_of_two_phones_the_one_that_is_named_is_measured(quick, phone, binaries, android, run_cli):
-    phone.set(devices=f"R5CX1 device model:SM_S921B\n{PIXEL}")
-    assert litert(run_cli, android, binaries, "--serial", "8A1X0").exit_code == 0
-    assert {call[1] for call in phone.calls if call[0] == "-s"} == {"8A1X0"}
+    wireless = "adb-8A1X0-k3 (2)._adb-tls-connect._tcp"
+    phone.set(devices=f"R5CX1 device model:SM_S921B\n{wireless} device product:tokay model:Pixel_9\n")
+    assert litert(run_cli, android, binaries, "--serial", wireless).exit_code == 0
+    assert {call[1] for call in phone.calls if call[0] == "-s"} == {wireless}
 
 
 def test_without_adb_it_says_where_to_get_it(binaries, android, run_cli, monkeypatch):
