@@ -3,11 +3,14 @@ from . import sensitivity as sensitivity
 from .accelerators import ASKED as ASKED
 from .accelerators import Ran as Ran
 from .accelerators import Unit as Unit
+from .accelerators import deciding as deciding
 from .accelerators import device_limits as device_limits
 from .accelerators import finite_checks as finite_checks
 from .accelerators import unit_checks as unit_checks
 from .allowed import check_overrides as check_overrides
+from .allowed import device_limits_for as device_limits_for
 from .allowed import limits_for as limits_for
+from .allowed import of_outputs as of_outputs
 from .comparison import INTEGERS as INTEGERS
 from .comparison import REFERENCE as REFERENCE
 from .comparison import Comparison as Comparison
