@@ -20,6 +20,7 @@ ROOMS = (
     "tasks",
     "stages",
     "delivery",
+    "devices",
     "evaluating",
     "report",
     "building",

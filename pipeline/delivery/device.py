@@ -200,11 +200,17 @@ def told(item: Judged) -> str:
         return ""
     run = evidence.ran(item.row)
     ms = known["ms"]
-    fast = "" if ms is None else f"; median {ms['median']:.3g} ms, p90 {ms['p90']:.3g} ms of {ms['runs']:,} runs"
+    fast = "" if ms is None else f"; {_fast(ms)}"
     plan = ", ".join(f"{unit} {count:,}" for unit, count in known["plan"].items())
     return (
         f"device {' '.join(item.key)}: {'' if run is None else run.told}{fast}{f'; operations: {plan}' if plan else ''}"
     )
+
+
+def _fast(ms: Mapping[str, Any]) -> str:
+    middle = "mean" if ms.get("is_mean") else "median"
+    last = "" if ms["p90"] is None else f", p90 {ms['p90']:.3g} ms"
+    return f"{middle} {ms['median']:.3g} ms{last} of {ms['runs']:,} runs"
 
 
 def entry_of(content: Mapping[str, Any], key: tuple[str, str]) -> dict[str, Any]:
