@@ -2,13 +2,17 @@
 
 kit_size.py [OUT]    the folder that `twinkeel build all -o OUT` wrote; `out` by default
 
-Measured: the model's file as it lies in the app, and deflated, which is what a store sends. Not measured: the runtime's
-library, which an app's own build fetches. Core ML is part of iOS and adds nothing.
+Measured: the model's file as it lies in the app, and deflated, which is what a store sends; where TWINKEEL_KOTLINC names a compiler, as
+for `nox -s sdk`, also the classes of the Kotlin library, and a jar of them. Not measured: the runtime's library, which an app's own
+build fetches, and what R8 leaves of the classes. Core ML is part of iOS and adds nothing.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -31,6 +35,24 @@ def deflated(path: Path) -> int:
     return sum(len(zlib.compress(file.read_bytes(), 9)) for file in files)
 
 
+def classes(kit: Path, folder: Path) -> tuple[int, int, int]:
+    """How many classes a Kotlin kit's library has, their bytes, and those of a jar of them. `folder` is for what is compiled."""
+    tests = Path(__file__).parents[1] / "tests"
+    sys.path[:0] = [str(tests / "sdk"), str(tests)]
+    from conftest import Kotlin  # type: ignore[import-not-found]
+
+    (folder / "compiler").mkdir()
+    compiler = Kotlin(Path(os.environ["TWINKEEL_KOTLINC"]), folder / "compiler")
+    (module,) = (path.parent for path in kit.glob("*/consumer-rules.pro"))
+    compiler.check(compiler.libraries([module], folder / "classes"))
+    compiler.close()
+    files = sorted(path for path in (folder / "classes").rglob("*") if path.is_file())
+    with zipfile.ZipFile(folder / "classes.jar", "w", zipfile.ZIP_DEFLATED) as jar:
+        for path in files:
+            jar.write(path, path.relative_to(folder / "classes"))
+    return len(files), sum(path.stat().st_size for path in files), (folder / "classes.jar").stat().st_size
+
+
 def main(out: Path) -> None:
     table = Table(title=f"model files below {out}")
     for heading in ("kit", "precision", "bytes in the app", "bytes deflated"):
@@ -42,6 +64,11 @@ def main(out: Path) -> None:
                 path = out / platform / entry["path"]
                 table.add_row(entry["target"], entry["precision"], f"{entry['bytes']:,}", f"{deflated(path):,}")
     report.console().print(table)
+    kit = out / "android" / "sdk"
+    if "TWINKEEL_KOTLINC" in os.environ and kit.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            count, size, jar = classes(kit, Path(folder))
+        report.console().print(f"{kit}: {count} files of classes, {size:,} bytes, {jar:,} as a jar")
 
 
 if __name__ == "__main__":

@@ -454,7 +454,9 @@ class Ios(Section):
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", value):
             raise ValueError("must be 1 to 64 letters, digits or _, and start with a letter")
         if value in SWIFT_WORDS:
-            raise ValueError(f"'{value}' is a word of Swift, or a module or type that the package uses itself")
+            raise ValueError(
+                f"'{value}' is a word of Swift, a framework of Apple's, or a type that the package has itself"
+            )
         _check_file_name(value)
         return value
 
@@ -629,8 +631,11 @@ class Detection(Section):
 
 
 class Limit(Section):
-    leg: Literal["fold", "quantize", "lower"] = Field(description="parity leg")
+    leg: Literal["fold", "quantize", "lower", "device"] = Field(
+        description="parity leg, or 'device': what `twinkeel parity --device-results` judges by"
+    )
     precision: Literal["float", "fp32", "fp16", "int8", "w8", "w4"] = Field("float", description="row of the leg")
+    unit: Literal["", "CPU", "GPU", "NPU"] = Field("", description="of the leg 'device': what computed; any by default")
     metric: str = Field(description="measured quantity, for example snr_db")
     value: float = Field(description="allowed bound")
     reason: Reason = Field("", description="why; required where the limit is loosened")

@@ -97,6 +97,7 @@ def _compilers() -> Iterator[Finding]:
     yield _program(
         "qemu-x86_64", "TWINKEEL_QEMU_X86_64", "runs tests as an older processor would, without VNNI or AVX-512"
     )
+    yield _program("adb", "", "times artifacts on a phone: twinkeel device android")
 
 
 def _program(name: str, variable: str, told: str) -> Finding:

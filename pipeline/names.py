@@ -13,12 +13,22 @@ struct subscript super switch throw throws true try typealias var where while
 """
 _USED_IN_SWIFT = """
 AVFoundation Accelerate AppleProductTypes Box CameraFrame Category ClassShare Classification Classifier
-ClassifierError Combine ComputeUnits ComputeUnitsRefusal CoreFoundation CoreGraphics CoreImage CoreML CoreTransferable
+ClassifierError Combine ComputeUnits ComputeUnitsRefusal CoreFoundation CoreGraphics CoreImage CoreMedia CoreML CoreTransferable
 CoreVideo CryptoKit Darwin DecodedPhoto Detection Detector DetectorError Dispatch ExecuTorch Feature FeatureExtractor
 FeatureExtractorError FeatureName Features Foundation Glibc ImageIO Mask ObjectiveC Observation PackageDescription
-PhotoSource Photos PhotosUI Sample Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
+PhotoSource Photos PhotosUI QuartzCore Sample Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
 YUVMatrix executorch
 """
+
+_OF_APPLE = """
+ARKit AppIntents AppKit Builtin CarPlay Charts CloudKit Contacts CoreAI CoreAudio CoreBluetooth CoreData CoreHaptics CoreLocation CoreMIDI
+CoreMotion CoreNFC CoreSpotlight CoreTelephony CoreText Cxx CreateML DeviceCheck Distributed FoundationModels GameKit GameplayKit GLKit
+HealthKit HomeKit IOKit IOSurface Intents LocalAuthentication MapKit MediaPlayer Messages Metal MetalKit MetalPerformanceShaders MultipeerConnectivity
+NaturalLanguage NearbyInteraction Network OSLog PDFKit PassKit PencilKit QuickLook RealityKit RegexBuilder SafariServices SceneKit Security
+SensitiveContentAnalysis SoundAnalysis Speech SpriteKit StoreKit SwiftData Synchronization System TipKit Translation UserNotifications
+VideoToolbox Vision VisionKit WatchKit WeatherKit WebKit WidgetKit main os
+"""
+"""An app that uses both could import neither; `main` is what Swift calls a program's own."""
 
 _DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)))
 
@@ -31,5 +41,5 @@ JAVA_WORDS = frozenset(_JAVA.split())
 PLATFORM_PACKAGES = frozenset(("android", "androidx", "java", "javax", "kotlin", "kotlinx"))
 """First parts of packages that are not an app's."""
 
-SWIFT_WORDS = frozenset((_SWIFT + _USED_IN_SWIFT).split())
-"""Swift's keywords, and the modules and types that a kit uses: no name for its module."""
+SWIFT_WORDS = frozenset((_SWIFT + _USED_IN_SWIFT + _OF_APPLE).split())
+"""Swift's keywords, the modules and types that a kit uses, and the frameworks of Apple's that an app may: no name for its module."""

@@ -22,11 +22,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from phones import elf
 from PIL import Image
 from safetensors.torch import save_file
 from twinkeel.pipeline import config, data
 from twinkeel.pipeline.data import archives, files, lists
 from twinkeel.pipeline.delivery import device, manifest
+from twinkeel.pipeline.devices import apple, binaries, found, tools
+from twinkeel.pipeline.devices.tools import asking
 from twinkeel.pipeline.errors import PackageError, TwinkeelError
 from twinkeel.pipeline.files import write_json
 from twinkeel.pipeline.program import layers
@@ -579,3 +582,60 @@ def test_corpus(path, folder, tmp_path):
         read()
     except TwinkeelError as error:
         assert len(str(error)) < 3000
+
+
+BENCHMARKS = """INFO: NNAPI accelerators available: [qti-dsp,nnapi-reference]
+VERBOSE: Replacing 60 out of 64 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 1 partitions for subgraph 0.
+INFO: Explicitly applied GPU delegate, and the model graph will be partially executed by the delegate w/ 2 delegate kernels.
+INFO: count=10 first=2600 curr=2500 min=2400 max=2900 avg=2555.5 std=90 p5=2400 median=2500 p95=2900
+INFO: Inference timings in us: Init: 5685, First inference: 9000, Warmup (avg): 3.1e+03, Inference (avg): 2555.5
+Iteration 1 of 4: 5.5 ms
+Iteration 2 of 4: 5.4 ms
+Iteration 3 of 4: 5.4 ms
+Iteration 4 of 4: 5.6 ms
+Model executed successfully 4 time(s) in 22 ms.
+Average inference time cost: 5 ms
+P50 Latency: 0.0051 s
+model,0.005,51200000,12,0
+[{"name": "conv_kernel_time", "args": {"provider": "CPUExecutionProvider", "op_name": "Conv"}}]
+"""
+"""Of all three programs at once."""
+
+
+def test_damaged_words_of_a_phones_benchmarks(tmp_path):
+    def read():
+        text = (tmp_path / "words").read_bytes().decode(errors="replace")
+        for tool in tools.TOOLS.values():
+            for unit in ("CPU", "NPU"):
+                ask = asking.Ask(unit=unit, runs=1, threads=1)
+                assert tool.placed(text, text[text.rfind("[") :], ask).ran.told
+                try:
+                    assert tool.read(text, text, ask).middle > 0
+                except found.Unreadable as error:
+                    raise TwinkeelError(str(error)) from error
+
+    (tmp_path / "words").write_text(BENCHMARKS)
+    fuzz(read, tmp_path / "words", mangled, 400)
+
+
+def test_damaged_heads_of_programs_and_lists_of_phones(tmp_path):
+    def read_program():
+        try:
+            assert binaries.read(tmp_path / "program").abi
+        except binaries.Unusable as error:
+            raise TwinkeelError(str(error)) from error
+
+    def read_phones():
+        listed = apple.listed((tmp_path / "phones").read_bytes())
+        if not listed:
+            raise TwinkeelError("no list")
+
+    (tmp_path / "program").write_bytes(elf())
+    fuzz(read_program, tmp_path / "program", rewritten, 400)
+    hardware = {"platform": "iOS", "marketingName": "iPhone 16", "udid": "00008140-1"}
+    write_json(
+        {"result": {"devices": [{"hardwareProperties": hardware, "deviceProperties": {"name": "one"}}]}},
+        tmp_path / "phones",
+    )
+    for change in (mangled, revalued):
+        fuzz(read_phones, tmp_path / "phones", change, 200)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Class folders, an archive, or a list.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Class folders, an archive, or a list; images with boxes or masks.",
+)
 @click.option(
     "-o",
     "--into",

@@ -9,6 +9,7 @@ import click
 
 from ..errors import DiffError, ParityError, TwinkeelError
 from . import common
+from .devices import device
 from .evaluating import evaluate
 
 if TYPE_CHECKING:
@@ -250,4 +251,4 @@ def _timed(before: Found, after: Found) -> dict[str, Timing]:
 
 
 TITLE = "Prove a finished folder"
-COMMANDS = (parity, replay, evaluate, compare, drift, diff, verify, sign)
+COMMANDS = (parity, replay, device, evaluate, compare, drift, diff, verify, sign)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, ParityError
-from . import architectures, common
+from . import architectures, common, devices
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from rich.console import Console
 
+    from ..devices import Stopwatch
     from ..report import Built
     from ..saying import Say
     from ..store import Store
@@ -64,6 +65,20 @@ _PATIENCE = 300
     show_default=True,
     help="Seconds for which a store that does not answer is asked again.",
 )
+@click.option(
+    "--binaries",
+    type=click.Path(path_type=Path),
+    help="Time the Android artifacts on a phone too, with the benchmark programs of this folder, as `twinkeel device android` does; "
+    "variants are then compared by that.",
+)
+@click.option(
+    "--unit",
+    type=click.Choice(devices.UNITS, case_sensitive=False),
+    default="cpu",
+    show_default=True,
+    help="Of the phone.",
+)
+@devices.phone_options
 @click.option("--plan", "is_plan", is_flag=True, help="Say which variants there are, and do nothing.")
 @click.option("--json", "is_json", is_flag=True, help="The result as JSON on standard output, progress elsewhere.")
 def sweep(
@@ -77,6 +92,11 @@ def sweep(
     scheduler: str | None,
     needs: tuple[str, ...],
     patience: float,
+    binaries: Path | None,
+    unit: str,
+    serial: str | None,
+    threads: int,
+    timeout: float,
     is_plan: bool,
     is_json: bool,
 ) -> None:
@@ -93,6 +113,8 @@ def sweep(
         raise click.UsageError("--jobs is for this machine and --scheduler for others: give one of the two.")
     if needs and scheduler is None:
         raise click.UsageError("--needs is for the workers of a cluster: give --scheduler, too.")
+    if serial is not None and binaries is None:
+        raise click.UsageError("--serial is of a phone, and nothing is timed there without --binaries.")
     with terminal.progress(console) as say:
         plan = _planned(path, kits, say)
         score = _score(plan)
@@ -101,7 +123,9 @@ def sweep(
             _tell_plan(plan)
             return
         store = _shared(path, store_url, patience)
-        found = _swept(plan, store, partial(_crew, plan, scheduler, needs, jobs), out, hours, patience, say)
+        watch = None if binaries is None else _stopwatch(plan, binaries, unit, serial, threads, timeout, out, say)
+        crew = partial(_crew, plan, scheduler, needs, jobs)
+        found = _swept(plan, store, crew, out, hours, patience, watch, say)
         picked: dict[str, Any] | None = None
         _write(out, found, score, plan, picked, say)
         if wish is not None:
@@ -183,6 +207,38 @@ def _crew(
     return crews.of_cluster(scheduler, wanted, [*plan.axes.get("train.device", ()), device])
 
 
+def _stopwatch(
+    plan: planning.Plan,
+    binaries: Path,
+    unit: str,
+    serial: str | None,
+    threads: int,
+    timeout: float,
+    out: Path,
+    say: Say,
+) -> Stopwatch:
+    """The phone, looked for before hours of work."""
+    from ..delivery import outputs
+    from ..devices import Stopwatch, android, stopwatch
+    from ..devices import binaries as programs
+
+    given = programs.Binaries(folder=binaries)
+    watch = Stopwatch(
+        phone=android.opened(serial),
+        binaries=given,
+        options=android.Options(
+            units=tuple(one for one in android.UNITS if one.lower() == unit.lower()), threads=threads, seconds=timeout
+        ),
+        targets=plan.known.targets,
+        kept=out / stopwatch.FILE,
+        save=outputs.save,
+        say=say,
+    )
+    watch.check(list(dict.fromkeys(target for target, _ in plan.artifacts)))
+    say(f"phone {watch.phone.serial}: {watch.name}")
+    return watch
+
+
 def _swept(
     plan: planning.Plan,
     store: Store,
@@ -190,6 +246,7 @@ def _swept(
     out: Path,
     hours: float | None,
     patience: float,
+    watch: Stopwatch | None,
     say: Say,
 ) -> list[lines.Line]:
     from ..delivery import outputs
@@ -198,7 +255,7 @@ def _swept(
     with outputs.claimed(out, say) as scratch, crew() as made_by:
         (scratch / "results").mkdir()
         yard = Yard(crew=made_by, store=store, scratch=scratch / "results", say=say, patience=patience)
-        found = Sweep(plan=plan, yard=yard, say=say, hours=hours).lines()
+        found = Sweep(plan=plan, yard=yard, say=say, hours=hours, stopwatch=watch).lines()
         count, seconds = sum(map(len, yard.made.values())), sum(map(sum, yard.made.values()))
         kinds = ", ".join(f"{len(taken)} {step}" for step, taken in yard.made.items() if taken)
         say(
@@ -264,7 +321,7 @@ def _show(
     title = f"{len(found):,} variants" + (f", the {len(shown):,} on the front" if len(shown) < len(found) else "")
     table, heads = Table(title=title), lines.headings(found, score)
     for name in heads:
-        table.add_column(name, justify="right" if name in ("", score, "bytes", "ms here") else "left")
+        table.add_column(name, justify="right" if name in ("", score, "bytes") or name.startswith("ms ") else "left")
     for row in lines.cells(shown, lines.axes_of(found)):
         table.add_row(*map(escape, row))
     console.print(table)
@@ -272,7 +329,7 @@ def _show(
     console.print(", ".join(f"{count:,} {state}" for state, count in counts.items()), markup=False)
     if picked is not None:
         line = found[picked["variant"] - 1]
-        told = f"{score} {line.score:.4f}, {line.bytes:,} bytes, {line.latency_ms:.3f} ms here"
+        told = f"{score} {line.score:.4f}, {line.bytes:,} bytes, {line.compared_ms:.3f} ms {line.where}"
         console.print(
             f"picked: {line.number}, {line.target} {line.precision}: {told}; kits in {picked['kits']}", markup=False
         )

@@ -2,6 +2,7 @@ from . import beside as beside
 from . import contact as contact
 from . import doubts as doubts
 from .decoding import Place as Place
+from .decoding import Seen as Seen
 from .decoding import put_into as put_into
 from .decoding import refitted as refitted
 from .doubts import missing_classes as missing_classes
@@ -19,11 +20,13 @@ from .gathering import SETS as SETS
 from .gathering import Gathered as Gathered
 from .images import MAX_PIXELS as MAX_PIXELS
 from .images import DamagedImage as DamagedImage
+from .images import decoded as decoded
 from .images import digits as digits
 from .images import edge_images as edge_images
 from .images import read_image as read_image
 from .in_memory import stacked as stacked
 from .in_memory import truth_of as truth_of
+from .masks import mask_in_input as mask_in_input
 from .masks import pair_ingredients as pair_ingredients
 from .masks import paired as paired
 from .masks import read_masks as read_masks

@@ -61,7 +61,7 @@ class Paired:
     masks: Mapping[str, ImageFile]
 
 
-def paired(root: Path) -> Paired:
+def paired(root: Path, setting: str = "data.path") -> Paired:
     """The images below a folder or in an archive that have a mask: of the same path but for its suffix, below a folder of `MASK_FOLDERS` in the place
     of one of `IMAGE_FOLDERS`, or of none. Where the folders beside these are called as sets are, they are the sets.
 
@@ -70,7 +70,7 @@ def paired(root: Path) -> Paired:
     """
     if not root.exists() or is_list(root):
         what = "a list names no masks" if root.exists() else "there is nothing of this name"
-        raise DataError(f"data.path '{root}' is no folder of images and masks: {what}. {_LAID}")
+        raise DataError(f"{setting} '{root}' is no folder of images and masks: {what}. {_LAID}")
     found = listed(root)
     photos: dict[tuple[str, ...], ImageFile] = {}
     masks: dict[tuple[str, ...], ImageFile] = {}
@@ -86,7 +86,7 @@ def paired(root: Path) -> Paired:
     masks = {_of_photo(key, photos): file for key, file in masks.items()}
     both = [key for key in photos if key in masks]
     if not both:
-        raise DataError(_unpaired(root, photos, masks))
+        raise DataError(_unpaired(f"{setting} '{root}'", photos, masks))
     passed = Counter(found.passed)
     passed["image without a mask"] += len(photos) - len(both)
     passed["mask without an image"] += len(masks) - len(both)
@@ -125,13 +125,13 @@ def _of_photo(key: tuple[str, ...], photos: Mapping[tuple[str, ...], ImageFile])
 
 
 def _unpaired(
-    root: Path, photos: Mapping[tuple[str, ...], ImageFile], masks: Mapping[tuple[str, ...], ImageFile]
+    where: str, photos: Mapping[tuple[str, ...], ImageFile], masks: Mapping[tuple[str, ...], ImageFile]
 ) -> str:
     if not masks:
-        return f"data.path '{root}' has {counted({'image': len(photos)})} and no folder of masks. {_LAID}"
+        return f"{where} has {counted({'image': len(photos)})} and no folder of masks. {_LAID}"
     examples = [f"'{next(iter(files.values()))}'" for files in (photos, masks) if files]
     return (
-        f"data.path '{root}': none of {counted({'mask': len(masks)})} has the name of one of {counted({'image': len(photos)})}, as "
+        f"{where}: none of {counted({'mask': len(masks)})} has the name of one of {counted({'image': len(photos)})}, as "
         f"{' and '.join(examples)}. {_LAID}"
     )
 
@@ -189,17 +189,34 @@ def _pixels(
     classes: int,
     photo: ImageFile,
 ) -> tuple[NDArray[np.uint8], tuple[str, ...], Seen]:
-    file, *seen = masks[photo.name]
+    file, *shape = masks[photo.name]
+    seen = shape[0], shape[1], shape[2]
+    found, said = mask_in_input(file, photo, seen, size, how, classes)
+    return found[..., None].repeat(3, -1), said, seen
+
+
+def mask_in_input(
+    file: ImageFile, photo: ImageFile, seen: Seen, size: tuple[int, int], how: Fit, classes: int
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The mask ``(height, width)`` uint8 of a photo at the size of the input, and what was done to read it.
+
+    Args:
+        seen: the photo's height and width upright, and the orientation in which it is stored.
+        classes: how many there are; 0 where that is not known.
+
+    Raises:
+        DamagedImage: the mask cannot be decoded.
+        DataError: it holds no numbers of classes, or has another size than the photo.
+    """
     numbers, own, said = _numbers(file)
-    mask, more = _laid(file, numbers, own, photo, (seen[0], seen[1], seen[2]))
+    mask, more = _laid(file, numbers, own, photo, seen)
     known = mask[mask != UNCOUNTED]
     if classes and known.size and int(known.max()) >= classes:
         raise DataError(
             f"'{file}' has the class {int(known.max())}, and there are {classes}, 0 to {classes - 1}. Name all classes in data.labels, in the order "
             "of their numbers, or give pixels of others 255, which is not counted."
         )
-    found = nearest(mask, Placed.of((seen[0], seen[1]), size, how), size)
-    return found[..., None].repeat(3, -1), (*said, *more), (seen[0], seen[1], seen[2])
+    return nearest(mask, Placed.of(seen[:2], size, how), size), (*said, *more)
 
 
 def _numbers(file: ImageFile) -> tuple[NDArray[np.uint8], int, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import parity
+from ..config import Limit as Override
 from ..errors import TwinkeelError, VerifyError
 from ..files import digest, read_json, write_json
 from ..parity import Check, Limit, Values, state
@@ -19,9 +20,6 @@ from ..reading import shown
 from . import evidence, manifest, outputs
 from .results import Results, Run, read_results
 
-OUTPUT_METRICS = ("equal_logits", "float_snr_db", "max_error", "max_steps", "snr_db", "snr_loss_db")
-"""What can be measured of outputs alone; the kits' own tests measure the same."""
-
 
 def limits(entry: Mapping[str, Any], ran: Collection[str] = ()) -> tuple[Limit, ...]:
     """What an artifact's outputs on a device are judged by, by its `entry` in the manifest.
@@ -29,16 +27,27 @@ def limits(entry: Mapping[str, Any], ran: Collection[str] = ()) -> tuple[Limit, 
     Args:
         ran: the units that computed, where they are known.
     """
+    overrides = [Override.model_validate(one) for one in entry.get("device_limits", ())]
+    return parity.device_limits_for(_rows(entry, ran), entry["precision"], parity.deciding(ran), overrides)
+
+
+def _rows(entry: Mapping[str, Any], ran: Collection[str]) -> tuple[Limit, ...]:
+    """The same without what its configuration has changed."""
     found = parity.device_limits(entry["runtime"], entry["precision"], ran)
     if found is not None:
         return found
     if entry["runtime"] == "coreml" or set(ran) - {"CPU"}:
         where = "Core ML" if entry["runtime"] == "coreml" else " and ".join(sorted(ran))
         raise VerifyError(f"{where} has no precision '{shown(entry['precision'])}'. Build again.")
-    return tuple(
-        Limit(metric=check["metric"], sense=check["sense"], value=check["limit"], reason=check["reason"])
+    return parity.of_outputs(
+        Limit(
+            metric=check["metric"],
+            sense=check["sense"],
+            value=check["limit"],
+            reason=check["reason"],
+            needs_all=check["needs_all"],
+        )
         for check in entry["checks"]
-        if check["metric"] in OUTPUT_METRICS and not check["needs_all"]
     )
 
 
@@ -53,6 +62,7 @@ def take_in(folder: Path, file: Path) -> list[Judged]:
     content, golden = manifest.read_verified(folder)
     results = read_results(file)
     entry = _entry(content, results, file)
+    _check_asked(entry, results, file)
     width = golden.expected["fp32"].shape[1]
     outputs = [_outputs(run, golden, file, folder, width) for run in results.runs]
     asked = [run.name for run in results.runs]
@@ -84,6 +94,16 @@ def take_in(folder: Path, file: Path) -> list[Judged]:
         found.append(Judged(key=key, sha256=entry["sha256"], row=row, checks=checks, name=f"{' '.join(key)} {name}"))
     record(folder, found)
     return found
+
+
+def _check_asked(entry: Mapping[str, Any], results: Results, file: Path) -> None:
+    """Core ML is asked for compute units, all others for an accelerator; the limits and what must run depend on it."""
+    known = [one for one in parity.ASKED if (one in ("CPU", "GPU", "NPU")) != (entry["target"] == "ios/coreml")]
+    for run in results.runs if results.tells_what_ran else ():
+        if run.asked not in known:
+            raise VerifyError(
+                f"'{file}': no accelerator of {entry['target']} is called '{shown(run.asked)}'; {', '.join(known)} are"
+            )
 
 
 def _outputs(run: Run, golden: manifest.Golden, file: Path, folder: Path, width: int) -> Values | None:
@@ -180,11 +200,17 @@ def told(item: Judged) -> str:
         return ""
     run = evidence.ran(item.row)
     ms = known["ms"]
-    fast = "" if ms is None else f"; median {ms['median']:.3g} ms, p90 {ms['p90']:.3g} ms of {ms['runs']:,} runs"
+    fast = "" if ms is None else f"; {_fast(ms)}"
     plan = ", ".join(f"{unit} {count:,}" for unit, count in known["plan"].items())
     return (
         f"device {' '.join(item.key)}: {'' if run is None else run.told}{fast}{f'; operations: {plan}' if plan else ''}"
     )
+
+
+def _fast(ms: Mapping[str, Any]) -> str:
+    middle = "mean" if ms.get("is_mean") else "median"
+    last = "" if ms["p90"] is None else f", p90 {ms['p90']:.3g} ms"
+    return f"{middle} {ms['median']:.3g} ms{last} of {ms['runs']:,} runs"
 
 
 def entry_of(content: Mapping[str, Any], key: tuple[str, str]) -> dict[str, Any]:

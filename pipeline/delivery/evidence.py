@@ -12,6 +12,8 @@ Run = Mapping[str, Any]
 """A row: ``evidence``, ``where`` (in short), ``machine``, ``versions``, ``units`` (what was asked for), ``by`` and ``checks``; and
 ``accelerator`` where it is known what ran: ``ran``, ``fell_back``, ``reason``, ``ms`` and ``plan``."""
 _SAME = ("evidence", "machine", "units")
+LATENCY = "latency"
+"""Evidence of how fast an artifact is, and of nothing that it computes: such a row has no checks, and proves nothing."""
 
 
 def row(
@@ -27,8 +29,8 @@ def row(
     """One run.
 
     Args:
-        evidence: what ran it: ``runtime``, ``reference executor`` or ``device``.
-        by: ``build``, ``replay`` or ``kit``.
+        evidence: what ran it: ``runtime``, ``reference executor`` or ``device``; or `LATENCY`.
+        by: ``build``, ``replay``, ``kit``, or what took times: ``adb`` or ``mac``.
         machine: as `machine.here` gives it, or what a device says of itself.
         versions: of the runtime's packages.
         units: what was asked to compute, in the runtime's own words.
@@ -84,7 +86,20 @@ def ran(run: Run) -> Ran | None:
 
 
 def short(run: Run) -> str:
-    """``runtime x86-64 (AVX-512 VNNI)``; with the unit where that is not the CPU alone, and with what ran instead."""
+    """``runtime x86-64 (AVX-512 VNNI)``; with the unit where that is not the CPU alone, and with what ran instead. Of a latency the
+    milliseconds too."""
     told = ran(run)
     units = run["units"] if told is None else str(told)
-    return f"{run['evidence']} {run['where']}" + ("" if units in ("CPU", "CPU_ONLY") else f" {units}")
+    where = f"{run['evidence']} {run['where']}" + ("" if units in ("CPU", "CPU_ONLY") else f" {units}")
+    return where + (f", {milliseconds(run)}" if proves_nothing(run) and milliseconds(run) else "")
+
+
+def proves_nothing(run: Run) -> bool:
+    """Whether it says how fast, and nothing of what came out."""
+    return bool(run["evidence"] == LATENCY)
+
+
+def milliseconds(run: Run) -> str:
+    """``2.5 ms``, the median or what is nearest to it; empty where no time was taken."""
+    ms = (run.get("accelerator") or {}).get("ms")
+    return "" if ms is None else f"{ms['median']:.3g} ms{' on average' if ms.get('is_mean') else ''}"

@@ -120,6 +120,7 @@ def write(contents: Contents, targets: Mapping[str, Target], kit: Kit, folder: P
                 "operators": r.operators,
                 "checks": [manifest.described(c) for c in r.checks],
                 **({} if r.images is None else {"images": r.images}),
+                **({"device_limits": changed} if (changed := _device_limits(config, r.artifact.precision)) else {}),
             }
             for r in contents.rows
         ],
@@ -161,6 +162,11 @@ def _write_kit(
         return
     say(f"sdk: {name}")
     kit.write(sdk.contents(config, content, golden, folder, shipped), folder / "sdk")
+
+
+def _device_limits(config: Config, precision: str) -> list[dict[str, Any]]:
+    """What the configuration changes of the limits that this precision has on devices."""
+    return [limit.model_dump() for limit in config.limit if (limit.leg, limit.precision) == ("device", precision)]
 
 
 def _rung(rung: Rung) -> dict[str, Any]:

@@ -72,9 +72,12 @@ def here() -> dict[str, str]:
 
 
 def short(machine: Mapping[str, str]) -> str:
-    """In a word or two: ``x86-64 (AVX-512 VNNI)``, ``arm64 (cortex-a53, qemu 10)``, ``Google Pixel 9, Android 15``."""
+    """In a word or two: ``x86-64 (AVX-512 VNNI)``, ``arm64 (cortex-a53, qemu 10)``, ``Google Pixel 9, Android 15``,
+    ``Google Pixel 9 (Google Tensor G4), Android 15``."""
     if not machine.get("architecture"):
-        return ", ".join(filter(None, (machine.get("processor"), machine.get("system"))))
+        inside = ", ".join(filter(None, (machine.get("soc"), machine.get("emulator"))))
+        name = " ".join(filter(None, (machine.get("processor"), f"({inside})" if inside else "")))
+        return ", ".join(filter(None, (name, machine.get("system"))))
     names = ("processor", "instruction_set") if machine["architecture"] == "arm64" else ("instruction_set", "processor")
     what = next((machine[name] for name in names if machine.get(name)), "")
     emulator = re.sub(r"(\d+)\.[\d.]+", r"\1", machine.get("emulator", ""))

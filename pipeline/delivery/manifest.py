@@ -87,7 +87,7 @@ class _Program(_Limit):
 
 class _Milliseconds(_Open):
     median: float
-    p90: float
+    p90: float | None  # a benchmark that tells no single runs has none
     runs: int
 
 
@@ -110,6 +110,15 @@ class _Run(_Open):
     accelerator: _Accelerator | None = None
 
 
+class _DeviceLimit(_Open):
+    leg: Literal["device"]
+    precision: _Word
+    unit: Literal["", "CPU", "GPU", "NPU"] = ""
+    metric: Literal["equal_logits", "max_error", "max_steps", "snr_db", "snr_loss_db"]
+    value: float
+    reason: _Word = ""
+
+
 class _Entry(_Open):
     target: _Word
     precision: _Word
@@ -121,6 +130,7 @@ class _Entry(_Open):
     checks: list[_Limit]
     parity: _Word = ""
     runs: list[_Run] = []
+    device_limits: list[_DeviceLimit] = []
 
 
 _Size = Annotated[int, Field(ge=1, le=2**31)]

@@ -77,10 +77,10 @@ def section(platform: str, old: Path, new: Path) -> str:
         return ""
     apart = sayings.changed(before["contract"], after["contract"])
     lines = [f"\n## {platform}: {before['version']} to {after['version']}\n"]
-    if _major(before["version"]) == _major(after["version"]):
-        wanted = _major(after["version"]) + 1
+    if _major(after["version"]) <= _major(before["version"]):
+        wanted = _major(before["version"]) + 1
         lines.append(
-            f"The first number of the version is the same. Apps take such a version for one that changes nothing: set [project] "
+            f"The first number of the version has not risen. Apps take such a version for one that changes nothing: set [project] "
             f"version to '{wanted}.0.0' if they shall be asked first.\n"
         )
     lines += ["| | before | now |", "|---|---|---|"]

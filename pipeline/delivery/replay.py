@@ -58,11 +58,7 @@ def replay(
         VerifyError: a folder is not what its manifest says.
         DeviceError: the command does not do, or no runtime is installed where it runs; nothing is recorded.
     """
-    for folder in folders:
-        _check_writable(folder)
-    for out in {folder.resolve().parent for folder in folders}:
-        if (out / outputs.INDEX).is_file():  # which lists the folders' manifests
-            _check_writable(out)
+    check_writable(folders, "look without recording: `twinkeel parity FOLDER`, for each platform's")
     read = {folder: manifest.read_verified(folder) for folder in folders}
     tasks = list(_tasks(read, targets, say))
     if not tasks:
@@ -152,8 +148,24 @@ def _accelerator(told: Ran, plan: Plan | None) -> dict[str, Any]:
     }
 
 
-def _check_writable(folder: Path) -> None:
-    """Before minutes of work."""
+def check_writable(folders: Sequence[Path], instead: str) -> None:
+    """See before minutes of work that what comes of it can be recorded.
+
+    Args:
+        instead: what else there is to do.
+
+    Raises:
+        DeviceError: it cannot.
+        VerifyError: there is no such folder.
+    """
+    for folder in folders:
+        _check_place(folder, instead)
+    for out in {folder.resolve().parent for folder in folders}:
+        if (out / outputs.INDEX).is_file():  # which lists the folders' manifests
+            _check_place(out, instead)
+
+
+def _check_place(folder: Path, instead: str) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -162,7 +174,7 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         raise DeviceError(
             f"the evidence is recorded in '{folder}', and that cannot be written: {error}. Copy it to where you may write "
-            f"(`cp -r {folder} .`), or look without recording: `twinkeel parity FOLDER`, for each platform's."
+            f"(`cp -r {folder} .`), or {instead}."
         ) from error
 
 

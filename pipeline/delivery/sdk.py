@@ -92,6 +92,7 @@ class Contents:
         bytes: of the artifact.
         reference: key of `golden.expected` that the artifact must equal.
         limits: what a device's outputs are judged by, against `reference`, ``fp32`` and ``int8``.
+        unit_limits: the same by what computed them, where that matters to the platform's own test; else empty.
         state: of the artifact's checks, ``verified`` or ``open``.
         counted: the verdicts on it that were counted on held-out images, in words.
         doubts: what there is to say against the float model, though something was built on it.
@@ -128,6 +129,7 @@ class Contents:
     boxes: Boxes | None = None
     masks: Masks | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    unit_limits: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
 
     @property
     def runtime(self) -> str:
@@ -265,7 +267,14 @@ def contents(
         boxes=Boxes.of(Form.of(manifest["boxes"]), outputs, expected) if task == "detection" else None,
         masks=Masks.of(outputs, (given["height"], given["width"]), expected) if task == "segmentation" else None,
         versions=dict(manifest.get("versions", {})),
+        unit_limits=_unit_limits(entry),
     )
+
+
+def _unit_limits(entry: Mapping[str, Any]) -> dict[str, tuple[Limit, ...]]:
+    """Of Core ML, whose test runs on all units, where they are not judged alike. LiteRT's judges the CPU alone."""
+    found = {unit: limits(entry, (unit,)) for unit in ("CPU", "GPU", "NPU")} if entry["runtime"] == "coreml" else {}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def pixel_cases(height: int, width: int, how: Fit = "crop") -> tuple[PixelCase, ...]:

@@ -61,7 +61,8 @@ class Plan:
     """All that workers need; it travels to them.
 
     Attributes:
-        truth: ``(N,)`` what is right of each image, -1 where it is not known.
+        truth: ``(N,)`` what is right of each image, -1 where that is no one number or not known.
+        right: what is right of them, where it is more than a number.
         names: of what the outputs stand for.
         outputs: what stands where in packed outputs.
         tensors: what is given beside each image.
@@ -86,6 +87,7 @@ class Plan:
     notes: tuple[str, ...]
     skipped: Mapping[str, str]
     how: Fit = "crop"
+    right: parts.Right | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=machine.here)
 
@@ -109,11 +111,13 @@ class Plan:
             "machine": dict(self.machine),
         }
         start = hashlib.sha256(rendered(common))
-        seen = _seen(self.files)
+        seen = parts.file_marks(self.files)
         found = []
         for shard in range(-(-len(self.files) // self.per_shard)):
             key, part = start.copy(), self.part(shard)
             key.update(repr((seen[part], self.truth[part].tolist())).encode(errors="surrogateescape"))
+            if self.right is not None:
+                key.update(self.right.part(range(part.start, part.stop)).key())
             found.append(key.hexdigest())
         return tuple(found)
 
@@ -144,7 +148,7 @@ def planned(
     """The plan for finished folders, as `manifest.read_verified` gives them.
 
     Args:
-        data: class folders, an archive or a list; without truth any images.
+        data: what the task reads; without truth any images.
         naming: file of names of what outputs stand for, where the data call it otherwise.
         which: set of the data, where they have several; the held-out one by default.
         only: targets; all by default.
@@ -162,22 +166,28 @@ def planned(
     task = manifest.task_of(content)
     part = parts.of(task)
     artifacts, skipped = _artifacts(read, targets, only)
-    there, notes = _chosen(gathered(data, is_sorted=has_truth, setting="--data"), which)
     names = task.names_of(content)
-    truth, more = part.truth_of(there, names, naming) if has_truth else (np.full(len(there.files), -1, np.int64), [])
+    found = (
+        part.known(data, names, naming, skips_damaged=skips_damaged)
+        if has_truth
+        else parts.Known.of(gathered(data, is_sorted=False, setting="--data"))
+    )
+    chosen, notes = _chosen(found.there, which)
+    found = found.part(chosen)
     _, height, width, _ = golden.inputs.shape
     return Plan(
         task=task.__name__.rpartition(".")[2],
         size=(height, width),
         artifacts=artifacts,
-        files=there.files,
-        truth=truth,
+        files=found.there.files,
+        truth=found.truth,
+        right=found.right,
         names=names,
         outputs=manifest.outputs_of(content, golden.expected["fp32"].shape[1]),
         tensors=manifest.tensors_of(content),
         per_shard=min(max(SHARD_BYTES // (4 * height * width), SHARD_IMAGES[0]), SHARD_IMAGES[1]),
         skips_damaged=skips_damaged,
-        notes=(*there.notes, *notes, *more),
+        notes=(*found.there.notes, *notes, *found.notes),
         skipped=skipped,
         how=_how(content, next(iter(read))),
         described={key: content[key] for key in task.DESCRIBES if key in content},
@@ -248,38 +258,18 @@ def _with_reference(one: Artifact, artifacts: Sequence[Artifact]) -> Artifact:
     return replace(one, reference=next(iter([*own, *floats]), None))
 
 
-def _chosen(there: Gathered, which: str | None) -> tuple[Gathered, list[str]]:
-    """The images of one set, and a line on it where there are several."""
+def _chosen(there: Gathered, which: str | None) -> tuple[list[int], list[str]]:
+    """Numbers of the images of one set, and a line on it where there are several."""
+    everything = list(range(len(there.files)))
     sets = sorted(set(there.sets) - {""})
     if not sets:
         if which is not None:
             raise DataError(f"--set {which}: the data have no sets. Leave it out.")
-        return there, []
+        return everything, []
     chosen = which or next((name for name in ("test", "val") if name in sets), sets[0])
     if chosen not in sets:
         raise DataError(f"--set {chosen}: the data have {', '.join(sets)}")
-    kept = [n for n, name in enumerate(there.sets) if name == chosen]
-    files, words = tuple(there.files[n] for n in kept), tuple(there.words[n] for n in kept)
+    kept = [n for n in everything if there.sets[n] == chosen]
     others = len(there.files) - len(kept)
-    note = (
-        [f"the {len(kept):,} images of '{chosen}' are evaluated, {others:,} of other sets are not."] if others else []
-    )
-    return replace(there, files=files, words=words, sets=(chosen,) * len(kept)), note
-
-
-def _seen(files: Sequence[ImageFile]) -> list[tuple[str, int, int]]:
-    """Name, size and time of each; of one in an archive, the archive's."""
-    known: dict[Path, tuple[int, int]] = {}
-    found = []
-    for file in files:
-        place = file.root if file.root.is_file() else file.path
-        if place not in known or place != file.root:
-            try:
-                status = place.stat()
-            except OSError as error:
-                raise DataError(f"cannot read the image '{file}': {error}. Mend or remove the file.") from error
-            known[place] = status.st_size, status.st_mtime_ns
-        found.append((file.name, *known[place]))
-        if place != file.root:
-            del known[place]
-    return found
+    note = f"the {len(kept):,} images of '{chosen}' are evaluated, {others:,} of other sets are not."
+    return kept, [note] if others else []

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config, Input
-from ..data import DamagedImage, ImageFile, Images, arrays, beside, fit, read_image, rgba, with_tensors
+from ..data import DamagedImage, ImageFile, Images, arrays, beside, decoded, fit, rgba, with_tensors
 from ..errors import ConversionError, DataError, TwinkeelError, WorkerError
 from ..parity import Values, each
 from ..program import Run, Runtime, Target
@@ -116,7 +116,7 @@ def writer(plan: Plan, folder: Path, work: Path, worker: int) -> Callable[[int],
     at = work / f"at-{worker}"
 
     def write_one(number: int) -> None:
-        images, index, damaged = _decoded(plan, number)
+        images, index, right, damaged = _decoded(plan, number)
         outputs = []
         for artifact, run in zip(plan.artifacts, runs, strict=True):
             first = plan.files[plan.part(number).start]
@@ -124,7 +124,7 @@ def writer(plan: Plan, folder: Path, work: Path, worker: int) -> Callable[[int],
             outputs.append(run_all(run, images, plan, artifact))
         found = {"index": index, "damaged": np.array(json.dumps(damaged)), **_common(outputs, plan)}
         if len(index):
-            found |= part.kept(outputs, plan)
+            found |= part.kept(outputs, plan, right)
         stream = io.BytesIO()
         np.savez(stream, **found)  # type: ignore[arg-type]
         _put(stream.getvalue(), folder / f"{plan.keys[number]}.npz", work)
@@ -171,20 +171,26 @@ def run_all(run: Run, images: Images, plan: Plan, artifact: Artifact) -> Values:
     return found
 
 
-def _decoded(plan: Plan, shard: int) -> tuple[Images, NDArray[np.int64], Damage]:
-    """Images of a shard that can be read, their numbers among all, and what is wrong with others."""
+def _decoded(plan: Plan, shard: int) -> tuple[Images, NDArray[np.int64], list[Any], Damage]:
+    """Images of a shard that can be read, their numbers among all, what is right of each, and what is wrong with others."""
+    part = parts.named(plan.task)
     pixels: list[NDArray[np.uint8]] = []
     index: list[int] = []
+    known: list[Any] = []
     damaged: Damage = []
     for number in range(plan.part(shard).start, plan.part(shard).stop):
         try:
-            pixels.append(fit(read_image(plan.files[number]), *plan.size, plan.how))
+            image = decoded(plan.files[number])
+            height, width = image.pixels.shape[:2]
+            right = part.right_of(plan, number, (height, width, image.orientation))
+            pixels.append(fit(image.pixels, *plan.size, plan.how))
             index.append(number)
+            known.append(right)
         except DataError as error:
             damaged.append((number, isinstance(error, DamagedImage), str(error)))
     stacked = rgba(np.stack(pixels)) if pixels else np.zeros((0, *plan.size, 4), np.uint8)
     files = [plan.files[n] for n in index]
-    return with_tensors(stacked, _tensors(files, plan)), np.array(index, np.int64), damaged
+    return with_tensors(stacked, _tensors(files, plan)), np.array(index, np.int64), known, damaged
 
 
 def _tensors(files: Sequence[ImageFile], plan: Plan) -> tuple[NDArray[np.float32], ...]:

@@ -75,7 +75,7 @@ class Evaluation:
     Attributes:
         images: that could be read.
         damaged: names of the others.
-        groups: name, images and how many each artifact gets right.
+        groups: what is right, class by class.
         same: images that each pair of `Plan.pairs` answers alike.
         rivals: images that runtimes of one precision answer otherwise.
         pictures: those that are answered most differently, the first of them.
@@ -85,7 +85,7 @@ class Evaluation:
     images: int
     damaged: tuple[str, ...]
     told: tuple[Told, ...]
-    groups: tuple[tuple[str, int, list[int]], ...]
+    groups: tuple[parts.Group, ...]
     same: tuple[int, ...]
     rivals: int
     anew: tuple[Anew, ...]

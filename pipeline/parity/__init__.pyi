@@ -3,11 +3,14 @@ from . import sensitivity as sensitivity
 from .accelerators import ASKED as ASKED
 from .accelerators import Ran as Ran
 from .accelerators import Unit as Unit
+from .accelerators import deciding as deciding
 from .accelerators import device_limits as device_limits
 from .accelerators import finite_checks as finite_checks
 from .accelerators import unit_checks as unit_checks
 from .allowed import check_overrides as check_overrides
+from .allowed import device_limits_for as device_limits_for
 from .allowed import limits_for as limits_for
+from .allowed import of_outputs as of_outputs
 from .comparison import INTEGERS as INTEGERS
 from .comparison import REFERENCE as REFERENCE
 from .comparison import Comparison as Comparison
@@ -46,6 +49,7 @@ from .sensitivity import Sensitivity as Sensitivity
 from .verdict import Counts as Counts
 from .verdict import Verdict as Verdict
 from .verdict import drop_of as drop_of
+from .verdict import jackknife as jackknife
 from .verdict import jackknife_interval as jackknife_interval
 from .verdict import percent as percent
 from .verdict import share_interval as share_interval

@@ -51,22 +51,40 @@ DEVICE_LIMITS: Mapping[tuple[str, Unit], Mapping[str, tuple[Limit, ...]]] = {
 """By kernels (none: those of any other) and what ran, then by precision. A processor that is not here computes as it did where the
 artifact was built, and is judged by the limits that stand in the manifest."""
 
+OUTPUT_METRICS: Mapping[str, str] = {
+    "equal_logits": ">=", "float_snr_db": ">=", "max_error": "<=", "max_steps": "<=", "snr_db": ">=", "snr_loss_db": "<=",
+}  # fmt: skip
+"""What can be measured of outputs alone, and how each is bounded; the kits' own tests measure the same."""
+_OF_STEPS = ("equal_logits", "max_steps", "snr_loss_db")
+"""Those that are measured against the int8 reference, of int8 alone."""
+
 FEWEST_VALUES = 20
 """Fewer float values may be equal to the last bit by chance."""
 
 _FLOATS = ("fp32", "fp16", "w8", "w4")
 
 
+def deciding(ran: Collection[str]) -> Unit:
+    """By whose limits units are judged that computed together: the NPU's before the GPU's. Where none is known, the processor's."""
+    return "NPU" if "NPU" in ran else "GPU" if "GPU" in ran else "CPU"
+
+
 def device_limits(kernels: str, precision: str, ran: Collection[str]) -> tuple[Limit, ...] | None:
-    """The limits of what ran, of several those of the NPU before those of the GPU; None for a processor that is judged by the
-    manifest's, and for a precision that has none there.
+    """The limits of what ran; None for a processor that is judged by the manifest's, and for a precision that has none there.
 
     Args:
         ran: units; none where that is not known.
     """
-    unit: Unit = "NPU" if "NPU" in ran else "GPU" if "GPU" in ran else "CPU"
+    unit = deciding(ran)
     table = DEVICE_LIMITS.get((kernels, unit)) or DEVICE_LIMITS.get(("", unit))
     return None if table is None else table.get(precision)
+
+
+def device_metrics(precision: str) -> tuple[str, ...]:
+    """What a configuration may limit of outputs on a device: all that kits measure of a precision."""
+    return tuple(
+        name for name in OUTPUT_METRICS if name != "float_snr_db" and (precision == "int8" or name not in _OF_STEPS)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

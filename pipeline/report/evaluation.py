@@ -15,7 +15,7 @@ from ..delivery import machine
 from ..errors import DataError
 from ..evaluating import Evaluation, Told
 from ..evaluating import summary as stage
-from ..parity import percent, share_interval
+from ..parity import percent
 from . import page
 from .pictures import data_uri
 
@@ -106,7 +106,10 @@ def as_json(found: Evaluation) -> str:
             for n, (a, b) in enumerate(plan.pairs)
         ],
         "runtimes_differ": found.rivals,
-        "groups": [{"name": name, "images": images, "right": right} for name, images, right in found.groups],
+        "groups": [
+            {"name": one.name, one.of: one.count, "shares": [_described(share) for share in one.shares]}
+            for one in found.groups
+        ],
         "verdicts": [asdict(one) for one in found.anew],
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -116,7 +119,7 @@ def render(name: str, found: Evaluation) -> bytes:
     """The page, with the images that are answered most differently."""
     environment = page.environment()
     headings, rows = cells(found)
-    worst = sorted(found.groups, key=lambda group: min(group[2]) / group[1])[:MOST_GROUPS]
+    worst = sorted(found.groups, key=lambda group: min(share for share, _ in group.shares))[:MOST_GROUPS]
     text = environment.get_template("evaluation.html.j2").render(
         name=name,
         found=found,
@@ -128,10 +131,7 @@ def render(name: str, found: Evaluation) -> bytes:
         anew=found.anew,
         names=[one.artifact.name for one in found.told],
         pairs={pair: found.same[n] for n, pair in enumerate(found.plan.pairs)},
-        groups=[
-            (word, images, [(right, *share_interval(images, right)) for right in counts])
-            for word, images, counts in worst
-        ],
+        groups=worst,
         pictures=[_picture(found, one) for one in found.pictures],
     )
     return (text.strip() + "\n").encode()
@@ -141,7 +141,7 @@ def _picture(found: Evaluation, one: stage.Picture) -> dict[str, Any]:
     """An image as a data URI, and the answers to it, those that are alike together."""
     file = found.plan.files[one.number]
     try:
-        uri = data_uri(fit(read_image(file), *found.plan.size))
+        uri = data_uri(fit(read_image(file), *found.plan.size, found.plan.how))
     except DataError:  # it was there a moment ago
         uri = ""
     groups: dict[tuple[str, bool | None], list[str]] = {}

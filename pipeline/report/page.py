@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..delivery import Run, is_met, short
+from ..delivery import Run, is_met, proves_nothing, short
 from ..errors import TwinkeelError, VerifyError
 from ..parity import Row, Worth, share_interval
 from ..program import REFERENCES, describe_reference, is_quantized
@@ -192,12 +192,17 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
     found: dict[str, dict[str, Cell]] = {}
     for result in results:
         for row in result.rows:
-            runs = tuple(f"{'✓' if is_met(run) else '✗'} {short(run)}" for run in row.runs if run["by"] != "build")
+            runs = tuple(f"{_mark(run)}{short(run)}" for run in row.runs if run["by"] != "build")
             cell = Cell(state=row.state, evidence=row.evidence, runs=runs)
             found.setdefault(row.artifact.target, {})[row.artifact.precision] = cell
     for target, precision in _errors(results):
         found.setdefault(target, {})[precision] = Cell(state="not built")
     return dict(sorted(found.items()))
+
+
+def _mark(run: Run) -> str:
+    """Of what was checked; a latency is no verdict."""
+    return "" if proves_nothing(run) else "✓ " if is_met(run) else "✗ "
 
 
 def device_runs(rows: Sequence[Row]) -> list[tuple[str, Run]]:

@@ -359,20 +359,22 @@ class Ladder:
 
     def has_time(self, name: str, method: Method, best: Measured) -> bool:
         """Says what comes next and how long it may take; False where that is longer than what is left."""
-        left = 60 * self.config.quantize.minutes - (time.perf_counter() - self.began)
+        left = self._left()
         estimate = getattr(method, "seconds", None)
         # what does not say how long it takes is short, or there may be no build without it
         seconds = 0.0 if estimate is None else estimate(self, best)
         told = f"about {_duration(seconds)}" if seconds else "at once"
-        if seconds > max(left, 0.0):
+        if seconds > left:
             self.left_out.append(name)
             if self.config.quantize.minutes:  # else all are named at once in the end
-                self.say(
-                    f"quantize: no time for {name}: {told}, and {_duration(max(left, 0.0))} of the budget are left"
-                )
+                self.say(f"quantize: no time for {name}: {told}, and {_duration(left)} of the budget are left")
             return False
-        self.say(f"quantize: next {name}, {told}; {_duration(max(left, 0.0))} of the budget are left")
+        self.say(f"quantize: next {name}, {told}; {_duration(left)} of the budget are left")
         return True
+
+    def _left(self) -> float:
+        """Seconds of the budget, at least 0."""
+        return max(60 * self.config.quantize.minutes - (time.perf_counter() - self.began), 0.0)
 
     def measure(self, name: str, states: Sequence[State], before: Measured | None) -> Measured:
         """The best of the states and of `before`; adds a line.
@@ -382,10 +384,14 @@ class Ladder:
             before: best rung so far; None keeps the new one whatever it is worth.
         """
         tried: list[Measured] = []
+        is_paid = _is_paid(states)
         for state in states:
-            tried.append(self._judged(name, state, self.fitted))
-            if tried[-1].rung.is_met and tried[-1].rung.cost != "none":
-                break
+            # of those that cost nothing only the best so far is measured on held-out images
+            least = max(one.rung.calibration_db for one in tried) if tried and not is_paid else -np.inf
+            if (found := self._judged(name, state, self.fitted, least)) is not None:
+                tried.append(found)
+                if is_paid and found.rung.is_met:
+                    break
         best = max(tried, key=lambda one: self._rank(one, states))
         is_kept = before is None or self._rank(best, states) > self._rank(before, states, WORTH_DB)
         rung = replace(best.rung, is_kept=is_kept, seconds=time.perf_counter() - self.started)
@@ -397,40 +403,63 @@ class Ladder:
 
     def _rank(self, one: Measured, states: Sequence[State], more: float = 0.0) -> tuple[bool, float]:
         """By the images that judge; where bytes and speed are paid for the gate, by the gate first."""
-        is_paid = any(state.settings.float_layers for state in states)
-        return is_paid and one.rung.is_met, one.rung.calibration_db + more
+        return _is_paid(states) and one.rung.is_met, one.rung.calibration_db + more
 
     def finished(self, best: Measured, *, is_stopped: bool) -> Measured:
-        """The best, with ranges and biases from all calibration images where its weights leave them free and where that is
-        not worse on those that judged, though they are among them now: a wider range for one image costs all others."""
+        """The best, with ranges and biases from all calibration images where its weights leave them free, where there is time
+        for it, and where that is not worse on those that judged, though they are among them now: a wider range for one image
+        costs all others."""
         state = best.state
-        tries = [(state, self.fitted)]
-        if not state.is_learnt and state.settings.activation_ranges is None and self.fitted is not self.calibration:
-            wider = self.corrected(state, self.calibration) if state.is_corrected else state
-            tries.append((wider, self.calibration))
+        is_free = not state.is_learnt and state.settings.activation_ranges is None
+        is_wider = is_free and self.fitted is not self.calibration
+        left_out = list(self.left_out)
+        if is_wider and self._left() < (seconds := self._refit_seconds()) and self.config.quantize.minutes:
+            self.say(f"quantize: no time for all calibration images: about {_duration(seconds)}")
+            left_out.append("all calibration images")
+            is_wider = False
         # names alone: seconds differ from run to run, and equal builds shall give equal files
-        more = [f"no time for {', '.join(self.left_out)}"] if self.left_out else []
+        more = [f"no time for {', '.join(left_out)}"] if left_out else []
         if more and not self.config.quantize.minutes:
             self.say(f"quantize: {more[0]}: minutes = 0")
         more += ["stopped by hand"] if is_stopped else []
-        found = []
-        for one, images in tries:
-            fixed = replace(one.settings, activation_ranges=self.ranges(one, images))
-            note = "; ".join([f"{best.rung.name}, fitted to {len(images)} images", *more])
-            found.append(self._judged("chosen", replace(one, settings=fixed, note=note), images))
-        measured = max(reversed(found), key=lambda one: one.rung.calibration_db)
+        # what it was measured with does not change by being written down
+        measured = replace(best, state=self._settled(best, state, self.fitted, more))
+        if is_wider:
+            wider = self.corrected(state, self.calibration) if state.is_corrected else state
+            settled = self._settled(best, wider, self.calibration, more)
+            measured = self._judged("chosen", settled, self.calibration, best.rung.calibration_db) or measured
         seconds = time.perf_counter() - self.started
-        measured = replace(measured, rung=replace(measured.rung, seconds=seconds, is_stopped=is_stopped))
+        told = replace(
+            measured.rung, name="chosen", note=measured.state.note, seconds=seconds, peak_bytes=peak_memory(), is_stopped=is_stopped
+        )  # fmt: skip
+        measured = replace(measured, rung=replace(told, is_kept=True))
         self.rungs.append(measured.rung)
         self.say(f"quantize: {measured.rung}")
         return measured
 
-    def _judged(self, name: str, state: State, images: data_module.Images) -> Measured:
-        """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate."""
+    def _settled(self, best: Measured, state: State, images: data_module.Images, more: Sequence[str]) -> State:
+        """With its ranges written down, and where they are from."""
+        fixed = replace(state.settings, activation_ranges=self.ranges(state, images))
+        note = "; ".join([f"{best.rung.name}, fitted to {len(images)} images", *more])
+        return replace(state, settings=fixed, note=note)
+
+    def _refit_seconds(self) -> float:
+        return (4 * len(self.calibration) + len(self.held_out)) * self.image_seconds
+
+    def _judged(self, name: str, state: State, images: data_module.Images, least: float = -np.inf) -> Measured | None:
+        """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate.
+
+        Args:
+            images: that its ranges are from.
+            least: SNR in dB on the images that judge, with less of which it is not measured any further, and None.
+        """
         simulated, found = self.simulation(state), self.ranges(state, images)
         layers = simulated.rounded(state.tuned, state.settings, found)
         begun = time.perf_counter()
-        judged, held_out = (simulated.outputs(layers, found, x) for x in (self.judging, self.held_out))
+        judged = simulated.outputs(layers, found, self.judging)
+        if (calibration_db := parity.image_snr_db(self.expected[0], judged, self.outputs)) < least:
+            return None
+        held_out = simulated.outputs(layers, found, self.held_out)
         self.image_seconds = (time.perf_counter() - begun) / (len(self.judging) + len(self.held_out))
         meaning, floating = self.task.meaning(self.config), self.expected[1]
         worth = meaning.worth(floating, floating, held_out, self.truth, self.outputs)
@@ -440,7 +469,7 @@ class Ladder:
         rung = Rung(
             name=name,
             note=state.note,
-            calibration_db=parity.image_snr_db(self.expected[0], judged, self.outputs),
+            calibration_db=calibration_db,
             snr_db=measured["snr_db"],
             shares=self.task.shares(worth),
             cost=self._cost(state),
@@ -496,6 +525,11 @@ class Ladder:
                 "the leg 'quantize' with a reason.",
             ]
         )
+
+
+def _is_paid(states: Sequence[State]) -> bool:
+    """Whether states cost something where the network runs."""
+    return any(state.settings.float_layers for state in states)
 
 
 def _duration(seconds: float) -> str:

@@ -33,6 +33,9 @@ class Line:
         float_score: of the float model.
         bytes: of the artifact; 0 where there is none.
         latency_ms: median on this machine; NaN where it was not taken.
+        device: the phone that times were taken on too, and what of it; empty where the sweep was asked for none.
+        device_ms: median there; NaN where it was not taken.
+        device_told: why not, or what there is to know of it.
         is_on_front: no other is at least as good in score, latency and size, and better in one.
         notes: what there is to say against it, though it was built.
     """
@@ -45,13 +48,26 @@ class Line:
     float_score: float = math.nan
     bytes: int = 0
     latency_ms: float = math.nan
+    device: str = ""
+    device_ms: float = math.nan
+    device_told: str = ""
     is_on_front: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
         """Whether it runs, and nothing that its checks ask for is missed."""
-        return self.state in ("verified", "open") and math.isfinite(self.score) and math.isfinite(self.latency_ms)
+        return self.state in ("verified", "open") and math.isfinite(self.score) and math.isfinite(self.compared_ms)
+
+    @property
+    def compared_ms(self) -> float:
+        """The latency that lines are compared by: the device's, where the sweep was asked for one."""
+        return self.device_ms if self.device else self.latency_ms
+
+    @property
+    def where(self) -> str:
+        """Where that was taken: ``here``, or ``on Google Pixel 9, Android 15``."""
+        return f"on {self.device}" if self.device else "here"
 
     @property
     def target(self) -> str:
@@ -66,7 +82,7 @@ def with_front(lines: Sequence[Line]) -> list[Line]:
     """The same, with those marked that no other is better than."""
     front: list[Line] = []
     # whoever beats a line stands before it: no other order of the three is needed
-    for line in sorted((one for one in lines if one.is_good), key=lambda one: (-one.score, one.latency_ms, one.bytes)):
+    for line in sorted((one for one in lines if one.is_good), key=lambda one: (-one.score, one.compared_ms, one.bytes)):
         if not any(_beats(other, line) for other in front):
             front.append(line)
     best = {line.number for line in front}
@@ -74,7 +90,7 @@ def with_front(lines: Sequence[Line]) -> list[Line]:
 
 
 def _beats(one: Line, other: Line) -> bool:
-    pairs = ((one.score, other.score), (-one.latency_ms, -other.latency_ms), (-one.bytes, -other.bytes))
+    pairs = ((one.score, other.score), (-one.compared_ms, -other.compared_ms), (-one.bytes, -other.bytes))
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
@@ -109,12 +125,18 @@ def as_csv(lines: Sequence[Line], score: str) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     axes = list(lines[0].varied)
-    writer.writerow(["variant", *axes, score, f"float_{score}", "bytes", "latency_ms", "front", "state", "reason"])
+    device = ["device", "device_ms", "device_told"] if lines[0].device else []
+    writer.writerow(
+        ["variant", *axes, score, f"float_{score}", "bytes", "latency_ms", *device, "front", "state", "reason"]
+    )
     for line in lines:
         numbers = (line.score, line.float_score, line.bytes or math.nan, line.latency_ms)
         cells = [
             "" if math.isnan(value) else f"{value:.6g}" if isinstance(value, float) else value for value in numbers
         ]
+        if device:
+            taken = "" if math.isnan(line.device_ms) else f"{line.device_ms:.6g}"
+            cells += [line.device, taken, _one_line(line.device_told)]
         front = "yes" if line.is_on_front else ""
         writer.writerow([line.number, *line.varied.values(), *cells, front, line.state, _one_line(line.reason)])
     return text.getvalue().encode()
@@ -122,7 +144,8 @@ def as_csv(lines: Sequence[Line], score: str) -> bytes:
 
 def headings(lines: Sequence[Line], score: str) -> list[str]:
     """Of the terminal's table; axes of one value are left out."""
-    return ["", *axes_of(lines), score, "bytes", "ms here", "front", "state"]
+    device = [f"ms {lines[0].where}"] if lines[0].device else []
+    return ["", *axes_of(lines), score, "bytes", "ms here", *device, "front", "state"]
 
 
 def cells(lines: Sequence[Line], axes: Sequence[str]) -> list[list[str]]:
@@ -134,8 +157,10 @@ def cells(lines: Sequence[Line], axes: Sequence[str]) -> list[list[str]]:
             "" if math.isnan(line.score) else f"{line.score:.4f}",
             f"{line.bytes:,}" if line.bytes else "",
             "" if math.isnan(line.latency_ms) else f"{line.latency_ms:.3f}",
+            *(["" if math.isnan(line.device_ms) else f"{line.device_ms:.3f}"] if line.device else []),
             "*" if line.is_on_front else "",
-            line.state + (f": {_shortened(line.reason)}" if line.reason else ""),
+            line.state
+            + (f": {_shortened(line.reason or line.device_told)}" if line.reason or line.device_told else ""),
         ]
         for line in lines
     ]
@@ -168,9 +193,10 @@ def picture(lines: Sequence[Line], score: str, picked: int | None) -> bytes:
     figure = Figure(figsize=(13, 5.6), layout="constrained")
     over_latency, over_size = figure.subplots(1, 2, sharey=True)
     kinds = list(dict.fromkeys((line.target, line.precision) for line in shown))
+    where = lines[0].where
     sides: tuple[tuple[Any, Callable[[Line], float], Callable[[Line], float], str], ...] = (
-        (over_latency, lambda line: line.latency_ms, lambda line: line.bytes, "latency here, ms; area: size"),
-        (over_size, lambda line: line.bytes / 1e3, lambda line: line.latency_ms, "size, kB; area: latency"),
+        (over_latency, lambda line: line.compared_ms, lambda line: line.bytes, f"latency {where}, ms; area: size"),
+        (over_size, lambda line: line.bytes / 1e3, lambda line: line.compared_ms, "size, kB; area: latency"),
     )
     for axis, value, area, told in sides:
         _plotted(axis, shown, kinds, value, area)
@@ -189,7 +215,7 @@ def picture(lines: Sequence[Line], score: str, picked: int | None) -> bytes:
         figure.legend(loc="outside lower center", ncols=min(5, len(kinds) + 1), frameon=False)
     front = sum(line.is_on_front for line in lines)
     figure.suptitle(
-        f"{len(shown)} of {len(lines)} variants passed their checks; {front} on the Pareto front (numbers, rings)"
+        f"{len(shown)} of {len(lines)} variants passed their checks{' and were timed' if lines[0].device else ''}; {front} on the Pareto front (numbers, rings)"
     )
     content = io.BytesIO()
     figure.savefig(content, dpi=110, metadata={"Software": None})

@@ -89,6 +89,10 @@ def picked(wish: Wish, lines: Sequence[Line]) -> Line:
         SweepError: there is none, and what keeps them all out.
     """
     left = [line for line in lines if line.is_good]
+    if not left and any(line.state in ("verified", "open") for line in lines) and lines[0].device:
+        raise SweepError(
+            f"none of {len(lines)} variants was timed {lines[0].where}, so none can be picked. The table says why."
+        )
     if not left:
         raise SweepError(f"none of {len(lines)} variants passed its checks, so none can be picked. The table says why.")
     for condition in wish.conditions:
@@ -106,7 +110,7 @@ def picked(wish: Wish, lines: Sequence[Line]) -> Line:
 def _best(lines: Sequence[Line]) -> list[str]:
     """Where the bounds lie, in words."""
     score, size = max(line.score for line in lines), min(line.bytes for line in lines)
-    return [f"score {score:.4f}", f"size {size:,} bytes", f"latency {min(line.latency_ms for line in lines):.3f} ms"]
+    return [f"score {score:.4f}", f"size {size:,} bytes", f"latency {min(line.compared_ms for line in lines):.3f} ms"]
 
 
 def _measure(name: str, score: str) -> str:
@@ -121,13 +125,13 @@ def _ranked(measure: str, *, is_most: bool) -> Callable[[Line], tuple[float, ...
 
     def rank(line: Line) -> tuple[float, ...]:
         value = _value(line, measure)
-        return (-value if is_most else value, -line.score, line.bytes, line.latency_ms)
+        return (-value if is_most else value, -line.score, line.bytes, line.compared_ms)
 
     return rank
 
 
 def _value(line: Line, measure: str) -> float:
-    return {"score": line.score, "size": float(line.bytes), "latency": line.latency_ms}[measure]
+    return {"score": line.score, "size": float(line.bytes), "latency": line.compared_ms}[measure]
 
 
 def _condition(term: str, score: str, axes: Mapping[str, Sequence[object]]) -> Condition:

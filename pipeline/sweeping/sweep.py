@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..building import Order, Site, Step, latency, row_of, rows, walk
+from ..devices import Stopwatch
 from ..errors import ConfigError
 from ..parity import Row
 from ..saying import Say, time_left
-from ..store import Workshop
+from ..store import Entry, Workshop
 from .halving import Candidate, best_first, epochs_of
 from .lines import Line, with_front
 from .planning import Plan, Trial
@@ -37,14 +41,17 @@ class Sweep:
 
     Attributes:
         hours: for all of it; None for as long as it takes.
+        stopwatch: a phone that takes times too, which lines are then compared by.
     """
 
     plan: Plan
     yard: Yard
     say: Say
     hours: float | None = None
+    stopwatch: Stopwatch | None = None
     _found: dict[int, _Found] = field(default_factory=dict)
     _quiet: list[Course] = field(default_factory=list)
+    _made: dict[tuple[int, tuple[str, str]], Entry] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
     _last: float = 0.0
 
@@ -60,7 +67,7 @@ class Sweep:
         courses = (course for trial in trials if (course := self._course(trial, walk.JUDGED)) is not None)
         self.yard.run(courses, lambda course: self._taken(course, len(trials)))
         self._measure()
-        return with_front([line for trial in self.plan.trials for line in self._of(trial)])
+        return with_front(self._on_device([line for trial in self.plan.trials for line in self._of(trial)]))
 
     def _tell_plan(self, trials: Sequence[Trial]) -> None:
         plan = self.plan
@@ -168,6 +175,9 @@ class Sweep:
             self._tell(total)
             return None
         shop = self.yard.shop()
+        if self.stopwatch is not None:
+            made = course.site.made.items()
+            self._made |= {(number, pair): item.lowered for pair, item in made if item.lowered is not None}
         found = _Found(lines=lines | self._judged(course, shop))
         found.latencies = _known_latencies(course.order, shop, course.site)
         self._found[number] = found
@@ -221,6 +231,30 @@ class Sweep:
             self.say(f"latency: {number + 1} of {len(self._quiet)}", (number + 1, len(self._quiet)))
         self._quiet.clear()
 
+    def _on_device(self, lines: Sequence[Line]) -> list[Line]:
+        """With what each artifact that passed takes on the phone, one after the other."""
+        watch = self.stopwatch
+        if watch is None:
+            return list(lines)
+        good = [line for line in lines if line.is_good and watch.takes(line.target)]
+        self.say(f"latency on {watch.name}: {len(good)} of {len(lines)} variants")
+        found: dict[int, Line] = {}
+        for count, line in enumerate(good):
+            pair = line.target, line.precision
+            trial = (line.number - 1) // len(self.plan.artifacts)
+            entry = self._made[trial, pair]
+            name = f"artifact{self.plan.known.targets[line.target].SUFFIX}"
+            with tempfile.TemporaryDirectory(dir=self.yard.scratch) as folder:
+                fetch = partial(self._fetched, entry, Path(folder), name)
+                timed = watch.time(pair, entry.digest(name), fetch)
+            found[line.number] = replace(line, device_ms=timed.ms, device_told=timed.told)
+            self.say(f"latency on {watch.name}: {count + 1} of {len(good)}", (count + 1, len(good)))
+        return [replace(found.get(line.number, _untimed(line, watch)), device=watch.name) for line in lines]
+
+    def _fetched(self, entry: Entry, folder: Path, name: str) -> Path:
+        self.yard.shop().fetch(entry, folder, name)
+        return folder / name
+
     def _of(self, trial: Trial) -> Iterator[Line]:
         """A trial's lines."""
         found = self._found.get(trial.number)
@@ -243,6 +277,11 @@ def _known_latencies(order: Order, shop: Workshop, site: Site) -> Mapping[str, f
         name: entry for name, job in jobs.items() if not isinstance(job, str) and (entry := shop.find(job)) is not None
     }
     return latency.take(order, shop, site, found).latency if len(found) == len(jobs) else None
+
+
+def _untimed(line: Line, watch: Stopwatch) -> Line:
+    is_other = line.is_good and not watch.takes(line.target)
+    return replace(line, device_told="not timed: it is not for Android" if is_other else "")
 
 
 def _missed(row: Row) -> str:

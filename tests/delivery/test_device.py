@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
+from twinkeel.pipeline.config import Limit
 from twinkeel.pipeline.delivery import evidence, manifest
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
@@ -459,6 +460,32 @@ def test_an_accelerator_may_round_int8_otherwise_and_the_processor_may_not(half,
     )
     result = take_in(run_cli, half, on_units(half, 1, ("CPU", ["CPU"], other, {})))
     assert "FAILED android/litert int8 CPU: device: equal_logits" in result.output
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "fails"), [("GPU", 70, True), ("NPU", 70, False), ("", 70, True), ("GPU", 20, False)]
+)
+def test_the_configuration_limits_what_devices_compute(half, run_cli, unit, value, fails):
+    listed = content(half)
+    changed = Limit(leg="device", precision="fp16", unit=unit, metric="snr_db", value=value, reason="as measured")
+    listed["artifacts"][0]["device_limits"] = [changed.model_dump()]
+    write_json({"artifacts": listed["artifacts"]}, half / manifest.PARITY)
+    manifest.write(listed | {"files": manifest.hash_files(half)}, half / manifest.MANIFEST)
+    result = take_in(run_cli, half, on_units(half, 0, ON_CPU, ("GPU", ["GPU"], NEAR, {})))
+    assert (
+        "fp16 GPU: device: snr_db is " in result.output
+        and f"allowed >= {value if unit != 'NPU' else 30}" in result.output
+    )
+    assert ("FAILED" in result.output) is fails, result.output
+    checks = content(half)["artifacts"][0]["runs"][-1]["checks"]
+    assert [check["reason"] for check in checks if check["metric"] == "snr_db"] == (
+        ["as measured"] if unit != "NPU" else [parity.device_limits("xnnpack", "fp16", ("GPU",))[0].reason]
+    )
+
+
+def test_a_unit_of_the_other_platform_is_none(half, run_cli):
+    result = take_in(run_cli, half, on_units(half, 0, ("CPU_AND_GPU", ["GPU"], NEAR, {})))
+    assert "no accelerator of android/litert is called 'CPU_AND_GPU'; CPU, GPU, NPU are" in str(result.exception)
 
 
 def test_what_ran_and_how_fast_is_said_in_a_line(half, run_cli):

@@ -47,6 +47,10 @@ def test_a_changed_contract_is_told_with_what_to_do(tmp_path):
     assert "set [project] version to '2.0.0'" in told
     major = kit(tmp_path / "major", "2.0.0+bbbbbbbb", fit="letterbox")
     assert "[project]" not in migration.section("android", old, major)
+    # a version that is no number, or one that falls, comes before the old one
+    for version in ("0.0.0-spring+cccccccc", "0.9.0+cccccccc"):
+        fallen = kit(tmp_path / version, version, fit="letterbox")
+        assert "set [project] version to '2.0.0'" in migration.section("android", old, fallen)
 
 
 def test_equal_contracts_and_kits_of_before_are_not_told(tmp_path):

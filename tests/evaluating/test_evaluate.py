@@ -142,9 +142,8 @@ def test_what_is_counted_is_what_there_is(build, data, evaluate, tmp_path):
         )
     for group in found["groups"]:
         here = truth == WORDS.index(group["name"])
-        assert group["images"] == here.sum() and group["right"] == [
-            int((one[here] == truth[here]).sum()) for one in answers
-        ]
+        assert group["images"] == here.sum()
+        assert [one["kept"] for one in group["shares"]] == [int((one[here] == truth[here]).sum()) for one in answers]
     for pair, (a, b) in zip(found["pairs"], ((0, 1), (0, 2), (1, 2)), strict=True):
         assert pair["alike"] == (answers[a] == answers[b]).sum()
     assert found["runtimes_differ"] == (answers[1] != answers[2]).sum() > 0
@@ -362,17 +361,175 @@ PACKED = {  # two boxes of five numbers, as a detector of one class gives them
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("task", ["detection", "segmentation"])
-def test_without_truth_boxes_and_masks_are_held_against_the_float32_ones(task, build, data, evaluate):
-    """As a build counts them, over shards."""
-    shape = {"detection": [2, 5], "segmentation": [5, 1, 2]}[task]
-    names = {"detection": ["box"], "segmentation": list("abcde")}[task]
+TASKS = {"detection": ([2, 5], ["box"]), "segmentation": ([5, 1, 2], list("abcde"))}
+"""Shape of the output, and names of the classes."""
+
+
+def of_task(task):
+    """Makes of a manifest that of a detector or of a network of masks."""
+    shape, names = TASKS[task]
 
     def edit(content):
         content |= {"task": task, "schema_version": 3, "labels": names, "program_checks": [], "tensors": []}
         content["outputs"] = [{"name": "found", "shape": shape, "scale": 1.0}]
         content |= {"boxes": PACKED} if task == "detection" else {}
 
+    return edit
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    """Images with boxes in YOLO's text, or with masks; gives the folder and the truth as a build has it."""
+
+    def write(task):
+        random, root = np.random.default_rng(1), tmp_path / task
+        beside = root / {"detection": "labels", "segmentation": "masks"}[task]
+        beside.mkdir(parents=True)
+        (root / "images").mkdir()
+        if task == "detection":
+            # near to what the float32 artifact finds, in 64ths of a side, so that some are found and others are not
+            found = detected(outputs_of(WEIGHTS, PIXELS))
+            boxes = found.boxes[:, [0, 1, 2, 3]] + random.normal(size=(len(found), 4)) / 2
+            boxes = np.rint(8 * boxes).clip(0, 8 * SIDE) / 8
+            kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            of, boxes = found.images[kept], boxes[kept]
+            truth = np.full((COUNT, max(1, np.bincount(of).max()), 5), -1, np.float32)
+        else:
+            truth = random.integers(0, 5, (COUNT, SIDE, SIDE)).astype(np.uint8)
+            truth[random.random(truth.shape) < 0.1] = 255
+        for number in range(COUNT):
+            Image.fromarray(PIXELS[number]).save(root / "images" / f"{number:04d}.png")
+            if task == "segmentation":
+                Image.fromarray(truth[number]).save(beside / f"{number:04d}.png")
+                continue
+            own = np.unique(boxes[of == number], axis=0)
+            truth[number, : len(own)] = np.concatenate([np.zeros((len(own), 1)), own], 1)
+            lines = [
+                f"0 {(left + right) / 2 / SIDE} {(top + bottom) / 2 / SIDE} {(right - left) / SIDE} {(bottom - top) / SIDE}"
+                for left, top, right, bottom in own
+            ]
+            (beside / f"{number:04d}.txt").write_text("\n".join(lines))
+        return root, truth
+
+    return write
+
+
+def detected(outputs, form=PACKED):
+    from twinkeel.pipeline.tasks.detection.decoding import decode
+    from twinkeel.pipeline.tasks.detection.form import Form
+    from twinkeel.pipeline.tasks.detection.matching import Boxes
+
+    return Boxes.of([decode([row], Form.of(form)) for row in outputs])
+
+
+def against_truth(task, floating, candidate, truth):
+    """The score of the candidate, and what it loses, as a build counts it."""
+    if task == "segmentation":
+        from twinkeel.pipeline.tasks.segmentation import counting
+        from twinkeel.pipeline.tasks.segmentation.decoding import masks_of
+
+        before, after = (
+            counting.pixels(masks_of(one.reshape(-1, 5, 1, 2), (SIDE, SIDE)), truth, 5) for one in (floating, candidate)
+        )
+        return {"mIoU": counting.mean_iou(after)}, {"miou_drop": counting.miou_drop(before, after)}
+    from twinkeel.pipeline.tasks.detection import counting, precision
+    from twinkeel.pipeline.tasks.detection.matching import Boxes
+
+    right = Boxes.right(truth)
+    shown = [detected(one) for one in (floating, candidate)]
+    loose = [
+        precision.Curves.of(detected(one, PACKED | {"score_threshold": 0.01}), right) for one in (floating, candidate)
+    ]
+    scores = {"AP": loose[1].precisions(), "AP50": loose[1].precisions()[:, :1]}
+    drops = counting.drops(*loose, counting.right_found(*shown, right))
+    return {name: precision.average(one) for name, one in scores.items()}, drops
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_boxes_and_masks_beside_images_are_counted_as_a_build_counts_them(task, build, annotated, evaluate, tmp_path):
+    """In five shards what all images say together."""
+    data, truth = annotated(task)
+    folder = build(of_task(task))
+    result, found = evaluate(folder, "--data", data)
+    assert result.exit_code == 0, result.exception
+    floating = outputs_of(WEIGHTS, PIXELS)
+    for one, weights in zip(found["artifacts"], FILES.values(), strict=True):
+        scores, drops = against_truth(task, floating, outputs_of(weights, PIXELS), truth)
+        assert {name: one["shares"][name]["share"] for name in scores} == pytest.approx(scores, abs=1e-12)
+        assert all(0.05 < score < 0.95 for score in scores.values())
+        assert all(share["low"] < share["share"] < share["high"] for share in one["shares"].values())
+        if one["reference"]:
+            for name, (value, counts) in drops.items():
+                assert one["counted"][name] == {"share": pytest.approx(value, abs=1e-12), **vars(counts)} | {
+                    end: pytest.approx(getattr(counts, end), abs=1e-12) for end in ("low", "high")
+                }
+    (groups, kind) = found["groups"], {"detection": "boxes", "segmentation": "pixels"}[task]
+    whole = (truth[..., 0] >= 0).sum() if task == "detection" else (truth != 255).sum()
+    assert sum(group[kind] for group in groups) == whole
+    rows = parquet.read_table(tmp_path / "found" / "answers.parquet").to_pylist()
+    assert len(rows) == 3 * COUNT and {"detection": "found_boxes", "segmentation": "iou"}[task] in rows[0]
+    before = shards(tmp_path)
+    changed = data / ("labels/0000.txt" if task == "detection" else "masks/0000.png")
+    if task == "detection":
+        changed.write_text("0 0.5 0.5 0.25 0.25")
+    else:
+        Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(changed)
+    evaluate(folder, "--data", data)
+    new = {name for name in shards(tmp_path) if name not in before}
+    assert len(new) == 1  # of five: the one in which something else is right
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "told"),
+    [
+        ("detection", lambda root: (root / "labels" / "0001.txt").write_text("7 0.5 0.5 0.1 0.1"), "class"),
+        ("detection", lambda root: shutil.rmtree(root / "labels"), "--unlabelled"),
+        ("segmentation", lambda root: shutil.rmtree(root / "masks"), "--unlabelled"),
+        ("segmentation", lambda root: Image.new("L", (9, 9)).save(root / "masks" / "0001.png"), "9 x 9"),
+        ("segmentation", lambda root: Image.new("L", (8, 8), 9).save(root / "masks" / "0001.png"), "has the class 9"),
+        ("segmentation", lambda root: (root / "masks" / "0001.png").write_bytes(b"no"), "--skip-damaged"),
+    ],
+)
+def test_what_is_wrong_with_boxes_and_masks_is_one_error(task, change, told, build, annotated, evaluate):
+    data, _ = annotated(task)
+    change(data)
+    result, _ = evaluate(build(of_task(task)), "--data", data)
+    assert isinstance(result.exception, DataError), (result.output, result.exception)
+    assert told in str(result.exception) and "data." not in str(result.exception)
+    if "skip" in told:
+        result, found = evaluate(build(of_task(task), name="other"), "--data", data, "--skip-damaged")
+        assert result.exit_code == 0 and found["images"] == COUNT - 1 and len(found["damaged"]) == 1
+
+
+def test_boxes_of_turned_and_cropped_photos_lie_where_the_model_sees_them(build, annotated, evaluate):
+    """COCO's JSON, on photos of twice the width that are stored turned."""
+    data, truth = annotated("detection")
+    shutil.rmtree(data / "labels")
+    entries = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "box"}]}
+    for number in range(COUNT):
+        wide = np.zeros((SIDE, 2 * SIDE, 3), np.uint8)
+        wide[:, SIDE // 2 : SIDE // 2 + SIDE] = PIXELS[number]
+        exif = Image.Exif()
+        exif[0x0112] = 6  # stored a quarter to the left of what it shows
+        Image.fromarray(np.rot90(wide)).save(data / "images" / f"{number:04d}.png", exif=exif)
+        entries["images"].append({"id": number, "file_name": f"{number:04d}.png", "width": 2 * SIDE, "height": SIDE})
+        for one in truth[number][truth[number, :, 0] >= 0].tolist():
+            _, left, top, right, bottom = one
+            box = [left + SIDE / 2, top, right - left, bottom - top]
+            entries["annotations"].append(
+                {"id": len(entries["annotations"]), "image_id": number, "category_id": 1, "bbox": box}
+            )
+    (data / "instances_val.json").write_text(json.dumps(entries))
+    result, found = evaluate(build(of_task("detection")), "--data", data)
+    assert result.exit_code == 0, result.exception
+    scores, _ = against_truth("detection", outputs_of(WEIGHTS, PIXELS), outputs_of(WEIGHTS, PIXELS), truth)
+    assert found["artifacts"][0]["shares"]["AP"]["share"] == pytest.approx(scores["AP"], abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_without_truth_boxes_and_masks_are_held_against_the_float32_ones(task, build, data, evaluate):
+    """As a build counts them, over shards."""
+    edit = of_task(task)
     result, found = evaluate(build(edit), "--data", data, "--unlabelled")
     assert result.exit_code == 0, result.exception
     floating = outputs_of(WEIGHTS)
@@ -392,12 +549,8 @@ def against_floats(task, floating, candidate):
 
         return counting.agreement(*(masks_of(one.reshape(-1, 5, 1, 2), (SIDE, SIDE)) for one in (floating, candidate)))
     from twinkeel.pipeline.tasks.detection import counting
-    from twinkeel.pipeline.tasks.detection.decoding import decode
-    from twinkeel.pipeline.tasks.detection.form import Form
-    from twinkeel.pipeline.tasks.detection.matching import Boxes
 
-    form = Form.of(PACKED)
-    return counting.same(*(Boxes.of([decode([row], form) for row in one]) for one in (floating, candidate)))
+    return counting.same(*(detected(one) for one in (floating, candidate)))
 
 
 def test_photos_are_put_whole_where_the_model_takes_them_so(build, data, evaluate, tmp_path):

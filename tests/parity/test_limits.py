@@ -53,6 +53,53 @@ def test_what_every_artifact_has_can_be_limited_where_no_row_does():
         parity.check_overrides(classification.MEANING, [wanted], [("lower", "fp32", "runtime", "xnnpack")])
 
 
+LEGS = [("lower", "fp32", "runtime", "xnnpack"), ("lower", "int8", "runtime", "xnnpack")]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"precision": "int8", "unit": "GPU", "metric": "snr_loss_db", "value": 2.5}, ""),
+        ({"precision": "int8", "unit": "GPU", "metric": "snr_db", "value": 30}, ""),
+        ({"precision": "int8", "unit": "CPU", "metric": "max_steps", "value": 0}, ""),
+        ({"precision": "fp32", "metric": "snr_db", "value": 100}, ""),
+        ({"precision": "int8", "unit": "GPU", "metric": "snr_loss_db", "value": 4}, "looser than 3; give a reason"),
+        ({"precision": "int8", "unit": "GPU", "metric": "snr_loss_db", "value": 4, "reason": "measured on a Pixel 9"}, ""),
+        ({"precision": "int8", "metric": "snr_loss_db", "value": 2}, "looser than 1; give a reason"),  # the CPU's
+        ({"precision": "w8", "metric": "snr_db", "value": 40}, "no artifact of this configuration is 'w8'"),
+        ({"precision": "fp32", "metric": "equal_logits", "value": 1}, "device, fp32 has no 'equal_logits'"),
+        ({"precision": "int8", "metric": "accuracy_drop", "value": 0.01}, "device, int8 has no 'accuracy_drop'"),
+        ({"precision": "int8", "metric": "equal_logits", "value": 99}, "lies between 0 and 1, not at 99"),
+        ({"leg": "lower", "precision": "int8", "unit": "GPU", "metric": "max_steps", "value": 0}, "of the leg lower"),
+    ],
+)  # fmt: skip
+def test_limits_of_devices_are_checked_before_any_work(given, message):
+    limit = Limit.model_validate({"leg": "device", **given})
+    if not message:
+        return parity.check_overrides(classification.MEANING, [limit], LEGS)
+    with pytest.raises(ConfigError, match=message):
+        parity.check_overrides(classification.MEANING, [limit], LEGS)
+
+
+def test_limits_of_devices_hold_for_the_unit_that_they_name():
+    rows = parity.device_limits("xnnpack", "int8", ("GPU",))
+    given = [
+        Limit(leg="device", precision="int8", unit="GPU", metric="snr_loss_db", value=2.5),
+        Limit(leg="device", precision="int8", metric="snr_db", value=30, reason="enough"),
+        Limit(leg="device", precision="fp16", metric="snr_db", value=50),
+    ]
+    found = {unit: parity.device_limits_for(rows, "int8", unit, given) for unit in ("GPU", "NPU")}
+    assert [(row.metric, row.sense, row.value) for row in found["GPU"]] == [
+        ("snr_loss_db", "<=", 2.5),
+        ("snr_db", ">=", 30),
+    ]
+    assert (
+        found["GPU"][0].reason.startswith("tightened by the configuration; 3 by default")
+        and found["GPU"][1].reason == "enough"
+    )
+    assert [row.value for row in found["NPU"]] == [3, 30]
+
+
 def test_a_tightened_limit_does_not_keep_the_reason_of_the_default():
     limit = Limit(leg="quantize", precision="int8", metric="accuracy_drop", value=0.001)
     (row,) = [

@@ -285,6 +285,28 @@ def test_what_ran_on_a_device_stands_apart_from_what_is_documented():
     assert "✓ device A phone, Android 15 GPU, fell back to CPU" in page.text and place
 
 
+def test_a_latency_stands_with_the_devices_and_is_no_verdict():
+    told = {
+        "ran": ["CPU"],
+        "fell_back": True,
+        "reason": "none of it",
+        "plan": {"CPU": 64},
+        "notes": ["it <got> slower"],
+    }
+    told["ms"] = {"median": 2.517, "p90": None, "runs": 80, "rounds": 8, "is_mean": True, "slowdown": 1.5}
+    machine = {"system": "Android 15", "processor": "A phone", "soc": "a chip"}
+    row = evidence.row(evidence=evidence.LATENCY, by="adb", machine=machine, versions={}, units="GPU", accelerator=told)
+    result, content = made_up()
+    result.rows[0] = replace(result.rows[0], runs=[row])
+    page = _assert_self_contained(_page(result, content))
+    section = page.text[page.text.index("What ran on devices") : page.text.index("What they are documented to take")]
+    for words in ("2.52 (mean)", "CPU 64", "CPU, fell back", "it <got> slower", "latency alone"):
+        assert words in section, words
+    assert "✓" not in section and "within its limits" not in section
+    assert "latency A phone (a chip), Android 15 GPU, fell back to CPU, 2.52 ms on average" in page.text
+    assert "✓ latency" not in page.text and "✗ latency" not in page.text
+
+
 def test_the_contact_sheet_is_on_the_page_where_there_is_one():
     result, content = made_up()
     without, told = report_of(result, content), replace(report_of(result, content), sheet=b"\x89PNG bytes")

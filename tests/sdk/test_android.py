@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import camera_frames
 import numpy as np
 import pytest
+import readmes
 
 HARNESS = Path(__file__).parent / "harness" / "android"
 PACKAGE = "com.example.classifier"  # of the harness
@@ -144,17 +145,23 @@ def test_sample_compiles_and_is_the_same_for_all(kotlin, build, tmp_path):
         }
 
 
-def test_readme_classifies_in_five_lines(kotlin, build, tmp_path):
+def test_readme_classifies_in_five_lines(build):
     built = build("litert-int8")
     code = re.findall(r"```kotlin\n(.*?)```", (built.kit / "README.md").read_text(), re.DOTALL)[0]
     imported, lines = code.split("\n\n")
     assert len(lines.strip().splitlines()) == 5
-    source = tmp_path / "Readme.kt"
-    source.write_text(
-        f"import android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
-        f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
-    )
-    kotlin.check(kotlin.compile(tmp_path / "out", [source], [kotlin.stubs, built.library]))
+    assert imported == f"import {PACKAGE}.Classifier"
+
+
+def test_code_of_readmes_and_of_the_documentation_compiles(kotlin, build, tmp_path):
+    for name in ("litert-int8", "executorch-int8"):
+        built, cameras = build(name), readmes.section("Cameras")
+        for place, code in (("kit", (built.kit / "README.md").read_text()), ("docs", cameras)):
+            source = tmp_path / f"{name}-{place}.kt"
+            source.write_text(readmes.kotlin(code, PACKAGE, "Classifier", within=f"readme.{place}"))
+            assert len(readmes.blocks(code, "kotlin")) >= (3 if place == "kit" else 1)
+        out, sources = tmp_path / name, [tmp_path / f"{name}-{place}.kt" for place in ("kit", "docs")]
+        kotlin.check(kotlin.compile(out, sources, [kotlin.stubs, built.library]))
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
@@ -175,6 +182,22 @@ def test_classifier_hands_the_references_bytes_to_the_runtime(name, kotlin, buil
         **({"steps": "{} {}".format(*steps)} if steps else {}),
     )
     print(f"{name}: {count} tests of the classifier run with a runtime that is a stub")
+
+
+@pytest.mark.parametrize("level", [24, 32])
+def test_classifier_runs_on_the_lowest_levels(level, kotlin, build, tmp_path):
+    """24 knows no profiles of colours, 32 not what a camera's image says of its own; what came later fails there."""
+    built = build("litert-fp32")
+    count = kotlin.passed(
+        built.classpath,
+        "fakes.TestRunner",
+        *(f"{PACKAGE}.{test}" for test in ("EndToEnd", "FramesEndToEnd", "Engines")),
+        assets=built.module / "src" / "main" / "assets",
+        files=tmp_path / "files",
+        output="float32",
+        sdk=level,
+    )
+    print(f"API level {level}: {count} tests of the classifier run")
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, OBLONG])
@@ -430,7 +453,12 @@ def test_kits_are_published_under_a_semantic_version(feature_contents, tmp_path)
     script = (tmp_path / "kit" / "extractor" / "build.gradle.kts").read_text()
     assert f'version = "{contents.version}"' in script
     readme = (tmp_path / "kit" / "README.md").read_text()
-    assert f"`{PACKAGE}:toy:{contents.version}`" in readme and "`com.google.ai.edge.litert:litert:2.3.0`" in readme
+    # the module is taken into another project as it is: nothing in it is the catalogue's of this one
+    assert "libs." not in script and f'archivesName = "{PACKAGE}"' in script
+    assert (
+        f'implementation("{PACKAGE}:toy:{contents.version}")' in readme
+        and "`com.google.ai.edge.litert:litert:2.3.0`" in readme
+    )
 
 
 def test_a_file_without_the_models_outputs_is_refused(feature_contents, tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
 from pathlib import Path
 
 import box_cases
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.android import sdk
 
@@ -21,6 +21,30 @@ KITS = {
     "packed": ("litert", "fp32", "packed rows with objectness"),
 }
 """(runtime, precision, detector) by the last part of the package."""
+
+
+BOTH = f"""\
+package readme.both
+
+import android.content.Context
+import android.graphics.Bitmap
+import {BASE}.anchored.Detector
+import {BASE}.packed.Detector as PackedDetector
+import {BASE}.packed.DetectorException as PackedException
+
+suspend fun both(context: Context, bitmap: Bitmap) {{
+    Detector.create(context).use {{ anchored ->
+        PackedDetector.create(context).use {{ packed ->
+            try {{
+                println(anchored.detect(bitmap).size + packed.detect(bitmap).size)
+            }} catch (error: PackedException.InvalidImage) {{
+                println(error.message)
+            }}
+        }}
+    }}
+}}
+"""
+"""An app with two kits, whose classes are called alike."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +140,16 @@ def test_kits_tests_find_another_rounding_order_or_edge(right, wrong, kotlin, bu
 def test_samples_and_readmes_compile(kotlin, built, tmp_path):
     sources = []
     for name, kit in built.kits.items():
-        code = re.findall(r"```kotlin\n(.*?)```", (kit / "README.md").read_text(), re.DOTALL)[0]
-        imported, lines = code.split("\n\n")
         readme = tmp_path / f"{name}.kt"
-        readme.write_text(
-            f"package readme.{name}\n\nimport android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
-            f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
-        )
+        code = (kit / "README.md").read_text()
+        readme.write_text(readmes.kotlin(code, f"{BASE}.{name}", "Detector", within=f"readme.{name}"))
         sources += [readme, kit / "sample" / "src" / "main" / "kotlin"]
-    kotlin.check(kotlin.compile(tmp_path / "out", sources, [kotlin.stubs, built.library]))
+    both = tmp_path / "both.kt"
+    both.write_text(BOTH)
+    sources.append(both)
+    docs = tmp_path / "docs.kt"
+    docs.write_text(readmes.kotlin(readmes.section("Boxes"), f"{BASE}.anchored", "Detector", within="readme.docs"))
+    kotlin.check(kotlin.compile(tmp_path / "out", [*sources, docs], [kotlin.stubs, built.library]))
 
 
 def test_kits_say_what_they_do(built):

@@ -6,19 +6,33 @@ import dataclasses
 import re
 from pathlib import Path
 
+import identifiers
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.android import sdk
 
 HARNESS = Path(__file__).parent / "harness" / "android" / "features"
 BASE = "com.example.features"
 ONE_VECTOR = {"outputs": (("embedding", (8,), 0.5),), "inputs": ()}
+TEMPLATES = Path(sdk.__file__).parent / "templates"
+_SOURCES = TEMPLATES / "features" / "__library__" / "src" / "main" / "kotlin" / "__package__"
+CALLS = identifiers.used(
+    _SOURCES / "FeatureExtractor.kt.j2", TEMPLATES / "features" / "_frames.kt.j2", TEMPLATES / "all" / "_api.kt.j2"
+)
+RESULTS = identifiers.used(_SOURCES / "Features.kt.j2")
 AWKWARD = {
-    "outputs": (("class", (), 0.5), ("heatMap", (3,), 0.5), ("heat_map", (1, 2), 0.5), ("Companion", (2,), 0.5)),
-    "inputs": (("bitmap", (2,), 0, 1), ("orientation", (1,), 0, 1), ("in", (), 0, 1), ("run", (1,), 0, 1)),
+    "outputs": (
+        *(("class", (), 0.5), ("heatMap", (3,), 0.5), ("heat_map", (1, 2), 0.5), ("Companion", (2,), 0.5)),
+        *((name, (1,), 0.5) for name in RESULTS if name != "class"),
+    ),
+    "inputs": (
+        *(("bitmap", (2,), 0, 1), ("orientation", (1,), 0, 1), ("in", (), 0, 1), ("run", (1,), 0, 1)),
+        *((name, (1,), 0, 1) for name in CALLS if name not in ("bitmap", "orientation", "in", "run")),
+    ),
 }
-"""Names that code cannot bear as they are, and shapes without an axis."""
+"""Names that code cannot bear as they are, those that it uses itself, and shapes without an axis."""
 KITS = {
     "litert": ("litert", "int8", {}),
     "executorch": ("executorch", "int8", {}),
@@ -105,23 +119,27 @@ def test_device_test_finds_one_wrong_value(name, kotlin, built, tmp_path):
 
 def test_samples_and_readmes_compile(kotlin, built, tmp_path):
     sources = []
-    for name in ("litert", "vector"):
+    for name in ("litert", "vector", "executorch"):
         kit = built.kits[name]
-        code = re.findall(r"```kotlin\n(.*?)```", (kit / "README.md").read_text(), re.DOTALL)[0]
-        imported, lines = code.split("\n\n")
         readme = tmp_path / f"{name}.kt"
+        code = (kit / "README.md").read_text()
         readme.write_text(
-            f"package readme.{name}\n\nimport android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
-            f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
+            readmes.kotlin(code, f"{BASE}.{name}", "FeatureExtractor", within=f"readme.{name}", has_features=True)
         )
         sources += [readme, kit / "sample" / "src" / "main" / "kotlin"]
-    kotlin.check(kotlin.compile(tmp_path / "out", sources, [kotlin.stubs, built.library]))
+    docs = tmp_path / "docs.kt"
+    docs.write_text(
+        readmes.kotlin(
+            readmes.section("Features"), f"{BASE}.litert", "FeatureExtractor", within="readme.docs", has_features=True
+        )
+    )
+    kotlin.check(kotlin.compile(tmp_path / "out", [*sources, docs], [kotlin.stubs, built.library]))
 
 
 def test_kits_name_their_tensors(built):
     source = (built.module("awkward") / f"src/main/kotlin/{BASE.replace('.', '/')}/awkward/Features.kt").read_text()
     constants = dict(re.findall(r'const val (\w+): String = "(\w+)"', source))
-    assert constants == {
+    assert {name: constants[name] for name in ("CLASS", "HEAT_MAP", "HEAT_MAP_OUTPUT", "COMPANION")} == {
         "CLASS": "class",
         "HEAT_MAP": "heatMap",
         "HEAT_MAP_OUTPUT": "heat_map",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.android import sdk
 
@@ -104,15 +104,13 @@ def test_kits_tests_find_other_masks(right, wrong, kotlin, built, tmp_path):
 def test_samples_and_readmes_compile(kotlin, built, tmp_path):
     sources = []
     for name, kit in built.kits.items():
-        code = re.findall(r"```kotlin\n(.*?)```", (kit / "README.md").read_text(), re.DOTALL)[0]
-        imported, lines = code.split("\n\n")
         readme = tmp_path / f"{name}.kt"
-        readme.write_text(
-            f"package readme.{name}\n\nimport android.content.Context\nimport android.graphics.Bitmap\n{imported}\n\n"
-            f"suspend fun readme(context: Context, bitmap: Bitmap) {{\n{lines}}}\n"
-        )
+        code = (kit / "README.md").read_text()
+        readme.write_text(readmes.kotlin(code, f"{BASE}.{name}", "Segmenter", within=f"readme.{name}"))
         sources += [readme, kit / "sample" / "src" / "main" / "kotlin"]
-    kotlin.check(kotlin.compile(tmp_path / "out", sources, [kotlin.stubs, built.library]))
+    docs = tmp_path / "docs.kt"
+    docs.write_text(readmes.kotlin(readmes.section("Masks"), f"{BASE}.cropped", "Segmenter", within="readme.docs"))
+    kotlin.check(kotlin.compile(tmp_path / "out", [*sources, docs], [kotlin.stubs, built.library]))
 
 
 def test_kits_say_what_they_do(built):

@@ -17,6 +17,7 @@ from pathlib import Path
 import camera_frames
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.pipeline.names import SWIFT_WORDS
 from twinkeel.pipeline.parity import metrics
@@ -210,10 +211,6 @@ def test_400_images_and_60_frames_become_the_same_bytes_as_in_python(kit_content
 # with stubs of the frameworks
 
 
-def _first_code(readme):
-    return re.findall(r"```swift\n(.*?)```", readme.read_text(), re.DOTALL)[0]
-
-
 def with_stubs(contents, folder, is_compiled=False):
     """The kit, its sample app and its README's code in one package with stubs of the frameworks that they import.
 
@@ -244,11 +241,10 @@ def with_stubs(contents, folder, is_compiled=False):
     for name in stubs:
         (folder / "Stubs" / name).mkdir(parents=True)
         shutil.copy(STUBS / f"{name}.swift", folder / "Stubs" / name)
-    imported, *lines = _first_code(folder / "README.md").strip().splitlines()
-    snippet = "\n".join(lines)
-    (folder / "Sample.swiftpm" / "Readme.swift").write_text(
-        f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
-    )
+    code = {"Readme": (folder / "README.md").read_text(), "Docs": readmes.section("Cameras")}
+    for name, text in code.items():
+        source = readmes.swift(text, module, "Classifier", name=name.lower())
+        (folder / "Sample.swiftpm" / f"{name}.swift").write_text(source)
     tests = folder / "Tests" / f"{module}Tests"
     for name in ("StubTests", "FrameStubTests", "XCTAttachment"):
         (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))

@@ -10,6 +10,7 @@ from pathlib import Path
 import box_cases
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.ios import sdk
 
@@ -40,6 +41,25 @@ STUBBED = {
 """What each stub of a framework imports."""
 
 
+BOTH = """\
+import CoreDetection
+import ImageIO
+import PackedDetection
+
+func both(cgImage: CGImage) async throws {
+    let (core, packed) = (try await CoreDetection.Detector(), try await PackedDetection.Detector())
+    let found: [CoreDetection.Detection] = try await core.detect(cgImage)
+    let others: [PackedDetection.Detection] = try await packed.detect(cgImage)
+    do {
+        print(try await core.detect(cgImage, minScore: 2), found.count, others.count)
+    } catch CoreDetection.DetectorError.invalidMinScore(let score) {
+        print(score)
+    }
+}
+"""
+"""An app with two kits, whose types are called alike."""
+
+
 def make(detector_contents, module):
     runtime, precision, detector = KITS[module]
     return detector_contents("ios", runtime, precision, detector, module=module, minimum_deployment_target="iOS17")
@@ -58,12 +78,11 @@ def package(detector_contents, tmp_path_factory):
         tests = folder / module / "Tests" / f"{module}Tests"
         for name in ("XCTAttachment", *(["DetectorStubTests"] if module == "CoreDetection" else [])):
             (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
-        code = re.findall(r"```swift\n(.*?)```", (folder / module / "README.md").read_text(), re.DOTALL)[0]
-        imported, *lines = code.strip().splitlines()
-        snippet = "\n".join(lines)
-        (folder / module / "Sample.swiftpm" / "Readme.swift").write_text(
-            f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
-        )
+        readme = readmes.swift((folder / module / "README.md").read_text(), module, "Detector")
+        (folder / module / "Sample.swiftpm" / "Readme.swift").write_text(readme)
+    docs = readmes.swift(readmes.section("Boxes"), "CoreDetection", "Detector", name="docs")
+    (folder / "CoreDetection" / "Sample.swiftpm" / "Docs.swift").write_text(docs)
+    (folder / "CoreDetection" / "Sample.swiftpm" / "Both.swift").write_text(BOTH)
     (folder / "Package.swift").write_text(manifest(contents))
     return folder, contents
 
@@ -82,7 +101,7 @@ def manifest(contents):
             f'path: "{module}/Tests/{module}Tests", resources: [.copy("Vectors")])'
         )
     targets.append(
-        '.executableTarget(name: "Sample", dependencies: ["CoreDetection", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
+        '.executableTarget(name: "Sample", dependencies: ["CoreDetection", "PackedDetection", "AVFoundation", "ImageIO", "PhotosUI", "SwiftUI"], '
         'path: "CoreDetection/Sample.swiftpm", exclude: ["Package.swift"])'
     )
     joined = ",\n    ".join(targets)
@@ -164,3 +183,27 @@ def test_sources_are_formatted(detector_contents, swift, tmp_path):
     sources = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.swift"))
     result = swift(tmp_path, "format", "lint", "--strict", "--configuration", "style.json", *sources)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    "folders", [("CoreDetection", "PackedDetection"), ("one/sdk", "other/sdk")], ids=["named", "alike"]
+)
+def test_an_app_takes_kits_by_the_names_of_their_folders(folders, detector_contents, swift, tmp_path):
+    """As their READMEs say; two that lie in folders of one name are one package to Swift."""
+    modules = ("CoreDetection", "PackedDetection")
+    for module, folder in zip(modules, folders, strict=True):
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        sdk.write(make(detector_contents, module), tmp_path / folder)
+        readme = (tmp_path / folder / "README.md").read_text()
+        assert f'`.package(path: "../{module}")`' in readme and f'the dependency `"{module}"`' in readme
+    (tmp_path / "Sources" / "App").mkdir(parents=True)
+    (tmp_path / "Sources" / "App" / "main.swift").write_text("import CoreDetection\nimport PackedDetection\n")
+    packages = ", ".join(f'.package(path: "{folder}")' for folder in folders)
+    (tmp_path / "Package.swift").write_text(
+        "// swift-tools-version: 6.0\nimport PackageDescription\n\n"
+        f'let package = Package(name: "App", dependencies: [{packages}], targets: [.executableTarget(name: "App", '
+        f"dependencies: {json.dumps(modules)})])\n"
+    )
+    result = swift(tmp_path, "package", "show-dependencies")
+    assert ("onflicting identity" in result.stdout or "error" in result.stdout) == ("sdk" in folders[0]), result.stdout
+    assert "PackedDetection" in result.stdout or "sdk" in folders[0], result.stdout

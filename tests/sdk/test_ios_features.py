@@ -7,19 +7,35 @@ import re
 import shutil
 from pathlib import Path
 
+import identifiers
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.ios import sdk
 
 STUBS = Path(__file__).parent / "stubs" / "ios"
 STRICT = ("-Xswiftc", "-warnings-as-errors")
 ONE_VECTOR = {"outputs": (("embedding", (8,), 0.5),), "inputs": ()}
+TEMPLATES = Path(sdk.__file__).parent / "templates"
+_SOURCES = TEMPLATES / "features" / "Sources" / "__module__"
+CALLS = identifiers.used(
+    _SOURCES / "FeatureExtractor.swift.j2",
+    TEMPLATES / "features" / "_frames.swift.j2",
+    TEMPLATES / "all" / "_api.swift.j2",
+)
+RESULTS = identifiers.used(_SOURCES / "Features.swift.j2")
 AWKWARD = {
-    "outputs": (("class", (), 0.5), ("heatMap", (3,), 0.5), ("heat_map", (1, 2), 0.5), ("all_cases", (2,), 0.5)),
-    "inputs": (("Image", (2,), 0, 1), ("orientation", (1,), 0, 1), ("in", (), 0, 1), ("model", (1,), 0, 1)),
+    "outputs": (
+        *(("class", (), 0.5), ("heatMap", (3,), 0.5), ("heat_map", (1, 2), 0.5), ("all_cases", (2,), 0.5)),
+        *((name, (1,), 0.5) for name in RESULTS if name != "class"),
+    ),
+    "inputs": (
+        *(("Image", (2,), 0, 1), ("orientation", (1,), 0, 1), ("in", (), 0, 1), ("model", (1,), 0, 1)),
+        *((name, (1,), 0, 1) for name in CALLS if name not in ("orientation", "in", "model")),
+    ),
 }
-"""Names that code cannot bear as they are, and shapes without an axis."""
+"""Names that code cannot bear as they are, those that it uses itself, and shapes without an axis."""
 KITS = {
     "CoreFeatures": ("coreml", "int8", {}),
     "TorchFeatures": ("executorch", "int8", {}),
@@ -75,12 +91,14 @@ def package(feature_contents, tmp_path_factory):
         stubs = ["XCTAttachment"] + ["FeatureStubTests"] * (module in list(KITS)[:2])
         for name in stubs:
             (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
-        code = re.findall(r"```swift\n(.*?)```", (folder / module / "README.md").read_text(), re.DOTALL)[0]
-        imported, *lines = code.strip().splitlines()
-        snippet = "\n".join(lines)
-        (folder / module / "Sample.swiftpm" / "Readme.swift").write_text(
-            f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
+        readme = readmes.swift(
+            (folder / module / "README.md").read_text(), module, "FeatureExtractor", has_features=True
         )
+        (folder / module / "Sample.swiftpm" / "Readme.swift").write_text(readme)
+    docs = readmes.swift(
+        readmes.section("Features"), "CoreFeatures", "FeatureExtractor", name="docs", has_features=True
+    )
+    (folder / "CoreFeatures" / "Sample.swiftpm" / "Docs.swift").write_text(docs)
     (folder / "Package.swift").write_text(manifest(contents))
     return folder, contents
 
@@ -178,7 +196,7 @@ def test_kits_name_their_tensors(feature_contents, tmp_path):
         sdk.write(make(feature_contents, module), tmp_path / module)
     sources = tmp_path / "AwkwardFeatures/Sources/AwkwardFeatures"
     cases = re.findall(r"^    case (\w+)(?: = (\"\w+\"))?$", (sources / "Features.swift").read_text(), re.MULTILINE)
-    assert cases == [
+    assert cases[:4] == [
         ("classOutput", '"class"'),
         ("heatMap", ""),
         ("heatMapOutput", '"heat_map"'),
@@ -192,7 +210,8 @@ def test_kits_name_their_tensors(feature_contents, tmp_path):
     for name, parameters in functions:
         kind = re.escape("[Float]" if name == "extract" else "(Int) -> [Float]")
         found = re.findall(rf"^        (\w+): {kind},?$", parameters, re.MULTILINE)
-        assert found == ["imageInput", "orientationInput", "inInput", "modelInput"]
+        assert found[:4] == ["imageInput", "orientationInput", "inInput", "modelInput"]
+        assert len(found) == len(AWKWARD["inputs"]) > 50
     readme = (tmp_path / "CoreFeatures/README.md").read_text()
     assert "`.heatMap` `(2, 3, 4)`" in readme and "`cameraPose` `(2, 3)`, calibrated for -2.0 to 2.0" in readme
     assert len(readme.splitlines()) <= 55

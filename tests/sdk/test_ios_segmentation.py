@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import readmes
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.ios import sdk
 
@@ -55,12 +56,10 @@ def package(segmenter_contents, tmp_path_factory):
         tests = folder / module / "Tests" / f"{module}Tests"
         for name in ("XCTAttachment", *(["SegmenterStubTests"] if module == "CoreMasks" else [])):
             (tests / f"{name}.swift").write_text((STUBS / f"{name}.swift").read_text().replace("__module__", module))
-        code = re.findall(r"```swift\n(.*?)```", (folder / module / "README.md").read_text(), re.DOTALL)[0]
-        imported, *lines = code.strip().splitlines()
-        snippet = "\n".join(lines)
-        (folder / module / "Sample.swiftpm" / "Readme.swift").write_text(
-            f"import ImageIO\n{imported}\n\nfunc readme(cgImage: CGImage) async throws {{\n{snippet}\n}}\n"
-        )
+        readme = readmes.swift((folder / module / "README.md").read_text(), module, "Segmenter")
+        (folder / module / "Sample.swiftpm" / "Readme.swift").write_text(readme)
+    docs = readmes.swift(readmes.section("Masks"), "CoreMasks", "Segmenter", name="docs")
+    (folder / "CoreMasks" / "Sample.swiftpm" / "Docs.swift").write_text(docs)
     (folder / "Package.swift").write_text(manifest(contents))
     return folder, contents
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import real
-from real import derive
+from real import androidx, classfiles, derive
 from real.fetched import fetched
 from real.platform import CLASSES
 
@@ -75,15 +75,60 @@ def test_stubs_are_as_the_classes_that_they_stand_for(kotlin):
     assert kotlin.platform.differences(kotlin.stubs) == []
 
 
-def test_stubs_that_differ_are_caught(kotlin, tmp_path):
-    for name, code in STUBS.items():
-        path = tmp_path / f"{name}.java"
+def compiled(kotlin, folder, codes):
+    """A folder of classes, whose code is given by name."""
+    for name, code in codes.items():
+        path = folder / f"{name}.java"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"package {name.rpartition('/')[0].replace('/', '.')};\n{code}\n")
-    sources = [str(tmp_path / f"{name}.java") for name in STUBS]
-    out = tmp_path / "classes"
+    sources = [str(folder / f"{name}.java") for name in codes]
+    out = folder / "classes"
     subprocess.run(["javac", "-implicit:none", "-cp", str(kotlin.stubs), "-d", str(out), *sources], check=True)
-    assert "\n".join(kotlin.platform.differences(out)) == FAULTS
+    return out
+
+
+def test_stubs_that_differ_are_caught(kotlin, tmp_path):
+    assert "\n".join(kotlin.platform.differences(compiled(kotlin, tmp_path, STUBS))) == FAULTS
+
+
+def test_stubs_of_androidx_are_as_its_published_api(kotlin):
+    stubs = classfiles.declared(kotlin.stubs)
+    assert [*androidx.differences(stubs)] == []
+    # what is said to be compared with nothing is there, and has no row
+    rows = androidx.read()
+    names = {
+        *stubs,
+        *(
+            f"{name.rpartition('/')[0]}/{member}"
+            for name in stubs
+            if name.endswith("Kt")
+            for member, _ in stubs[name].members
+        ),
+    }
+    assert names >= androidx.UNCOMPARED and not androidx.UNCOMPARED & {*rows}
+
+
+ANDROIDX = {
+    "androidx/camera/core/ImageInfo": "public interface ImageInfo { int getRotationDegrees(); int getRotation(); }",
+    "androidx/camera/view/PreviewView": """
+        public final class PreviewView extends android.view.View {
+            public PreviewView(@androidx.annotation.Nullable android.content.Context context) { super(context); }
+            @androidx.annotation.NonNull public static CameraController getController() { return null; }
+        }""",
+    "androidx/camera/core/UseCase": "public class UseCase {}",
+}
+ANDROIDX_FAULTS = """\
+androidx/camera/core/ImageInfo.getRotation()I: there is no such member
+androidx/camera/core/UseCase: there is no row of it
+androidx/camera/view/PreviewView: extends android/view/View, in truth android/widget/FrameLayout
+androidx/camera/view/PreviewView.<init>(Landroid/content/Context;)V: may be null as -?, in truth -N
+androidx/camera/view/PreviewView.getController()Landroidx/camera/view/CameraController;: is not static in truth
+androidx/camera/view/PreviewView.getController()Landroidx/camera/view/CameraController;: may be null as N, in truth ?"""
+
+
+def test_stubs_of_androidx_that_differ_are_caught(kotlin, tmp_path):
+    out = compiled(kotlin, tmp_path, ANDROIDX)
+    assert "\n".join(androidx.differences(classfiles.declared(out))) == ANDROIDX_FAULTS
 
 
 def test_what_came_after_the_lowest_level_is_caught(kotlin, tmp_path):

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import Gathered
+from ...data import Seen, gathered
 from ...errors import DataError
 from ...parity import Counted, Values, drop_of, share_of
-from ...tasks import Entry, matched, read_entries
+from ...tasks import matched
+from . import Group, Known, entries_of
 
 if TYPE_CHECKING:
     from ..planning import Plan
@@ -22,26 +23,23 @@ if TYPE_CHECKING:
 FIRST = 5
 
 
-def truth_of(there: Gathered, names: Sequence[str], naming: Path | None) -> tuple[NDArray[np.int64], list[str]]:
-    entries = tuple(Entry(name) for name in names)
-    where = "the model"
-    if naming is not None:
-        where, entries = f"--names '{naming}'", read_entries(naming)
-        if tuple(entry.name for entry in entries) != tuple(names):
-            raise DataError(
-                f"{where} has {len(entries)} names, and they are not the {len(names)} of the model in their order. Give the file that "
-                "data.labels named when it was built."
-            )
+def known(data: Path, names: Sequence[str], naming: Path | None, *, skips_damaged: bool) -> Known:
+    there = gathered(data, is_sorted=True, setting="--data")
+    entries, where = entries_of(names, naming)
     try:
         numbers, notes = matched(there.known, entries)
     except DataError as error:
         raise DataError(str(error).replace("data.labels", where)) from error
     by_word = dict(zip(there.known, numbers, strict=True))
     truth = np.array([by_word.get(word, -1) for word in there.words], np.int64)
-    return truth, [note.replace("data.labels", where) for note in notes]
+    return Known(there=there, truth=truth, notes=tuple(note.replace("data.labels", where) for note in notes))
 
 
-def kept(outputs: Sequence[Values], plan: Plan) -> dict[str, NDArray[Any]]:
+def right_of(plan: Plan, number: int, seen: Seen) -> None:
+    return None
+
+
+def kept(outputs: Sequence[Values], plan: Plan, right: Sequence[Any]) -> dict[str, NDArray[Any]]:
     """``top`` ``(artifacts, n, 5)`` classes from the highest on, of equal ones the first; ``probability`` ``(artifacts, n)`` of the first. Of
     outputs that are not finite -1."""
     top, sure = [], []
@@ -110,9 +108,14 @@ class _Counting:
         return found
 
     @property
-    def groups(self) -> list[tuple[str, int, list[int]]]:
+    def groups(self) -> list[Group]:
         return [
-            (self.plan.names[n], int(self.of_class[n]), self.right[:, n].tolist())
+            Group(
+                name=self.plan.names[n],
+                count=int(self.of_class[n]),
+                of="images",
+                shares=tuple(share_of(int(self.of_class[n]), right) for right in self.right[:, n].tolist()),
+            )
             for n in np.flatnonzero(self.of_class)
         ]
 

@@ -10,22 +10,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import Gathered
+from ...data import Seen
 from ...errors import DataError
 from ...parity import Counted, Values, each, share_of
 from ...tasks import COSINE, MARGIN, cosines
-from . import Nearness
+from . import Known, Nearness
 
 if TYPE_CHECKING:
     from ..planning import Plan
     from . import Kept, Shards
 
 
-def truth_of(there: Gathered, names: Sequence[str], naming: Path | None) -> tuple[NDArray[np.int64], list[str]]:
+def known(data: Path, names: Sequence[str], naming: Path | None, *, skips_damaged: bool) -> Known:
     raise DataError("nothing is known to be right of features: add --unlabelled")
 
 
-def kept(outputs: Sequence[Values], plan: Plan) -> dict[str, NDArray[Any]]:
+def right_of(plan: Plan, number: int, seen: Seen) -> None:
+    return None
+
+
+def kept(outputs: Sequence[Values], plan: Plan, right: Sequence[Any]) -> dict[str, NDArray[Any]]:
     """``cosine`` ``(artifacts, n)`` to the reference of each; ``low`` and ``high`` ``(artifacts, n, outputs)``."""
     turned = [[cosines(outputs[a], outputs[b], plan.outputs) for a, b in plan.pairs]]
     own = [

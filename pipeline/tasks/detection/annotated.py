@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -44,6 +44,26 @@ class Annotated:
     places: Mapping[str, str]
     passed: Mapping[str, int] = field(default_factory=dict)
     said: Mapping[str, int] = field(default_factory=dict)
+
+    def part(self, numbers: Sequence[int]) -> Annotated:
+        """Some of the images."""
+        return replace(
+            self,
+            files=tuple(self.files[n] for n in numbers),
+            sets=tuple(self.sets[n] for n in numbers),
+            sizes=self.sizes[list(numbers)],
+            boxes=tuple(self.boxes[n] for n in numbers),
+        )
+
+    def renumbered(self, numbers: Sequence[int], names: Sequence[str]) -> Annotated:
+        """With the classes as a model's outputs have them.
+
+        Args:
+            numbers: the output of each of `names` as they are now.
+        """
+        of = np.array(numbers, np.float64)
+        boxes = [np.concatenate([of[one[:, :1].astype(int)], one[:, 1:]], 1) for one in self.boxes]
+        return replace(self, boxes=tuple(boxes), names=tuple(names))
 
 
 def set_of(*words: str) -> str:

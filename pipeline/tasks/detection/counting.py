@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +59,19 @@ def found_in(outputs: Values, form: Form, layout: Sequence[Output]) -> Boxes:
     if key not in _FOUND:
         while len(_FOUND) >= _KEPT:
             del _FOUND[next(iter(_FOUND))]
-        loose = replace(form, score_threshold=min(LEAST_SCORE, form.score_threshold), most=max(MOST, form.most))
-        slices = parts(layout)
-        _FOUND[key] = Boxes.of([decode([image[part] for part in slices], loose) for image in outputs])
+        _FOUND[key] = boxes_in(outputs, loose(form), layout)
     return _FOUND[key]
+
+
+def loose(form: Form) -> Form:
+    """With the boxes that average precision looks at, and apps are not shown."""
+    return replace(form, score_threshold=min(LEAST_SCORE, form.score_threshold), most=max(MOST, form.most))
+
+
+def boxes_in(outputs: Values, form: Form, layout: Sequence[Output]) -> Boxes:
+    """Boxes in packed outputs ``(N, width)`` of N images."""
+    slices = parts(layout)
+    return Boxes.of([decode([image[part] for part in slices], form) for image in outputs])
 
 
 def is_unlabelled(truth: Truth) -> bool:
@@ -74,33 +83,83 @@ def curves_of(outputs: Values, truth: Truth, form: Form, layout: Sequence[Output
     return Curves.of(found_in(outputs, form, layout), Boxes.right(truth))
 
 
+@dataclass(frozen=True)
+class Precisions:
+    """Average precision of all images, and of all but each group of them.
+
+    Attributes:
+        each: ``(classes, thresholds)``, of all images and then without each group.
+        rights: ``(images, thresholds + 1)``, by which it is known which images have changed.
+    """
+
+    each: tuple[NDArray[np.float64], ...]
+    rights: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, curves: Curves) -> Precisions:
+        groups = min(_GROUPS, curves.count)
+        group = np.random.default_rng(0).permutation(curves.count) % groups
+        weights = [None, *((group != number).astype(np.float64) for number in range(groups))]
+        return cls(tuple(curves.precisions(weight) for weight in weights), curves.rights())
+
+    def averages(self, thresholds: int | None) -> NDArray[np.float64]:
+        """Over the first of the thresholds, or all: of all images and without each group, ``(groups + 1,)``."""
+        return np.array([average(one[:, :thresholds]) for one in self.each])
+
+
+_AVERAGES = {"ap": None, "ap50": 1}
+"""Which thresholds each average is over, the first so many or all."""
+
+
 def drops(reference: Curves, candidate: Curves, counts: Counts) -> dict[str, Counted]:
     """What is lost of average precision over all thresholds, and over that of 0.5 alone.
 
     Args:
         counts: of the right boxes that each finds.
     """
-    groups = min(_GROUPS, reference.count)
-    group = np.random.default_rng(0).permutation(reference.count) % groups
-    weights = [None, *((group != number).astype(np.float64) for number in range(groups))]
-    both = [[one.precisions(weight) for one in (reference, candidate)] for weight in weights]
-    changed = (reference.rights() != candidate.rights()).any(1).sum()
+    return drops_of(Precisions.of(reference), Precisions.of(candidate), counts)
+
+
+def drops_of(reference: Precisions, candidate: Precisions, counts: Counts) -> dict[str, Counted]:
+    """The same from averages that are there."""
+    changed = int((reference.rights != candidate.rights).any(1).sum())
     found = {}
-    for name, last in (("ap_drop", None), ("ap50_drop", 1)):
-        all_images, *others = (average(one[:, :last]) - average(other[:, :last]) for one, other in both)
-        low, high = jackknife_interval(all_images, np.array(others), reference.count, int(changed))
-        found[name] = all_images, replace(counts, low=low, high=high)
+    for name, thresholds in _AVERAGES.items():
+        all_images, *others = reference.averages(thresholds) - candidate.averages(thresholds)
+        low, high = jackknife_interval(float(all_images), np.array(others), len(reference.rights), changed)
+        found[f"{name}_drop"] = float(all_images), replace(counts, low=low, high=high)
     return found
+
+
+def averages(found: Precisions, counts: Counts) -> dict[str, Counted]:
+    """Average precision by itself, by the name of each average, with the same jackknife; NaN where no box is right.
+
+    Args:
+        counts: of the right boxes that are found.
+    """
+    images = len(found.rights)
+    told = {}
+    for name, thresholds in _AVERAGES.items():
+        all_images, *others = found.averages(thresholds)
+        low, high = jackknife_interval(float(all_images), np.array(others), images, images)
+        told[name.upper()] = float(all_images), replace(counts, low=max(low, 0.0), high=high)
+    return told
 
 
 def right_found(reference: Boxes, candidate: Boxes, right: Boxes) -> Counts:
     """Of the right boxes, those that each finds, the bounds left open."""
-    one, other = (_is_found(boxes, right) for boxes in (reference, candidate))
+    one, other = (is_found(boxes, right) for boxes in (reference, candidate))
+    return found_of(one, other, right.count)
+
+
+def found_of(one: NDArray[np.bool_], other: NDArray[np.bool_], images: int) -> Counts:
+    """The same of which right boxes each finds, ``(right,)``, in so many images."""
     kept, lost, won = (int(both.sum()) for both in (one & other, one & ~other, other & ~one))
-    return Counts(images=len(right), kept=kept, lost=lost, won=won, low=-1.0, high=1.0, of="boxes", draws=right.count)
+    return Counts(images=len(one), kept=kept, lost=lost, won=won, low=-1.0, high=1.0, of="boxes", draws=images)
 
 
-def _is_found(boxes: Boxes, right: Boxes) -> NDArray[np.bool_]:
+def is_found(boxes: Boxes, right: Boxes) -> NDArray[np.bool_]:
+    """Which of the right boxes are found, half of them in common, ``(right,)``."""
     which = matched(boxes, right, (0.5,))
     found = np.zeros(len(right), np.bool_)
     found[which[which >= 0]] = True

@@ -15,7 +15,7 @@ from .matching import VISIBLE
 Floats = NDArray[np.float64]
 
 
-def truth(
+def boxes_in_input(
     said: Annotated, numbers: NDArray[np.int64], seen: NDArray[np.int64], size: tuple[int, int], fit: Fit
 ) -> tuple[NDArray[np.float32], Counter[str]]:
     """What is right of images, ``(n, most, 5)`` float32: class, left, top, right, bottom in pixels of the input, -1 in rows that are none;

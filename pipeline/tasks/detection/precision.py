@@ -3,6 +3,7 @@ precision at 101 levels of recall, the mean over classes and over ten thresholds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,42 @@ from .matching import Boxes, Floats, Integers, matched
 THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """Of the overlap: from which on a box counts as found."""
 RECALLS: Floats = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """Boxes of some images, in the order in which they were found, and which of them are right: what is known image by image.
+
+    Attributes:
+        is_right: ``(found, thresholds)``.
+        classes: ``(found,)``.
+        scores: ``(found,)``.
+        images: ``(found,)``, rising.
+        right_images: which image each of the right boxes is in, and
+        right_classes: of which class it is.
+        count: of the images.
+    """
+
+    is_right: NDArray[np.bool_]
+    classes: Integers
+    scores: Floats
+    images: Integers
+    right_images: Integers
+    right_classes: Integers
+    count: int
+
+    @classmethod
+    def of(cls, found: Boxes, right: Boxes) -> Judged:
+        """Boxes found and right in the same images."""
+        return cls(
+            is_right=matched(found, right, THRESHOLDS) >= 0,
+            classes=found.classes,
+            scores=found.scores,
+            images=found.images,
+            right_images=right.images,
+            right_classes=right.classes,
+            count=right.count,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,17 +78,31 @@ class Curves:
     @classmethod
     def of(cls, found: Boxes, right: Boxes) -> Curves:
         """Boxes found and right in the same images."""
-        is_right = matched(found, right, THRESHOLDS) >= 0
-        classes = 1 + int(max(found.classes.max(initial=-1), right.classes.max(initial=-1)))
-        order = np.lexsort((np.arange(len(found)), -found.scores, found.classes))
+        return cls.joined([Judged.of(found, right)])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Judged]) -> Curves:
+        """Of images that were judged part by part."""
+        firsts = np.cumsum([0, *(part.count for part in parts)])
+        found, right = (
+            np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) + first for part, first in zip(parts, firsts, strict=False))])
+            for name in ("images", "right_images")
+        )  # fmt: skip
+        classes, right_classes, scores = (
+            np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)])
+            for name, kind in (("classes", np.int64), ("right_classes", np.int64), ("scores", np.float64))
+        )
+        is_right = np.concatenate([np.zeros((0, len(THRESHOLDS)), bool), *(part.is_right for part in parts)])
+        count = 1 + int(max(classes.max(initial=-1), right_classes.max(initial=-1)))
+        order = np.lexsort((np.arange(len(scores)), -scores, classes))
         return cls(
             is_right=is_right[order],
-            images=found.images[order],
-            starts=np.searchsorted(found.classes[order], np.arange(classes + 1)),
-            right_images=right.images,
-            right_classes=right.classes,
-            scores=found.scores[order],
-            count=right.count,
+            images=found[order],
+            starts=np.searchsorted(classes[order], np.arange(count + 1)),
+            right_images=right,
+            right_classes=right_classes,
+            scores=scores[order],
+            count=int(firsts[-1]),
         )
 
     def rights(self) -> Floats:

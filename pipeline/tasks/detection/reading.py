@@ -24,10 +24,8 @@ from ...data import (
     digests,
     drawn_shapes,
     gathered,
-    listed,
     missing_classes,
     of_sets,
-    others,
     read_sets,
     refitted,
     split,
@@ -35,12 +33,9 @@ from ...data import (
 )
 from ...errors import DataError
 from ...reading import quoted
-from ..classification.names import check_name, matched, read_entries
-from . import coco, placed, yolo
-from .annotated import Annotated
+from ..classification.names import check_name, read_entries
+from . import finding, placed
 from .declaring import declared
-
-ANNOTATIONS = (".json", ".txt", ".names", ".yaml", ".yml")
 
 
 def load(config: Config, outputs: Callable[[], int] = lambda: 0) -> Dataset:
@@ -81,7 +76,7 @@ def ingredients(config: Config) -> dict[str, Any]:
     declared(config)
     found: dict[str, Any] = {}
     if config.data.source == "folder":
-        root, files = _annotations(config)
+        root, files = finding.files(Path(config.data.path or ""))
         below = config.data.model_copy(update={"path": str(root)})
         found = data_ingredients(config.model_copy(update={"data": below}), is_sorted=False)
         found |= {"annotations": digests(files), "those of them that are asked for": [file.name for file in files]}
@@ -134,22 +129,15 @@ COLOURS = (
 
 def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
     """Images whose boxes stand in COCO's JSON or in YOLO's text."""
-    said = _annotated(config)
-    if not any(map(len, said.boxes)):
-        raise DataError(f"data.path '{config.data.path}': no image has a box.")
-    names, numbers, notes = _names(said.names, config)
-    has_sets = all(said.sets)
-    there = Gathered(
-        files=said.files,
-        words=("",) * len(said.files),
-        sets=said.sets if has_sets else ("",) * len(said.files),
-        places=said.places if has_sets else {"": ", ".join(sorted(said.places.values()))},
-        passed=said.passed,
+    said = finding.annotated(
+        Path(config.data.path or ""), skips_missing=config.data.skip_damaged, are_named=bool(config.data.labels)
     )
+    names, numbers, notes = _names(said.names, config)
+    there = finding.gathered_of(said)
     counts = Counter(said.said)
 
     def truth_of(used: NDArray[np.int64], read: Fitted) -> tuple[NDArray[np.float32], Fitted]:
-        right, changed = placed.truth(said, used, read.seen, config.model.size, config.data.fit)
+        right, changed = placed.boxes_in_input(said, used, read.seen, config.model.size, config.data.fit)
         counts.update(changed)
         return _renumbered(right, numbers), read
 
@@ -162,41 +150,6 @@ def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
             f"{len(missing)} of {len(names)} classes have no box in the images that are used: {quoted(missing, 5)}."
         )
     return replace(found, taken=(*found.taken, *rows)), notes
-
-
-def _annotations(config: Config) -> tuple[Path, tuple[Any, ...]]:
-    """The folder or archive of the images, and the files of annotations in it, or the one that is asked for.
-
-    Raises:
-        DataError: there is nothing of that name.
-    """
-    path = Path(config.data.path or "")
-    if not path.exists():
-        raise DataError(f"data.path '{path}' is no folder with images and their boxes: there is nothing of this name.")
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return path, others(path, ANNOTATIONS)
-    root = path.parent if listed(path.parent).files else path.parent.parent
-    name = path.relative_to(root).as_posix()
-    return root, tuple(file for file in others(root, ANNOTATIONS) if file.name == name)
-
-
-def _annotated(config: Config) -> Annotated:
-    root, files = _annotations(config)
-    images = listed(root).files
-    if not images:
-        raise DataError(f"data.path '{config.data.path}' has no image.")
-    jsons = [file for file in files if file.suffix == ".json"]
-    found = coco.read(jsons, images, skips_missing=config.data.skip_damaged) if jsons else None
-    if found is None:
-        rest = [file for file in files if file.suffix != ".json"]
-        found = yolo.read(rest, images, are_named=bool(config.data.labels))
-    if found is None:
-        raise DataError(
-            f"data.path '{config.data.path}' has {len(images):,} images, and nothing that says which boxes are in them: neither COCO's JSON "
-            "(images, annotations, categories) nor YOLO's text (labels/NAME.txt for images/NAME.jpg). Without boxes, for given weights: "
-            "data.source = 'images'."
-        )
-    return found
 
 
 def _without_boxes(config: Config) -> Dataset:
@@ -234,11 +187,7 @@ def _names(words: tuple[str, ...], config: Config) -> tuple[tuple[str, ...], lis
     if not config.data.labels:
         return words, list(range(len(words))), []
     entries = read_entries(Path(config.data.labels))
-    names = tuple(entry.name for entry in entries)
-    if words and all(word == f"class {n}" for n, word in enumerate(words)) and len(words) <= len(names):
-        return names, list(range(len(words))), []  # YOLO's own numbers
-    numbers, notes = matched(words, entries)
-    return names, numbers, notes
+    return tuple(entry.name for entry in entries), *finding.numbered(words, entries)
 
 
 def _renumbered(truth: NDArray[np.float32], numbers: list[int]) -> NDArray[np.float32]:

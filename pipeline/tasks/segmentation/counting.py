@@ -18,8 +18,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from ...parity import (
     Meaning,
     Truth,
     Values,
+    jackknife,
     jackknife_interval,
     share_interval,
 )
@@ -145,21 +147,65 @@ def agreement_of(count: int, total: float) -> Counted:
     return total / count, Counts(images=count, kept=kept, lost=count - kept, won=0, low=low, high=high)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How mIoU comes about over images.
+
+    Attributes:
+        all_images: their mIoU.
+        own: of each image by itself, ``(N,)``; 0 where none of its pixels is counted.
+        without: of all images but each, ``(N,)``.
+        classes: ``(C,)``, the intersection over union of each; NaN of one that is in neither.
+        halves: ``(C,)``, half of each one's interval, by the jackknife.
+    """
+
+    all_images: float
+    own: NDArray[np.float64]
+    without: NDArray[np.float64]
+    classes: NDArray[np.float64]
+    halves: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, parts: Callable[[], Iterable[Pixels]]) -> Spread:
+        """Twice through the images, a part of them at a time, for what is right without one is known when all are."""
+        both, either, own = np.int64(0), np.int64(0), [np.zeros(0)]
+        for part in parts():
+            both, either = both + part.both.sum(0), either + part.either.sum(0)
+            own.append(_own(part))
+        classes = _ratio(both, either)
+        without = [_ratio(both - part.both, either - part.either) for part in parts()]
+        each = np.concatenate([np.zeros((0, *classes.shape)), *without])
+        return cls(
+            all_images=float(_mean(classes)),
+            own=np.concatenate(own),
+            without=_mean(each),
+            classes=classes,
+            halves=np.array([jackknife(column) for column in each.T]),
+        )
+
+    @property
+    def counted(self) -> Counted:
+        """mIoU with its interval, 0..1."""
+        count = len(self.own)
+        low, high = jackknife_interval(self.all_images, self.without, count, count)
+        return self.all_images, Counts(
+            images=count, kept=count, lost=0, won=0, low=max(low, 0.0), high=high, draws=count
+        )
+
+
 def miou_drop(reference: Pixels, candidate: Pixels) -> Counted:
     """How much mIoU is lost, -1..1, and the counts behind it: images whose own mIoU falls are lost, those whose own rises are won."""
-    drop = mean_iou(reference) - mean_iou(candidate)
-    own = _own(reference) - _own(candidate)
+    return miou_drop_of(*(Spread.of(lambda part=part: [part]) for part in (reference, candidate)))  # type: ignore[misc]
+
+
+def miou_drop_of(reference: Spread, candidate: Spread) -> Counted:
+    """The same of what is known of all images."""
+    drop, own = reference.all_images - candidate.all_images, reference.own - candidate.own
     lost, won = int((own > 0).sum()), int((own < 0).sum())
-    low, high = jackknife_interval(drop, _without_each(reference) - _without_each(candidate), len(own), lost + won)
+    low, high = jackknife_interval(drop, reference.without - candidate.without, len(own), lost + won)
     return drop, Counts(
         images=len(own), kept=len(own) - lost - won, lost=lost, won=won, low=low, high=high, draws=len(own)
     )
-
-
-def _without_each(found: Pixels) -> NDArray[np.float64]:
-    """The mIoU of all images but one, ``(N,)``."""
-    both, either = found.both.sum(0) - found.both, found.either.sum(0) - found.either
-    return _mean(_ratio(both, either))
 
 
 def _own(found: Pixels) -> NDArray[np.float64]:
@@ -167,7 +213,7 @@ def _own(found: Pixels) -> NDArray[np.float64]:
     return np.nan_to_num(_mean(_ratio(found.both, found.either)))
 
 
-def _ratio(both: NDArray[np.int64], either: NDArray[np.int64]) -> NDArray[np.float64]:
+def _ratio(both: Any, either: Any) -> NDArray[np.float64]:
     return np.where(either > 0, both / np.maximum(either, 1), np.nan)
 
 

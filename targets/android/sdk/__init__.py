@@ -20,7 +20,7 @@ from twinkeel.targets._sdk import (
 )
 
 from ._tflite import output_steps
-from .runtimes import LIBRARIES, RUNTIMES
+from .runtimes import LIBRARIES, RUNTIMES, coordinates
 
 _HARD_KEYWORDS = """
 as break class continue do else false for fun if in interface is null object package return super this throw true try
@@ -32,6 +32,7 @@ _KOTLIN_WORDS = frozenset(_HARD_KEYWORDS.split())
 _PARAMETERS = _KOTLIN_WORDS | {
     "answers",
     "bitmap",
+    "checkedInputs",
     "frame",
     "input",
     "model",
@@ -73,6 +74,8 @@ def write(contents: Contents, out: Path) -> None:
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
             "double": lambda number: repr(float(number)),
             "runtime": lambda name: RUNTIMES[name],
+            "coordinates": coordinates,
+            "oldest_reader": lambda name: _before(LIBRARIES[name]),
             "library_version": lambda name: LIBRARIES[name],
             "steps": lambda outputs: list(zip(outputs, steps, strict=True)),
         },
@@ -86,6 +89,12 @@ def kotlin(text: str) -> str:
     literals = [f'"{escape(piece, _ESCAPES, _utf16)}"' for piece in pieces]
     # constants that are added are one constant again, so long text is put together at run time
     return literals[0] if len(literals) == 1 else f'listOf({", ".join(literals)}).joinToString("")'
+
+
+def _before(version: str) -> str:
+    """The Kotlin before this one, which reads what this one has compiled; one that is older does not."""
+    major, minor, _ = version.split(".")
+    return f"{major}.{int(minor) - 1}"
 
 
 def package_name(name: str) -> str:

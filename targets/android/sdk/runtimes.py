@@ -42,9 +42,19 @@ RUNTIMES = {
 }
 """Each of the version of its Python package that `twinkeel.pipeline.verified` asks for: a test compares them."""
 
+OF_THE_LIBRARY = {
+    "coroutines": "org.jetbrains.kotlinx:kotlinx-coroutines-android",
+    "exifinterface": "androidx.exifinterface:exifinterface",
+    "kotlin-test": "org.jetbrains.kotlin:kotlin-test-junit",
+    "androidx-test-runner": "androidx.test:runner",
+    "androidx-test-junit": "androidx.test.ext:junit",
+}
+"""Maven coordinates, without the version, of what a kit's library and its tests need beside the runtime."""
+
 LIBRARIES = {
     "android-gradle-plugin": "9.4.0",
     "kotlin": "2.4.20",
+    "kotlin-test": "2.4.20",
     "coroutines": "1.11.0",
     "exifinterface": "1.4.1",
     "activity": "1.13.0",
@@ -54,4 +64,9 @@ LIBRARIES = {
     "androidx-test-runner": "1.7.0",
     "androidx-test-junit": "1.3.0",
 }
-"""By name in the version catalog."""
+"""Versions, by name in the version catalog or in `OF_THE_LIBRARY`."""
+
+
+def coordinates(name: str) -> str:
+    """Maven coordinates of one of `OF_THE_LIBRARY`."""
+    return f"{OF_THE_LIBRARY[name]}:{LIBRARIES[name]}"

@@ -22,7 +22,10 @@ _CASES = _WORDS | {"allCases", "hash", "hashValue", "none", "rawValue", "shape"}
 """What a case of `FeatureName` cannot be called."""
 _PARAMETERS = _WORDS | {
     *(
+        "await",
         "data",
+        "extract",
+        "features",
         "file",
         "frame",
         "image",

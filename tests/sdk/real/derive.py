@@ -24,7 +24,7 @@ ANDROID = (
     "android.graphics.PixelFormat android.graphics.Rect android.graphics.YuvImage android.hardware.DataSpace android.hardware.HardwareBuffer android.media.ExifInterface "
     "android.media.Image android.media.ImageReader android.net.Uri android.os.Build android.os.Bundle android.os.Handler android.os.Looper "
     "android.os.ParcelFileDescriptor android.os.Process android.os.StrictMode android.os.SystemClock android.os.Trace android.util.Log "
-    "android.util.Size android.view.Surface android.view.View android.view.ViewGroup android.widget.Button android.widget.ImageView "
+    "android.util.Size android.view.Surface android.view.View android.view.ViewGroup android.widget.Button android.widget.FrameLayout android.widget.ImageView "
     "android.widget.LinearLayout android.widget.ProgressBar android.widget.ScrollView android.widget.TextView"
 )
 """Classes of the platform whose members are kept, with those that they extend."""

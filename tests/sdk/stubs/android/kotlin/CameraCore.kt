@@ -12,8 +12,10 @@ interface ImageInfo {
 interface ImageProxy : AutoCloseable {
     val cropRect: Rect
     val format: Int
+    val height: Int
     val imageInfo: ImageInfo
     val planes: Array<PlaneProxy>
+    val width: Int
 
     override fun close()
 

@@ -5,7 +5,7 @@
 package androidx.camera.view
 
 import android.content.Context
-import android.view.View
+import android.widget.FrameLayout
 import androidx.camera.core.ImageAnalysis
 import androidx.lifecycle.LifecycleOwner
 import java.util.concurrent.Executor
@@ -29,6 +29,8 @@ class LifecycleCameraController(context: Context) : CameraController() {
     fun unbind() {}
 }
 
-class PreviewView(context: Context) : View(context) {
+class PreviewView(context: Context) : FrameLayout(context) {
     var controller: CameraController? = null
+
+    override fun onLayout(changed: Boolean, left: Int, top: Int, right: Int, bottom: Int) {}
 }

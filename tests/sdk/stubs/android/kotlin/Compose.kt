@@ -43,6 +43,8 @@ fun <T> remember(calculation: @Composable () -> T): T = calculation()
 @Composable
 fun LaunchedEffect(key1: Any?, block: suspend CoroutineScope.() -> Unit) {}
 
+abstract class CompositionContext internal constructor()
+
 abstract class CompositionLocal<T> internal constructor() {
     val current: T
         @Composable get() = TODO("stub")

@@ -8,8 +8,9 @@ import androidx.activity.ComponentActivity
 import androidx.activity.result.ActivityResultLauncher
 import androidx.activity.result.contract.ActivityResultContract
 import androidx.compose.runtime.Composable
+import androidx.compose.runtime.CompositionContext
 
-fun ComponentActivity.setContent(content: @Composable () -> Unit) {}
+fun ComponentActivity.setContent(parent: CompositionContext? = null, content: @Composable () -> Unit) {}
 
 class ManagedActivityResultLauncher<I, O> internal constructor() : ActivityResultLauncher<I>()
 

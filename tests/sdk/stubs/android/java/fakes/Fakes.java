@@ -113,6 +113,11 @@ public final class Fakes {
 
     private Fakes() {}
 
+    /** What a system of another level answers to a call of what came later. */
+    public static void since(int level) {
+        if (android.os.Build.VERSION.SDK_INT < level) throw new NoSuchMethodError("it came with API level " + level);
+    }
+
     public static byte[] run(ByteBuffer buffer, List<ByteBuffer> others) {
         if (isRunning || !isOpen) throw new AssertionError("two runs at once, or one of a closed model");
         if (isFailing) throw new IllegalArgumentException("it fails");

@@ -60,6 +60,7 @@ public final class Bitmap {
 
     @Nullable
     public ColorSpace getColorSpace() {
+        fakes.Fakes.since(26);
         return ColorSpace.FAKE;
     }
 

@@ -11,6 +11,7 @@ public abstract class ColorSpace {
 
     @NonNull
     public static ColorSpace get(@NonNull Named name) {
+        fakes.Fakes.since(26);
         return FAKE;
     }
 

@@ -16,10 +16,12 @@ public final class DataSpace {
     private DataSpace() {}
 
     public static int getRange(int dataSpace) {
+        fakes.Fakes.since(33);
         return dataSpace & 7 << 27;
     }
 
     public static int getStandard(int dataSpace) {
+        fakes.Fakes.since(33);
         return dataSpace & 63 << 16;
     }
 }

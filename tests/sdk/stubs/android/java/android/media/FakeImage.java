@@ -48,6 +48,7 @@ final class FakeImage extends Image {
 
     @Override
     public int getDataSpace() {
+        fakes.Fakes.since(33);
         return open(dataSpace);
     }
 
