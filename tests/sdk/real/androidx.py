@@ -26,6 +26,8 @@ UNCOMPARED = frozenset(
 )  # fmt: skip
 """Classes, and functions of files, of which there is no row: these stubs are compared with nothing."""
 _MARK = re.compile(r"(?<=[\w>\]])[?!]")
+_OWN = re.compile(r"\$(Companion|DefaultImpls|\d+)$")
+"""Of classes that Kotlin's compiler makes by itself: bodies of interfaces, and what has no name."""
 _WORDS = re.compile(r"(?:(?:public|static|final|abstract|default|optional) )*")
 
 
@@ -102,7 +104,7 @@ def differences(stubs: Classes) -> Iterator[str]:
     for name, stub in sorted(stubs.items()):
         package, _, last = name.rpartition("/")
         own = (m for m in stub.members.values() if "$" not in m.name and "public" in m.modifiers)
-        if not name.startswith("androidx/") or "public" not in stub.modifiers or last.endswith("$Companion"):
+        if not name.startswith("androidx/") or "public" not in stub.modifiers or _OWN.search(last):
             continue
         if last.endswith("Kt"):
             theirs = {key: one for row, found in rows.items() if row.startswith(f"{package}/") and row.endswith("Kt") for key, one in found.members.items()}  # fmt: skip
