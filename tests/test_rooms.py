@@ -218,6 +218,8 @@ ELSEWHERE = {
     "pipeline/data/images.py": "the digits come with their labels",
     "pipeline/data/lists.py": "what people call the columns of their lists",
     "pipeline/data/masks.py": "data.labels, a setting, in an error",
+    "pipeline/data/shards.py": "what WebDataset calls its files and keys, and data.labels in an error",
+    "pipeline/cli/common.py": "data.labels, a setting",
     "pipeline/delivery/masks.py": "the kits' part of segmentation",
     "pipeline/delivery/results.py": "the file that the kits of classifiers write on a phone",
     "pipeline/delivery/manifest.py": "keys of files of before: the task that is not named, and the width of outputs in golden.json",

@@ -46,7 +46,7 @@ def in_folder(root: Path) -> tuple[Path, ...]:
     return tuple(file.path for file in files if file.name.lower().endswith(SUFFIXES) and archives.is_archive(file.path))
 
 
-def has_labels(found: Listed) -> bool:
+def is_shard(found: Listed) -> bool:
     """Whether an archive says in files beside its images what these are."""
     if not found.root.name.lower().endswith(SUFFIXES) or not archives.is_archive(found.root):
         return False

@@ -30,7 +30,7 @@ def gathered(root: Path, *, is_sorted: bool, setting: str = "data.path") -> Gath
     if not root.exists():
         raise DataError(f"{setting} '{root}' is no folder with images: there is nothing of this name.")
     found = listed(root)
-    if is_sorted and shards.has_labels(found):
+    if is_sorted and shards.is_shard(found):
         return shards.of_shards(root, (root,), is_sorted=True)
     if not found.files and (inside := shards.in_folder(root)):
         return shards.of_shards(root, inside, is_sorted=is_sorted)
