@@ -230,6 +230,8 @@ def test_the_phone_is_cleaned_when_the_command_is_stopped(phone, binaries, andro
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        # behind a shell's `&` it is ignored, and a child takes that over
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(1200):
         if (phone.home / "hanging").exists() and (phone.home / "hanging").read_text():

@@ -35,7 +35,11 @@ class EndToEnd {
 
     /** Pixels in memory, and in graphics memory where the system knows such bitmaps. */
     private val configs =
-        if (knowsColours) listOf(Bitmap.Config.ARGB_8888, Bitmap.Config.HARDWARE) else listOf(Bitmap.Config.ARGB_8888)
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.O) {
+            listOf(Bitmap.Config.ARGB_8888, Bitmap.Config.HARDWARE)
+        } else {
+            listOf(Bitmap.Config.ARGB_8888)
+        }
 
     init {
         System.getProperty("fakes.steps")?.split(" ")?.let { (scale, zeroPoint) ->
