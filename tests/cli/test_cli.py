@@ -412,7 +412,7 @@ def test_a_folder_where_a_file_would_be_is_found_before_anything_is_made(run_cli
             '[data]\nsource = "images"\npath = "x"\n[weights]\npath = "w"\n[quantize]\nqat = "always"\n',
             "takes training",
         ),
-        ('[ios]\nmodule = "Foundation"\n', "that the package uses itself"),
+        ('[ios]\nmodule = "Foundation"\n', "or a type that the package has itself"),
         ('[ios]\nmodule = "Con"\n', "'Con' is a device on Windows"),
         ('[project]\nname = "aux"\n', "'aux' is a device on Windows"),
         ('[android]\npackage = "com.lpt1.app"\n', "'lpt1' is a device on Windows"),
