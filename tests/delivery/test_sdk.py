@@ -64,7 +64,7 @@ def test_a_kit_that_is_asked_for_needs_its_artifact(text, tmp_path):
         ("android", "package", "kotlin.classifier", "packages below 'kotlin'"),
         ("android", "min_sdk", 21, "greater than or equal to 24"),
         ("ios", "module", "class", "'class' is a word of Swift"),
-        ("ios", "module", "CoreML", "module or type that the package uses"),
+        ("ios", "module", "CoreML", "or a type that the package has itself"),
         ("ios", "module", "1st", "start with a letter"),
         ("ios", "module", "a.b", "letters, digits or _"),
     ],
