@@ -36,7 +36,7 @@ from .segmentation.counting import Spread as Spread
 from .segmentation.counting import agreement_of as agreement_of
 from .segmentation.counting import ious as ious
 from .segmentation.counting import miou_drop_of as miou_drop_of
-from .segmentation.counting import own_ious as own_ious
+from .segmentation.counting import own_iou as own_iou
 from .segmentation.counting import pixels as pixels
 from .segmentation.decoding import as_stored as as_stored
 from .segmentation.decoding import mask_of as mask_of

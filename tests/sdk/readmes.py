@@ -98,10 +98,14 @@ def kotlin(text: str, package: str, api: str, *, within: str, has_features: bool
     return "\n".join(lines) + "\n"
 
 
-def _function(name: str, body: str, given: dict[str, str]) -> list[str]:
+def _function(name: str, body: str, given: dict[str, str], form: str = "suspend fun {}({}) {{") -> list[str]:
+    """Lines of a function around code; `form` begins it, with its name and its parameters: Kotlin's, or `_SWIFT`."""
     parameters = ", ".join(f"{one}: {type_}" for one, type_ in given.items())
     inside = [f"    {line}".rstrip() for line in body.strip("\n").splitlines()]
-    return ["", f"suspend fun {name}({parameters}) {{", *inside, "}"]
+    return ["", form.format(name, parameters), *inside, "}"]
+
+
+_SWIFT = "func {}({}) async throws {{"
 
 
 def swift(text: str, module: str, api: str, *, name: str = "readme", has_features: bool = False) -> str:
@@ -112,15 +116,9 @@ def swift(text: str, module: str, api: str, *, name: str = "readme", has_feature
     lines = [f"import {one}" for one in sorted(("CoreGraphics", "CoreVideo", "Foundation", "ImageIO", module))]
     for number, block in enumerate(blocks(text, "swift")):
         body = re.sub(r"^import .*\n", "", block, flags=re.MULTILINE)
-        lines += _swift_function(f"{name}Block{number}", body, _given(body, known))
+        lines += _function(f"{name}Block{number}", body, _given(body, known), _SWIFT)
     for number, call in enumerate(calls(text)):
         whole = f"{instance}.{call}" if re.match(r"(?:classify|detect|segment|extract)(?:All)?\(", call) else call
         head = "try await " if whole.startswith((f"{instance}.", f"{api}(")) else ""
-        lines += _swift_function(f"{name}Call{number}", f"_ = {head}{whole}\n", _given(whole, known))
+        lines += _function(f"{name}Call{number}", f"_ = {head}{whole}\n", _given(whole, known), _SWIFT)
     return "\n".join(lines) + "\n"
-
-
-def _swift_function(name: str, body: str, given: dict[str, str]) -> list[str]:
-    parameters = ", ".join(f"{one}: {type_}" for one, type_ in given.items())
-    inside = [f"    {line}".rstrip() for line in body.strip("\n").splitlines()]
-    return ["", f"func {name}({parameters}) async throws {{", *inside, "}"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...data import ImageFile, Seen, mask_in_input, paired
 from ...errors import DataError
 from ...parity import Counted, Counts, Values
-from ...tasks import Pixels, Spread, agreement_of, masks_of, miou_drop_of, own_ious, pixels
+from ...tasks import Pixels, Spread, agreement_of, masks_of, miou_drop_of, own_iou, pixels
 from . import Group, Known, Nearness, entries_of, file_marks
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def kept(outputs: Sequence[Values], plan: Plan, right: Sequence[Any]) -> dict[st
         "truth": counted[0].truth.astype(np.int32),
         "answer": np.array([one.answer for one in counted], np.int32),
         "both": np.array([one.both for one in counted], np.int32),
-        "iou": np.array([own_ious(one, truth, classes) for one in masks], np.float32),
+        "iou": np.array([own_iou(one) for one in counted], np.float32),
     }
 
 

@@ -171,7 +171,7 @@ class Spread:
         both, either, own = np.int64(0), np.int64(0), [np.zeros(0)]
         for part in parts():
             both, either = both + part.both.sum(0), either + part.either.sum(0)
-            own.append(_own(part))
+            own.append(own_iou(part))
         classes = _ratio(both, either)
         without = [_ratio(both - part.both, either - part.either) for part in parts()]
         each = np.concatenate([np.zeros((0, *classes.shape)), *without])
@@ -208,7 +208,7 @@ def miou_drop_of(reference: Spread, candidate: Spread) -> Counted:
     )
 
 
-def _own(found: Pixels) -> NDArray[np.float64]:
+def own_iou(found: Pixels) -> NDArray[np.float64]:
     """The mIoU of each image by itself, ``(N,)``; 0 where none of its pixels is counted."""
     return np.nan_to_num(_mean(_ratio(found.both, found.either)))
 
@@ -225,7 +225,7 @@ def _mean(each: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def own_ious(answer: Masks, truth: Masks, classes: int) -> NDArray[np.float64]:
     """The mIoU of each image by itself, ``(N,)``."""
-    return _own(pixels(answer, truth, classes))
+    return own_iou(pixels(answer, truth, classes))
 
 
 def count(
