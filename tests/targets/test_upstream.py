@@ -151,7 +151,7 @@ def _delegated():
 
 
 @pytest.mark.xfail(
-    raises=AssertionError, reason="executorch 1.4: keep `_reproducible_payload` in targets/ios/executorch_coreml.py"
+    raises=AssertionError, reason="executorch 1.5: keep `_reproducible_payload` in targets/ios/executorch_coreml.py"
 )
 def test_executorch_writes_the_same_core_ml_payload_twice():
     """Ours is the same: `test_two_builds_give_equal_bytes`."""
@@ -159,7 +159,7 @@ def test_executorch_writes_the_same_core_ml_payload_twice():
 
 
 @pytest.mark.xfail(
-    raises=AssertionError, reason="executorch 1.4: keep `_no_undone_transposes` in targets/_executorch.py"
+    raises=AssertionError, reason="executorch 1.5: keep `_no_undone_transposes` in targets/_executorch.py"
 )
 def test_executorch_runs_no_transpose_that_undoes_the_one_before_it():
     from executorch.backends.xnnpack import xnnpack_preprocess
@@ -198,7 +198,7 @@ class Uneven(nn.Module):
 
 
 @pytest.mark.xfail(
-    raises=AssertionError, reason="executorch 1.4: keep `_zeros_in_convolutions` in targets/_executorch.py"
+    raises=AssertionError, reason="executorch 1.5: keep `_zeros_in_convolutions` in targets/_executorch.py"
 )
 def test_executorch_puts_zeros_into_convolutions():
     from executorch.backends.xnnpack import xnnpack_preprocess
@@ -217,7 +217,7 @@ def test_executorch_puts_zeros_into_convolutions():
 
 
 @pytest.mark.xfail(
-    raises=RuntimeError, reason="executorch 1.4: keep `_zeros_of_float_layers` in targets/_executorch.py"
+    raises=RuntimeError, reason="executorch 1.5: keep `_zeros_of_float_layers` in targets/_executorch.py"
 )
 def test_executorch_leaves_zeros_before_float_layers_in_float(padded_program, tmp_path, monkeypatch):
     from contextlib import nullcontext
@@ -309,7 +309,7 @@ needs_avx2_alone = pytest.mark.skipif(
 
 
 @needs_avx2_alone
-@pytest.mark.xfail(reason="onnxruntime 1.31 saturates in 16 bits: keep `_make_weights_unsigned` in targets/_onnx.py")
+@pytest.mark.xfail(reason="onnxruntime 1.32 saturates in 16 bits: keep `_make_weights_unsigned` in targets/_onnx.py")
 def test_onnxruntime_sums_products_of_uint8_and_int8_without_saturating(tmp_path):
     assert _sum_of_four_products(tmp_path, np.int8) == 4 * 255 * 127
 
