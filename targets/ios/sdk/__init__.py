@@ -14,7 +14,7 @@ from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, sett
 TASKS = ("classification", "detection", "features", "segmentation")
 BRANCHES = {"executorch": "swiftpm-1.5.0"}
 """By distribution, the branch of its repository that is its Swift package. No Swift package of ExecuTorch 1.5.1 is known. What Python's
-wheels of 1.5.0 and 1.5.1 carry differs in converters for other hardware, in a pass that no target here asks for, and in one header of threads."""
+wheels of 1.5.0 and 1.5.1 carry differs in converters for other hardware, in a pass that no target here asks for, and in one header of threads; programs give the same bits by both."""
 _KEYWORDS = """
 as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough false
 fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private protocol public
