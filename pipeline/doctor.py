@@ -70,7 +70,13 @@ def _package(title: str, name: str, wanted: str, without: State, told: str) -> F
         return Finding(title=title, name=name, state=without, told=told)
     if fits(version, wanted):
         return Finding(title=title, name=name, state="ok", found=version)
-    return Finding(title=title, name=name, state="differs", found=version, told=f"verified with {wanted}: pip install '{name}{wanted}'")
+    return Finding(
+        title=title,
+        name=name,
+        state="differs",
+        found=version,
+        told=f"verified with {wanted}: pip install '{name}{wanted}'",
+    )
 
 
 def fits(version: str, wanted: str) -> bool:
@@ -110,7 +116,11 @@ def _compilers() -> Iterator[Finding]:
 def _runtimes() -> Iterator[Finding]:
     """Of the packages' runtimes each is a package; Core ML is a part of the system."""
     is_there = platform.system() == "Darwin"
-    told = "twinkeel replay runs packages by it" if is_there else "Apple's systems alone have it; here twinkeel's own executor runs packages"
+    told = (
+        "twinkeel replay runs packages by it"
+        if is_there
+        else "Apple's systems alone have it; here twinkeel's own executor runs packages"
+    )
     state: State = "ok" if is_there else "absent"
     yield Finding(title="Runtimes of the system", name="Core ML", state=state, told=told)
 

@@ -424,7 +424,7 @@ def test_executorch_is_of_the_release_that_the_program_was_built_with(kit_conten
     """Its manifest as a Mac reads it. A patch of a release may have no Swift package."""
     built = re.search(r'"executorch==(([\d]+\.[\d]+)\.\d+)"', (HERE.parents[1] / "pyproject.toml").read_text())
     assert built
-    branch = ios_sdk.BRANCHES["executorch"]
+    branch = sdk.BRANCHES["executorch"]
     assert re.fullmatch(rf"swiftpm-{re.escape(built[2])}\.\d+", branch)
     folder = write(kit(kit_contents, "executorch"), tmp_path / "sdk")
     manifest = folder / "Package.swift"
@@ -436,7 +436,10 @@ def test_executorch_is_of_the_release_that_the_program_was_built_with(kit_conten
     assert dependency["sourceControl"][0]["requirement"] == {"branch": [branch]}
     told = " ".join((folder / "README.md").read_text().split())
     nearest = "" if branch == f"swiftpm-{built[1]}" else ", the nearest that is published"
-    assert f"verified with ExecuTorch {built[1]}, of whose Swift packages it asks for `{branch}`{nearest}, and its code" in told
+    assert (
+        f"verified with ExecuTorch {built[1]}, of whose Swift packages it asks for `{branch}`{nearest}, and its code"
+        in told
+    )
     targets = {target["type"]: target for target in package["targets"]}
     products = [dependency["product"][0] for dependency in targets["regular"]["dependencies"]]
     assert products == ["executorch", "backend_xnnpack", "kernels_optimized"]

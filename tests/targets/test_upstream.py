@@ -231,6 +231,69 @@ def test_executorch_leaves_zeros_before_float_layers_in_float(padded_program, tm
     _executorch.build(replace(padded_program, quantized=made.module), "int8", tmp_path / "x.pte")
 
 
+def _operations_of_xnnpack(graph, example, monkeypatch):
+    """Of each delegate that ExecuTorch makes of a graph, the names of its operations."""
+    from executorch.backends.xnnpack import xnnpack_preprocess
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    written = []
+    serialize = xnnpack_preprocess.serialize_xnnpack_binary
+    monkeypatch.setattr(
+        xnnpack_preprocess, "serialize_xnnpack_binary", lambda *a: (written.append(a[0]), serialize(*a))[1]
+    )
+    to_edge_transform_and_lower(torch.export.export(graph, (example,)), partitioner=[XnnpackPartitioner()])
+    return [[type(node.xnode_union).__name__ for node in one.xnodes] for one in written]
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="executorch 1.5: keep `relu6_is_fused` in stages/quantize.py")
+def test_executorch_quantizes_a_convolution_behind_its_relu6():
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    model, example = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6()).eval(), torch.rand(1, 3, 8, 8)
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(torch.export.export(model, (example,)).module(), quantizer)
+    prepared(example)
+    made = convert_pt2e(prepared)
+    (convolution,) = [node for node in made.graph.nodes if "conv2d" in str(node.target)]
+    assert not [user for user in convolution.users if "quantize" in str(user.target)]
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="executorch 1.5: keep `_unsigned_pixels` in targets/_executorch.py")
+def test_executorch_takes_quantized_bytes_into_its_delegate(monkeypatch):
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer  # noqa: F401  registers the operator
+
+    class Model(nn.Module):
+        def forward(self, x):
+            x = torch.ops.quantized_decomposed.dequantize_per_tensor(x, 1.0, 113, 0, 255, torch.uint8)
+            return x.permute(0, 3, 1, 2) * 2
+
+    ((first, *_),) = _operations_of_xnnpack(Model().eval(), torch.zeros(1, 4, 4, 2, dtype=torch.uint8), monkeypatch)
+    assert first == "XNNConvert"
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="executorch 1.5: keep `_resizing_in_integers` in targets/_executorch.py"
+)
+def test_executorch_resizes_quantized_maps_as_they_are(monkeypatch):
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer  # noqa: F401  registers the operators
+
+    steps = torch.ops.quantized_decomposed
+
+    class Resized(nn.Module):
+        def forward(self, x):
+            x = steps.dequantize_per_tensor(x, 0.5, 0, -128, 127, torch.int8)
+            x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+            return steps.quantize_per_tensor(x, 0.5, 0, -128, 127, torch.int8)
+
+    (operations,) = _operations_of_xnnpack(Resized().eval(), torch.zeros(1, 4, 4, 4, dtype=torch.int8), monkeypatch)
+    assert "XNNConvert" not in operations, operations
+
+
 @pytest.mark.xfail(
     raises=AssertionError, reason="coremltools 9.0: keep `_register_pad_pass` in targets/ios/_mlprogram.py"
 )
