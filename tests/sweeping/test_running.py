@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import shutil
 import time
 from concurrent.futures import Future
@@ -14,9 +15,9 @@ from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError, StoreError, SweepError, WorkerError
 from twinkeel.pipeline.store.entries import Store
-from twinkeel.pipeline.store.job import Job
+from twinkeel.pipeline.store.job import Job, Workshop
 from twinkeel.pipeline.store.patience import Patient
-from twinkeel.pipeline.sweeping import crews
+from twinkeel.pipeline.sweeping import crews, running
 from twinkeel.pipeline.sweeping.running import Yard
 from twinkeel.pipeline.sweeping.tasks import Done, Task, Unfit, fingerprint, perform
 
@@ -41,6 +42,12 @@ class Crew:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def leaves_out(self, error):
+        return error.address == "late"
+
+    def trouble(self, tasks):
+        return f"no worker for {len(tasks)}"
 
 
 def step(name, jobs):
@@ -164,6 +171,81 @@ def test_a_store_that_is_gone_ends_the_sweep_and_a_deadline_begins_nothing_more(
     late = yard()
     late.deadline = time.monotonic() - 1
     assert run(late, 3, steps) == {} and late.crew.begun == []
+
+
+def test_the_store_is_not_asked_again_for_what_was_made_or_found_just_now(yard, monkeypatch):
+    asked = []
+    find = Store.find
+    monkeypatch.setattr(Store, "find", lambda store, key: asked.append((store.url, key)) or find(store, key))
+    steps = [
+        step("data", lambda order, site: {"data": "same"}),
+        step("weights", lambda order, site: {"weights": f"of {order.number}"}),
+    ]
+    for _ in range(2):  # made, then found
+        one = yard()
+        run(one, 5, steps)
+        of_store = [key for url, key in asked if url == one.store.url]
+        assert len(of_store) - len(set(of_store)) <= 4, of_store  # those that began before the data were there
+        asked.clear()
+
+
+def test_a_job_that_a_worker_refuses_is_made_by_another(yard):
+    said, refused = [], []
+
+    def answer(name, task):
+        if len(refused) < 2:
+            refused.append(name)
+            raise Unfit("other versions", "late")
+
+    one = yard(answer)
+    one.say = lambda line, progress=None: said.append(line)
+    ended = run(one, 2, [step("data", lambda order, site: {"data": "same"})])
+    assert len(refused) == 2 and not any(course.trouble for course in ended.values()) and len(ended) == 2
+    assert said[0] == "worker late gets no more jobs: other versions"
+    with pytest.raises(Unfit):
+        run(yard(lambda name, task: exec("raise error", {"error": Unfit("other", "last")})), 1,
+            [step("weights", lambda order, site: {"weights": "w"})])  # fmt: skip
+    assert str(pickle.loads(pickle.dumps(Unfit("told", "address")))) == "told"
+
+
+def test_who_waits_is_told_why(yard, monkeypatch):
+    said = []
+    monkeypatch.setattr(running, "_QUIET", 0.02)
+    one = yard()
+    submit, waiting = one.crew.submit, []
+
+    def late(task):
+        future = Future()
+        waiting.append((future, submit(task)))
+        return future
+
+    def say(line, progress=None):
+        said.append(line)
+        for future, made in waiting:
+            future.set_result(made.result())
+        waiting.clear()
+
+    one.crew.submit, one.say = late, say
+    run(one, 1, [step("data", lambda order, site: {"data": "same"})])
+    assert said[0] == "waiting: no worker for 1"
+
+
+def test_of_two_that_make_the_same_at_a_time_the_first_is_right(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    job = Job(kind="weights", name="weights", inputs={}, code=())
+
+    def make(content):
+        (tmp_path / content).mkdir()
+        shop = Workshop(store=store, scratch=Store(str(tmp_path / content)), is_shared=True)
+
+        def made(folder):
+            if content == "slow":
+                assert make("fast").files == store.find(job.key).files
+            (folder / "a").write_text(content)
+
+        return shop.make(job, made)
+
+    assert store.read(make("slow"), "a") == b"fast" and store.read(store.find(job.key), "a") == b"fast"
 
 
 def test_a_worker_of_other_versions_makes_nothing():
