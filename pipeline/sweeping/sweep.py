@@ -224,6 +224,7 @@ class Sweep:
         slow that it meets.
         """
         self.yard.deadline = math.inf
+        self._quiet.sort(key=lambda course: course.number)
         count = len(self._quiet)
         for number, step in enumerate(walk.ROUNDS):
             for turn, course in enumerate(self._quiet):
