@@ -3,6 +3,7 @@ with nothing to do grow with the number of variants.
 
 sweeps.py local [--out FOLDER]
 sweeps.py cluster [--out FOLDER] [--repeats N] [--json FILE]      takes the packages of the extras `cluster` and `test`
+sweeps.py speed [--epochs N] [--repeats N] [--json FILE]     of these the sweeps by one and by two workers alone, with longer trainings
 sweeps.py growth [--most N] [--json FILE]
 
 Servers and workers are processes of this machine, and speak over loopback alone. `--json` puts what was found into a file, beside what
@@ -274,11 +275,8 @@ def on_cluster(root: Path, repeats: int) -> dict[str, Any]:
     here = ended(sweep(config, root / "local", str(root / "store"), env=env))
     print(f"here: {len(made(here))} tasks, {time.monotonic() - began:.0f} s, load {load:.1f}", flush=True)
     expected = lowered(str(root / "store"))
-    runs: list[dict[str, Any]] = []
     with bucket(root) as (server, way_to_s3):
-        for repeat in range(repeats):
-            for number in (1, 2):  # in turn, so that what else the machine does meets both
-                runs.append(on_workers(root, number, repeat, way_to_s3, server.pid))
+        runs = pairs(root, repeats, way_to_s3, server.pid)
         equal = [run.pop("artifacts") == expected for run in runs]
         print(f"artifacts equal to those made here: {equal}, {len(expected)} each", flush=True)
         with cluster(root, 2, way_to_s3) as (way, workers):
@@ -311,6 +309,20 @@ def on_cluster(root: Path, repeats: int) -> dict[str, Any]:
     }
 
 
+def pairs(root: Path, repeats: int, env: dict[str, str], server: int) -> list[dict[str, Any]]:
+    """Sweeps by one and by two workers, in turn, so that what else the machine does meets both."""
+    return [on_workers(root, number, repeat, env, server) for repeat in range(repeats) for number in (1, 2)]
+
+
+def speed(root: Path, repeats: int, epochs: int) -> dict[str, Any]:
+    written(root, OF_24.replace("epochs = 4", f"epochs = {epochs}"))
+    with bucket(root) as (server, env):
+        runs = pairs(root, repeats, env, server.pid)
+    artifacts = [run.pop("artifacts") for run in runs]
+    is_equal = all(one == artifacts[0] for one in artifacts)
+    return {"variants": 24, "epochs": epochs, "runs": runs, "artifacts equal": is_equal, **speed_ups(runs)}
+
+
 def speed_ups(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Of two workers over one, pair by pair: of the seconds, and of the processor seconds that one after another takes, which other work
     on the machine does not change: the command's, and those of the worker that has most."""
@@ -318,10 +330,10 @@ def speed_ups(runs: list[dict[str, Any]]) -> dict[str, Any]:
     def alone(run: dict[str, Any]) -> float:
         return float(run["processor seconds of the command"] + max(run["processor seconds of each worker"]))
 
-    pairs = list(zip(runs[::2], runs[1::2], strict=True))
+    both = list(zip(runs[::2], runs[1::2], strict=True))
     found = {
-        "speed-up in seconds": [round(one["seconds"] / two["seconds"], 2) for one, two in pairs],
-        "speed-up in processor seconds": [round(alone(one) / alone(two), 2) for one, two in pairs],
+        "speed-up in seconds": [round(one["seconds"] / two["seconds"], 2) for one, two in both],
+        "speed-up in processor seconds": [round(alone(one) / alone(two), 2) for one, two in both],
     }
     print(found, flush=True)
     return found
@@ -434,10 +446,11 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["local", "cluster", "growth", "pass"])
+    parser.add_argument("which", choices=["local", "cluster", "speed", "growth", "pass"])
     parser.add_argument("--out", type=Path, help="Folder that keeps what was made; a temporary one without it.")
     parser.add_argument("--most", type=int, default=10_000, help="Variants, of growth.")
     parser.add_argument("--repeats", type=int, default=2, help="Of the sweeps by one and by two workers.")
+    parser.add_argument("--epochs", type=int, default=20, help="Of speed.")
     parser.add_argument("--json", type=Path, help="Where to put what was found, beside what is there.")
     parser.add_argument("--store", help="Of a pass.")
     parser.add_argument("--how", choices=["fill", "warm"], help="Of a pass.")
@@ -453,6 +466,8 @@ def main() -> None:
             found = growth(root, wanted.most)
         elif wanted.which == "cluster":
             found = on_cluster(root, wanted.repeats)
+        elif wanted.which == "speed":
+            found = speed(root, wanted.repeats, wanted.epochs)
         else:
             local(root)
         if wanted.json is not None and found is not None:
