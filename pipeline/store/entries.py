@@ -35,6 +35,10 @@ from .patience import Patient
 RECORDS, OBJECTS, LATEST = "records", "objects", "latest"
 LARGE = 2**24
 """Bytes of a file that is not read into memory to be kept."""
+_MOST_COPIES = 6
+"""Open copies of files that lie elsewhere: the sets of two data sets."""
+_COPIES: dict[str, Rows] = {}
+"""By the hash of their content; in the order in which they were opened."""
 _PARTIAL = ".partial-"
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -160,12 +164,15 @@ class Store:
         return array
 
     def rows(self, entry: Entry, name: str, folder: Path) -> Rows:
-        """The same, read as it is asked for. It is checked here, once, and stays open: what happens to the store changes it no more.
+        """The same, read as it is asked for. It is checked here, once, and stays open: what happens to the store changes it no more. Of a
+        file that lies on another machine, so does the copy, for who asks in this process next: a worker has many jobs with the same images.
 
         Args:
             folder: on this machine, for the content of a file that lies on another.
         """
         wanted = entry.files[name]
+        if not self.is_local and wanted in _COPIES:
+            return _COPIES[wanted]
         path = self._path(OBJECTS, wanted)
         with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as here:
             file = Path(path)
@@ -178,6 +185,10 @@ class Store:
                 found = None
             if found is None or digest(file) != wanted:
                 self._damaged(entry, name)
+        if not self.is_local:
+            _COPIES[wanted] = found
+            if len(_COPIES) > _MOST_COPIES:
+                del _COPIES[next(iter(_COPIES))]
         return found
 
     def json(self, entry: Entry, name: str) -> Any:

@@ -23,6 +23,7 @@ JOBS = ("weights", "original", "quantize", "compress", "reference", "lower", "ro
 EXTRA = "cluster"
 _TIMEOUT = 30
 """Seconds for a scheduler to answer."""
+_GONE = "the scheduler is gone. What was made is kept: run the same command again when it answers"
 _LOOKS = 10
 """Seconds after which workers are counted again: some come later, some go."""
 
@@ -57,15 +58,23 @@ class Crew:
         if self.cluster is None or is_here(task.step, task.asked.config):
             return self.here.submit(perform, task)
         try:
+            if not self.is_back():  # what is sent while it is looked for may wait for ever
+                raise WorkerError(_GONE)
             self._look()
             return self._executor(tuple(sorted(needed(task, self.needs)))).submit(perform, task)
         except WorkerError:
             raise
         except Exception as error:  # of distributed: its own, and those of its connections
-            raise WorkerError(
-                f"the scheduler does not take jobs any more: {type(error).__name__}: {str(error)[:300]}. What was made is kept: run the "
-                "same command again when it answers."
-            ) from error
+            raise WorkerError(f"{_GONE} ({type(error).__name__}: {str(error)[:300]})") from error
+
+    def is_back(self) -> bool:
+        """Whether the scheduler is there, or is again within a while; Dask's client looks for one whose connection is lost."""
+        if self.cluster is None:
+            return False
+        end = time.monotonic() + 2 * _TIMEOUT
+        while self.cluster.status == "connecting" and time.monotonic() < end:
+            time.sleep(0.1)
+        return bool(self.cluster.status == "running")
 
     def leaves_out(self, error: Unfit) -> bool:
         """Give no more jobs to the worker that refused one; False where no other is left."""
@@ -76,10 +85,16 @@ class Crew:
         return bool(self._workers.keys() - self.unfit)
 
     def trouble(self, tasks: Collection[Task]) -> str:
-        """Why nothing may come of these, in words; empty where there is nothing to see."""
+        """Why nothing may come of these, in words; empty where there is nothing to see.
+
+        Raises:
+            WorkerError: nothing can.
+        """
         far = [task for task in tasks if self.cluster is not None and not is_here(task.step, task.asked.config)]
         if not far:
             return ""
+        if not self.is_back():
+            raise WorkerError(_GONE)
         try:
             self._look(is_new=True)
         except Exception as error:  # of distributed: its own, and those of its connections

@@ -19,6 +19,8 @@ from .tasks import Asked, Done, Task, Unfit, fingerprint
 
 _REPAIRS = 100
 """Damaged results that one sweep makes anew; more of them, and the store itself is broken."""
+_LOSSES = 1000
+"""Jobs that a scheduler may lose: all that are at work where its connection is gone for a moment."""
 _MOST_OPEN = 500
 """Courses that are on their way at a time, at most: each is some ten kilobytes."""
 _MOST_KNOWN = 2000
@@ -93,6 +95,7 @@ class Yard:
     peak: int = 0
     _known: _Known = field(default_factory=_Known)
     _repaired: int = 0
+    _lost: int = 0
     _failed: dict[str, Failure] = field(default_factory=dict)
     _flying: dict[str, Future[Done]] = field(default_factory=dict)
     _flights: dict[Future[Done], _Flight] = field(default_factory=dict)
@@ -244,9 +247,14 @@ class Yard:
         except Damaged as error:
             self._repair(error)
         except CancelledError as error:
-            raise WorkerError(
-                "the scheduler has given a job up, or is gone. What was made is kept: run the same command again when it answers."
-            ) from error
+            self._lost += 1
+            if self._lost > _LOSSES or not self.crew.is_back():
+                raise WorkerError(
+                    "the scheduler has given a job up, or is gone. What was made is kept: run the same command again when it answers."
+                ) from error
+            self.say(f"the scheduler has lost {', '.join(flight.task.keys)} of {name}, which is asked for again")
+            self._again(flight)
+            return []
         except Exception as error:  # of users' models and of all packages, and of processes that died
             if is_no_room(error):
                 raise StoreError(f"there is no room for a job of {name}: {described(error)}") from error

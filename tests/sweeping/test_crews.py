@@ -17,7 +17,11 @@ class Client:
     """Of a scheduler with workers by their addresses: threads, resources and what each says of itself."""
 
     def __init__(self, **workers):
-        self.workers, self.submitted, self.is_gone = workers, [], False
+        self.workers, self.submitted, self.is_gone, self.states = workers, [], False, ["running"]
+
+    @property
+    def status(self):
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
 
     def run(self, function, on_error):
         return {address: told for address, (_, _, told) in self.workers.items()}
@@ -112,5 +116,20 @@ def test_why_nothing_comes_is_told():
     client.is_gone = True
     assert one.trouble([far]) == "the scheduler does not answer: OSError"
     one._looked = 0.0
-    with pytest.raises(WorkerError, match="does not take jobs any more: OSError: closed"):
+    with pytest.raises(WorkerError, match=r"the scheduler is gone\. .* \(OSError: closed\)"):
         one.submit(far)
+
+
+def test_a_scheduler_whose_connection_is_lost_is_waited_for_and_then_given_up(monkeypatch):
+    client = Client(a=worker())
+    one = crew(client)
+    client.states = ["connecting", "connecting", "running"]
+    assert one.is_back() and client.states == ["running"]
+    for states in (["connecting", "closed"], ["connecting"]):
+        client.states = states
+        monkeypatch.setattr(crews, "_TIMEOUT", 0.1)
+        with pytest.raises(WorkerError, match="the scheduler is gone"):
+            one.submit(task())
+        with pytest.raises(WorkerError, match="the scheduler is gone"):
+            one.trouble([task()])
+    assert client.submitted == []

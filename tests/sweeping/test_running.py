@@ -47,6 +47,9 @@ class Crew:
     def leaves_out(self, error):
         return error.address == "late"
 
+    def is_back(self):
+        return self.number == 2
+
     def trouble(self, tasks):
         return f"no worker for {len(tasks)}"
 
@@ -207,6 +210,28 @@ def test_a_job_that_a_worker_refuses_is_made_by_another(yard):
         run(yard(lambda name, task: exec("raise error", {"error": Unfit("other", "last")})), 1,
             [step("weights", lambda order, site: {"weights": "w"})])  # fmt: skip
     assert str(pickle.loads(pickle.dumps(Unfit("told", "address")))) == "told"
+
+
+def test_what_a_scheduler_loses_is_asked_for_again_while_it_is_there(yard, monkeypatch):
+    one, lost = yard(), []
+    submit = one.crew.submit
+
+    def loses(task):
+        if len(lost) == 2:
+            return submit(task)
+        lost.append(Future())
+        lost[-1].cancel()
+        lost[-1].set_running_or_notify_cancel()
+        return lost[-1]
+
+    one.crew.submit = loses
+    steps = [step("data", lambda order, site: {"data": "same"})]
+    assert not run(one, 2, steps)[0].trouble and one.crew.begun == [["data"]]
+    lost.clear()
+    gone = yard()
+    gone.crew.submit, gone.crew.number = loses, 1
+    with pytest.raises(WorkerError, match="run the same command again"):
+        run(gone, 1, [step("weights", lambda order, site: {"weights": "w"})])
 
 
 def test_who_waits_is_told_why(yard, monkeypatch):
