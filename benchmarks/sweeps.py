@@ -3,7 +3,7 @@ with nothing to do grow with the number of variants.
 
 sweeps.py local [--out FOLDER]
 sweeps.py cluster [--out FOLDER] [--repeats N] [--json FILE]      takes the packages of the extras `cluster` and `test`
-sweeps.py speed [--epochs N] [--repeats N] [--json FILE]     of these the sweeps by one and by two workers alone, with longer trainings
+sweeps.py speed [--repeats N] [--json FILE]     of these the sweeps by one and by two workers alone, of MobileNetV2
 sweeps.py growth [--most N] [--json FILE]
 
 Servers and workers are processes of this machine, and speak over loopback alone. `--json` puts what was found into a file, beside what
@@ -58,6 +58,21 @@ target = ["android/onnx"]
 precision = ["fp32", "int8"]
 """
 OF_24 = CONFIGURATION.replace("train.seed = [0, 1]", "train.seed = [0, 1, 2]")
+OF_MOBILENETS = """[model]
+name = "mobilenet_v2"
+[data]
+calibration = 64
+[train]
+epochs = 8
+[quantize]
+minutes = 0
+[sweep]
+model.width = [0.2, 0.35]
+model.resolution = [24, 32]
+train.seed = [0, 1, 2]
+target = ["android/onnx"]
+precision = ["fp32", "int8"]
+"""
 WISH = "accuracy >= 0.8, size <= 10kB, min latency"
 
 
@@ -314,13 +329,13 @@ def pairs(root: Path, repeats: int, env: dict[str, str], server: int) -> list[di
     return [on_workers(root, number, repeat, env, server) for repeat in range(repeats) for number in (1, 2)]
 
 
-def speed(root: Path, repeats: int, epochs: int) -> dict[str, Any]:
-    written(root, OF_24.replace("epochs = 4", f"epochs = {epochs}"))
+def speed(root: Path, repeats: int) -> dict[str, Any]:
+    written(root, OF_MOBILENETS)
     with bucket(root) as (server, env):
         runs = pairs(root, repeats, env, server.pid)
     artifacts = [run.pop("artifacts") for run in runs]
     is_equal = all(one == artifacts[0] for one in artifacts)
-    return {"variants": 24, "epochs": epochs, "runs": runs, "artifacts equal": is_equal, **speed_ups(runs)}
+    return {"variants": 24, "runs": runs, "artifacts equal": is_equal, **speed_ups(runs)}
 
 
 def speed_ups(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -450,7 +465,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Folder that keeps what was made; a temporary one without it.")
     parser.add_argument("--most", type=int, default=10_000, help="Variants, of growth.")
     parser.add_argument("--repeats", type=int, default=2, help="Of the sweeps by one and by two workers.")
-    parser.add_argument("--epochs", type=int, default=20, help="Of speed.")
     parser.add_argument("--json", type=Path, help="Where to put what was found, beside what is there.")
     parser.add_argument("--store", help="Of a pass.")
     parser.add_argument("--how", choices=["fill", "warm"], help="Of a pass.")
@@ -467,7 +481,7 @@ def main() -> None:
         elif wanted.which == "cluster":
             found = on_cluster(root, wanted.repeats)
         elif wanted.which == "speed":
-            found = speed(root, wanted.repeats, wanted.epochs)
+            found = speed(root, wanted.repeats)
         else:
             local(root)
         if wanted.json is not None and found is not None:
