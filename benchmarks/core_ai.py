@@ -101,8 +101,10 @@ def _conv(draw: Draw) -> nn.Module:
 
 def _transposed(draw: Draw) -> nn.Module:
     stride, size = int(draw.integers(1, 4)), int(draw.integers(2, 5))
-    more = int(draw.integers(0, stride)) if stride > 1 else 0
-    return nn.ConvTranspose2d(CHANNELS, 6, size, stride, int(draw.integers(0, 2)), more)
+    padding = int(draw.integers(0, 2))
+    # without padding coremltools 9.0 refuses more at the end
+    more = int(draw.integers(0, stride)) if stride > 1 and padding else 0
+    return nn.ConvTranspose2d(CHANNELS, 6, size, stride, padding, more)
 
 
 class _Linear(nn.Module):
