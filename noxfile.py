@@ -20,6 +20,9 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": os.environ.get("OMP_
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "40")
 # what is left out of the check of benchmarks: they are read to see names and arguments that are gone
 LOOSE = ("arg-type", "dict-item", "misc", "no-any-return", "no-untyped-call", "operator", "union-attr")
+CORE_AI = ("tests/program/test_coreai.py", "tests/targets/test_coreai.py", "tests/targets/test_coreai_faults.py")
+# what Apple's packages take that the environment has not
+ITS_OWN = ("yuvio", "strenum")
 SOURCES = ("api", "model", "pipeline", "targets", "tests", "benchmarks", "docs", "noxfile.py")
 
 
@@ -65,6 +68,37 @@ def tests(session: nox.Session) -> None:
     if os.environ.get("CI"):
         fetch_real(session, python)
     session.run(python, "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=PATIENT, external=True)
+    if not session.posargs:
+        with_core_ai(session, python)
+
+
+def with_core_ai(session: nox.Session, python: str) -> None:
+    """The tests that ask Apple's runtime. Its packages lie beside the environment, not in it: where they are installed every build
+    of all has a target more, which takes a second an image."""
+    wanted = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["coreai"]
+    folder = Path(".nox") / "coreai"
+    session.run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--upgrade",
+        "--target",
+        str(folder),
+        "--no-deps",
+        *wanted,
+        *ITS_OWN,
+        external=True,
+    )
+    paths = PATIENT | {"PYTHONPATH": str(folder.resolve())}
+    session.run(python, "-m", "pytest", "-n", "2", *CORE_AI, env=paths, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def coreai(session: nox.Session) -> None:
+    """The tests of Core AI alone, with Apple's packages."""
+    with_core_ai(session, shared(session, "test"))
 
 
 @nox.session(venv_backend="none", default=False)

@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 _MULTIPLIER_BITS = 20
 _MULTIPLIER_BITS_ARM64 = 21
+_EXACT = 2**24
+"""Whole numbers below it are float32."""
 _LARGEST_STEP = 255
 """Of int8 less a zero point."""
 _UNSIGNED = 128
@@ -69,11 +72,16 @@ _UNSIGNED = 128
 
 @dataclass(frozen=True)
 class Steps:
-    """A quantized value: whole numbers in float64, which holds every int32."""
+    """A quantized value: whole numbers in float32, of which each takes half the time of float64."""
 
     values: torch.Tensor
     scale: float
     zero_point: int
+
+    @property
+    def largest_sum(self) -> float:
+        """Of steps of the input times these as weights."""
+        return _largest_sum(self.values)
 
     @property
     def centred(self) -> torch.Tensor:
@@ -81,24 +89,34 @@ class Steps:
 
     @property
     def real(self) -> torch.Tensor:
-        return self.centred.float() * torch.tensor(self.scale, dtype=torch.float32)
+        return self.centred * torch.tensor(self.scale, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class Weight:
-    """int8 steps, and the float32 scale of each output channel."""
+    """int8 steps in float32, and the float32 scale of each output channel."""
 
     values: torch.Tensor
     scale: torch.Tensor
 
     @property
     def real(self) -> torch.Tensor:
-        return self.values.float() * self.scale.view(-1, *[1] * (self.values.ndim - 1))
+        return self.values * self.scale.view(-1, *[1] * (self.values.ndim - 1))
+
+    @cached_property
+    def largest_sum(self) -> float:
+        """Of steps of the input times these, in whatever order they are added up."""
+        return _largest_sum(self.values)
+
+
+def _largest_sum(weights: torch.Tensor) -> float:
+    return _LARGEST_STEP * float(weights.abs().flatten(1).sum(1).amax())
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Exact sums that wait to be put on the output's grid; their real value is ``values * scale / count``, then clamped.
+    """Exact sums, or what float32 makes of them, that wait to be put on the output's grid; their real value is
+    ``values * scale / count``, then clamped.
 
     Attributes:
         count: of what a mean is the mean of; 0 of what is none.
@@ -180,11 +198,16 @@ class _Evaluator(Interpreter):
     def __init__(self, module: GraphModule, see: See | None, kernels: Kernels) -> None:
         super().__init__(module)
         self._see, self._kernels = see, kernels
+        self._stored: dict[Node, Any] = {}  # weights as they are after their dequantize: the same for all images
 
     def run_node(self, n: Node) -> Any:
         if n.op == "call_module":
             return None  # a guard on the number of images
+        if n in self._stored:
+            return self._stored[n]
         result = super().run_node(n)
+        if "dequantize" in str(n.target) and all(source.op == "get_attr" for source in n.all_input_nodes):
+            self._stored[n] = result
         if self._see is not None and ".quantize_per_tensor" in str(n.target):
             self._see(n.name, result.values)
         return result
@@ -193,9 +216,9 @@ class _Evaluator(Interpreter):
         name = str(target)
         first: Any = args[0] if args else None
         if "dequantize_per_channel" in name:
-            return Weight(args[0].double(), args[1].float())
+            return Weight(args[0].float(), args[1].float())
         if "dequantize_per_tensor" in name:
-            return first if isinstance(first, Steps) else Steps(args[0].double(), args[1], args[2])
+            return first if isinstance(first, Steps) else Steps(args[0].float(), args[1], args[2])
         if "quantize_per_tensor" in name:
             return _quantize(self._kernels, *args[:5])
         if target in (*WEIGHTED, *TRANSPOSED) and isinstance(first, Steps) and isinstance(args[1], (Steps, Weight)):
@@ -327,11 +350,11 @@ def _quantize(kernels: Kernels, x: Any, scale: float, zero_point: int, low: int,
     elif isinstance(x, Sums):
         exact = x.values.float() * (kernels.mean(x.scale, step, x.count) if x.count else x.scale / step)
         shift = zero_point if x.count and kernels.means_are_even else 0
-        values = torch.round(exact + shift).double() + (zero_point - shift)
+        values = torch.round(exact + shift) + (zero_point - shift)
     elif isinstance(x, Steps) and (x.scale, x.zero_point) == (scale, zero_point):
         values = x.values
     else:
-        values = kernels.quantize(_real(x), scale).double() + zero_point
+        values = kernels.quantize(_real(x), scale) + zero_point
     return Steps(values.clamp(low, high), scale, zero_point)
 
 
@@ -343,25 +366,28 @@ def _have_one_grid(parts: list[Any]) -> bool:
 def _convolve(target: Any, x: Steps, weight: Weight | Steps, bias: torch.Tensor | None = None, *rest: Any) -> Sums:
     each = weight.scale if isinstance(weight, Weight) else torch.tensor([weight.scale], dtype=torch.float32)
     whole = None if bias is None else torch.round(bias.double() / (x.scale * each.double()))
-    values = _summed(target, x.centred, weight.values, whole, *rest)
+    values = _summed(target, x.centred, weight, whole, *rest)
     scale = torch.tensor(x.scale, dtype=torch.float32) * each
     return Sums(values, scale if target == aten.linear.default else scale.view(1, -1, *[1] * (values.ndim - 2)))
 
 
-def _summed(target: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
-    """Sums of whole numbers of at most 255 by weights, exact in float64.
+def _summed(
+    target: Any, x: torch.Tensor, weight: Weight | Steps, bias: torch.Tensor | None, *rest: Any
+) -> torch.Tensor:
+    """Sums of whole numbers of at most 255 by weights, exact in float64; in float32 where that gives what is nearest to them.
 
-    In float32, three times as fast, where each product and each sum of them is below 2^24, in whatever order. An algorithm
-    that is no sum of products, Winograd's for example, shows by fractions.
+    float32 is three times as fast, and exact where each product and each sum of them is below 2^24, in whatever order. A bias
+    that it holds may bring them above: that is the rounding which a kernel does in its place. An algorithm that is no sum
+    of products, Winograd's for example, shows by fractions.
     """
-    if target in WEIGHTED and _LARGEST_STEP * float(weight.abs().flatten(1).sum(1).amax()) < 2**24:
-        sums: torch.Tensor = target(x.float(), weight.float(), None, *rest)
+    if target in WEIGHTED and weight.largest_sum < _EXACT:
+        sums: torch.Tensor = target(x, weight.values, None, *rest)
         if bool((sums == sums.round()).all()):
-            sums = sums.double()
             if bias is None:
                 return sums
-            return sums.add_(bias if target == aten.linear.default else bias.view(1, -1, *[1] * (sums.ndim - 2)))
-    found: torch.Tensor = target(x, weight, bias, *rest)
+            each = bias if target == aten.linear.default else bias.view(1, -1, *[1] * (sums.ndim - 2))
+            return sums.add_(each.float()) if float(bias.abs().max()) < _EXACT else sums.double().add_(each)
+    found: torch.Tensor = target(x.double(), weight.values.double(), bias, *rest)
     return found
 
 
@@ -375,7 +401,8 @@ def _divided(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 def _mean(x: Steps, dims: list[int], keepdim: bool = False) -> Sums:
     count = int(np.prod([x.values.shape[dim] for dim in dims]))
-    return Sums(x.centred.sum(dims, keepdim=keepdim), torch.tensor(x.scale, dtype=torch.float32), count=count)
+    sums = x.centred.sum(dims, keepdim=keepdim, dtype=torch.float64)
+    return Sums(sums, torch.tensor(x.scale, dtype=torch.float32), count=count)
 
 
 def _by_step_and_count(scale: torch.Tensor, step: torch.Tensor, count: int) -> torch.Tensor:
@@ -387,7 +414,7 @@ def _by_count_and_step(scale: torch.Tensor, step: torch.Tensor, count: int) -> t
 
 
 def _resized_by_xnnpack(x: Steps, *arguments: Any) -> Steps:
-    return replace(x, values=resizing.of_steps(x.values, *arguments))
+    return replace(x, values=resizing.of_steps(x.values.double(), *arguments).float())
 
 
 def _resized_on_x86(x: Steps, *arguments: Any) -> torch.Tensor:
@@ -404,12 +431,12 @@ def _fixed_point(pair: Addition, scale: float, bits: int) -> tuple[torch.Tensor,
     ratios = [np.float32(operand.scale) / np.float32(scale) for operand in (pair.one, pair.other)]
     shift = bits - (int(np.frexp(max(ratios))[1]) - 1)
     one, other = (float(np.rint(np.ldexp(np.float64(ratio), shift))) for ratio in ratios)
-    return pair.one.centred * one + pair.other.centred * other, 2.0**shift
+    return pair.one.centred.double() * one + pair.other.centred.double() * other, 2.0**shift
 
 
 def _added_by_xnnpack(pair: Addition, scale: float, zero_point: int) -> torch.Tensor:
     total, step = _fixed_point(pair, scale, _MULTIPLIER_BITS)
-    return torch.floor((total + step / 2) / step) + zero_point
+    return torch.floor((total + step / 2) / step).float() + zero_point
 
 
 def added_on_arm64(pair: Addition, scale: float, zero_point: int) -> torch.Tensor:
@@ -424,9 +451,9 @@ def _added_on_x86(pair: Addition, scale: float, zero_point: int) -> torch.Tensor
     zero_points = [operand.zero_point + _UNSIGNED for operand in (pair.one, pair.other)]
     centre = np.float32(one * zero_points[0] + float(np.float32(other * zero_points[1])))
     constant = float(np.float32(zero_point + _UNSIGNED) - centre)
-    partial = ((pair.other.values + _UNSIGNED) * other + constant).float()
-    total = ((pair.one.values + _UNSIGNED) * one + partial.double()).float()
-    return torch.round(total).double() - _UNSIGNED
+    partial = ((pair.other.values.double() + _UNSIGNED) * other + constant).float()
+    total = ((pair.one.values.double() + _UNSIGNED) * one + partial.double()).float()
+    return torch.round(total) - _UNSIGNED
 
 
 def _ratio(pair: Product, scale: float) -> torch.Tensor:
@@ -435,13 +462,13 @@ def _ratio(pair: Product, scale: float) -> torch.Tensor:
 
 
 def _multiplied_by_xnnpack(pair: Product, scale: float, zero_point: int) -> torch.Tensor:
-    product = (pair.one.centred * pair.other.centred).float()
-    return torch.round(product * _ratio(pair, scale)).double() + zero_point
+    product = pair.one.centred * pair.other.centred
+    return torch.round(product * _ratio(pair, scale)) + zero_point
 
 
 def _multiplied_by_onnxruntime(pair: Product, scale: float, zero_point: int) -> torch.Tensor:
-    product = (pair.one.centred * pair.other.centred).float()
-    return torch.round(product * _ratio(pair, scale) + (zero_point + _UNSIGNED)).double() - _UNSIGNED
+    product = pair.one.centred * pair.other.centred
+    return torch.round(product * _ratio(pair, scale) + (zero_point + _UNSIGNED)) - _UNSIGNED
 
 
 KERNELS = {

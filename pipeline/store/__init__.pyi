@@ -13,5 +13,6 @@ from .workers import Here as Here
 from .workers import Staff as Staff
 from .workers import Workers as Workers
 from .workers import count as count
+from .workers import give_back_memory as give_back_memory
 from .workers import one_thread as one_thread
 from .workers import peak_memory as peak_memory

@@ -14,6 +14,8 @@ from twinkeel.pipeline.errors import ConversionError, PackageError
 from twinkeel.pipeline.program import Program, example_inputs
 from twinkeel.pipeline.reading import instead, parse_json, read_bytes, shown
 
+from ._aimodel_mended import mended
+
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
@@ -36,7 +38,10 @@ def package(program: Program, graph: GraphModule, out: Path) -> Path:
     import torch
     from coreai_torch import TorchConverter, get_decomp_table
 
-    exported = torch.export.export(graph, example_inputs(program.contract), strict=False)
+    examples = example_inputs(program.contract)
+    exported = torch.export.export(graph, examples, strict=False)
+    if (other := mended(known := exported.module())) is not known:
+        exported = torch.export.export(other, examples, strict=False)
     exported = exported.run_decompositions(get_decomp_table())
     converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
     try:

@@ -162,6 +162,16 @@ def _affine(quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: Ten
     return _per_axis(quantized_data, scale, zero_point, axis=axis)
 
 
+def _select(cond: Tensor, a: Tensor, b: Tensor) -> tuple[int, int]:
+    values = _joined([cond.shape, a.shape, b.shape])
+    return values, values
+
+
+def _gather(x: Tensor, indices: Tensor, axis: Tensor | None = None, **_: Any) -> tuple[int, int]:
+    values = indices.numel() * (x.numel() // max(x.shape[0 if axis is None else int(axis)], 1))
+    return values, values
+
+
 def _palette(indices: Tensor, shape: Tensor | None = None, **_: Any) -> tuple[int, int]:
     values = indices.numel() if shape is None else math.prod(_mil_ops.ints(shape, 0, 0))
     return values, values
@@ -177,6 +187,8 @@ _SPECIAL: Mapping[str, Callable[..., tuple[int, int]]] = {
     "linear": _linear,
     "upsample_nearest_neighbor": _upsample,
     "upsample_bilinear": _upsample,
+    "select": _select,
+    "gather": _gather,
     "quantize": _quantize,
     "dequantize": _quantize,
     "constexpr_affine_dequantize": _affine,

@@ -176,7 +176,8 @@ def pad(x: Tensor, pad: Tensor, mode: str = "constant", constant_val: Tensor | N
         return _padded(x, pairs, 0.0 if constant_val is None else float(constant_val))
     if mode not in ("reflect", "replicate"):
         raise ValueError(f"unknown mode '{mode}'")
-    while pairs and pairs[0] == (0, 0):
+    # torch wants the last dimension of two or three, the last two of three or four, and so on
+    while len(pairs) > max(1, x.ndim - 2) and pairs[0] == (0, 0):
         pairs.pop(0)
     return F.pad(x, [side for pair in reversed(pairs) for side in pair], mode=mode)
 
@@ -243,7 +244,26 @@ _elementwise(
     sigmoid_hard=lambda x, alpha=0.2, beta=0.5: (x * alpha + beta).clamp(0, 1),
     linear_activation=lambda x, alpha, beta=0.0: x * alpha + beta,
     softmax=lambda x, axis=-1: x.softmax(int(axis)),
+    sign=lambda x: x.sign(),
+    threshold=lambda x, alpha=1.0: x.clamp(min=alpha),
+    equal=lambda x, y: x == y,
+    not_equal=lambda x, y: x != y,
+    greater=lambda x, y: x > y,
+    greater_equal=lambda x, y: x >= y,
+    less=lambda x, y: x < y,
+    less_equal=lambda x, y: x <= y,
+    logical_and=lambda x, y: x & y,
+    logical_or=lambda x, y: x | y,
+    logical_not=lambda x: ~x,
+    select=lambda cond, a, b: torch.where(cond, a, b),
 )
+
+
+@_op
+def softplus_parametric(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """alpha * log(1 + exp(beta * x)), a number of each for every channel."""
+    sizes = [-1, *[1] * (x.ndim - 2)]
+    return alpha.view(sizes) * F.softplus(beta.view(sizes) * x)
 
 
 @_op
@@ -265,7 +285,32 @@ _elementwise(
     reduce_sum=_reduction(lambda x, axes, keep: x.sum(axes, keepdim=keep)),
     reduce_max=_reduction(lambda x, axes, keep: x.amax(axes, keepdim=keep)),
     reduce_min=_reduction(lambda x, axes, keep: x.amin(axes, keepdim=keep)),
+    reduce_l1_norm=_reduction(lambda x, axes, keep: x.abs().sum(axes, keepdim=keep)),
+    reduce_l2_norm=_reduction(lambda x, axes, keep: x.square().sum(axes, keepdim=keep).sqrt()),
+    reduce_sum_square=_reduction(lambda x, axes, keep: x.square().sum(axes, keepdim=keep)),
+    reduce_log_sum_exp=_reduction(lambda x, axes, keep: x.logsumexp(axes, keepdim=keep)),
 )
+
+
+def _chosen(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def choose(
+        x: Tensor, axis: Tensor | None = None, keep_dims: Tensor | None = None, output_dtype: str = "int32"
+    ) -> Tensor:
+        return cast(run(x, -1 if axis is None else int(axis), keepdim=bool(keep_dims)), output_dtype)
+
+    return choose
+
+
+_elementwise(reduce_argmax=_chosen(torch.argmax), reduce_argmin=_chosen(torch.argmin))
+
+
+@_op
+def cumsum(x: Tensor, axis: Tensor | None = None, exclusive: Tensor | None = None, reverse: Tensor | None = None) -> Tensor:  # fmt: skip
+    along = 0 if axis is None else int(axis)
+    turned = x.flip(along) if reverse is not None and bool(reverse) else x
+    total = turned.cumsum(along)
+    total = total - turned if exclusive is not None and bool(exclusive) else total
+    return total.flip(along) if turned is not x else total
 
 
 @_op
@@ -330,6 +375,40 @@ def slice_by_index(x: Tensor, begin: Tensor, end: Tensor, stride: Tensor | None 
         for i in range(x.ndim)
     ]
     return x[tuple(index)]
+
+
+@_op
+def crop(x: Tensor, crop_height: Tensor, crop_width: Tensor) -> Tensor:
+    """Without so many rows before and after, and so many columns."""
+    for axis, cut in ((x.ndim - 2, crop_height), (x.ndim - 1, crop_width)):
+        before, after = ints(cut, 0, 2)
+        x = x.narrow(axis, before, x.shape[axis] - before - after)
+    return x
+
+
+@_op
+def reverse(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    return x.flip(list(range(x.ndim)) if axes is None else ints(axes, 0, 0))
+
+
+@_op
+def gather(x: Tensor, indices: Tensor, axis: Tensor | None = None, batch_dims: Tensor | None = None,
+           validate_indices: Tensor | None = None) -> Tensor:  # fmt: skip
+    if batch_dims is not None and int(batch_dims):
+        raise ValueError(f"{int(batch_dims)} batch dimensions: none are known")
+    along = (0 if axis is None else int(axis)) % x.ndim
+    found = x.index_select(along, indices.reshape(-1).long() % x.shape[along])
+    return found.reshape(*x.shape[:along], *indices.shape, *x.shape[along + 1 :])
+
+
+@_op
+def pixel_shuffle(x: Tensor, upscale_factor: Tensor) -> Tensor:
+    return F.pixel_shuffle(x, int(upscale_factor))
+
+
+@_op
+def pixel_unshuffle(x: Tensor, downscale_factor: Tensor) -> Tensor:
+    return F.pixel_unshuffle(x, int(downscale_factor))
 
 
 @_op

@@ -101,7 +101,7 @@ def test_onnxruntime_resizes_floats_as_one_of_two_does(align_corners):
     apart, values = dict.fromkeys(("x86_64", "arm64"), 0), 0
     for pixels, size, scale, zero_point in cases(align_corners):
         found = _resized_by_onnxruntime(pixels, size, scale, zero_point, align_corners)
-        x = integer.Steps(torch.from_numpy(pixels).double() - 128, scale, zero_point - 128)
+        x = integer.Steps(torch.from_numpy(pixels).float() - 128, scale, zero_point - 128)
         for machine, resize in (("x86_64", integer.KERNELS["onnxruntime"].resize), ("arm64", integer.resized_on_arm64)):
             real = resize(x, size, align_corners)
             steps = integer._quantize(integer.KERNELS["onnxruntime"], real, scale, zero_point - 128, -128, 127)

@@ -308,6 +308,29 @@ def test_what_contains_the_pattern_keeps_its_function_and_loses_the_pattern(rewr
         assert worst >= LEAST_DB, f"graph {seed}: {worst:.1f} dB: {made.graph}"
 
 
+SUMS = (aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar, aten.rsub.Tensor)
+FACTORS = {
+    "add": lambda x, c: torch.add(x, x.sigmoid(), alpha=c),
+    "add a number": lambda x, c: torch.add(x, 1.5, alpha=c),
+    "sub": lambda x, c: torch.sub(x, x.sigmoid(), alpha=c),
+    "rsub": lambda x, c: torch.rsub(x, x.sigmoid(), alpha=c),
+    "rsub a number": lambda x, c: torch.rsub(x, 1.5, alpha=c),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_a_term_of_a_sum_has_no_factor_of_its_own(name):
+    """Two converters leave it out."""
+    made, example, expected = network(
+        lambda net, x, draw: net.last(FACTORS[name](x, number(draw))), np.random.default_rng(7)
+    )
+    assert any(len(node.args) > 2 or "alpha" in node.kwargs for node in made.calls(*SUMS))
+    spelling.rewrite(made)
+    assert all(len(node.args) == 2 and not node.kwargs for node in made.calls(*SUMS))
+    biases.rewrite(made)
+    assert metrics.snr_db(expected.numpy(), said(made, example).numpy()) >= LEAST_DB
+
+
 @pytest.mark.parametrize("rewrite", NEARLY, ids=lambda m: m.__name__.rpartition(".")[2])
 def test_what_nearly_contains_it_is_not_touched(rewrite):
     for seed in range(GRAPHS):

@@ -114,6 +114,40 @@ def test_ceil_mode_pools_count_only_what_there_is(tmp_path):
         np.testing.assert_allclose(array, wanted.detach().numpy(), rtol=1e-4, atol=1e-3)
 
 
+OPERATIONS = {
+    "crop": nn.ConvTranspose2d(3, 4, 3, 2, 1, 1),
+    "reverse": lambda x: x.flip(3),
+    "gather": lambda x: x.roll(3, 2),
+    "pixel_shuffle": lambda x: F.pixel_shuffle(torch.cat([x, x, x, x], 1), 2),
+    "pixel_unshuffle": lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2),
+    "sign": lambda x: torch.sign(x - 100),
+    "threshold": lambda x: F.threshold(x - 100, 0.5, 0.5),
+    "softplus_parametric": lambda x: F.softplus(x / 100, 2.0),
+    "cumsum": lambda x: x.cumsum(2) / 100,
+    "reduce_l2_norm": lambda x: x.norm(dim=1),
+    "reduce_argmax": lambda x: x.argmax(1).float(),
+    "select": lambda x: torch.where(x > 100, x, 0.1 * x),
+    "pad": lambda x: F.pad(x, (0, 0, 2, 1), "reflect"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_gives_what_torch_gives(name, tmp_path):
+    class Called(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = OPERATIONS[name] if isinstance(OPERATIONS[name], nn.Module) else None
+
+        def forward(self, x):
+            return OPERATIONS[name](x) if self.inner is None else self.inner(x)
+
+    net = Called().eval()
+    model = mil_executor.Model(_convert(net, tmp_path))
+    assert name in model.operations, model.operations
+    expected = net(torch.from_numpy(_batch(IMAGES[0]))).detach().numpy()
+    np.testing.assert_allclose(_only(model.predict({"x": _batch(IMAGES[0])})), expected, rtol=1e-5, atol=1e-4)
+
+
 class Small(nn.Module):
     def __init__(self):
         super().__init__()
@@ -201,14 +235,14 @@ def test_compressed_weights_are_those_that_coremltools_decompresses(compress, ta
         )
 
 
-class Cumulative(nn.Module):
+class Tangent(nn.Module):
     def forward(self, x):
-        return torch.cumsum(x, 1).flatten(1)
+        return torch.tan(x)
 
 
 def test_an_unknown_operation_is_named(tmp_path):
-    model = mil_executor.Model(_convert(Cumulative(), tmp_path))
-    with pytest.raises(PackageError, match=r"operation 'cumsum' \(\w+\) is not known"):
+    model = mil_executor.Model(_convert(Tangent(), tmp_path))
+    with pytest.raises(PackageError, match=r"operation 'tan' \(\w+\) is not known"):
         model.predict({"x": _batch(IMAGES[0])})
 
 

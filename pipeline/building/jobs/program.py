@@ -13,7 +13,7 @@ from ...config import Config
 from ...program import Output, Program
 from ...saying import Say
 from ...stages import rungs
-from ...store import Entry, Job, Workshop
+from ...store import Entry, Job, Workshop, give_back_memory
 from ...tasks import named
 from ..order import Order
 from ..site import (
@@ -52,7 +52,9 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
         model = load_model(shop, site.weights, config, site.create, len(site.names))
         return make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
 
-    return {NAME: shop.make(missing[NAME], write)}
+    made = shop.make(missing[NAME], write)
+    give_back_memory()
+    return {NAME: made}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

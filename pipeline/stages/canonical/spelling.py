@@ -5,6 +5,12 @@ after    hardtanh(x, 0, 6), relu(x)
 
 before   conv2d(x, w, b, padding="same")
 after    conv2d(x, w, b, padding=1), behind zeros where one side needs more of them
+
+before   add(x, y, alpha=2), sub(x, y, alpha=2), rsub(x, 1, 2)
+after    add(x, mul(y, 2)), sub(x, mul(y, 2)), add(mul(x, -2), 1)
+
+The last one because coremltools 9.0 and coreai-torch 0.4.3 leave the factor out without a word
+(`tests/targets/test_upstream.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +36,8 @@ def rewrite(network: Network) -> None:
             node.target, node.args, node.kwargs = aten.hardtanh.default, (node.args[0], float(low), float(high)), {}
     for node in network.calls(aten.conv2d.padding):
         network.put(node, _with_numbers(network, node))
+    for node in network.calls(aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar, aten.rsub.Tensor):
+        _without_factor(network, node)
 
 
 def _bounds(node: Node) -> tuple[Any, Any]:
@@ -50,3 +58,17 @@ def _with_numbers(network: Network, node: Node) -> Node:
         source = network.insert(node, aten.pad.default, source, [0, horizontal % 2, 0, vertical % 2])
     even = [vertical // 2, horizontal // 2]
     return network.insert(node, aten.conv2d.default, source, weight, bias, stride, even, dilation, groups)
+
+
+def _without_factor(network: Network, node: Node) -> None:
+    """A sum or difference whose second term has a factor of its own: that is multiplied first."""
+    one, other = node.args[:2]
+    factor: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("alpha", 1)
+    if factor == 1:
+        return
+    if node.target in (aten.add.Tensor, aten.sub.Tensor):
+        scaled = network.insert(node, aten.mul.Tensor, other, factor) if isinstance(other, Node) else other * factor  # type: ignore[operator]
+        network.put(node, network.insert(node, node.target, one, scaled))
+    else:
+        negative = network.insert(node, aten.mul.Tensor, one, -factor)
+        network.put(node, network.insert(node, aten.add.Tensor, negative, other))
