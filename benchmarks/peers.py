@@ -358,10 +358,10 @@ def use_one_core() -> None:
 
     Before any program is loaded: ExecuTorch's keep their threads.
     """
-    from executorch.extension.pybindings import _portable_lib  # type: ignore[attr-defined]
+    from executorch.extension.pybindings import _C  # type: ignore[attr-defined]
 
     torch.set_num_threads(1)
-    _portable_lib._unsafe_reset_threadpool(1)
+    _C._unsafe_reset_threadpool(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 

@@ -259,7 +259,7 @@ class MobileClassifier(nn.Module):
         """Logits ``(N, num_classes)`` of normalized RGB images ``(N, 3, H, W)`` float32."""
         x = self.features(x)
         # keepdim and an explicit flatten keep the head inside one ExecuTorch delegate and free of a TRANSPOSE in
-        # LiteRT; adaptive_avg_pool2d, or a mean without keepdim, do not (litert-torch 0.10, executorch 1.4).
+        # LiteRT; adaptive_avg_pool2d, or a mean without keepdim, do not (litert-torch 0.10, executorch 1.5).
         x = x.mean((2, 3), keepdim=True).flatten(1)
         logits: torch.Tensor = self.classifier(x)
         return logits

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,7 +37,7 @@ class Finding:
 
 def look() -> list[Finding]:
     """All findings, in the order in which they are told. Nothing is imported or run for it."""
-    return [*_python(), *_packages(), *_extras(), *_compilers(), *_accelerators()]
+    return [*_python(), *_packages(), *_extras(), *_compilers(), *_runtimes(), *_accelerators()]
 
 
 def _python() -> Iterator[Finding]:
@@ -70,7 +70,13 @@ def _package(title: str, name: str, wanted: str, without: State, told: str) -> F
         return Finding(title=title, name=name, state=without, told=told)
     if fits(version, wanted):
         return Finding(title=title, name=name, state="ok", found=version)
-    return Finding(title=title, name=name, state="differs", found=version, told=f"verified with {wanted}")
+    return Finding(
+        title=title,
+        name=name,
+        state="differs",
+        found=version,
+        told=f"verified with {wanted}: pip install '{name}{wanted}'",
+    )
 
 
 def fits(version: str, wanted: str) -> bool:
@@ -83,7 +89,8 @@ def fits(version: str, wanted: str) -> bool:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version)]
+    """Without zeros at the end: 8 is 8.0."""
+    return [int(part) for part in re.findall(r"\d+", re.sub(r"(\.0)+$", "", version))]
 
 
 def _compilers() -> Iterator[Finding]:
@@ -97,12 +104,32 @@ def _compilers() -> Iterator[Finding]:
     yield _program(
         "qemu-x86_64", "TWINKEEL_QEMU_X86_64", "runs tests as an older processor would, without VNNI or AVX-512"
     )
-    yield _program("adb", "", "times artifacts on a phone: twinkeel device android")
+    # where `twinkeel device android` looks for it
+    homes = [os.environ[name] for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT") if os.environ.get(name)]
+    tools = [str(Path(home) / "platform-tools") for home in homes]
+    told = "times artifacts on a phone: twinkeel device android; on the PATH, or in platform-tools of ANDROID_HOME"
+    yield _program("adb", "", told, tools)
+    if platform.system() == "Darwin":
+        yield _program("xcrun", "", "names the iPhones that are connected: twinkeel device ios; comes with Xcode")
 
 
-def _program(name: str, variable: str, told: str) -> Finding:
+def _runtimes() -> Iterator[Finding]:
+    """Of the packages' runtimes each is a package; Core ML is a part of the system."""
+    is_there = platform.system() == "Darwin"
+    told = (
+        "twinkeel replay runs packages by it"
+        if is_there
+        else "Apple's systems alone have it; here twinkeel's own executor runs packages"
+    )
+    state: State = "ok" if is_there else "absent"
+    yield Finding(title="Runtimes of the system", name="Core ML", state=state, told=told)
+
+
+def _program(name: str, variable: str, told: str, more: Sequence[str] = ()) -> Finding:
+    """A program by the path in an environment variable, on the PATH, or in one of the folders `more`."""
     given = os.environ.get(variable, "") if variable else ""
-    found = given if given and Path(given).exists() else "" if " " in name else shutil.which(name) or ""
+    looked = os.pathsep.join([os.environ.get("PATH", os.defpath), *more])
+    found = given if given and Path(given).exists() else "" if " " in name else shutil.which(name, path=looked) or ""
     hint = f"; on the PATH, or {variable} says where" if variable and " " not in name else f"; {variable} says where"
     lost = f"{variable} is '{given}', and that is not there; " if given and not Path(given).exists() else ""
     state: State = "ok" if found else "absent"

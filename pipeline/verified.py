@@ -28,14 +28,14 @@ REQUIRED: Mapping[str, str] = {
     "matplotlib": ">=3.9",
     "torch": "==2.13.0",
     "torchao": "==0.18.0",
-    "executorch": "==1.4.1",
+    "executorch": "==1.5.1",
     "litert-torch": "==0.10.0",
     "ai-edge-quantizer": "==0.10.0",
     "ai-edge-litert": "==2.3.0",
     "coremltools": "==9.0",
     "onnx": "==1.23.2",
     "onnxscript": ">=0.7",
-    "onnxruntime": "==1.31.1",
+    "onnxruntime": "==1.32.0",
 }
 """By distribution, what is asked of its version."""
 

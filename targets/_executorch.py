@@ -129,7 +129,7 @@ def _with_pixels_as_quantized(graph: GraphModule, grey: int) -> GraphModule:
 def _unsigned_pixels() -> Iterator[None]:
     """Let ExecuTorch's XNNPACK lowering pass an unsigned quantized input on.
 
-    The serialized format and the runtime know quint8; the Python side of executorch 1.4 writes every per-tensor
+    The serialized format and the runtime know quint8; the Python side of executorch 1.5 writes every per-tensor
     type as qint8 and does not offer bytes to the partitioner. Can go when it does.
     """
     import torch
@@ -161,7 +161,7 @@ def _unsigned_pixels() -> Iterator[None]:
 def _zeros_of_float_layers() -> Iterator[None]:
     """Let ExecuTorch's XNNPACK lowering leave zeros in float where the convolution behind them is kept in float.
 
-    executorch 1.4 quantizes zeros behind a quantized map whatever reads them, and then refuses a float convolution on
+    executorch 1.5 quantizes zeros behind a quantized map whatever reads them, and then refuses a float convolution on
     quantized values. Can go when `InsertPadQDQPass` looks at what reads the zeros.
     """
     from executorch.backends.xnnpack._passes.insert_pad_qdq import InsertPadQDQPass
@@ -193,7 +193,7 @@ def _zeros_of_float_layers() -> Iterator[None]:
 def _resizing_in_integers() -> Iterator[None]:
     """Let ExecuTorch's XNNPACK lowering resize quantized maps as they are.
 
-    XNNPACK and the runtime do; executorch 1.4 offers bilinear resizing in float alone, between a dequantize and a quantize.
+    XNNPACK and the runtime do; executorch 1.5 offers bilinear resizing in float alone, between a dequantize and a quantize.
     Can go when `UpsampleBilinear2dConfig` knows static quantization, and its visitor writes the tensors' grids.
     """
     from executorch.backends.xnnpack.operators import node_visitor
@@ -219,7 +219,7 @@ def _resizing_in_integers() -> Iterator[None]:
 def _no_undone_transposes() -> AbstractContextManager[None]:
     """Let ExecuTorch's XNNPACK lowering write no transpose together with its inverse.
 
-    The graph turns the pixels to NCHW, as torch's convolutions want them; executorch 1.4 turns them back before the
+    The graph turns the pixels to NCHW, as torch's convolutions want them; executorch 1.5 turns them back before the
     first one, as XNNPACK's want them, and runs both: 6 % of the latency in int8. Can go when it runs neither.
     """
     return _graphs_changed_by(_xnnpack.drop_undone_transposes)
@@ -229,7 +229,7 @@ def _zeros_in_convolutions() -> AbstractContextManager[None]:
     """Let ExecuTorch's XNNPACK lowering give convolutions the zeros that they read.
 
     Zeros that are more on one side than on the other are an operation of their own in torch, and stay one in executorch
-    1.4, which copies the map. Can go when it puts them into the convolutions.
+    1.5, which copies the map. Can go when it puts them into the convolutions.
     """
     return _graphs_changed_by(_xnnpack.pad_in_convolutions)
 

@@ -68,7 +68,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 def _make_means_pools(graph: Any) -> None:
     """A mean over all pixels becomes GlobalAveragePool, which is the same.
 
-    onnxruntime 1.31 has integers for that alone (QLinearGlobalAveragePool). A ReduceMean stays a float sum between quantizers,
+    onnxruntime 1.32 has integers for that alone (QLinearGlobalAveragePool). A ReduceMean stays a float sum between quantizers,
     whose order, and with it which way a tie goes, is the processor's: of a network with 16 pixels at its end one logit in
     forty differed from the next machine's.
     """
@@ -90,7 +90,7 @@ def _make_means_pools(graph: Any) -> None:
 def _make_activations_unsigned(graph: Any) -> None:
     """Store activations as uint8, each value and its zero point 128 higher: the same numbers.
 
-    onnxruntime 1.31 fuses every convolution and addition between uint8 values. Between int8 ones it leaves those
+    onnxruntime 1.32 fuses every convolution and addition between uint8 values. Between int8 ones it leaves those
     without an activation behind them in float: at width 1.0 and 224 pixels 15 of 52 convolutions and all additions,
     which takes 1.6 times as long. Constants that are added or multiplied are stored as the maps beside them: fused is what has
     one type.
@@ -127,7 +127,7 @@ def _make_activations_unsigned(graph: Any) -> None:
 def _make_weights_unsigned(graph: Any) -> None:
     """Store the weights of convolutions and linear layers as uint8 with the zero point 128: the same numbers.
 
-    On x86 without VNNI, onnxruntime 1.31.1 (as before; its issues 5849 and 6004) multiplies uint8 by int8 with
+    On x86 without VNNI, onnxruntime 1.32.0 (as before; its issues 5849 and 6004) multiplies uint8 by int8 with
     `vpmaddubsw`, which adds two products in 16 bits and saturates: a digits model has 18 % of its outputs equal, at 5 dB.
     uint8 by uint8 is widened first and right everywhere, with the same fused operators (`GemmU8U8Dispatch` in
     `mlas/lib/platform.cpp`). On arm64 with dot products both go to the same kernels. The price is paid on x86 with VNNI,
@@ -137,7 +137,7 @@ def _make_weights_unsigned(graph: Any) -> None:
     before, but other numbers than the other runtimes have (1.6 dB less on the digits model); no layer is free of sums
     that can saturate. Depthwise convolutions stay int8: their kernels widen, and with uint8 the whole takes 2.4 times as
     long. The session option ``session.x64quantprecision`` asks for the same where int8 weights are opened: a file cannot
-    set it, and 1.31.1 does not open these files under it, with or without unsigned weights.
+    set it, and 1.32.0 does not open these files under it, with or without unsigned weights.
     """
     import onnx
 
@@ -174,8 +174,8 @@ def load(path: Path) -> Loaded:
 def trace(path: Path) -> Trace:
     """The layers of an int8 artifact, by a copy of the graph that onnxruntime makes of it, with more outputs.
 
-    More outputs on the artifact itself would keep onnxruntime 1.31 from fusing: of 37 integer convolutions at width
-    1.0, none is left, and one of ten outputs differs.
+    The artifact itself with more outputs is another graph: onnxruntime 1.32 turns the map around for each of them, 25 times
+    instead of once in a small MobileNetV3.
     """
     import onnx
 

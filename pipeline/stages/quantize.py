@@ -209,8 +209,8 @@ def _quantize_before_moves(graph: GraphModule, activation: Any) -> None:
 
 
 def _share_moved(graph: GraphModule) -> None:
-    """What only moves values, or gives means of them, keeps their grid; ExecuTorch's annotator knows some such operations, and
-    neither slices nor what stands behind one. LiteRT's converter gives a resized map the grid of the map before it, whatever was asked."""
+    """What only moves values, or gives means of them, keeps their grid; ExecuTorch's annotator knows some such operations (as of 1.5
+    slices too), and neither unsqueeze, select or a resizing nor what stands behind one. LiteRT's converter gives a resized map the grid of the map before it, whatever was asked."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
     from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
@@ -289,7 +289,7 @@ def _in_float(graph: GraphModule, paths: Collection[str]) -> list[Node]:
 def relu6_is_fused() -> Iterator[None]:
     """Let ExecuTorch's annotator see ReLU6 as a ReLU.
 
-    executorch 1.4 matches ``conv -> relu`` only, and gives the unclipped output of the convolution a quantizer of
+    executorch 1.5 matches ``conv -> relu`` only, and gives the unclipped output of the convolution a quantizer of
     its own. Can go when its `is_relu_node` knows hardtanh.
     """
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils as utils

@@ -160,7 +160,7 @@ def _check_instructions(path: Path) -> list[int]:
 def _reproducible_payload() -> Iterator[None]:
     """Let ExecuTorch's Core ML backend write a package that is the same each time, and no debug information.
 
-    executorch 1.4 puts a random identifier, the package with its date and random names, and a map of operations
+    executorch 1.5 puts a random identifier, the package with its date and random names, and a map of operations
     that is larger than the program into the payload. Can go when it offers the choice.
     """
     from executorch.backends.apple.coreml import executorchcoreml

@@ -450,7 +450,7 @@ def _unflatten(payload: bytes, folder: Path) -> None:
     """Write the files of ExecuTorch's flattened folder below `folder`.
 
     The format (`inmemory_filesystem.cpp` of ExecuTorch's Core ML backend): the files' contents, then JSON with its
-    bytes reversed; the last of its nodes is the root. executorch 1.4's own reader writes to whatever path a name
+    bytes reversed; the last of its nodes is the root. executorch 1.5's own reader writes to whatever path a name
     says, ``../..`` too.
     """
     tail = payload[: -_MAX_PAYLOAD_NODES - 1 : -1].decode("latin-1")

@@ -1,4 +1,4 @@
-"""ExecuTorch with its XNNPACK delegate; executorch 1.4 brings tensors in and out by torch."""
+"""ExecuTorch with its XNNPACK delegate; executorch 1.5 brings tensors in and out by torch."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from twinkeel.pipeline import doctor, verified
+from twinkeel.pipeline.devices import adb
 from twinkeel.pipeline.errors import ConfigError
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -45,6 +46,8 @@ def test_versions_are_those_of_the_package():
         ("8.10", ">=8.9", True),
         ("8.1", ">=8.10", False),
         ("10.0", ">=9", True),
+        ("8", ">=8.0", True),
+        ("1.10", ">=1.1", True),
         ("0.1", "", True),
     ],
 )
@@ -76,7 +79,7 @@ def test_another_version_is_said_and_no_error(run_cli, installed):
     installed(torch="2.14.0", coreai_core=None, h5py=None)
     found = run_cli("doctor")
     assert found.exit_code == 0, found.output
-    assert re.search(r"DIFFERS +torch +2\.14\.0 +verified with ==2\.13\.0", found.output)
+    assert re.search(r"DIFFERS +torch +2\.14\.0 +verified with ==2\.13\.0: pip install 'torch==2\.13\.0'", found.output)
     assert re.search(r"– +coreai-core +ios/coreai: .* pip install 'twinkeel\[coreai\]'", found.output)
     assert re.search(r"– +h5py +reads Keras's .* pip install 'twinkeel\[keras\]'", found.output)
 
@@ -100,6 +103,52 @@ def test_compilers_are_found_where_the_variables_say(run_cli, monkeypatch, tmp_p
     output = run_cli("doctor").output
     assert re.search(rf"ok +kotlinc +{re.escape(str(compiler))}", output)
     assert re.search(r"– +swift +TWINKEEL_SWIFT is '.*gone', and that is not there; compiles the kits", output)
+
+
+def test_adb_is_found_where_the_command_finds_it(run_cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("ANDROID_HOME", raising=False)
+    monkeypatch.delenv("ANDROID_SDK_ROOT", raising=False)
+    assert re.search(r"– +adb +times artifacts on a phone: .* ANDROID_HOME", run_cli("doctor").output)
+    tools = tmp_path / "sdk" / "platform-tools"
+    tools.mkdir(parents=True)
+    (tools / "adb").write_text("#!/bin/sh\n")
+    (tools / "adb").chmod(0o755)
+    monkeypatch.setenv("ANDROID_SDK_ROOT", str(tmp_path / "sdk"))
+    assert adb.program() == str(tools / "adb")
+    assert re.search(rf"ok +adb +{re.escape(str(tools / 'adb'))}", run_cli("doctor").output)
+
+
+@pytest.mark.parametrize(("system", "state"), [("Darwin", "ok"), ("Linux", "–")])
+def test_what_of_the_system_runs_artifacts_is_said(run_cli, monkeypatch, system, state):
+    monkeypatch.setattr(doctor.platform, "system", lambda: system)
+    output = run_cli("doctor").output
+    assert re.search(rf"{state} +Core ML ", output)
+    assert ("xcrun" in output) == ("MPS" in output) == (system == "Darwin")
+
+
+def test_it_needs_neither_torch_nor_a_converter():
+    """Nothing but what the command line itself imports is there: all else is missing, and said to be."""
+    code = (
+        "import importlib.metadata as metadata, sys\n"
+        "kept = {'click', 'rich', 'markdown-it-py', 'pygments', 'mdurl'}\n"
+        "class Nothing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'torch', 'numpy', 'pydantic', 'jinja2', 'PIL', 'yaml', 'scipy', 'fsspec'}:\n"
+        "            raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, Nothing())\n"
+        "known = metadata.version\n"
+        "def version(name):\n"
+        "    if name not in kept: raise metadata.PackageNotFoundError(name)\n"
+        "    return known(name)\n"
+        "metadata.version = version\n"
+        "from twinkeel.pipeline.cli import main\n"
+        "sys.argv[1:] = ['doctor']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"MISSING +torch +pip install twinkeel", done.stdout) and "numpy, lazy-loader" in done.stderr
 
 
 def test_it_is_instant():

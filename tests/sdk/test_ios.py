@@ -420,10 +420,12 @@ def test_manifests_parse(runtime, kit_contents, tmp_path):
         assert not parser.parse(manifest.read_bytes()).root_node.has_error, manifest
 
 
-def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, swift, tmp_path):
-    """Its manifest as a Mac reads it."""
-    built = re.search(r'"executorch==([\d.]+)"', (HERE.parents[1] / "pyproject.toml").read_text())
+def test_executorch_is_of_the_release_that_the_program_was_built_with(kit_contents, swift, tmp_path):
+    """Its manifest as a Mac reads it. A patch of a release may have no Swift package."""
+    built = re.search(r'"executorch==(([\d]+\.[\d]+)\.\d+)"', (HERE.parents[1] / "pyproject.toml").read_text())
     assert built
+    branch = sdk.BRANCHES["executorch"]
+    assert re.fullmatch(rf"swiftpm-{re.escape(built[2])}\.\d+", branch)
     folder = write(kit(kit_contents, "executorch"), tmp_path / "sdk")
     manifest = folder / "Package.swift"
     manifest.write_text(manifest.read_text().replace("#if os(macOS)", "#if true"))
@@ -431,7 +433,13 @@ def test_executorch_is_the_one_that_the_program_was_built_with(kit_contents, swi
     assert result.returncode == 0, result.stdout
     package = json.loads(result.stdout[result.stdout.index("{") :])
     (dependency,) = package["dependencies"]
-    assert dependency["sourceControl"][0]["requirement"] == {"branch": [f"swiftpm-{built[1]}"]}
+    assert dependency["sourceControl"][0]["requirement"] == {"branch": [branch]}
+    told = " ".join((folder / "README.md").read_text().split())
+    nearest = "" if branch == f"swiftpm-{built[1]}" else ", the nearest that is published"
+    assert (
+        f"verified with ExecuTorch {built[1]}, of whose Swift packages it asks for `{branch}`{nearest}, and its code"
+        in told
+    )
     targets = {target["type"]: target for target in package["targets"]}
     products = [dependency["product"][0] for dependency in targets["regular"]["dependencies"]]
     assert products == ["executorch", "backend_xnnpack", "kernels_optimized"]

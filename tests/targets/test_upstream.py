@@ -192,7 +192,7 @@ def _delegated():
 
 
 @pytest.mark.xfail(
-    raises=AssertionError, reason="executorch 1.4: keep `_reproducible_payload` in targets/ios/executorch_coreml.py"
+    raises=AssertionError, reason="executorch 1.5: keep `_reproducible_payload` in targets/ios/executorch_coreml.py"
 )
 def test_executorch_writes_the_same_core_ml_payload_twice():
     """Ours is the same: `test_two_builds_give_equal_bytes`."""
@@ -200,7 +200,7 @@ def test_executorch_writes_the_same_core_ml_payload_twice():
 
 
 @pytest.mark.xfail(
-    raises=AssertionError, reason="executorch 1.4: keep `_no_undone_transposes` in targets/_executorch.py"
+    raises=AssertionError, reason="executorch 1.5: keep `_no_undone_transposes` in targets/_executorch.py"
 )
 def test_executorch_runs_no_transpose_that_undoes_the_one_before_it():
     from executorch.backends.xnnpack import xnnpack_preprocess
@@ -239,7 +239,7 @@ class Uneven(nn.Module):
 
 
 @pytest.mark.xfail(
-    raises=AssertionError, reason="executorch 1.4: keep `_zeros_in_convolutions` in targets/_executorch.py"
+    raises=AssertionError, reason="executorch 1.5: keep `_zeros_in_convolutions` in targets/_executorch.py"
 )
 def test_executorch_puts_zeros_into_convolutions():
     from executorch.backends.xnnpack import xnnpack_preprocess
@@ -258,7 +258,7 @@ def test_executorch_puts_zeros_into_convolutions():
 
 
 @pytest.mark.xfail(
-    raises=RuntimeError, reason="executorch 1.4: keep `_zeros_of_float_layers` in targets/_executorch.py"
+    raises=RuntimeError, reason="executorch 1.5: keep `_zeros_of_float_layers` in targets/_executorch.py"
 )
 def test_executorch_leaves_zeros_before_float_layers_in_float(padded_program, tmp_path, monkeypatch):
     from contextlib import nullcontext
@@ -270,6 +270,69 @@ def test_executorch_leaves_zeros_before_float_layers_in_float(padded_program, tm
     made = quantize.quantize(padded_program.folded, images, padded_program.contract, settings)
     monkeypatch.setattr(_executorch, "_zeros_of_float_layers", nullcontext)
     _executorch.build(replace(padded_program, quantized=made.module), "int8", tmp_path / "x.pte")
+
+
+def _operations_of_xnnpack(graph, example, monkeypatch):
+    """Of each delegate that ExecuTorch makes of a graph, the names of its operations."""
+    from executorch.backends.xnnpack import xnnpack_preprocess
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    written = []
+    serialize = xnnpack_preprocess.serialize_xnnpack_binary
+    monkeypatch.setattr(
+        xnnpack_preprocess, "serialize_xnnpack_binary", lambda *a: (written.append(a[0]), serialize(*a))[1]
+    )
+    to_edge_transform_and_lower(torch.export.export(graph, (example,)), partitioner=[XnnpackPartitioner()])
+    return [[type(node.xnode_union).__name__ for node in one.xnodes] for one in written]
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="executorch 1.5: keep `relu6_is_fused` in stages/quantize.py")
+def test_executorch_quantizes_a_convolution_behind_its_relu6():
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    model, example = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6()).eval(), torch.rand(1, 3, 8, 8)
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(torch.export.export(model, (example,)).module(), quantizer)
+    prepared(example)
+    made = convert_pt2e(prepared)
+    (convolution,) = [node for node in made.graph.nodes if "conv2d" in str(node.target)]
+    assert not [user for user in convolution.users if "quantize" in str(user.target)]
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="executorch 1.5: keep `_unsigned_pixels` in targets/_executorch.py")
+def test_executorch_takes_quantized_bytes_into_its_delegate(monkeypatch):
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer  # noqa: F401  registers the operator
+
+    class Model(nn.Module):
+        def forward(self, x):
+            x = torch.ops.quantized_decomposed.dequantize_per_tensor(x, 1.0, 113, 0, 255, torch.uint8)
+            return x.permute(0, 3, 1, 2) * 2
+
+    ((first, *_),) = _operations_of_xnnpack(Model().eval(), torch.zeros(1, 4, 4, 2, dtype=torch.uint8), monkeypatch)
+    assert first == "XNNConvert"
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="executorch 1.5: keep `_resizing_in_integers` in targets/_executorch.py"
+)
+def test_executorch_resizes_quantized_maps_as_they_are(monkeypatch):
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer  # noqa: F401  registers the operators
+
+    steps = torch.ops.quantized_decomposed
+
+    class Resized(nn.Module):
+        def forward(self, x):
+            x = steps.dequantize_per_tensor(x, 0.5, 0, -128, 127, torch.int8)
+            x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+            return steps.quantize_per_tensor(x, 0.5, 0, -128, 127, torch.int8)
+
+    (operations,) = _operations_of_xnnpack(Resized().eval(), torch.zeros(1, 4, 4, 4, dtype=torch.int8), monkeypatch)
+    assert "XNNConvert" not in operations, operations
 
 
 @pytest.mark.xfail(
@@ -350,7 +413,7 @@ needs_avx2_alone = pytest.mark.skipif(
 
 
 @needs_avx2_alone
-@pytest.mark.xfail(reason="onnxruntime 1.31 saturates in 16 bits: keep `_make_weights_unsigned` in targets/_onnx.py")
+@pytest.mark.xfail(reason="onnxruntime 1.32 saturates in 16 bits: keep `_make_weights_unsigned` in targets/_onnx.py")
 def test_onnxruntime_sums_products_of_uint8_and_int8_without_saturating(tmp_path):
     assert _sum_of_four_products(tmp_path, np.int8) == 4 * 255 * 127
 

@@ -9,7 +9,8 @@ after    x * hardtanh(x + 3, 0, 6) * (1 / 6)
 before   silu(x)
 after    x * sigmoid(x)
 
-Left as they are, ExecuTorch 1.4 copies maps out of its delegate and back, and no quantizer knows them.
+Left as they are, ExecuTorch 1.5 copies the maps of a hardsigmoid out of its delegate and back, and computes the others in float, for no
+quantizer knows them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 before   scaled_dot_product_attention(q, k, v)
 after    softmax(q @ k' * scale) @ v
 
-ExecuTorch 1.4 guards the softmax against rows that are masked whole, with nine operations outside its delegate, also where
+ExecuTorch 1.5 guards the softmax against rows that are masked whole, with nine operations outside its delegate, also where
 nothing is masked. With a mask it stays as it is.
 """
 

@@ -9,7 +9,7 @@ after    mean(x, (2, 3), keepdim)
 before   mean(tokens, 1), mean(x, 3, keepdim)
 after    reshape(mean(unsqueeze(reshape(permute(x), [-1, kept, taken]), 3), (2, 3), keepdim), ...)
 
-ExecuTorch 1.4 leaves a mean without its dimensions out of the delegate, and one of other dimensions than pixels; onnxruntime
+ExecuTorch 1.5 leaves a mean without its dimensions out of the delegate, and one of other dimensions than pixels; onnxruntime
 has a mean in integers of pixels alone.
 """
 

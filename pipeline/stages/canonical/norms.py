@@ -3,7 +3,7 @@
 before   y = x / max(norm(x, 2, dim 1), eps)      x a vector (1, C), as normalize writes it
 after    y = x / max(sqrt(bmm(x as (1, 1, C), x as (1, C, 1))), eps)
 
-ExecuTorch 1.4 runs a norm as three operations outside its delegate.
+ExecuTorch 1.5 runs a norm as three operations outside its delegate.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 before   avg_pool2d(x, 2), adaptive_avg_pool2d(x, 4) of a map of 8 pixels
 after    conv2d(x, 1/4, bias 0, stride 2, one group for each channel)
 
-ExecuTorch 1.4 runs a quantized pooling outside its delegate, LiteRT's rounds halves away from zero; their convolutions are
-equal to the last bit, and 127 steps of 1/(4 * 127) are 1/4 exactly.
+ExecuTorch 1.5 pools in float, between a dequantize and a quantize, LiteRT's rounds halves away from zero; their convolutions
+are equal to the last bit, and 127 steps of 1/(4 * 127) are 1/4 exactly.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 before   conv1x1(cat([x, expand(p)]))        p a map of one pixel, spread over those of x; also by a resizing
 after    conv1x1(x) + conv1x1(p)             the weights of each part
 
-As DeepLab writes its pooled branch. ExecuTorch 1.4 runs an expansion outside its delegate.
+As DeepLab writes its pooled branch. ExecuTorch 1.5 runs an expansion outside its delegate.
 """
 
 from __future__ import annotations

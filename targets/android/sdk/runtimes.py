@@ -37,7 +37,7 @@ RUNTIMES = {
         accelerators=(("GPU", "com.google.ai.edge.litert:litert-gpu"),),
     ),
     "executorch": Runtime(
-        title="ExecuTorch", module="org.pytorch:executorch-android", version="1.4.1", package="executorch"
+        title="ExecuTorch", module="org.pytorch:executorch-android", version="1.5.1", package="executorch"
     ),
 }
 """Each of the version of its Python package that `twinkeel.pipeline.verified` asks for: a test compares them."""

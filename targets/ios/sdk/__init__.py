@@ -12,6 +12,9 @@ from twinkeel.pipeline.verified import REQUIRED
 from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
 TASKS = ("classification", "detection", "features", "segmentation")
+BRANCHES = {"executorch": "swiftpm-1.5.0"}
+"""By distribution, the branch of its repository that is its Swift package. No Swift package of ExecuTorch 1.5.1 is known. What Python's
+wheels of 1.5.0 and 1.5.1 carry differs in converters for other hardware, in a pass that no target here asks for, and in one header of threads; programs give the same bits by both."""
 _KEYWORDS = """
 as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough false
 fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private protocol public
@@ -62,6 +65,7 @@ def write(contents: Contents, out: Path) -> None:
             "macos": _macos,
             "files": _files,
             "verified": lambda package: REQUIRED[package].removeprefix("=="),
+            "branch": BRANCHES.__getitem__,
             "cases": lambda tensors: identifiers((t.name for t in tensors), camel_case, _CASES, "output"),
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
         },

@@ -173,8 +173,8 @@ RUNTIMES = {
     ),
     "executorch": (
         EXECUTORCH,
-        "ExecuTorch 1.4.0: extension/android/executorch_android/src/main/java of github.com/pytorch/executorch at v1.4.0, compiled.",
-        "BSD-3-Clause, Meta Platforms and others; names and signatures alone.",
+        "ExecuTorch 1.5.0 before its release: extension/android/executorch_android/src/main/java of github.com/pytorch/executorch at cff6f4dd32 of 22 August",
+        "2026, compiled. The releases of 1.5 are not compared; 1.4.0 has all but the `load` with options of backends. BSD-3-Clause, Meta Platforms and others.",
     ),
 }
 """The same of what is in no package: the classes that are kept, and what is said."""

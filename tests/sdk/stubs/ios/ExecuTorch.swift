@@ -2,7 +2,7 @@
 // StubRuntime's.
 // Source: extension/apple/ExecuTorch/Exported of github.com/pytorch/executorch, at these commits of its main branch:
 // ExecuTorchModule.h f74026a, ExecuTorch+Module.swift b6a572d, ExecuTorch+Tensor.swift 885c7cb, ExecuTorch+Value.swift
-// 3a4d3d5.
+// 3a4d3d5. What is here is the same at cff6f4dd32, which became 1.5.0.
 
 import Foundation
 import StubRuntime

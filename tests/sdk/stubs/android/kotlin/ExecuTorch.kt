@@ -1,4 +1,5 @@
-// Stubs of org.pytorch.executorch, the members that kits use. Source: ExecuTorch 1.4,
+// Stubs of org.pytorch.executorch, the members that kits use. Source: ExecuTorch at
+// cff6f4dd32, which became 1.5.0:
 // extension/android/executorch_android/src/main/java/org/pytorch/executorch of github.com/pytorch/executorch.
 // Behind the API: a module takes the input to `Fakes` and gives the floats that lie there.
 package org.pytorch.executorch
