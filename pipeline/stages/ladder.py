@@ -34,7 +34,7 @@ from ..errors import ParityError
 from ..parity import sensitivity
 from ..program import WEIGHTED, InputContract, Output, evaluate, module_path
 from ..saying import Say
-from ..store import peak_memory
+from ..store import give_back_memory, peak_memory
 from ..tasks import Task
 from . import blocks, equalize, layerwise, quantize, rungs
 from .history import Rung
@@ -396,6 +396,7 @@ class Ladder:
         is_kept = before is None or self._rank(best, states) > self._rank(before, states, WORTH_DB)
         rung = replace(best.rung, is_kept=is_kept, seconds=time.perf_counter() - self.started)
         best = replace(best, rung=rung)
+        give_back_memory()  # else each rung comes on top of what those before it took and freed
         self.started = time.perf_counter()
         self.rungs.append(best.rung)
         self.say(f"quantize: {best.rung}")
