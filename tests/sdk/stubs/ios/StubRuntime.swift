@@ -1,4 +1,4 @@
-// What the stubs of Core ML and ExecuTorch compute with; no framework of Apple's has such a module.
+// What the stubs of Core ML, Core AI and ExecuTorch compute with; no framework of Apple's has such a module.
 //
 // It knows the golden images of a kit's vectors, with what the model reads beside them, and gives the reference's
 // outputs for them, 0 for anything else. The folder of the vectors and the reference's key come from the environment:
@@ -14,6 +14,12 @@ public enum StubRuntime {
 
     /// Called before each model is loaded, and before each prediction.
     public nonisolated(unsafe) static var gate: (@Sendable () -> Void)?
+    /// Which runtime computed last, of Apple's two.
+    public nonisolated(unsafe) static var lastRuntime: String?
+    /// Of Core AI: what loading any model throws.
+    public nonisolated(unsafe) static var coreAIError: NSError?
+    /// Of Core AI: whether outputs lie in memory as some hardware wants them.
+    public nonisolated(unsafe) static var isInterleaved = false
     /// By the number of Core ML's compute units: what predictions on them throw.
     public nonisolated(unsafe) static var refusals: [Int: NSError] = [:]
     /// Core ML's compute units of the last model that was loaded.
