@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twinkeel.pipeline.config import Ios
 from twinkeel.pipeline.delivery import Contents, write_vectors
-from twinkeel.pipeline.verified import REQUIRED
+from twinkeel.pipeline.verified import EXTRAS, REQUIRED
 
 from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
@@ -68,7 +68,7 @@ def write(contents: Contents, out: Path) -> None:
             "swift": swift_string,
             "macos": _macos,
             "files": _files,
-            "verified": lambda package: REQUIRED[package].removeprefix("=="),
+            "verified": _verified,
             "cases": lambda tensors: identifiers((t.name for t in tensors), camel_case, _CASES, "output"),
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
         },
@@ -101,6 +101,11 @@ def swift_string(text: str) -> str:
     """A Swift string literal, with its quotes, that is exactly `text`."""
     inside = escape(text, _SPECIAL, lambda character: f"\\u{{{ord(character):X}}}")
     return f'"{inside}"'
+
+
+def _verified(package: str) -> str:
+    """The version of a distribution that twinkeel is verified with."""
+    return {**REQUIRED, **EXTRAS["coreai"].packages}[package].removeprefix("==")
 
 
 def _macos(version: int) -> str:

@@ -2,17 +2,19 @@
 //
 // Sources, for none of it was compared with the SDK itself:
 // - Apple's documentation of Core AI for iOS 27 (developer.apple.com/documentation/coreai, read in November 2026): declarations,
-//   conformances, the modules, and the identifier of each symbol, from which `tests/sdk/real/coreai.txt` is made. What is in that table
-//   has exactly the name and the type that the compiler gives to Apple's.
+//   conformances, what the functions do, and the compiler's own identifier of most symbols, which has their module, name and type.
+//   `tests/sdk/real/apple.txt` has a line for each that the kit uses; a test holds its names to the identifiers, and every kit that is
+//   built with this stub holds what it uses of it to these names.
 // - Swift code of github.com/apple/coreai-models at 86b363d, which calls the same functions in the same way.
-// - `ScalarType.uint8` has no page that could be had: its name stands among the cases of that enumeration in the runtime of Apple's
-//   package coreai-core 1.0.0b3.
+// - The cases of `ScalarType` in the runtime of Apple's Python package coreai-core 1.0.0b3: `uint8` has no page that could be had.
+//
 // Inferred, or otherwise than in truth:
+// - `withUnsafeMutablePointer`, `scalarType`, `strides` and `gpu` were read as declarations, without an identifier.
 // - `Span` is the standard library's since Swift 6.2; this compiler may be older, and has one of this module.
 // - Views cannot outlive their array in truth (they are not escapable); here nothing sees to that.
-// - `InferenceValue`, `Outputs` and `MutableViews` cannot be copied, and `Outputs` is not sendable, here: documentation says that reading an
-//   array consumes the value, and lists no conformance to either. What compiles so compiles where they can be.
-// - What the functions do beyond the documentation's words: outputs lie in padded rows, as they may on a device.
+// - `InferenceValue`, `Outputs` and `MutableViews` cannot be copied here, and `Outputs` is not sendable: documentation says that reading
+//   an array consumes the value, and lists no conformance to either. What compiles so compiles where they can be, too.
+// - Outputs lie in padded rows, as descriptors' preferred strides may ask for; how they lie on a device is not known.
 
 import Foundation
 import StubRuntime

@@ -2,7 +2,8 @@
 //
 // It knows the golden images of a kit's vectors, with what the model reads beside them, and gives the reference's
 // outputs for them, 0 for anything else. The folder of the vectors and the reference's key come from the environment:
-// STUB_VECTORS and STUB_REFERENCE, which may be "reversed" for outputs that are wrong. STUB_ADDED is added to the last
+// STUB_VECTORS and STUB_REFERENCE, which may be "reversed" for outputs that are wrong; Core AI takes STUB_REFERENCE_COREAI where that is
+// given. STUB_SYSTEM is the iOS that the kit of both takes this for. STUB_ADDED is added to the last
 // value of the last image.
 
 import Foundation
@@ -14,6 +15,8 @@ public enum StubRuntime {
 
     /// Called before each model is loaded, and before each prediction.
     public nonisolated(unsafe) static var gate: (@Sendable () -> Void)?
+    /// What kits ask `#available` for.
+    public static var hasCoreAI: Bool { Int(environment("STUB_SYSTEM", or: "27"))! >= 27 }
     /// Which runtime computed last, of Apple's two.
     public nonisolated(unsafe) static var lastRuntime: String?
     /// Of Core AI: what loading any model throws.
@@ -79,7 +82,8 @@ public enum StubRuntime {
     }
 
     private static func row(of rgba: [UInt8], _ tensors: [[Float]]) -> [Float] {
-        let reference = environment("STUB_REFERENCE")
+        let own = lastRuntime == "Core AI" ? "STUB_REFERENCE_COREAI" : "STUB_REFERENCE"
+        let reference = environment(own, or: environment("STUB_REFERENCE"))
         let isReversed = reference == "reversed"
         var values = floats("golden/\(isReversed ? "fp32" : reference).f32")
         values[values.count - 1] += Float(environment("STUB_ADDED", or: "0"))!
