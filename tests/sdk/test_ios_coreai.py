@@ -46,12 +46,18 @@ def contents(feature_contents, detector_contents, segmenter_contents):
     old = {"minimum_deployment_target": "iOS17"}
     return {
         "BothClasses": classifier(feature_contents("ios", "coreai", "int8", inputs=(), module="BothClasses", **old)),
-        "BothFeatures": feature_contents("ios", "coreai", "int8", module="BothFeatures", **old),
+        "BothFeatures": by_unit(feature_contents("ios", "coreai", "int8", module="BothFeatures", **old)),
         "BothDetection": detector_contents(
             "ios", "coreai", "int8", next(iter(DETECTORS)), module="BothDetection", **old
         ),
         "NewMasks": segmenter_contents("ios", "coreai", "fp16", module="NewMasks", minimum_deployment_target="iOS27"),
     }
+
+
+def by_unit(features):
+    """The same where each runtime's accelerators have limits of their own."""
+    apart = {"unit_limits": {"CPU": features.limits, "GPU": features.limits[:1], "NPU": features.limits[1:2]}}
+    return replace(features, **apart, earlier=replace(features.earlier, **apart))
 
 
 def classifier(features):
