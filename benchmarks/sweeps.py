@@ -2,10 +2,12 @@
 with nothing to do grow with the number of variants.
 
 sweeps.py local [--out FOLDER]
-sweeps.py cluster [--out FOLDER]      takes the packages of the extra `cluster`, and `pip install 'moto[server]'`
-sweeps.py growth [--most N]
+sweeps.py cluster [--out FOLDER] [--repeats N] [--json FILE]      takes the packages of the extras `cluster` and `test`
+sweeps.py speed [--repeats N] [--json FILE]     of these the sweeps by one and by two workers alone, of MobileNetV2
+sweeps.py growth [--most N] [--json FILE]
 
-Servers and workers are processes of this machine, and speak over loopback alone.
+Servers and workers are processes of this machine, and speak over loopback alone. `--json` puts what was found into a file, beside what
+another of these found: docs/benchmarks/sweeps.json.
 """
 
 from __future__ import annotations
@@ -56,6 +58,21 @@ target = ["android/onnx"]
 precision = ["fp32", "int8"]
 """
 OF_24 = CONFIGURATION.replace("train.seed = [0, 1]", "train.seed = [0, 1, 2]")
+OF_MOBILENETS = """[model]
+name = "mobilenet_v2"
+[data]
+calibration = 64
+[train]
+epochs = 8
+[quantize]
+minutes = 0
+[sweep]
+model.width = [0.2, 0.35]
+model.resolution = [24, 32]
+train.seed = [0, 1, 2]
+target = ["android/onnx"]
+precision = ["fp32", "int8"]
+"""
 WISH = "accuracy >= 0.8, size <= 10kB, min latency"
 
 
@@ -230,39 +247,111 @@ def cluster(root: Path, number: int, env: dict[str, str]) -> Iterator[tuple[Coun
         yield way, workers
 
 
-def on_cluster(root: Path) -> None:
-    config = written(root, CONFIGURATION)
+def processor_seconds(pid: int) -> float:
+    """Of a process and all that it started, so far."""
+    import psutil
+
+    one = psutil.Process(pid)
+    times = [other.cpu_times() for other in (one, *one.children(recursive=True))]
+    return sum(each.user + each.system + each.children_user + each.children_system for each in times)
+
+
+def on_workers(root: Path, number: int, repeat: int, env: dict[str, str], server: int) -> dict[str, Any]:
+    """One sweep on so many workers with nothing known, and what it took."""
+    store, name = f"s3://twinkeel/{number}-{repeat}", f"cluster-{number}-{repeat}"
+    with cluster(root, number, env) as (way, workers):
+        load, began, before = os.getloadavg()[0], time.monotonic(), processor_seconds(server)
+        command = os.times()
+        told = ended(
+            sweep(root / "twinkeel.toml", root / name, store, "--scheduler", f"tcp://127.0.0.1:{way.port}", env=env)
+        )
+        seconds, after = time.monotonic() - began, os.times()
+        tasks = len(made(told))
+        found = {
+            "workers": number,
+            "seconds": round(seconds, 1),
+            "processor seconds of each worker": [round(processor_seconds(one.pid), 1) for one in workers],
+            "processor seconds of the command": round(
+                after.children_user + after.children_system - command.children_user - command.children_system, 1
+            ),
+            "processor seconds of the S3 server": round(processor_seconds(server) - before, 1),
+            "tasks": tasks,
+            "bytes through the scheduler for a task": round(way.bytes / tasks),
+            "load before and after": [round(load, 1), round(os.getloadavg()[0], 1)],
+        }
+    print(found, flush=True)
+    return found | {"artifacts": lowered(store)}
+
+
+def on_cluster(root: Path, repeats: int) -> dict[str, Any]:
+    config = written(root, OF_24)
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     here = ended(sweep(config, root / "local", str(root / "store"), env=env))
-    print(f"here: {len(made(here))} tasks, {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"here: {len(made(here))} tasks, {time.monotonic() - began:.0f} s, load {load:.1f}", flush=True)
     expected = lowered(str(root / "store"))
-    seconds = {}
     with bucket(root) as (server, way_to_s3):
-        for number in (1, 2):
-            store = f"s3://twinkeel/{number}"
-            with cluster(root, number, way_to_s3) as (way, _):
-                began = time.monotonic()
-                address = f"tcp://127.0.0.1:{way.port}"
-                told = ended(sweep(config, root / f"cluster-{number}", store, "--scheduler", address, env=way_to_s3))
-                seconds[number] = time.monotonic() - began
-                print(f"{number} workers: {len(made(told))} tasks, {seconds[number]:.0f} s, scheduler {way.bytes / len(made(told)) / 1e3:.0f} kB a task, "
-                      f"load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
-            print(f"  artifacts equal to those made here: {lowered(store) == expected}, {len(expected)}", flush=True)
-        print(f"speed-up of two workers over one: {seconds[1] / seconds[2]:.2f}", flush=True)
+        runs = pairs(root, repeats, way_to_s3, server.pid)
+        equal = [run.pop("artifacts") == expected for run in runs]
+        print(f"artifacts equal to those made here: {equal}, {len(expected)} each", flush=True)
         with cluster(root, 2, way_to_s3) as (way, workers):
-            store = "s3://twinkeel/disturbed"
+            store, began = "s3://twinkeel/disturbed", time.monotonic()
             running = sweep(
                 config, root / "disturbed", store, "--scheduler", f"tcp://127.0.0.1:{way.port}", env=way_to_s3
             )
-            before = until(running, 10)
+            before = until(running, 20)
             server.send_signal(signal.SIGSTOP)
             workers[0].kill()
             time.sleep(20)
             server.send_signal(signal.SIGCONT)
             print(f"disturbed after {len(made(before))} tasks: a worker killed, the store stopped for 20 s", flush=True)
-            ended(running)
-        print(f"  artifacts equal to those made here: {lowered(store) == expected}", flush=True)
+            told = [*before, *ended(running)]
+        disturbed = {
+            "a worker was killed and the S3 server stopped for 20 s after so many tasks": len(made(before)),
+            "seconds": round(time.monotonic() - began, 1),
+            "tasks": len(made(told)),
+            "artifacts equal to those made here": lowered(store) == expected,
+            "what failed": [line for line in told if line.startswith("FAILED")],
+        }
+        print(disturbed, flush=True)
+    return {
+        "variants": 24,
+        "artifacts": len(expected),
+        "runs": runs,
+        "artifacts equal to those made here": all(equal),
+        **speed_ups(runs),
+        "disturbed": disturbed,
+    }
+
+
+def pairs(root: Path, repeats: int, env: dict[str, str], server: int) -> list[dict[str, Any]]:
+    """Sweeps by one and by two workers, in turn, so that what else the machine does meets both."""
+    return [on_workers(root, number, repeat, env, server) for repeat in range(repeats) for number in (1, 2)]
+
+
+def speed(root: Path, repeats: int) -> dict[str, Any]:
+    written(root, OF_MOBILENETS)
+    with bucket(root) as (server, env):
+        runs = pairs(root, repeats, env, server.pid)
+    artifacts = [run.pop("artifacts") for run in runs]
+    is_equal = all(one == artifacts[0] for one in artifacts)
+    return {"variants": 24, "runs": runs, "artifacts equal": is_equal, **speed_ups(runs)}
+
+
+def speed_ups(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of two workers over one, pair by pair: of the seconds, and of the processor seconds that one after another takes, which other work
+    on the machine does not change: the command's, and those of the worker that has most."""
+
+    def alone(run: dict[str, Any]) -> float:
+        return float(run["processor seconds of the command"] + max(run["processor seconds of each worker"]))
+
+    both = list(zip(runs[::2], runs[1::2], strict=True))
+    found = {
+        "speed-up in seconds": [round(one["seconds"] / two["seconds"], 2) for one, two in both],
+        "speed-up in processor seconds": [round(alone(one) / alone(two), 2) for one, two in both],
+    }
+    print(found, flush=True)
+    return found
 
 
 OF_ONE = (
@@ -304,6 +393,11 @@ class StandIn:
         return future
 
 
+def since(began: tuple[float, float]) -> list[float]:
+    """Seconds, and those of the processor, since a pair of them."""
+    return [round(time.monotonic() - began[0], 2), round(time.process_time() - began[1], 2)]
+
+
 def passed(config: Path, store_url: str, root: Path, *, fills: bool) -> dict[str, Any]:
     """Plan all variants, and go over them: once to fill a store with stand-ins, once where all is there."""
     from twinkeel.pipeline.cli import sweeping as command
@@ -311,33 +405,34 @@ def passed(config: Path, store_url: str, root: Path, *, fills: bool) -> dict[str
     from twinkeel.pipeline.sweeping.running import Yard
     from twinkeel.pipeline.sweeping.sweep import Sweep
 
-    began, store = time.monotonic(), Store(store_url)
+    began, store = (time.monotonic(), time.process_time()), Store(store_url)
     plan = command._planned(config, root / "kits", lambda *_: None)
-    planned, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    planned, peak = since(began), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     crew: Any = StandIn(store) if fills else None
     (root / "scratch").mkdir(exist_ok=True)
-    began = time.monotonic()
+    began = time.monotonic(), time.process_time()
     quiet = lambda *_: None  # noqa: E731
     yard = Yard(crew=crew or StandIn.__new__(StandIn), store=store, scratch=root / "scratch", say=quiet, patience=0)
     lines = Sweep(plan=plan, yard=yard, say=quiet).lines()
+    taken = since(began)
     states = {state: sum(line.state == state for line in lines) for state in {line.state for line in lines}}
     return {
         "variants": len(lines),
         "planning_s": planned,
-        "planning_peak_mb": peak / 1024,
-        "pass_s": time.monotonic() - began,
-        "pass_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "planning_peak_mb": round(peak / 1024, 1),
+        "pass_s": taken,
+        "pass_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "made": sum(map(len, yard.made.values())),
         "states": states,
     }
 
 
-def growth(root: Path, most: int) -> None:
+def growth(root: Path, most: int) -> dict[str, Any]:
     ended(sweep(written(root / "one", OF_ONE), root / "one" / "sweep", str(root / "store"), "--jobs", "1"))
-    count = 10
+    count, found = 10, []
     while count <= most:
         seeds = OF_ONE.replace("train.seed = [0]", f"train.seed = {list(range(count))}")
-        config = written(root / str(count), seeds)
+        written(root / str(count), seeds)
         for which in ("fill", "warm"):
             command = [
                 sys.executable,
@@ -351,15 +446,26 @@ def growth(root: Path, most: int) -> None:
                 which,
             ]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            print(which, done.stdout.strip(), f"load {os.getloadavg()[0]:.1f}", config.parent.name, flush=True)
+            one = {"pass": which, **json.loads(done.stdout), "load": round(os.getloadavg()[0], 1)}
+            print(one, flush=True)
+            found.append(one)
         count *= 10
+    return {"passes": found}
+
+
+def machine() -> str:
+    from twinkeel.pipeline.building.jobs.latency import processor
+
+    return processor()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["local", "cluster", "growth", "pass"])
+    parser.add_argument("which", choices=["local", "cluster", "speed", "growth", "pass"])
     parser.add_argument("--out", type=Path, help="Folder that keeps what was made; a temporary one without it.")
     parser.add_argument("--most", type=int, default=10_000, help="Variants, of growth.")
+    parser.add_argument("--repeats", type=int, default=2, help="Of the sweeps by one and by two workers.")
+    parser.add_argument("--json", type=Path, help="Where to put what was found, beside what is there.")
     parser.add_argument("--store", help="Of a pass.")
     parser.add_argument("--how", choices=["fill", "warm"], help="Of a pass.")
     wanted = parser.parse_args()
@@ -368,10 +474,20 @@ def main() -> None:
         root.mkdir(parents=True, exist_ok=True)
         if wanted.which == "pass":
             print(json.dumps(passed(root / "twinkeel.toml", wanted.store, root, fills=wanted.how == "fill")))
-        elif wanted.which == "growth":
-            growth(root, wanted.most)
+            return
+        found = None
+        if wanted.which == "growth":
+            found = growth(root, wanted.most)
+        elif wanted.which == "cluster":
+            found = on_cluster(root, wanted.repeats)
+        elif wanted.which == "speed":
+            found = speed(root, wanted.repeats)
         else:
-            {"local": local, "cluster": on_cluster}[wanted.which](root)
+            local(root)
+        if wanted.json is not None and found is not None:
+            known = json.loads(wanted.json.read_text()) if wanted.json.exists() else {}
+            known[wanted.which] = {"machine": machine(), **found}
+            wanted.json.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ class Site:
         references: what references said, by key.
         made: artifacts by target and precision; all that are wanted, once they are.
         finished: folders by platform.
+        rounds: of a sweep, so far: milliseconds of single runs by ``target precision``.
         latency: milliseconds by ``target precision``; None before they were taken.
     """
 
@@ -94,6 +95,7 @@ class Site:
     references: Mapping[str, Entry]
     made: Mapping[tuple[str, str], Made]
     finished: Mapping[str, Entry]
+    rounds: tuple[Mapping[str, Sequence[float]], ...] = ()
     latency: Mapping[str, float] | None = None
 
     @classmethod

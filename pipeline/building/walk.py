@@ -9,7 +9,21 @@ from ..delivery import migration, outputs
 from ..report import Built
 from ..saying import Say
 from ..store import Entry, Job
-from .jobs import artifact, compress, cost, data, folder, latency, original, program, reference, report, rows, weights
+from .jobs import (
+    artifact,
+    compress,
+    cost,
+    data,
+    folder,
+    latency,
+    original,
+    program,
+    reference,
+    report,
+    rounds,
+    rows,
+    weights,
+)
 from .site import Site
 from .telling import comparison, is_there, result_of
 from .work import Failure, Step, Work
@@ -23,6 +37,8 @@ QUANTIZED: Step = program
 """The step that ends a build whose int8 cannot be."""
 JUDGED: tuple[Step, ...] = (*_MADE, rows)
 """What tells what artifacts are worth, without a folder of them; `latency` is taken when all is quiet."""
+ROUNDS: Sequence[Step] = (rounds,) * rounds.ROUNDS
+"""By which a sweep takes latencies: every model has its turn in each of them, and `latency` gives the median."""
 
 
 _OF_OTHERS = tuple(f"{table}.{suffix}" for table in ("sensitivity", "calibration") for suffix in ("csv", "png"))

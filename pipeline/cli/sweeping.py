@@ -124,7 +124,7 @@ def sweep(
             return
         store = _shared(path, store_url, patience)
         watch = None if binaries is None else _stopwatch(plan, binaries, unit, serial, threads, timeout, out, say)
-        crew = partial(_crew, plan, scheduler, needs, jobs)
+        crew = partial(_crew, plan, scheduler, needs, jobs, say)
         found = _swept(plan, store, crew, out, hours, patience, watch, say)
         picked: dict[str, Any] | None = None
         _write(out, found, score, plan, picked, say)
@@ -196,7 +196,7 @@ def _shared(path: Path | None, url: str | None, patience: float) -> Store:
 
 
 def _crew(
-    plan: planning.Plan, scheduler: str | None, needs: Sequence[str], jobs: int | None
+    plan: planning.Plan, scheduler: str | None, needs: Sequence[str], jobs: int | None, say: Say
 ) -> AbstractContextManager[crews.Crew]:
     from ..sweeping import crews
 
@@ -204,7 +204,7 @@ def _crew(
         return crews.local(jobs)
     wanted = crews.parsed(needs, list(plan.known.targets))
     device = plan.config(next(one for one in plan.trials if not one.trouble)).train.device
-    return crews.of_cluster(scheduler, wanted, [*plan.axes.get("train.device", ()), device])
+    return crews.of_cluster(scheduler, wanted, [*plan.axes.get("train.device", ()), device], say)
 
 
 def _stopwatch(

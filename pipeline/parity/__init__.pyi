@@ -40,6 +40,7 @@ from .measuring import described as described
 from .measuring import latencies as latencies
 from .measuring import measure as measure
 from .measuring import run_all as run_all
+from .measuring import times as times
 from .metrics import Values as Values
 from .metrics import each as each
 from .metrics import image_snr_db as image_snr_db

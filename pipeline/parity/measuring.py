@@ -100,14 +100,19 @@ def broken(reason: str) -> Check:
 
 def latencies(runs: Mapping[str, Run], image: Images, repeats: int) -> dict[str, float]:
     """Median milliseconds on this machine, all artifacts in turn so that its noise meets them alike."""
+    return {name: float(np.median(taken)) for name, taken in times(runs, image, repeats).items()}
+
+
+def times(runs: Mapping[str, Run], image: Images, repeats: int) -> dict[str, list[float]]:
+    """The same, each single time."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     given = arrays(image)
     for _ in range(repeats):
         for name, run in runs.items():
             start = time.perf_counter()
             run(*given)
-            taken[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(times)) for name, times in taken.items()}
+            taken[name].append(1e3 * (time.perf_counter() - start))
+    return taken
 
 
 def run_all(run: Run, images: Images) -> Values:

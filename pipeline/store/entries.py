@@ -35,6 +35,10 @@ from .patience import Patient
 RECORDS, OBJECTS, LATEST = "records", "objects", "latest"
 LARGE = 2**24
 """Bytes of a file that is not read into memory to be kept."""
+_MOST_COPIES = 6
+"""Open copies of files that lie elsewhere: the sets of two data sets."""
+_COPIES: dict[str, Rows] = {}
+"""By the hash of their content; in the order in which they were opened."""
 _PARTIAL = ".partial-"
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -112,8 +116,12 @@ class Store:
             ) from error
         self._root = str(root).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        # of a whole file s3fs asks for the size first, to read parts of it side by side; of one that is not there, whether it is a folder:
+        # two and three requests in the place of one
+        is_s3 = not self.is_local and "s3" in tuple(self._fs.protocol)
+        self._reader = url_to_fs(url, max_concurrency=1)[0] if is_s3 else self._fs
         if patience:
-            self._fs = Patient(self._fs, patience)
+            self._fs, self._reader = Patient(self._fs, patience), Patient(self._reader, patience)
 
     def find(self, key: str) -> Entry | None:
         """The result of a job; None where there is none, or its record is damaged.
@@ -123,7 +131,7 @@ class Store:
         """
         path = self._path(RECORDS, key)
         try:
-            content = self._fs.cat_file(path)
+            content = self._reader.cat_file(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         entry = _parsed(content)
@@ -143,7 +151,7 @@ class Store:
         wanted = entry.files[name]
         path = self._path(OBJECTS, wanted)
         try:
-            content: bytes = self._fs.cat_file(path)
+            content: bytes = self._reader.cat_file(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             content = b""
         if hashlib.sha256(content).hexdigest() != wanted:
@@ -156,12 +164,15 @@ class Store:
         return array
 
     def rows(self, entry: Entry, name: str, folder: Path) -> Rows:
-        """The same, read as it is asked for. It is checked here, once, and stays open: what happens to the store changes it no more.
+        """The same, read as it is asked for. It is checked here, once, and stays open: what happens to the store changes it no more. Of a
+        file that lies on another machine, so does the copy, for who asks in this process next: a worker has many jobs with the same images.
 
         Args:
             folder: on this machine, for the content of a file that lies on another.
         """
         wanted = entry.files[name]
+        if not self.is_local and wanted in _COPIES:
+            return _COPIES[wanted]
         path = self._path(OBJECTS, wanted)
         with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as here:
             file = Path(path)
@@ -174,6 +185,10 @@ class Store:
                 found = None
             if found is None or digest(file) != wanted:
                 self._damaged(entry, name)
+        if not self.is_local:
+            _COPIES[wanted] = found
+            if len(_COPIES) > _MOST_COPIES:
+                del _COPIES[next(iter(_COPIES))]
         return found
 
     def json(self, entry: Entry, name: str) -> Any:
@@ -202,7 +217,7 @@ class Store:
             sha = digest(path)
             files[path.relative_to(folder).as_posix()] = sha
             size += path.stat().st_size
-            if not self._holds(sha):
+            if not self._holds(sha, path.stat().st_size):
                 self._keep(self._path(OBJECTS, sha), path)
         entry = Entry(key=key, name=name, ingredients=dict(ingredients), files=files, bytes=size)
         self._write(self._path(RECORDS, key), _rendered(entry))  # last: what it lists is there
@@ -216,7 +231,7 @@ class Store:
     def latest(self, place: str) -> dict[str, dict[str, str]]:
         """Empty where nothing was noted."""
         try:
-            body = _body(self._fs.cat_file(self._path(LATEST, _place(place))))
+            body = _body(self._reader.cat_file(self._path(LATEST, _place(place))))
         except OSError:
             return {}
         return {} if body is None else dict(json.loads(body))
@@ -229,11 +244,12 @@ class Store:
         """
         damaged, entries, sizes = [], [], {}
         for path, info in self._listed(OBJECTS):
-            sizes[PurePosixPath(path).name] = int(info["size"])
-            if is_checked and not self._holds(PurePosixPath(path).name):
-                damaged.append(f"{OBJECTS}/{PurePosixPath(path).name}")
+            sha = PurePosixPath(path).name
+            sizes[sha] = int(info["size"])
+            if is_checked and not self._holds(sha, sizes[sha]):
+                damaged.append(f"{OBJECTS}/{sha}")
         for path, _ in sorted(self._listed(RECORDS), key=lambda item: _used(item[1])):
-            entry = _parsed(self._fs.cat_file(path))
+            entry = _parsed(self._reader.cat_file(path))
             if entry is None or entry.key != PurePosixPath(path).name:
                 damaged.append(f"{RECORDS}/{PurePosixPath(path).name}")
                 continue
@@ -243,7 +259,7 @@ class Store:
                 damaged += [f"{OBJECTS}/{sha} of {entry.name} is missing" for sha in sorted(missing)]
         if is_checked:
             for path, _ in self._listed(LATEST):
-                if _body(self._fs.cat_file(path)) is None:
+                if _body(self._reader.cat_file(path)) is None:
                     damaged.append(f"{LATEST}/{PurePosixPath(path).name}")
         return Usage(entries=tuple(entries), bytes=sum(sizes.values()), damaged=tuple(damaged))
 
@@ -300,19 +316,18 @@ class Store:
         found: Mapping[str, Mapping[str, Any]] = self._fs.find(place, detail=True) if self._fs.exists(place) else {}
         yield from sorted(found.items())
 
-    def _holds(self, sha: str) -> bool:
+    def _holds(self, sha: str, size: int) -> bool:
+        """Whether a file of this content is there, which has this size."""
         path = self._path(OBJECTS, sha)
         try:
-            if self.is_local:
-                return digest(Path(path)) == sha
-            return self._sha_of(path) == sha
+            return (digest(Path(path)) if self.is_local else self._sha_of(path, size)) == sha
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def _sha_of(self, path: str) -> str:
+    def _sha_of(self, path: str, size: int) -> str:
         """Of a file elsewhere; a large one is not read into memory."""
-        if self._fs.size(path) < LARGE:
-            return hashlib.sha256(self._fs.cat_file(path)).hexdigest()
+        if size < LARGE:
+            return hashlib.sha256(self._reader.cat_file(path)).hexdigest()
         with tempfile.TemporaryDirectory(prefix="twinkeel-") as here:
             self._fs.get_file(path, f"{here}/file")
             return digest(Path(here) / "file")

@@ -144,6 +144,10 @@ class Workshop:
         """Put a folder away as the result of a job; for this build alone where it is not for all."""
         if self.store is not None and is_for_all:
             try:
+                # of two that make the same at a time, on processors that round differently, perhaps, the first is right: others may
+                # have gone on from it
+                if self.is_shared and (first := self.store.find(job.key)) is not None:
+                    return first
                 return self.store.put(job.key, job.name, job.ingredients, folder)
             except Exception as error:
                 self._check_shared("written", error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from .pareto import front
 from .planning import Trial
 
 _SHARES = 9, 3
@@ -51,13 +52,7 @@ def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Front by front; within one the better score first."""
     left, found = list(candidates), []
     while left:
-        front = [one for one in left if not any(_beats(other, one) for other in left)]
-        found += sorted(front, key=lambda one: (-one.score, one.bytes, one.number))
-        chosen = {one.number for one in front}
-        left = [one for one in left if one.number not in chosen]
+        is_best = dict(zip(left, front([(-one.score, one.bytes, one.pixels) for one in left]), strict=True))
+        found += sorted((one for one in left if is_best[one]), key=lambda one: (-one.score, one.bytes, one.number))
+        left = [one for one in left if not is_best[one]]
     return found
-
-
-def _beats(one: Candidate, other: Candidate) -> bool:
-    pairs = ((one.score, other.score), (-one.bytes, -other.bytes), (-one.pixels, -other.pixels))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

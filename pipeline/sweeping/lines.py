@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ..files import rendered
+from .pareto import front
 
 TABLE, RESULTS, PICTURE = "sweep.csv", "sweep.json", "sweep.png"
 _VERSION = 1
@@ -80,18 +81,10 @@ class Line:
 
 def with_front(lines: Sequence[Line]) -> list[Line]:
     """The same, with those marked that no other is better than."""
-    front: list[Line] = []
-    # whoever beats a line stands before it: no other order of the three is needed
-    for line in sorted((one for one in lines if one.is_good), key=lambda one: (-one.score, one.compared_ms, one.bytes)):
-        if not any(_beats(other, line) for other in front):
-            front.append(line)
-    best = {line.number for line in front}
+    good = [line for line in lines if line.is_good]
+    is_best = front([(-line.score, line.compared_ms, line.bytes) for line in good])
+    best = {line.number for line, is_one in zip(good, is_best, strict=True) if is_one}
     return [replace(line, is_on_front=line.number in best) for line in lines]
-
-
-def _beats(one: Line, other: Line) -> bool:
-    pairs = ((one.score, other.score), (-one.compared_ms, -other.compared_ms), (-one.bytes, -other.bytes))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def as_json(

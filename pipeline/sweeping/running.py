@@ -19,8 +19,25 @@ from .tasks import Asked, Done, Task, Unfit, fingerprint
 
 _REPAIRS = 100
 """Damaged results that one sweep makes anew; more of them, and the store itself is broken."""
+_LOSSES = 1000
+"""Jobs that a scheduler may lose: all that are at work where its connection is gone for a moment."""
 _MOST_OPEN = 500
 """Courses that are on their way at a time, at most: each is some ten kilobytes."""
+_MOST_KNOWN = 2000
+"""Results that the store is not asked for again, at most: each is a kilobyte or two."""
+_UNTOLD = ("rounds",)
+"""Steps of which the sweep itself tells."""
+_QUIET = 60.0
+"""Seconds without a result after which it is looked why."""
+
+
+class _Known(dict[str, Entry]):
+    """Results by their keys, the latest of them: many trials ask for the same data, and each for what was made for it just now."""
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        super().__setitem__(key, entry)
+        if len(self) > _MOST_KNOWN:
+            del self[next(iter(self))]
 
 
 @dataclass(kw_only=True)
@@ -76,7 +93,9 @@ class Yard:
     deadline: float = float("inf")
     made: dict[str, list[float]] = field(default_factory=dict)
     peak: int = 0
+    _known: _Known = field(default_factory=_Known)
     _repaired: int = 0
+    _lost: int = 0
     _failed: dict[str, Failure] = field(default_factory=dict)
     _flying: dict[str, Future[Done]] = field(default_factory=dict)
     _flights: dict[Future[Done], _Flight] = field(default_factory=dict)
@@ -88,7 +107,7 @@ class Yard:
         return Course(number=number, name=name, order=order, steps=steps, site=site)
 
     def shop(self) -> Workshop:
-        return Workshop(store=self.store, scratch=Store(str(self.scratch)), is_shared=True)
+        return Workshop(store=self.store, scratch=Store(str(self.scratch)), is_shared=True, found=self._known)
 
     @property
     def is_over(self) -> bool:
@@ -114,7 +133,10 @@ class Yard:
                     ready.append(one)
                     active += 1
                 elif self._flights:
-                    for future in wait(self._flights, return_when=FIRST_COMPLETED).done:
+                    landed = wait(self._flights, timeout=_QUIET, return_when=FIRST_COMPLETED).done
+                    if not landed and (why := self.crew.trouble([one.task for one in self._flights.values()])):
+                        self.say(f"waiting: {why}")
+                    for future in landed:
                         ready.extend(self._landed(future))
                 else:
                     return
@@ -145,6 +167,7 @@ class Yard:
         return int(course.is_done)
 
     def _repair(self, error: Damaged) -> None:
+        self._known.pop(error.key, None)
         self.say(f"store: a damaged result is made anew: {error.what}")
         self._repaired += 1
         if self._repaired > _REPAIRS:
@@ -213,14 +236,25 @@ class Yard:
         name = flight.waiting[0].name
         try:
             done = future.result()
-        except (Unfit, StoreError):
+        except Unfit as error:
+            if not self.crew.leaves_out(error):
+                raise
+            self.say(f"worker {error.address} gets no more jobs: {error}")
+            self._again(flight)
+            return []
+        except StoreError:
             raise
         except Damaged as error:
             self._repair(error)
         except CancelledError as error:
-            raise WorkerError(
-                "the scheduler has given a job up, or is gone. What was made is kept: run the same command again when it answers."
-            ) from error
+            self._lost += 1
+            if self._lost > _LOSSES or not self.crew.is_back():
+                raise WorkerError(
+                    "the scheduler has given a job up, or is gone. What was made is kept: run the same command again when it answers."
+                ) from error
+            self.say(f"the scheduler has lost {', '.join(flight.task.keys)} of {name}, which is asked for again")
+            self._again(flight)
+            return []
         except Exception as error:  # of users' models and of all packages, and of processes that died
             if is_no_room(error):
                 raise StoreError(f"there is no room for a job of {name}: {described(error)}") from error
@@ -231,6 +265,9 @@ class Yard:
             self._failed |= dict.fromkeys(flight.task.keys.values(), Failure(error=told))
             self.say(f"FAILED {', '.join(flight.task.keys)} of {name}: {told}")
         else:
+            for entry in done.found.values():
+                if isinstance(entry, Entry):
+                    self._known[entry.key] = entry
             self.made.setdefault(flight.task.step, []).append(done.seconds)
             self.peak = max(self.peak, done.peak)
             failures = {
@@ -238,15 +275,20 @@ class Yard:
             }
             self._failed |= failures
             state = f"FAILED ({next(iter(failures.values())).error})" if failures else f"{done.seconds:.1f} s"
-            self.say(f"made: {', '.join(flight.task.keys)} of {name}: {state}")
+            if failures or flight.task.step not in _UNTOLD:
+                self.say(f"made: {', '.join(flight.task.keys)} of {name}: {state}")
         return flight.waiting
+
+    def _again(self, flight: _Flight) -> None:
+        """Begin a task once more, for all who wait for it."""
+        self._begin(flight.waiting[0], flight.task)
+        for course in flight.waiting[1:]:
+            self._wait(course, self._flying[next(iter(flight.task.keys.values()))])
 
     def _apart(self, flight: _Flight) -> None:
         """Of a worker that died of one of several artifacts, each once more by itself."""
         for name, key in flight.task.keys.items():
-            self._begin(flight.waiting[0], replace(flight.task, keys={name: key}))
-            for course in flight.waiting[1:]:
-                self._wait(course, self._flying[key])
+            self._again(replace(flight, task=replace(flight.task, keys={name: key})))
 
 
 def _is_death(error: Exception, task: Task) -> bool:

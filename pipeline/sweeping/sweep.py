@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..building import Order, Site, Step, latency, row_of, rows, walk
 from ..devices import Stopwatch
 from ..errors import ConfigError
 from ..parity import Row
-from ..saying import Say, time_left
+from ..saying import EVERY, Say, time_left
 from ..store import Entry, Workshop
 from .halving import Candidate, best_first, epochs_of
 from .lines import Line, with_front
@@ -216,20 +218,36 @@ class Sweep:
         return found
 
     def _measure(self) -> None:
-        """The latencies that are not known, one model after the other, with nothing else of the sweep at work."""
-        if self._quiet:
-            self.say(f"latency: {len(self._quiet)} models in turn")
+        """The latencies that are not known, with nothing else of the sweep at work.
+
+        All models have a turn in each of several rounds: of one after the other, a minute in which the machine is busy would make those
+        slow that it meets.
+        """
         self.yard.deadline = math.inf
-        for number, course in enumerate(self._quiet):
-            course.steps, course.at = (latency,), 0
-            self.yard.run(iter([course]), lambda _: None)
+        self._quiet.sort(key=lambda course: course.number)
+        count = len(self._quiet)
+        for number, step in enumerate(walk.ROUNDS):
+            for turn, course in enumerate(self._quiet):
+                if turn == 0 or time.monotonic() - self._last > EVERY:
+                    self._last = time.monotonic()
+                    told = f"latency: round {number + 1} of {len(walk.ROUNDS)}, {turn} of {count} models"
+                    self.say(told, (number * count + turn, len(walk.ROUNDS) * count))
+                self._timed(course, step)
+        for course in self._quiet:
+            self._timed(course, latency)
             found = self._found[course.number]
             found.latencies = course.site.latency or {}
             if course.trouble:
                 told = f"latency: {course.trouble}"
                 found.lines = {pair: replace(line, state="failed", reason=told) for pair, line in found.lines.items()}
-            self.say(f"latency: {number + 1} of {len(self._quiet)}", (number + 1, len(self._quiet)))
+        if count:
+            self.say(f"latency: {_differing([course.site for course in self._quiet])}")
         self._quiet.clear()
+
+    def _timed(self, course: Course, step: Step) -> None:
+        if not course.trouble:
+            course.steps, course.at = (step,), 0
+            self.yard.run(iter([course]), lambda _: None)
 
     def _on_device(self, lines: Sequence[Line]) -> list[Line]:
         """With what each artifact that passed takes on the phone, one after the other."""
@@ -277,6 +295,18 @@ def _known_latencies(order: Order, shop: Workshop, site: Site) -> Mapping[str, f
         name: entry for name, job in jobs.items() if not isinstance(job, str) and (entry := shop.find(job)) is not None
     }
     return latency.take(order, shop, site, found).latency if len(found) == len(jobs) else None
+
+
+def _differing(sites: Sequence[Site]) -> str:
+    """By how much an artifact's rounds differ from each other, in words."""
+    found = []
+    for site in sites:
+        for name in site.rounds[0] if site.rounds else ():
+            medians = [float(np.median(one[name])) for one in site.rounds]
+            found.append(max(medians) / min(medians))
+    if not found:
+        return "none could be taken"
+    return f"the slowest of an artifact's {len(walk.ROUNDS)} rounds took {np.median(found):.2f} times the fastest (median), {max(found):.2f} times at most"
 
 
 def _untimed(line: Line, watch: Stopwatch) -> Line:

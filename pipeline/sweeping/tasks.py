@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 import tempfile
 import threading
 import time
@@ -31,7 +32,18 @@ _ALL = ("twinkeel.pipeline.building.walk", "twinkeel.pipeline.sweeping.tasks")
 
 
 class Unfit(WorkerError):
-    """A worker has other versions than whoever asks, and would make something else."""
+    """A worker has other versions than whoever asks, and would make something else.
+
+    Args:
+        address: of the worker, by which a scheduler knows it; empty of a process here.
+    """
+
+    def __init__(self, told: str, address: str = "") -> None:
+        super().__init__(told, address)
+        self.told, self.address = told, address
+
+    def __str__(self) -> str:
+        return self.told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +136,8 @@ def _performed(task: Task) -> Done:
     workers.quieten()
     if task.versions != fingerprint():
         raise Unfit(
-            f"the worker {platform.node()} has other versions of packages or of twinkeel than the machine that asks; install the same there"
+            f"the worker {platform.node()} has other versions of packages or of twinkeel than the machine that asks; install the same there",
+            _address(),
         )
     step = cast("Step", importlib.import_module(f"{_STEPS}.{task.step}"))
     with tempfile.TemporaryDirectory(prefix="twinkeel-") as name:
@@ -142,6 +155,16 @@ def _performed(task: Task) -> Done:
             with one_thread():
                 found = step.make(work, site, missing)
     return Done(found=dict(found), seconds=time.monotonic() - began, peak=peak_memory())
+
+
+def _address() -> str:
+    """Of the Dask worker that this is; empty elsewhere."""
+    if (distributed := sys.modules.get("distributed")) is None:
+        return ""
+    try:
+        return str(distributed.get_worker().address)
+    except ValueError:  # none is at work here
+        return ""
 
 
 def _check_keys(task: Task, jobs: Mapping[str, Job]) -> None:

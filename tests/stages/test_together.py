@@ -107,6 +107,20 @@ def test_two_processes_go_on_where_one_was_ended(two):
     assert found["history"] == [pytest.approx(one) for one in whole["history"]]
 
 
+def test_a_training_that_goes_on_ends_in_the_same_bits(two, tmp_path):
+    """With optimizer, schedule, average, scaler and gradients in parts; by two processes, and by one."""
+    found = two[1]
+    for one, other in [(found["whole"], found["again"])] + [
+        (
+            together.trained(name, distributed.ALONE, ema=0.9, copy=tmp_path / name),
+            together.trained(name, distributed.ALONE, ema=0.9, state=tmp_path / name),
+        )
+        for name in ("parts", "float16")
+    ]:
+        assert one["ran"] == [1, 2] and other["ran"] == [2]
+        assert _difference(one["weights"], other["weights"]) == 0 and one["history"] == other["history"]
+
+
 def _said(two, name):
     """What the two said of a case, and their exit codes."""
     found = [re.search(rf"<{name}>\n(.*?)</{name} (\d+)>", two[2][f"0 {rank} stderr"], re.DOTALL) for rank in range(2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -83,12 +84,14 @@ def trained(
     has_norm: bool = True,
     state: Path | None = None,
     is_ended: bool = False,
+    copy: Path | None = None,
     **train_settings: Any,
 ) -> dict[str, Any]:
     """Weights, losses and scores of a case.
 
     Args:
         state: folder of what it goes on from.
+        copy: folder for that as it is behind the first epoch.
     """
     count, settings = CASES[name]
     recipe = {"epochs": 2, "batch_size": 16, "device": "cpu"} | settings.get("train", {}) | train_settings
@@ -100,7 +103,12 @@ def trained(
     torch.manual_seed(0)
     model = Network(config.model.task, has_norm=has_norm)
 
-    def progress(*_: Any) -> None:
+    ran = []
+
+    def progress(epoch: Any, _: int) -> None:
+        ran.append(epoch.epoch)
+        if copy is not None and not copy.exists():
+            shutil.copytree(state or Path(unused), copy)
         if is_ended:
             raise Ended
 
@@ -108,7 +116,7 @@ def trained(
         history = train.train(model, few, config, task, state or Path(unused), progress, world=world)
     kept = [bytes(value.numpy().tobytes()) for value in model.state_dict().values()]
     assert all(other == kept for other in world.gathered(kept)), "the processes have other weights"
-    return {"weights": model.state_dict(), "history": [(e.loss, e.score) for e in history]}
+    return {"weights": model.state_dict(), "history": [(e.loss, e.score) for e in history], "ran": ran}
 
 
 def _truth(task: str, count: int) -> Any:
@@ -165,6 +173,9 @@ if __name__ == "__main__":
     if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         with distributed.joined() as joined:
             found = {name: trained(name, joined) for name in CASES}
+            behind, leads = place / "behind", joined.is_leader
+            found["whole"] = trained("parts", joined, copy=behind if leads else None)
+            found["again"] = trained("parts", joined, state=behind if leads else None)
             found["resumed"] = trained("parts", joined, state=place / "state" if joined.is_leader else None)
             if joined.is_leader:
                 torch.save(found, place / "found.pt")

@@ -320,6 +320,7 @@ def test_what_a_job_takes_from_its_neighbours_is_part_of_its_key():
 @pytest.fixture(params=["local", "memory"])
 def large(request, tmp_path, monkeypatch):
     """A store that takes every file for a large one, an entry with an array, and the array."""
+    monkeypatch.setattr(stores, "_COPIES", {})
     monkeypatch.setattr(stores, "LARGE", 1)
     store = Store(str(tmp_path / "store") if request.param == "local" else f"memory://{tmp_path}/store")
     array = np.random.default_rng(0).integers(0, 256, (50, 4, 3), np.uint8)
@@ -354,6 +355,21 @@ def test_a_large_array_that_is_not_what_was_stored_is_not_read(large, tmp_path):
             store.rows(entry, "x.npy", tmp_path)
         assert store.find(entry.key) is None and not store._fs.exists(path)
         store._fs.pipe_file(path, bytes(content))
+
+
+def test_a_large_array_that_lies_elsewhere_is_copied_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_COPIES", {})
+    monkeypatch.setattr(stores, "_MOST_COPIES", 2)
+    store, asked = Store(f"memory://{tmp_path}/store"), []
+    get = store._fs.get_file
+    monkeypatch.setattr(store._fs, "get_file", lambda path, here: asked.append(path[-3:]) or get(path, here))
+    (tmp_path / "made").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "made" / f"{number}.npy", np.full((2, 2), number))
+    entry = store.put("0" * 64, "arrays", {}, tmp_path / "made")
+    for number, copies in ((0, 1), (1, 2), (0, 2), (2, 3), (1, 3), (0, 4)):
+        assert np.asarray(store.rows(entry, f"{number}.npy", tmp_path)).sum() == 4 * number
+        assert len(asked) == copies, number
 
 
 def test_a_large_file_on_another_disk_is_copied(tmp_path, monkeypatch):

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import math
+import operator
+import random
 
 import pytest
 from PIL import Image
 from twinkeel.pipeline.errors import ConfigError, SweepError
 from twinkeel.pipeline.sweeping import lines, picking
 from twinkeel.pipeline.sweeping.lines import Line, with_front
+from twinkeel.pipeline.sweeping.pareto import front
 
 AXES = {"model.width": [0.2, 0.35], "target": ["android/onnx"], "precision": ["fp32", "int8"]}
 
@@ -39,6 +42,15 @@ def test_the_front_is_what_nothing_beats(found):
     assert [one.number for one in found if one.is_on_front] == [2, 4]
     same = with_front([line(1, 0.9, 10, 1.0), line(2, 0.9, 10, 1.0)])
     assert all(one.is_on_front for one in same)  # the same file of two targets
+
+
+def test_the_front_of_many_is_that_of_comparing_all_with_all():
+    draw = random.Random(0)
+    for _ in range(300):
+        values = draw.choice([2, 4, 50])
+        points = [tuple(draw.randrange(values) for _ in range(3)) for _ in range(draw.randrange(12))]
+        beaten = [any(all(map(operator.le, other, one)) and other != one for other in points) for one in points]
+        assert front(points) == [not is_one for is_one in beaten], points
 
 
 def test_every_form_tells_all_of_it(found):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import shutil
 import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
+from twinkeel.pipeline.building.jobs import latency
 from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError, StoreError, SweepError, WorkerError
 from twinkeel.pipeline.store.entries import Store
-from twinkeel.pipeline.store.job import Job
+from twinkeel.pipeline.store.job import Job, Workshop
 from twinkeel.pipeline.store.patience import Patient
-from twinkeel.pipeline.sweeping import crews
+from twinkeel.pipeline.sweeping import crews, running
 from twinkeel.pipeline.sweeping.running import Yard
 from twinkeel.pipeline.sweeping.tasks import Done, Task, Unfit, fingerprint, perform
 
@@ -41,6 +43,15 @@ class Crew:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def leaves_out(self, error):
+        return error.address == "late"
+
+    def is_back(self):
+        return self.number == 2
+
+    def trouble(self, tasks):
+        return f"no worker for {len(tasks)}"
 
 
 def step(name, jobs):
@@ -166,6 +177,103 @@ def test_a_store_that_is_gone_ends_the_sweep_and_a_deadline_begins_nothing_more(
     assert run(late, 3, steps) == {} and late.crew.begun == []
 
 
+def test_the_store_is_not_asked_again_for_what_was_made_or_found_just_now(yard, monkeypatch):
+    asked = []
+    find = Store.find
+    monkeypatch.setattr(Store, "find", lambda store, key: asked.append((store.url, key)) or find(store, key))
+    steps = [
+        step("data", lambda order, site: {"data": "same"}),
+        step("weights", lambda order, site: {"weights": f"of {order.number}"}),
+    ]
+    for _ in range(2):  # made, then found
+        one = yard()
+        run(one, 5, steps)
+        of_store = [key for url, key in asked if url == one.store.url]
+        assert len(of_store) - len(set(of_store)) <= 4, of_store  # those that began before the data were there
+        asked.clear()
+
+
+def test_a_job_that_a_worker_refuses_is_made_by_another(yard):
+    said, refused = [], []
+
+    def answer(name, task):
+        if len(refused) < 2:
+            refused.append(name)
+            raise Unfit("other versions", "late")
+
+    one = yard(answer)
+    one.say = lambda line, progress=None: said.append(line)
+    ended = run(one, 2, [step("data", lambda order, site: {"data": "same"})])
+    assert len(refused) == 2 and not any(course.trouble for course in ended.values()) and len(ended) == 2
+    assert said[0] == "worker late gets no more jobs: other versions"
+    with pytest.raises(Unfit):
+        run(yard(lambda name, task: exec("raise error", {"error": Unfit("other", "last")})), 1,
+            [step("weights", lambda order, site: {"weights": "w"})])  # fmt: skip
+    assert str(pickle.loads(pickle.dumps(Unfit("told", "address")))) == "told"
+
+
+def test_what_a_scheduler_loses_is_asked_for_again_while_it_is_there(yard, monkeypatch):
+    one, lost = yard(), []
+    submit = one.crew.submit
+
+    def loses(task):
+        if len(lost) == 2:
+            return submit(task)
+        lost.append(Future())
+        lost[-1].cancel()
+        lost[-1].set_running_or_notify_cancel()
+        return lost[-1]
+
+    one.crew.submit = loses
+    steps = [step("data", lambda order, site: {"data": "same"})]
+    assert not run(one, 2, steps)[0].trouble and one.crew.begun == [["data"]]
+    lost.clear()
+    gone = yard()
+    gone.crew.submit, gone.crew.number = loses, 1
+    with pytest.raises(WorkerError, match="run the same command again"):
+        run(gone, 1, [step("weights", lambda order, site: {"weights": "w"})])
+
+
+def test_who_waits_is_told_why(yard, monkeypatch):
+    said = []
+    monkeypatch.setattr(running, "_QUIET", 0.02)
+    one = yard()
+    submit, waiting = one.crew.submit, []
+
+    def late(task):
+        future = Future()
+        waiting.append((future, submit(task)))
+        return future
+
+    def say(line, progress=None):
+        said.append(line)
+        for future, made in waiting:
+            future.set_result(made.result())
+        waiting.clear()
+
+    one.crew.submit, one.say = late, say
+    run(one, 1, [step("data", lambda order, site: {"data": "same"})])
+    assert said[0] == "waiting: no worker for 1"
+
+
+def test_of_two_that_make_the_same_at_a_time_the_first_is_right(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    job = Job(kind="weights", name="weights", inputs={}, code=())
+
+    def make(content):
+        (tmp_path / content).mkdir()
+        shop = Workshop(store=store, scratch=Store(str(tmp_path / content)), is_shared=True)
+
+        def made(folder):
+            if content == "slow":
+                assert make("fast").files == store.find(job.key).files
+            (folder / "a").write_text(content)
+
+        return shop.make(job, made)
+
+    assert store.read(make("slow"), "a") == b"fast" and store.read(store.find(job.key), "a") == b"fast"
+
+
 def test_a_worker_of_other_versions_makes_nothing():
     site = Site(
         store="x",
@@ -220,6 +328,33 @@ def test_resources_are_those_that_jobs_need():
     for wrong in ("weights", "nothing=GPU", "quantize="):
         with pytest.raises(ConfigError, match="--needs"):
             crews.parsed([wrong], [])
+
+
+def test_latencies_are_taken_in_rounds_over_all_models_and_gone_on_with(
+    tiny, in_this_process, run_cli, monkeypatch, tmp_path
+):
+    taken, last = [], 7
+
+    def times(site, wanted, rounds):
+        if len(taken) == last:
+            raise KeyboardInterrupt
+        model = site.config.model.arguments["channels"]
+        taken.append(model)
+        pace = 9.0 if len(taken) in (5, 6) else 1.0  # the machine is busy while the third round is taken
+        return {" ".join(pair): [pace * model, 100.0, pace * model] for pair in wanted}
+
+    monkeypatch.setattr(latency, "make_times", times)
+    place = ("sweep", "-c", tiny(), "-o", tmp_path / "sweep", "--store", tmp_path / "store")
+    assert run_cli(*place).exit_code != 0 and taken == [4, 6, 4, 6, 4, 6, 4]
+    last = 100
+    told = run_cli(*place)
+    assert told.exit_code == 0 and taken == [4, 6] * 5, (told.output, told.exception)
+    assert (
+        "the slowest of an artifact's 5 rounds took 9.00 times the fastest (median), 9.00 times at most" in told.output
+    )
+    variants = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["variants"]
+    assert [one["latency_ms"] for one in variants] == [4.0, 6.0]
+    assert run_cli(*place).exit_code == 0 and len(taken) == 10
 
 
 def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tmp_path):

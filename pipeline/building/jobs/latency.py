@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ...parity import latencies
+import numpy as np
+
+from ...parity import times
 from ...program import Target
 from ...store import Entry, Job, Workshop
 from ..order import Order
@@ -26,17 +28,15 @@ LATENCY_RUNS = {"runtime": 30, "reference executor": 5}
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     if wait := artifacts_awaited(order, site):
         return {NAME: wait}
-    running = _running(order, site)
-    return {NAME: latency_job(site, running)} if running else {}
+    found = running(order, site)
+    return {NAME: latency_job(site, found)} if found else {}
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
-    wanted = {name: (target.__name__, lowered) for name, (target, lowered) in _running(work.order, site).items()}
-
     def write(folder: Path) -> None:
-        work.say(f"latency: {len(wanted)} artifacts in turn")
-        taken = work.submit(make_latencies, site, wanted).result()
-        (folder / "latency.json").write_text(json.dumps(taken))
+        rounds = site.rounds or [taken(work, site)]
+        medians = {name: float(np.median([np.median(one[name]) for one in rounds])) for name in rounds[0]}
+        (folder / "latency.json").write_text(json.dumps(medians))
 
     return {NAME: work.shop.make(missing[NAME], write)}
 
@@ -44,11 +44,23 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     if NAME in found:
         return site.knowing({}, latency=shop.json(entries(found)[NAME], "latency.json"))
-    is_none = len(site.made) == len(order.wanted) and not _running(order, site)
+    is_none = len(site.made) == len(order.wanted) and not running(order, site)
     return site.knowing({}, latency={}) if is_none else site
 
 
-def _running(order: Order, site: Site) -> dict[tuple[str, str], tuple[Target, Entry]]:
+def taken(work: Work, site: Site, rounds: int = 1) -> dict[str, list[float]]:
+    """Milliseconds by ``target precision``, from a worker.
+
+    Args:
+        rounds: among how many the runs are divided; these are one's.
+    """
+    wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running(work.order, site).items()}
+    work.say(f"latency: {len(wanted)} artifacts in turn")
+    found: dict[str, list[float]] = work.submit(make_times, site, wanted, rounds).result()
+    return found
+
+
+def running(order: Order, site: Site) -> dict[tuple[str, str], tuple[Target, Entry]]:
     """The artifacts that run."""
     return {
         name: (order.targets[name[0]], item.lowered)
@@ -69,7 +81,9 @@ def latency_job(site: Site, made: Mapping[tuple[str, str], tuple[Target, Entry]]
     return job(NAME, NAME, inputs, code, packages, by=__name__)
 
 
-def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry]]) -> dict[str, float]:
+def make_times(
+    site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry]], rounds: int = 1
+) -> dict[str, list[float]]:
     """In a worker, with no other at work: milliseconds by ``target precision``.
 
     What a runtime runs is timed apart from what an executor does: an executor's milliseconds of numpy between two runs
@@ -77,6 +91,7 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
 
     Args:
         wanted: by target and precision, the target's module and the lowered artifact.
+        rounds: see `taken`.
     """
     from ...store import one_thread
 
@@ -94,12 +109,12 @@ def make_latencies(site: Site, wanted: Mapping[tuple[str, str], tuple[str, Entry
                 here.mkdir()
                 shop.fetch(lowered, here, f"artifact{target.SUFFIX}")
                 runs.setdefault(target.EVIDENCE, {})[key] = target.load(here / f"artifact{target.SUFFIX}").run
-        taken = {
+        found = {
             key: value
             for evidence, group in runs.items()
-            for key, value in latencies(group, image, LATENCY_RUNS.get(evidence, 5)).items()
+            for key, value in times(group, image, -(-LATENCY_RUNS.get(evidence, 5) // rounds)).items()
         }
-    return {name: taken[key] for key, names in owners.items() for name in names}
+    return {name: found[key] for key, names in owners.items() for name in names}
 
 
 def processor() -> str:
