@@ -440,7 +440,10 @@ class Android(Section):
 
 
 class Ios(Section):
-    sdk: Literal["coreml", "executorch", "none"] = Field("coreml", description="runtime of the Swift package")
+    sdk: Literal["coreml", "coreai", "executorch", "none"] = Field(
+        "coreml",
+        description="runtime of the Swift package; 'coreai' takes Core ML's package of the same precision along, for iOS before 27",
+    )
     sdk_precision: Literal["fp32", "fp16", "int8", "w8", "w4"] = Field("int8", description="of the artifact in it")
     module: str = Field("ImageClassifier", description="name of the Swift package and of its module")
     minimum_deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18", "iOS26", "iOS27"] = Field(

@@ -16,12 +16,12 @@ AVFoundation Accelerate AppleProductTypes Box CameraFrame Category ClassShare Cl
 ClassifierError Combine ComputeUnits ComputeUnitsRefusal CoreFoundation CoreGraphics CoreImage CoreMedia CoreML CoreTransferable
 CoreVideo CryptoKit Darwin DecodedPhoto Detection Detector DetectorError Dispatch ExecuTorch Feature FeatureExtractor
 FeatureExtractorError FeatureName Features Foundation Glibc ImageIO Mask ObjectiveC Observation PackageDescription
-PhotoSource Photos PhotosUI QuartzCore Sample Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
+ModelRuntime PhotoSource Photos PhotosUI QuartzCore Sample Segmenter SegmenterError Swift SwiftUI Testing UIKit UniformTypeIdentifiers XCTest
 YUVMatrix executorch
 """
 
 _OF_APPLE = """
-ARKit AppIntents AppKit Builtin CarPlay Charts CloudKit Contacts CoreAI CoreAudio CoreBluetooth CoreData CoreHaptics CoreLocation CoreMIDI
+ARKit AppIntents AppKit Builtin CarPlay Charts CloudKit Contacts CoreAI CoreAIDelegates CoreAIRuntime CoreAudio CoreBluetooth CoreData CoreHaptics CoreLocation CoreMIDI
 CoreMotion CoreNFC CoreSpotlight CoreTelephony CoreText Cxx CreateML DeviceCheck Distributed FoundationModels GameKit GameplayKit GLKit
 HealthKit HomeKit IOKit IOSurface Intents LocalAuthentication MapKit MediaPlayer Messages Metal MetalKit MetalPerformanceShaders MultipeerConnectivity
 NaturalLanguage NearbyInteraction Network OSLog PDFKit PassKit PencilKit QuickLook RealityKit RegexBuilder SafariServices SceneKit Security

@@ -6,8 +6,9 @@ import math
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twinkeel.pipeline.delivery import Contents, migration
@@ -74,18 +75,22 @@ def render(
     out: Path,
     contents: Contents,
     *,
+    trees: Sequence[str],
     names: Mapping[str, str],
     filters: Mapping[str, Callable[..., Any]],
+    words: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Write every file below `templates` into `out`: those of ``all/``, of the task and of the artifact's runtime.
+    """Write every file below `templates` into `out`: those of ``all/``, of the task and of `trees`, the runtimes'.
 
-    A file that ends in ``.j2`` is a Jinja template, which reads `contents` as ``sdk`` and the task's `WORDS`, and loses
+    A file that ends in ``.j2`` is a Jinja template, which reads `contents` as ``sdk``, the task's `WORDS` and `words`, and loses
     the suffix; the others are copied. A leading underscore means a part of other templates, which is not written. Beside
     them `migration.CONTRACT` tells the next build what apps rely on.
 
     Args:
+        trees: folders of templates; of files with one name the last one's is written.
         names: what stands for a path's part, ``__package__`` for example.
         filters: the language's own, beside ``one_line``, and ``shape`` and ``size`` of a tensor's shape.
+        words: what else templates read.
     """
     import jinja2
 
@@ -105,9 +110,10 @@ def render(
     }
     out.mkdir(parents=True, exist_ok=True)
     migration.write_contract(contents.contract, contents.version, out)
-    words = WORDS[contents.task]
-    names = {**names, "__api__": words["api"]}
-    for tree in ("all", contents.task, contents.runtime):
+    of_task = WORDS[contents.task]
+    read = {**of_task, **words}
+    names = {**names, "__api__": of_task["api"]}
+    for tree in ("all", contents.task, *trees):
         for source in sorted(p for p in (templates / tree).rglob("*") if p.is_file() and not _is_part(p)):
             parts = [names.get(part, part) for part in source.relative_to(templates / tree).parts]
             for placeholder, name in names.items():
@@ -116,7 +122,7 @@ def render(
             path.parent.mkdir(parents=True, exist_ok=True)
             if source.suffix == ".j2":
                 template = environment.get_template(source.relative_to(templates).as_posix())
-                path.with_suffix("").write_text(template.render(sdk=contents, **words), encoding="utf-8", newline="\n")
+                path.with_suffix("").write_text(template.render(sdk=contents, **read), encoding="utf-8", newline="\n")
             else:
                 shutil.copyfile(source, path)
 
@@ -131,14 +137,14 @@ def settle(out: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def copy_artifact(contents: Contents, folder: Path) -> Path:
-    """The artifact, a file or a folder, below `folder` under its own name."""
+def copy_artifact(artifact: Path, folder: Path) -> Path:
+    """An artifact, a file or a folder, below `folder` under its own name."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / contents.artifact.name
-    if contents.artifact.is_dir():
-        shutil.copytree(contents.artifact, target)
+    target = folder / artifact.name
+    if artifact.is_dir():
+        shutil.copytree(artifact, target)
     else:
-        shutil.copyfile(contents.artifact, target)
+        shutil.copyfile(artifact, target)
     return target
 
 

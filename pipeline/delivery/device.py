@@ -21,23 +21,26 @@ from . import evidence, manifest, outputs
 from .results import Results, Run, read_results
 
 
-def limits(entry: Mapping[str, Any], ran: Collection[str] = ()) -> tuple[Limit, ...]:
+def limits(entry: Mapping[str, Any], ran: Collection[str] = (), *, in_kit: bool = False) -> tuple[Limit, ...]:
     """What an artifact's outputs on a device are judged by, by its `entry` in the manifest.
 
     Args:
         ran: the units that computed, where they are known.
+        in_kit: a kit computed them, which may take the system's own runtime.
     """
     overrides = [Override.model_validate(one) for one in entry.get("device_limits", ())]
-    return parity.device_limits_for(_rows(entry, ran), entry["precision"], parity.deciding(ran), overrides)
+    return parity.device_limits_for(_rows(entry, ran, in_kit), entry["precision"], parity.deciding(ran), overrides)
 
 
-def _rows(entry: Mapping[str, Any], ran: Collection[str]) -> tuple[Limit, ...]:
+def _rows(entry: Mapping[str, Any], ran: Collection[str], in_kit: bool) -> tuple[Limit, ...]:
     """The same without what its configuration has changed."""
-    found = parity.device_limits(entry["runtime"], entry["precision"], ran)
+    kernels = parity.SYSTEMS.get(entry["runtime"], entry["runtime"]) if in_kit else entry["runtime"]
+    found = parity.device_limits(kernels, entry["precision"], ran)
     if found is not None:
         return found
-    if entry["runtime"] == "coreml" or set(ran) - {"CPU"}:
-        where = "Core ML" if entry["runtime"] == "coreml" else " and ".join(sorted(ran))
+    named = {"coreml": "Core ML", parity.SYSTEMS["coreai"]: "Core AI"}.get(kernels)
+    if named or set(ran) - {"CPU"}:
+        where = named or " and ".join(sorted(ran))
         raise VerifyError(f"{where} has no precision '{shown(entry['precision'])}'. Build again.")
     return parity.of_outputs(
         Limit(
@@ -97,8 +100,9 @@ def take_in(folder: Path, file: Path) -> list[Judged]:
 
 
 def _check_asked(entry: Mapping[str, Any], results: Results, file: Path) -> None:
-    """Core ML is asked for compute units, all others for an accelerator; the limits and what must run depend on it."""
-    known = [one for one in parity.ASKED if (one in ("CPU", "GPU", "NPU")) != (entry["target"] == "ios/coreml")]
+    """Apple's runtimes are asked for compute units, all others for an accelerator; the limits and what must run depend on it."""
+    has_units = entry["target"] in ("ios/coreml", "ios/coreai")
+    known = [one for one in parity.ASKED if (one in ("CPU", "GPU", "NPU")) != has_units]
     for run in results.runs if results.tells_what_ran else ():
         if run.asked not in known:
             raise VerifyError(
@@ -183,6 +187,7 @@ def judged(
     """The checks of packed outputs ``(N, width)`` of the golden inputs.
 
     Args:
+        leg: ``device`` where a kit computed them.
         given: what stands where in them.
         ran: the units that computed, where they are known.
     """
@@ -190,7 +195,7 @@ def judged(
     quantized = expected["int8"] if entry["precision"] == "int8" else None
     with np.errstate(all="ignore"):  # infinities fail by their metrics
         metrics = parity.output_metrics(expected[entry["reference"]], found, expected["fp32"], quantized, given)
-    return parity.judge(leg, limits(entry, ran), metrics)
+    return parity.judge(leg, limits(entry, ran, in_kit=leg == "device"), metrics)
 
 
 def told(item: Judged) -> str:

@@ -155,12 +155,14 @@ def _write_kit(
     """The kit with its artifact, unless that has failed: no app shall be given such a one."""
     if shipped is None:
         return
-    name = " ".join(shipped)
     states = {(entry["target"], entry["precision"]): entry["parity"] for entry in content["artifacts"]}
-    if states.get(shipped, "failed") == "failed":
-        say(f"sdk: none, since {name} is not verified")
-        return
-    say(f"sdk: {name}")
+    other = sdk.earlier(config.settings(shipped[0].split("/")[0]), shipped, states)
+    inside = [shipped] if other is None else [shipped, other]
+    for pair in inside:
+        if states.get(pair, "failed") == "failed":
+            say(f"sdk: none, since {' '.join(pair)} is not verified")
+            return
+    say(f"sdk: {' and '.join(' '.join(pair) for pair in inside)}")
     kit.write(sdk.contents(config, content, golden, folder, shipped), folder / "sdk")
 
 

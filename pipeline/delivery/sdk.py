@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from ..parity import Limit
 from ..program import Output, Target, Tensor
 from ..saying import Say
 from ..tasks import Form, top
+from ..verified import EXTRAS
 from . import migration
 from .boxes import Boxes
 from .device import limits
@@ -93,6 +94,7 @@ class Contents:
         reference: key of `golden.expected` that the artifact must equal.
         limits: what a device's outputs are judged by, against `reference`, ``fp32`` and ``int8``.
         unit_limits: the same by what computed them, where that matters to the platform's own test; else empty.
+        earlier: what a system runs that is too old for the artifact, of the same model; None where no other is in the kit.
         state: of the artifact's checks, ``verified`` or ``open``.
         counted: the verdicts on it that were counted on held-out images, in words.
         doubts: what there is to say against the float model, though something was built on it.
@@ -130,10 +132,11 @@ class Contents:
     masks: Masks | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     unit_limits: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
+    earlier: Contents | None = None
 
     @property
     def runtime(self) -> str:
-        """The target without its platform: litert, executorch or coreml."""
+        """The target without its platform: litert, executorch, coreml or coreai."""
         return self.target.split("/")[1]
 
     @property
@@ -162,7 +165,9 @@ class Contents:
             "boxes": ""
             if form is None
             else f"score {form.score_threshold:g}, overlap {form.iou_threshold:g}, {form.most} at most",
-            "runtime": self.runtime,
+            "runtime": self.runtime
+            if self.earlier is None
+            else f"{self.runtime}, {self.earlier.runtime} on older systems",
             "oldest system": str(getattr(settings, "min_sdk", None) or settings.minimum_deployment_target),
         }
         return {what: value for what, value in found.items() if value}
@@ -173,6 +178,12 @@ class Contents:
         if self.fit == "letterbox":
             return "the whole image"
         return f"the largest centred {'square' if self.height == self.width else 'part with the aspect ratio of the input'}"
+
+
+_EARLIER = {"ios/coreai": "ios/coreml"}
+"""What runs instead of a target on systems that do not have its runtime."""
+SINCE = 27
+"""The iOS that Core AI came with."""
 
 
 class Kit(Protocol):
@@ -214,14 +225,55 @@ def chosen(
     pair = f"{platform}/{settings.sdk}", settings.sdk_precision
     built = [(target.NAME, precision) for target, precision in wanted]
     if pair in built:
+        _check_oldest(settings, pair, built)
         return pair
     if not {"sdk", "sdk_precision"} & settings.model_fields_set:
         say(f"sdk: none for {platform}: {' '.join(pair)} is not among [targets]; [{platform}] sdk chooses another")
         return None
+    # what [targets] does not name is built where its packages are there
+    extra = settings.sdk if not config.targets and settings.sdk in EXTRAS else ""
+    has_any = any(name == pair[0] for name, _ in built)
     raise ConfigError(
         f"{platform}.sdk asks for a kit with {pair[0]} {pair[1]}, which is not built; "
         f"what is: {', '.join(f'{name} {precision}' for name, precision in built)}. "
-        f"Set {platform}.sdk and {platform}.sdk_precision to one of these, or sdk = 'none'."
+        + (
+            f"Its packages are not installed: pip install 'twinkeel[{extra}]'; or set "
+            if extra and not has_any
+            else "Set "
+        )
+        + f"{platform}.sdk and {platform}.sdk_precision to one of these, or sdk = 'none'."
+    )
+
+
+def earlier(
+    settings: Android | Ios, pair: tuple[str, str], built: Collection[tuple[str, str]]
+) -> tuple[str, str] | None:
+    """Target and precision of what a kit takes along for systems that are too old for its artifact.
+
+    None where there is no such target, or where it is not built and no system needs it.
+
+    Args:
+        settings: of the platform.
+        pair: target and precision of the kit's artifact.
+        built: of all artifacts.
+    """
+    target, precision = pair
+    if target not in _EARLIER or not isinstance(settings, Ios):
+        return None
+    other = _EARLIER[target], precision
+    return other if other in built or settings.version < SINCE else None
+
+
+def _check_oldest(settings: Android | Ios, pair: tuple[str, str], built: Collection[tuple[str, str]]) -> None:
+    """Raise a ConfigError where a kit would have nothing to run on the oldest system that it is for."""
+    other = earlier(settings, pair, built)
+    if other is None or other in built:
+        return
+    assert isinstance(settings, Ios)
+    raise ConfigError(
+        f"ios.sdk = 'coreai' has nothing for iOS {settings.version} to {SINCE - 1}: {' '.join(other)}, which the kit takes there, is not "
+        f"built; what is: {', '.join(' '.join(one) for one in built)}. Add it, [targets] \"{other[0]}\" = ['{other[1]}'], or set "
+        f"ios.minimum_deployment_target = 'iOS{SINCE}'."
     )
 
 
@@ -235,6 +287,8 @@ def contents(
         pair: as `chosen` gives it.
     """
     target, precision = pair
+    settings = config.settings(target.split("/")[0])
+    other = earlier(settings, pair, [(e["target"], e["precision"]) for e in manifest["artifacts"]])
     entry = next(e for e in manifest["artifacts"] if (e["target"], e["precision"]) == pair)
     reference = entry["reference"]
     task = manifest.get("task", "classification")
@@ -244,7 +298,7 @@ def contents(
     return Contents(
         task=task,
         project=config.project,
-        settings=config.settings(target.split("/")[0]),
+        settings=settings,
         labels=tuple(manifest.get("labels", ())),
         outputs=outputs,
         inputs=tensors_of(manifest),
@@ -257,7 +311,7 @@ def contents(
         sha256=entry["sha256"],
         bytes=entry["bytes"],
         reference=reference,
-        limits=limits(entry),
+        limits=limits(entry, in_kit=True),
         state=entry["parity"],
         counted=tuple(counted_of([*checks_before(manifest, precision), *entry["checks"]])),
         doubts=tuple(manifest["doubts"]),
@@ -268,12 +322,14 @@ def contents(
         masks=Masks.of(outputs, (given["height"], given["width"]), expected) if task == "segmentation" else None,
         versions=dict(manifest.get("versions", {})),
         unit_limits=_unit_limits(entry),
+        earlier=contents(config, manifest, golden, folder, other) if other else None,
     )
 
 
 def _unit_limits(entry: Mapping[str, Any]) -> dict[str, tuple[Limit, ...]]:
-    """Of Core ML, whose test runs on all units, where they are not judged alike. LiteRT's judges the CPU alone."""
-    found = {unit: limits(entry, (unit,)) for unit in ("CPU", "GPU", "NPU")} if entry["runtime"] == "coreml" else {}
+    """Of Apple's runtimes, whose tests run on all units, where they are not judged alike. LiteRT's judges the CPU alone."""
+    has_units = entry["runtime"] in ("coreml", "coreai")
+    found = {unit: limits(entry, (unit,), in_kit=True) for unit in ("CPU", "GPU", "NPU")} if has_units else {}
     return found if len(set(found.values())) > 1 else {}
 
 
@@ -303,8 +359,8 @@ def write_vectors(contents: Contents, folder: Path) -> None:
     """The raw files of a kit's tests: RGBA bytes, and numbers as little-endian float32.
 
     ``pixels/<case>.rgba`` and ``pixels/<case>.expected.rgba``; those of ``frames/`` as `write_frames` does; ``golden/<image>.rgba``, and
-    ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, fp32 and
-    int8. Of a detector `Boxes.write`, of a segmentation network `Masks.write`.
+    ``golden/<image>.<input>.f32`` of each further input; ``golden/<key>.f32`` ``(N, width)`` for the reference, that of what older
+    systems run, fp32 and int8. Of a detector `Boxes.write`, of a segmentation network `Masks.write`.
     """
     (folder / "pixels").mkdir(parents=True)
     for case in contents.pixels:
@@ -322,5 +378,6 @@ def write_vectors(contents: Contents, folder: Path) -> None:
         contents.masks.write(folder / "masks", photos)
     if contents.boxes is not None:
         contents.boxes.write(folder / "boxes", [(case.placed, case.upright) for case in contents.pixels])
-    for key in sorted({contents.reference, "fp32", "int8"}):
+    references = {contents.reference} if contents.earlier is None else {contents.reference, contents.earlier.reference}
+    for key in sorted(references | {"fp32", "int8"}):
         (folder / "golden" / f"{key}.f32").write_bytes(contents.golden.expected[key].astype("<f4").tobytes())

@@ -1,6 +1,7 @@
 from . import drift as drift
 from . import sensitivity as sensitivity
 from .accelerators import ASKED as ASKED
+from .accelerators import SYSTEMS as SYSTEMS
 from .accelerators import Ran as Ran
 from .accelerators import Unit as Unit
 from .accelerators import deciding as deciding

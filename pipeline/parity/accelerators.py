@@ -37,14 +37,20 @@ _QUANTIZED = (Limit(metric="snr_loss_db", sense="<=", value=3, reason=f"rounded 
 _OF_HALF: Mapping[str, tuple[Limit, ...]] = {
     "fp32": _HALF, "fp16": _HALF, "w8": _HALF, "w4": _HALF, "int8": _QUANTIZED,
 }  # fmt: skip
-_CORE_ML: Mapping[str, tuple[Limit, ...]] = {
+_CORE_ML: Mapping[str, tuple[Limit, ...]] = {  # and of Core AI, which computes on the same processors in the same types
     **_OF_HALF,
     "fp32": (Limit(metric="snr_db", sense=">=", value=50, reason=f"float32: {_UNMEASURED}"),),
 }
+SYSTEMS: Mapping[str, str] = {"coreai": "coreai of the system"}
+"""Kernels that a device has others of than those that ran where the artifact was built, and what these are called in
+`DEVICE_LIMITS`. Core AI's package for Python brings kernels of its own, for processors; those of iOS are not looked into."""
 DEVICE_LIMITS: Mapping[tuple[str, Unit], Mapping[str, tuple[Limit, ...]]] = {
     ("coreml", "CPU"): _CORE_ML,
     ("coreml", "GPU"): _CORE_ML,
     ("coreml", "NPU"): _CORE_ML,
+    (SYSTEMS["coreai"], "CPU"): _CORE_ML,
+    (SYSTEMS["coreai"], "GPU"): _CORE_ML,
+    (SYSTEMS["coreai"], "NPU"): _CORE_ML,
     ("", "GPU"): _OF_HALF,
     ("", "NPU"): _OF_HALF,
 }

@@ -11,7 +11,7 @@ from typing import Any
 from .. import config as settings_module
 from ..building import Create, Order, order
 from ..config import Config
-from ..delivery import Kit
+from ..delivery import Kit, sdk
 from ..errors import ConfigError, nearest
 from ..program import Target, missing
 from ..saying import Say
@@ -127,6 +127,14 @@ class Plan:
             if settings.sdk != "none" and pair not in self.artifacts:
                 say(f"kits: none for {other}: [{other}] asks for {' '.join(pair)}, which is no variant")
                 config = config.model_copy(update={other: settings.model_copy(update={"sdk": "none"})})
+        for name in {name.split("/")[0] for name, _ in self.artifacts}:
+            settings = config.settings(name)
+            older = sdk.earlier(settings, (f"{name}/{settings.sdk}", settings.sdk_precision), self.artifacts)
+            if older is not None and older not in self.artifacts:
+                say(
+                    f"kits: none for {name}: one of {name}/{settings.sdk} takes {' '.join(older)} along, which is no variant"
+                )
+                config = config.model_copy(update={name: settings.model_copy(update={"sdk": "none"})})
         return self._order(config, say)
 
     def _order(self, config: Config, say: Say) -> Order:

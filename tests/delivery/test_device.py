@@ -13,7 +13,7 @@ import pytest
 from twinkeel.pipeline import parity
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Limit
-from twinkeel.pipeline.delivery import evidence, manifest
+from twinkeel.pipeline.delivery import device, evidence, manifest
 from twinkeel.pipeline.errors import DeviceError, ParityError, VerifyError
 from twinkeel.pipeline.files import write_json
 from twinkeel.pipeline.parity import accelerators, verdict
@@ -284,6 +284,71 @@ def test_results_of_a_device_become_evidence(android, run_cli):
         assert evidence.short(row) == "device Google Pixel 9, Android 15"
         assert [check["metric"] for check in row["checks"]] == ["equal_logits", "max_steps", "snr_loss_db"]
     assert content(android)["is_verified"] is True
+
+
+@pytest.fixture
+def both(tmp_path, finish):
+    """A folder of a Core AI and a Core ML package of float16, whose references differ."""
+    folder, artifacts = tmp_path / "ios", []
+    for name, suffix, reference, kind in (
+        ("coreai", "aimodel", "fp16-coreai", "runtime"),
+        ("coreml", "mlpackage", "fp16-all", "reference executor"),
+    ):
+        path = folder / name / f"toy-fp16.{suffix}"
+        path.mkdir(parents=True)
+        (path / "model").write_text(name)
+        artifacts.append((f"ios/{name}", name, "fp16", path, reference, kind))
+    expected = {"fp32": LOGITS, "int8": INT8, "fp16-coreai": LOGITS, "fp16-all": 2 * LOGITS}
+    return finish(folder, artifacts, expected, NAMES, IMAGES)
+
+
+def from_apple(folder, target, factor, **changes):
+    """Results of one of Apple's runtimes, all units, which computed `factor` times the float logits."""
+    entry = device.entry_of(content(folder), (target, "fp16"))
+    rows = {name: (factor * row).tolist() for name, row in zip(NAMES, LOGITS, strict=True)}
+    ran = {"CPU_ONLY": ["CPU"], "CPU_AND_GPU": None, "CPU_AND_NE": None, "ALL": None}
+    runs = [
+        {"asked": asked, "ran": units, "reason": "it does not tell", "outputs": rows | changes.get("outputs", {})}
+        for asked, units in (changes.get("ran") or ran).items()
+    ]
+    told = {"schema_version": 2, "target": target, "precision": "fp16", "artifact_sha256": entry["sha256"]}
+    for number, run in enumerate(runs):  # no two units round alike
+        run["outputs"] = {
+            name: [value * (1 + number * 2**-16) for value in row] for name, row in run["outputs"].items()
+        }
+    return told | {"device": {"system": "iOS 27.0", "machine": "iPhone19,1"}, "runs": runs}
+
+
+def test_core_ai_and_core_ml_are_judged_apart(both, run_cli):
+    """45 dB are enough for float16 of a device, and either is held to its own reference."""
+    noisy = 1 + 10 ** (-45 / 20)
+    for target, factor in (("ios/coreai", noisy), ("ios/coreml", 2 * noisy)):
+        result = take_in(run_cli, both, from_apple(both, target, factor))
+        assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    entries = content(both)["artifacts"]
+    assert [len(entry["runs"]) for entry in entries] == [5, 5] and content(both)["is_verified"] is True
+    assert {entry["evidence"] for entry in entries} == {"device"}
+    # Core ML's answers are none of Core AI's
+    result = take_in(run_cli, both, from_apple(both, "ios/coreai", 2 * noisy))
+    assert result.exit_code != 0
+    assert [entry["parity"] for entry in content(both)["artifacts"]] == ["failed", "verified"]
+
+
+def test_core_ai_of_the_system_has_limits_of_its_own_and_a_replay_those_of_the_manifest(both):
+    entry = device.entry_of(content(both), ("ios/coreai", "fp16"))
+    in_kit, replayed = device.limits(entry, in_kit=True), device.limits(entry)
+    assert [limit.metric for limit in in_kit] == ["snr_db"] and in_kit != replayed
+    assert {limit.metric for limit in replayed} <= {check["metric"] for check in entry["checks"]}
+    for target in common.targets().values():
+        kernels = parity.SYSTEMS.get(target.KERNELS)
+        for unit in ("CPU", "GPU", "NPU") if kernels else ():
+            assert set(target.PRECISIONS) <= set(accelerators.DEVICE_LIMITS[kernels, unit])
+
+
+def test_core_ai_is_asked_for_units_and_not_for_an_accelerator(both, run_cli):
+    result = take_in(run_cli, both, from_apple(both, "ios/coreai", 1, ran={"CPU": ["CPU"]}))
+    assert isinstance(result.exception, VerifyError)
+    assert "no accelerator of ios/coreai is called 'CPU'; CPU_ONLY, CPU_AND_GPU" in str(result.exception)
 
 
 @pytest.mark.parametrize("is_spoilt", [False, True], ids=["right", "wrong"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from twinkeel.pipeline.building import order
 from twinkeel.pipeline.cli import common
-from twinkeel.pipeline.config import Config, load
+from twinkeel.pipeline.config import Config, Ios, load
 from twinkeel.pipeline.data.pixels import model_input
 from twinkeel.pipeline.delivery import folder as folder_module
 from twinkeel.pipeline.delivery import manifest, sdk
@@ -53,6 +54,74 @@ def test_other_artifacts_alone_are_built_without_a_kit_and_it_is_said(tmp_path):
 def test_a_kit_that_is_asked_for_needs_its_artifact(text, tmp_path):
     with pytest.raises(ConfigError, match=r"which is not built; what is: android/"):
         choice("android", text, tmp_path)
+
+
+CORE_AI, CORE_ML = "ios/coreai", "ios/coreml"
+
+
+def core_ai(built, targets=(), **ios):
+    """What is chosen of artifacts (target, precision) where Core AI's kit is asked for."""
+    config = Config.model_validate({"ios": {"sdk": "coreai", **ios}, "targets": dict(targets)})
+    wanted = [(SimpleNamespace(NAME=target), precision) for target, precision in built]
+    return sdk.chosen(config, "ios", common.kits()["ios"], wanted, lambda *_: None)
+
+
+def test_core_ai_takes_core_ml_of_its_precision_along():
+    new = Ios(minimum_deployment_target="iOS27")
+    for precision in ("fp32", "fp16", "int8"):
+        pair, other = (CORE_AI, precision), (CORE_ML, precision)
+        assert core_ai([pair, other], sdk_precision=precision) == pair
+        assert sdk.earlier(Ios(), pair, [pair, other]) == sdk.earlier(new, pair, [pair, other]) == other
+        assert core_ai([pair], sdk_precision=precision, minimum_deployment_target="iOS27") == pair
+        assert sdk.earlier(new, pair, [pair]) is None and sdk.earlier(Ios(), pair, [pair]) == other
+        assert sdk.earlier(Ios(), other, [pair, other]) is None
+
+
+@pytest.mark.parametrize(
+    ("built", "targets", "ios", "words"),
+    [
+        (
+            [(CORE_AI, "int8"), (CORE_ML, "fp16")],
+            {},
+            {"minimum_deployment_target": "iOS17"},
+            r"has nothing for iOS 17 to 26: ios/coreml int8, which .* is not built; what is: ios/coreai int8, ios/coreml fp16. "
+            r"Add it, \[targets\] \"ios/coreml\" = \['int8'\], or set ios.minimum_deployment_target = 'iOS27'",
+        ),
+        (
+            [(CORE_ML, "int8")],
+            {},
+            {},
+            r"ios/coreai int8, which is not built; what is: ios/coreml int8. Its packages are not installed: "
+            r"pip install 'twinkeel\[coreai\]'; or set ios.sdk",
+        ),
+        (
+            [(CORE_ML, "int8")],
+            {CORE_ML: ["int8"]},
+            {},
+            r"ios/coreai int8, which is not built; what is: ios/coreml int8. Set ios.sdk",
+        ),
+        (
+            [(CORE_AI, "int8"), (CORE_ML, "w8")],
+            {},
+            {"sdk_precision": "w8"},
+            r"ios/coreai w8, which is not built; what is: ios/coreai int8, ios/coreml w8. Set ios.sdk",
+        ),
+    ],
+    ids=["without Core ML", "without the extra", "without the target", "of a precision that is not made"],
+)
+def test_a_kit_of_core_ai_that_cannot_be_is_one_error(built, targets, ios, words):
+    with pytest.raises(ConfigError, match=words):
+        core_ai(built, targets, **ios)
+
+
+@pytest.mark.parametrize("state", ["failed", "absent"])
+def test_no_kit_of_core_ai_goes_without_what_older_systems_run(state, tmp_path):
+    entries = [{"target": CORE_AI, "precision": "int8", "parity": "verified"}]
+    entries += [{"target": CORE_ML, "precision": "int8", "parity": state}] if state == "failed" else []
+    lines = []
+    kit = SimpleNamespace(write=None)
+    folder_module._write_kit(Config(), {"artifacts": entries}, None, tmp_path, (CORE_AI, "int8"), kit, lines.append)
+    assert lines == ["sdk: none, since ios/coreml int8 is not verified"]
 
 
 @pytest.mark.parametrize(

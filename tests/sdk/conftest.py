@@ -31,7 +31,9 @@ FEATURE_OUTPUTS = (("embedding", (6,), 0.25), ("heat_map", (2, 3, 4), 0.5))
 """(name, shape, step) each."""
 FEATURE_INPUTS = (("camera_pose", (2, 3), -2.0, 2.0),)
 """(name, shape, low, high) each."""
-SUFFIXES = {"litert": "tflite", "executorch": "pte", "coreml": "mlpackage"}
+SUFFIXES = {"litert": "tflite", "executorch": "pte", "coreml": "mlpackage", "coreai": "aimodel"}
+FOLDERS = {"coreml": "Manifest.json", "coreai": "main.mlirb"}
+"""A file of each artifact that is a folder."""
 
 
 def pytest_report_header():
@@ -78,13 +80,16 @@ def oblong_contents(kit_contents):
 
 @pytest.fixture(scope="session")
 def feature_contents(tmp_path_factory):
-    """Contents of a kit of features, made by hand: inputs of 9 rows of 7 columns, outputs on their int8 steps."""
+    """Contents of a kit of features, made by hand: inputs of 9 rows of 7 columns, outputs on their int8 steps. A kit of Core AI takes Core
+    ML along where its oldest iOS is an older one."""
 
     def make(platform, runtime, precision, outputs=FEATURE_OUTPUTS, inputs=FEATURE_INPUTS, **settings):
         import tflites
         from twinkeel.pipeline.config import Android, Ios, Project
         from twinkeel.pipeline.delivery import sdk
 
+        has_earlier = runtime == "coreai" and settings.get("minimum_deployment_target") != "iOS27"
+        earlier = make(platform, "coreml", precision, outputs, inputs, **settings) if has_earlier else None
         rng, names = np.random.default_rng(1), ("first", "second", "third")
         outputs = tuple(sdk.Output(name=name, shape=shape, scale=scale) for name, shape, scale in outputs)
         inputs = tuple(sdk.Tensor(name=name, shape=shape, low=low, high=high) for name, shape, low, high in inputs)
@@ -95,9 +100,9 @@ def feature_contents(tmp_path_factory):
         images = rng.integers(0, 256, (len(names), 9, 7, 4), np.uint8)
         images[..., 3] = 255
         artifact = tmp_path_factory.mktemp("artifact") / f"toy-{precision}.{SUFFIXES[runtime]}"
-        if runtime == "coreml":
+        if runtime in FOLDERS:
             artifact.mkdir()
-        file = artifact / "Manifest.json" if runtime == "coreml" else artifact
+        file = artifact / FOLDERS[runtime] if runtime in FOLDERS else artifact
         if runtime == "litert":
             tflites.write(file, [(one.shape, one.scale) for one in outputs], is_int8=precision == "int8")
         else:
@@ -131,6 +136,7 @@ def feature_contents(tmp_path_factory):
             ),
             categories=(),
             pixels=sdk.pixel_cases(9, 7),
+            earlier=earlier,
         )
 
     return make
@@ -371,3 +377,9 @@ def swift():
         return finished
 
     return run
+
+
+@pytest.fixture(scope="session")
+def demangle(tmp_path_factory):
+    """`swift demangle`, a function of lines."""
+    return apple.demangler(compiler("TWINKEEL_SWIFT", "swift"), tmp_path_factory.mktemp("demangled"))

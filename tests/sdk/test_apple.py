@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,25 @@ def test_what_is_missing_or_came_later_is_caught():
         "CoreML.MLModel.makeState() -> CoreML.MLState": {"Model.swift"},
         "CoreML.MLShapedArray.scalars : [A]": {"Model.swift", "Old.swift"},
         "Swift.Duration": {"Model.swift"},
+        "CoreAIRuntime.NDArray.shape : [Swift.Int]": {"Model.swift"},
+        "CoreAIRuntime.NDArray.shape : Swift.Span<Swift.Int>": {"Model.swift"},
     }
     assert [*apple.absent(names, {"": 15, "Old.swift": 14}, apple.table())] == [
+        "Model.swift: CoreAIRuntime.NDArray.shape : Swift.Span<Swift.Int> is no API that tests/sdk/real/apple.txt knows",
+        "Model.swift: CoreAIRuntime.NDArray.shape : [Swift.Int] is there from iOS 27 on, used from 15 on",
         "Model.swift: CoreML.MLModel.makeState() -> CoreML.MLState is no API that tests/sdk/real/apple.txt knows",
         "Old.swift: CoreML.MLShapedArray.scalars : [A] is there from iOS 15 on, used from 14 on",
         "Model.swift: Swift.Duration is there from iOS 16 on, used from 15 on",
     ]
+
+
+def test_core_ai_has_the_names_and_types_of_apples_identifiers(demangle):
+    identified = {
+        name: found[1] for name, api in apple.table().items() if (found := re.match(r"Swift: s:(\w+), ", api.origin))
+    }
+    assert len(identified) > 20
+    spelled = demangle("".join(f"$s{one}\n" for one in identified.values())).splitlines()
+    assert [apple.plain_name(name) for name in spelled] == list(identified)
 
 
 def test_names_are_those_of_frameworks_alone():

@@ -96,6 +96,18 @@ def test_the_winner_has_the_kit_of_its_artifact_and_asks_for_no_other(plan):
     assert other.shipped == {"android": None, "ios": None} and "kits: none has android/onnx fp32" in told[1]
 
 
+def test_a_winner_of_core_ai_has_a_kit_where_core_ml_is_a_variant_too(plan, monkeypatch):
+    monkeypatch.setattr("twinkeel.pipeline.building.order.missing", lambda target: "")
+    monkeypatch.setattr("twinkeel.pipeline.sweeping.planning.missing", lambda target: "")
+    for targets, kit, said in (
+        (["ios/coreai", "ios/coreml"], ("ios/coreai", "fp16"), []),
+        (["ios/coreai", "ios/executorch_coreml"], None, ["takes ios/coreml fp16 along, which is no variant"]),
+    ):
+        found, told = plan({"sweep": {"target": targets, "precision": ["fp16"]}}), []
+        assert found.winner(found.trials[0], ("ios/coreai", "fp16"), told.append).shipped == {"ios": kit}
+        assert len(told) == len(said) and all(words in line for words, line in zip(said, told, strict=True)), told
+
+
 def test_short_trainings_come_in_rungs_and_the_front_goes_on():
     trials = [Trial(number=n, settings={}, trains=True) for n in range(4)]
     assert [dict(one)[0] for one in epochs_of(trials, lambda _: 60)] == [7, 20]

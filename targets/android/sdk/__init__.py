@@ -58,13 +58,14 @@ def write(contents: Contents, out: Path) -> None:
     assert isinstance(settings, Android)
     library = WORDS[contents.task]["instance"]
     module = out / library
-    copy_artifact(contents, module / "src" / "main" / "assets" / settings.package)
+    copy_artifact(contents.artifact, module / "src" / "main" / "assets" / settings.package)
     write_vectors(contents, module / "src" / "golden")
     steps = output_steps(contents.artifact, len(contents.outputs)) if contents.runtime == "litert" else []
     render(
         Path(__file__).parent / "templates",
         out,
         contents,
+        trees=(contents.runtime,),
         names={"__package__": settings.package.replace(".", "/"), "__library__": library, "__dot__": "."},
         filters={
             "kotlin": kotlin,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from twinkeel.pipeline.config import Ios
 from twinkeel.pipeline.delivery import Contents, write_vectors
-from twinkeel.pipeline.verified import REQUIRED
+from twinkeel.pipeline.verified import EXTRAS, REQUIRED
 
 from ..._sdk import camel_case, copy_artifact, escape, identifiers, render, settle
 
@@ -45,6 +46,8 @@ _PARAMETERS = _WORDS | {
     )
 }
 """What a further input of `extract` cannot be called."""
+_TREES = {"coreml": ("units", "coreml"), "coreai": ("units", "coreai"), "executorch": ("executorch",)}
+"""Folders of templates by the runtime of a kit; a kit that has Core ML for older systems takes that one's in front of Core AI's."""
 _SPECIAL = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MACOS = {15: 12, 16: 13, 17: 14, 18: 15, 26: 26, 27: 27}
 """The macOS of the same year as an iOS, for the package's tests on a Mac."""
@@ -54,33 +57,59 @@ def write(contents: Contents, out: Path) -> None:
     """Write the kit, its tests and its sample app into the folder `out`, which does not exist yet."""
     assert isinstance(contents.settings, Ios)
     module = contents.settings.module
+    shipped = [contents] if contents.earlier is None else [contents, contents.earlier]
+    trees = tuple(dict.fromkeys(tree for one in reversed(shipped) for tree in _TREES[one.runtime]))
     out.mkdir()
     render(
         Path(__file__).parent / "templates",
         out,
         contents,
+        trees=trees,
+        words=_words(contents, trees),
         names={"__module__Tests": f"{module}Tests", "__module__": module},
         filters={
             "swift": swift_string,
             "macos": _macos,
             "files": _files,
-            "verified": lambda package: REQUIRED[package].removeprefix("=="),
+            "verified": _verified,
             "branch": BRANCHES.__getitem__,
             "cases": lambda tensors: identifiers((t.name for t in tensors), camel_case, _CASES, "output"),
             "parameters": lambda tensors: identifiers((t.name for t in tensors), camel_case, _PARAMETERS, "input"),
         },
     )
-    copy_artifact(contents, out / "Sources" / module / "Resources")
+    for one in shipped:
+        copy_artifact(one.artifact, out / "Sources" / module / "Resources")
     vectors = out / "Tests" / f"{module}Tests" / "Vectors"
     write_vectors(contents, vectors)
     (vectors / "vectors.json").write_text(_vectors(contents), encoding="utf-8", newline="\n")
     settle(out)
 
 
+def _words(contents: Contents, trees: Collection[str]) -> dict[str, object]:
+    """What the templates ask of the runtimes, and call them; a file that needs any is compiled where `framework` is."""
+    has_coreml, has_coreai = "coreml" in trees, "coreai" in trees
+    names = {"coreml": "Core ML", "coreai": "Core AI", "executorch": "ExecuTorch"}
+    both = contents.earlier is not None
+    return {
+        "has_coreml": has_coreml,
+        "has_coreai": has_coreai,
+        "has_units": has_coreml or has_coreai,
+        "framework": "CoreML" if has_coreml else "CoreAI" if has_coreai else "ExecuTorch",
+        "runtimes": "Core AI on iOS 27 and later, Core ML before" if both else names[contents.runtime],
+        "system": "Core AI and Core ML are" if both else f"{names[contents.runtime]} is",
+        "is_by_unit": any(one.unit_limits for one in (contents, contents.earlier) if one is not None),
+    }
+
+
 def swift_string(text: str) -> str:
     """A Swift string literal, with its quotes, that is exactly `text`."""
     inside = escape(text, _SPECIAL, lambda character: f"\\u{{{ord(character):X}}}")
     return f'"{inside}"'
+
+
+def _verified(package: str) -> str:
+    """The version of a distribution that twinkeel is verified with."""
+    return {**REQUIRED, **EXTRAS["coreai"].packages}[package].removeprefix("==")
 
 
 def _macos(version: int) -> str:

@@ -2,7 +2,7 @@
 
 `apple.txt` has a line for each, of three parts between tabs: its name and type as Swift demangles them, the iOS that it came with, and what
 it is in Objective-C or C as NativeScript's types of the SDK name it, `CoreML MLModel.predictionFromFeaturesError`; or, of what is in Swift alone, `Swift`
-with where it was read. What a kit uses is read from the index that Swift writes as it builds, so nothing is overlooked.
+with where it was read, and with the compiler's identifier where documentation has one. What a kit uses is read from the index that Swift writes as it builds, so nothing is overlooked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from . import HERE
 
 FRAMEWORKS = (
-    "AVFoundation", "CoreFoundation", "CoreGraphics", "CoreImage", "CoreML", "CoreMedia", "CoreTransferable", "CoreVideo", "Darwin", "ExecuTorch", "Foundation", "ImageIO", "Photos",
+    "AVFoundation", "CoreFoundation", "CoreGraphics", "CoreImage", "CoreAI", "CoreAIDelegates", "CoreAIRuntime", "CoreML", "CoreMedia", "CoreTransferable", "CoreVideo", "Darwin", "ExecuTorch", "Foundation", "ImageIO", "Photos",
     "PhotosUI", "QuartzCore", "SwiftUI", "UIKit", "UniformTypeIdentifiers", "Vision", "os",
 )  # fmt: skip
 NEW_IN_SWIFT = {
@@ -76,6 +76,8 @@ def plain_name(name: str) -> str | None:
     name = re.sub(r"Foundation(Essentials|Internationalization)\b", "Foundation", name)
     name = re.sub(r"(\.getter|\.setter|\.modify|\.read)(?= :|$)", "", name).replace(" variadic-marker ", "").strip()
     name = re.sub(r"(\.getter|\.setter) : ", " : ", name)
+    # the stub's, for a compiler whose library has none
+    name = name.replace("CoreAIRuntime.Span<", "Swift.Span<")
     owner = re.match(r"(?:static )?(?:\(extension in \w+\):)?(\w+)\.", name)
     # locals, parameters and what is private bear the names of what they lie in
     if not owner or re.search(r"#\d+ |\bin _[0-9A-F]{32}", name):

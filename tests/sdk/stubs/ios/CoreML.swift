@@ -128,6 +128,7 @@ open class MLModel: NSObject {
                 }
             }
         }
+        StubRuntime.lastRuntime = "Core ML"
         let names = StubRuntime.inputNames
         guard input.featureNames == Set(names + ["image"]) else {
             throw CocoaError(.featureUnsupported)

@@ -1,8 +1,9 @@
-// What the stubs of Core ML and ExecuTorch compute with; no framework of Apple's has such a module.
+// What the stubs of Core ML, Core AI and ExecuTorch compute with; no framework of Apple's has such a module.
 //
 // It knows the golden images of a kit's vectors, with what the model reads beside them, and gives the reference's
 // outputs for them, 0 for anything else. The folder of the vectors and the reference's key come from the environment:
-// STUB_VECTORS and STUB_REFERENCE, which may be "reversed" for outputs that are wrong. STUB_ADDED is added to the last
+// STUB_VECTORS and STUB_REFERENCE, which may be "reversed" for outputs that are wrong; Core AI takes STUB_REFERENCE_COREAI where that is
+// given. STUB_SYSTEM is the iOS that the kit of both takes this for. STUB_ADDED is added to the last
 // value of the last image.
 
 import Foundation
@@ -14,6 +15,14 @@ public enum StubRuntime {
 
     /// Called before each model is loaded, and before each prediction.
     public nonisolated(unsafe) static var gate: (@Sendable () -> Void)?
+    /// What kits ask `#available` for.
+    public static var hasCoreAI: Bool { Int(environment("STUB_SYSTEM", or: "27"))! >= 27 }
+    /// Which runtime computed last, of Apple's two.
+    public nonisolated(unsafe) static var lastRuntime: String?
+    /// Of Core AI: what loading any model throws.
+    public nonisolated(unsafe) static var coreAIError: NSError?
+    /// Of Core AI: whether outputs lie in memory as some hardware wants them.
+    public nonisolated(unsafe) static var isInterleaved = false
     /// By the number of Core ML's compute units: what predictions on them throw.
     public nonisolated(unsafe) static var refusals: [Int: NSError] = [:]
     /// Core ML's compute units of the last model that was loaded.
@@ -73,7 +82,8 @@ public enum StubRuntime {
     }
 
     private static func row(of rgba: [UInt8], _ tensors: [[Float]]) -> [Float] {
-        let reference = environment("STUB_REFERENCE")
+        let own = lastRuntime == "Core AI" ? "STUB_REFERENCE_COREAI" : "STUB_REFERENCE"
+        let reference = environment(own, or: environment("STUB_REFERENCE"))
         let isReversed = reference == "reversed"
         var values = floats("golden/\(isReversed ? "fp32" : reference).f32")
         values[values.count - 1] += Float(environment("STUB_ADDED", or: "0"))!
