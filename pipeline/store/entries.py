@@ -116,6 +116,11 @@ class Store:
             ) from error
         self._root = str(root).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        if not self.is_local and not self._root:
+            raise StoreError(
+                f"the store '{url}' cannot be opened: it names no bucket or folder. Give one, as in 's3://bucket/twinkeel' "
+                "or a folder, with --store, or set TWINKEEL_STORE."
+            )
         # of a whole file s3fs asks for the size first, to read parts of it side by side; of one that is not there, whether it is a folder:
         # two and three requests in the place of one
         is_s3 = not self.is_local and "s3" in tuple(self._fs.protocol)
