@@ -435,7 +435,10 @@ def unpack_delegate(path: Path, folder: Path) -> Path:
         program = _pte.read_program(path).program
         delegates = [d for plan in program.execution_plan for d in plan.delegates if d.id == "CoreMLBackend"]
         if len(delegates) != 1:
-            raise PackageError(f"'{path}' has {len(delegates)} Core ML payloads; programs with one are known")
+            raise PackageError(
+                f"'{path}' has {len(delegates)} Core ML payloads, and programs with one are run: those of ios/executorch_coreml. "
+                "Of all other artifacts `twinkeel evaluate` and `twinkeel parity` say what they give."
+            )
         payload = bytes(program.backend_delegate_data[delegates[0].processed.index].data)
     except (ConversionError, LookupError) as error:
         raise PackageError(f"'{path}' is no readable ExecuTorch program: {error}") from error
