@@ -18,6 +18,7 @@ import camera_frames
 import numpy as np
 import pytest
 import readmes
+import swift_stubs
 from twinkeel.pipeline.delivery import device
 from twinkeel.pipeline.names import SWIFT_WORDS
 from twinkeel.pipeline.parity import metrics
@@ -225,19 +226,7 @@ def with_stubs(contents, folder, is_compiled=False):
         rule, artifact = "copy", artifact.replace(".mlpackage", ".mlmodelc")
         package.rename(package.with_suffix(".mlmodelc"))
     framework = {"coreml": "CoreML", "executorch": "ExecuTorch"}[contents.runtime]
-    stubs = {
-        "StubRuntime": [],
-        "CoreGraphics": [],
-        "ImageIO": ["CoreGraphics"],
-        "CoreVideo": ["CoreGraphics"],
-        "QuartzCore": [],
-        "UIKit": ["CoreGraphics", "QuartzCore"],
-        "SwiftUI": ["UIKit"],
-        "PhotosUI": ["SwiftUI"],
-        "CoreMedia": ["CoreVideo"],
-        "AVFoundation": ["CoreMedia", "QuartzCore"],
-        framework: ["CoreVideo", "StubRuntime"],
-    }
+    stubs = swift_stubs.stubbed(framework)
     for name in stubs:
         (folder / "Stubs" / name).mkdir(parents=True)
         shutil.copy(STUBS / f"{name}.swift", folder / "Stubs" / name)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import readmes
+import swift_stubs
 from detectors import DETECTORS
 from twinkeel.pipeline.delivery import device
 from twinkeel.pipeline.names import SWIFT_WORDS
@@ -20,18 +21,7 @@ from twinkeel.targets.ios import sdk
 
 STUBS = Path(__file__).parent / "stubs" / "ios"
 STRICT = ("-Xswiftc", "-warnings-as-errors")
-STUBBED = {
-    "StubRuntime": [],
-    "CoreGraphics": [],
-    "ImageIO": ["CoreGraphics"],
-    "CoreVideo": ["CoreGraphics"],
-    "QuartzCore": [],
-    "UIKit": ["CoreGraphics", "QuartzCore"],
-    "CoreML": ["CoreVideo", "StubRuntime"],
-    "CoreAIRuntime": ["StubRuntime"],
-    "CoreAIDelegates": ["CoreAIRuntime", "StubRuntime"],
-    "CoreAI": ["CoreAIDelegates", "CoreAIRuntime"],
-}
+STUBBED = swift_stubs.stubbed("CoreML", "CoreAI", samples=False)
 """What each stub of a framework imports."""
 ASKS = "#available(iOS 27, macOS 27, *)"
 """The question for the system, which has one answer where the tests run: the stubs give the other one, too."""

@@ -11,6 +11,7 @@ import box_cases
 import numpy as np
 import pytest
 import readmes
+import swift_stubs
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.ios import sdk
 
@@ -24,20 +25,7 @@ KITS = {
 }
 """(runtime, precision, detector) by module; the runtime of the stubs knows the vectors of the first."""
 FRAMEWORKS = {"coreml": "CoreML", "executorch": "ExecuTorch"}
-STUBBED = {
-    "StubRuntime": [],
-    "CoreGraphics": [],
-    "ImageIO": ["CoreGraphics"],
-    "CoreVideo": ["CoreGraphics"],
-    "QuartzCore": [],
-    "UIKit": ["CoreGraphics", "QuartzCore"],
-    "SwiftUI": ["UIKit"],
-    "PhotosUI": ["SwiftUI"],
-    "CoreMedia": ["CoreVideo"],
-    "AVFoundation": ["CoreMedia", "QuartzCore"],
-    "CoreML": ["CoreVideo", "StubRuntime"],
-    "ExecuTorch": ["CoreVideo", "StubRuntime"],
-}
+STUBBED = swift_stubs.stubbed("CoreML", "ExecuTorch")
 """What each stub of a framework imports."""
 
 

@@ -11,6 +11,7 @@ import identifiers
 import numpy as np
 import pytest
 import readmes
+import swift_stubs
 from twinkeel.pipeline.delivery import device
 from twinkeel.targets.ios import sdk
 
@@ -45,20 +46,7 @@ KITS = {
 """(runtime, precision, tensors) by module; the runtime of the stubs knows the vectors of the first two."""
 TESTED = ("CoreFeatures", "TorchFeatures", "VectorFeatures")
 FRAMEWORKS = {"coreml": "CoreML", "executorch": "ExecuTorch"}
-STUBBED = {
-    "StubRuntime": [],
-    "CoreGraphics": [],
-    "ImageIO": ["CoreGraphics"],
-    "CoreVideo": ["CoreGraphics"],
-    "QuartzCore": [],
-    "UIKit": ["CoreGraphics", "QuartzCore"],
-    "SwiftUI": ["UIKit"],
-    "PhotosUI": ["SwiftUI"],
-    "CoreMedia": ["CoreVideo"],
-    "AVFoundation": ["CoreMedia", "QuartzCore"],
-    "CoreML": ["CoreVideo", "StubRuntime"],
-    "ExecuTorch": ["CoreVideo", "StubRuntime"],
-}
+STUBBED = swift_stubs.stubbed("CoreML", "ExecuTorch")
 """What each stub of a framework imports."""
 VECTOR_TESTS = 6 + 6 + 2
 """Of pixels and features, and of frames of cameras."""
