@@ -197,12 +197,10 @@ def _check_values(trials: Sequence[Trial], varied: Mapping[str, Sequence[Any]], 
     """Raise a ConfigError where a value is in no variant that can be: a slip of the pen, and not a wish."""
     if all(trial.trouble for trial in trials):
         raise ConfigError(f"{where}: no variant of [sweep] can be: {trials[0].trouble}")
-    troubles: dict[
-        tuple[str, int], str
-    ] = {}  # by axis and place of a value on it, that of the first trial that has it; empty where one can be
-    for trial, places in zip(
-        trials, itertools.product(*(range(len(values)) for values in varied.values())), strict=True
-    ):
+    # by axis and place of a value on it, that of the first trial that has it; empty where one can be
+    troubles: dict[tuple[str, int], str] = {}
+    product = itertools.product(*(range(len(values)) for values in varied.values()))
+    for trial, places in zip(trials, product, strict=True):
         for one in zip(varied, places, strict=True):
             troubles[one] = trial.trouble and troubles.get(one, trial.trouble)
     for name, values in varied.items():
