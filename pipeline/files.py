@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,6 +40,18 @@ def write_json(content: object, path: Path) -> None:
 def rendered(content: object) -> bytes:
     """As JSON, the same bytes from equal contents."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def keep(content: bytes, path: Path) -> None:
+    """Put what saves time into this user's cache, whole or not at all; where it cannot be, the next command does without."""
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:  # a disk that is full or read-only
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -6,21 +6,18 @@ known by its name, its arguments and the version of the package; the sources of 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Data
 from ..errors import ConfigError
-from ..files import rendered
+from ..files import keep, rendered
 from ..reading import read_json
 from .factories import made
 
@@ -111,7 +108,7 @@ class Zoo:
             Data.model_validate(found.get("data", {}))
         except (OSError, ValueError, AttributeError):  # none, or of something else
             found = self._published()
-            _keep(found, kept)
+            keep(rendered(found), kept)
         return found
 
     def told(self, resolution: Any, mean: list[float], std: list[float]) -> str:
@@ -170,15 +167,6 @@ def _sections(size: Any, mean: Any, std: Any) -> dict[str, dict[str, Any]]:
         "model": {"resolution": height if height == width else [height, width]},
         "data": {"mean": [float(v) for v in mean], "std": [float(v) for v in std]},
     }
-
-
-def _keep(content: dict[str, dict[str, Any]], path: Path) -> None:
-    """Where a file cannot be, it is asked for again."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(rendered(content))
-        partial.replace(path)
 
 
 def _shown(value: Any) -> str:

@@ -7,14 +7,12 @@ import json
 import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..files import digest
+from ..files import digest, keep
 
 _SETTLED = 2_000_000_000
 """Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same."""
@@ -43,7 +41,7 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
     if new:
         # what is not asked for now may be asked for by another list of files; what is gone is not kept for ever
         kept = known if len(known) < 2 * len(names) + 1000 else {n: known[n] for n in names if n in known}
-        _write(place, kept | new)
+        keep(json.dumps(kept | new, separators=(",", ":")).encode(), place)
     return [one for one, _ in found]
 
 
@@ -76,15 +74,3 @@ def _read(place: Path) -> dict[str, list[Any]]:
         return {name: row for name, row in found.items() if len(row) == 5 and _HASH.fullmatch(row[-1])}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
-
-
-def _write(place: Path, rows: dict[str, list[Any]]) -> None:
-    """Whole or not at all."""
-    partial = place.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(rows, separators=(",", ":")))
-        partial.replace(place)
-    except OSError:  # a disk that is full or read-only: the next build reads the files again
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

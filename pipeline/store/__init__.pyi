@@ -6,9 +6,9 @@ from .entries import Usage as Usage
 from .job import Job as Job
 from .job import Workshop as Workshop
 from .job import changes as changes
-from .job import code_digest as code_digest
-from .job import imported_by as imported_by
 from .job import is_no_room as is_no_room
+from .sources import code_digest as code_digest
+from .sources import imported_by as imported_by
 from .workers import Here as Here
 from .workers import Staff as Staff
 from .workers import Workers as Workers

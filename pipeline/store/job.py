@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import errno
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,10 @@ from typing import Any
 from ..errors import StoreError
 from ..rows import Rows
 from .entries import Damaged, Entry, Store
+from .sources import code_digest
 
 _FORMAT = 1
 """Of keys and results; another number makes every result anew."""
-_PACKAGE = __name__.split(".", 1)[0]
 
 Make = Callable[[Path], bool | None]
 """Writes the result of a job into an empty folder. False where it is for this build alone: another might give more."""
@@ -233,102 +231,3 @@ def is_no_room(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
-
-
-def imported_by(module: str) -> tuple[str, ...]:
-    """The modules of this project that a module imports, without importing it; and names that are something in one."""
-    source = _source(module)
-    return () if source is None else source[1]
-
-
-@functools.cache
-def code_digest(modules: tuple[str, ...], glue: tuple[str, ...] = ()) -> str:
-    """SHA-256 of the sources of modules and of everything of this project that they import, at any depth.
-
-    Args:
-        glue: modules that count without what they import.
-    """  # sources are read once, so an answer stays the same in a process
-    seen = {name: source[0] for name in glue if (source := _source(name)) is not None}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            source = _source(name)
-            if source is None:
-                continue
-            seen[name], imported = source
-            waiting += imported
-    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def _source(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Hash of a module's source, and the modules of its package that it imports; None where there is no such module."""
-    path = _file(name)
-    if path is None:
-        return None
-    content = path.read_bytes()
-    digest = hashlib.sha256(content)
-    if b"templates" in content:  # a module that speaks of templates has them beside it
-        for template in sorted(p for p in (path.parent / "templates").rglob("*") if p.is_file()):
-            digest.update(template.read_bytes())
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return digest.hexdigest(), tuple(sorted(set(_imports(ast.parse(content), package))))
-
-
-def _file(name: str) -> Path | None:
-    """Where a module's source lies, found without importing it; None for a name that is something in a module."""
-    top, *rest = name.split(".", 2) if name.split(".")[0] == _PACKAGE else [name]
-    spec = importlib.util.find_spec(".".join([top, *rest[:1]]))
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin)
-    if len(rest) > 1:
-        path = path.parent.joinpath(*rest[1].split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return path if path.suffix == ".py" and path.is_file() else None
-
-
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Modules of this project that a source imports, in functions too; not those for types alone.
-
-    Of a room with a door, the modules behind the names that are taken from it.
-    """
-    for found, name, alias in _imported(tree, package):
-        if names := _door(found):
-            yield names.get(name, f"{found}.{name}")  # in the room itself, a module that the door does not name
-        elif names := _door(f"{found}.{name}"):
-            yield from filter(None, map(names.get, _attributes(tree, alias)))
-        else:
-            yield from (found, f"{found}.{name}")
-
-
-def _imported(tree: ast.AST, package: str) -> Iterator[tuple[str, str, str]]:
-    """(module, name, what it is called) of each import from this project."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            continue
-        if isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            found = importlib.util.resolve_name(base, package) if node.level else base
-            if found.split(".")[0] == _PACKAGE:
-                yield from ((found, alias.name, alias.asname or alias.name) for alias in node.names)
-        else:
-            yield from _imported(node, package)
-
-
-def _attributes(tree: ast.AST, name: str) -> set[str]:
-    """What is read of a name: ``a`` and ``b`` where a source says ``name.a`` and ``name.b``."""
-    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    return {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == name}
-
-
-@functools.cache
-def _door(package: str) -> dict[str, str]:
-    """Name -> module of all that a room names in its ``__init__.pyi``; nothing where it has none."""
-    path = _file(f"{package}.__init__")
-    stub = None if path is None else path.with_suffix(".pyi")
-    if stub is None or not stub.is_file():
-        return {}
-    imports = [node for node in ast.parse(stub.read_bytes()).body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: f"{package}.{node.module or alias.name}" for node in imports for alias in node.names}

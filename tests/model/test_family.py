@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from twinkeel.model import backbones, inception, mobilenet_v1, mobilenet_v2, mobilenet_v3, residual
 from twinkeel.model.count import count, published
-from twinkeel.pipeline.store import job as store_job
+from twinkeel.pipeline.store import sources
 
 CLASSIFIERS = {
     "mobilenet_v1": "mobilenet_v1",
@@ -193,10 +193,10 @@ def test_a_dilated_network_in_tensorflows_padding_has_the_size():
 
 def test_the_key_of_what_is_made_knows_the_network_behind_a_head():
     """A module that is imported by its name in a string is none that a key sees."""
-    known = store_job.imported_by("twinkeel.model.backbones")
+    known = sources.imported_by("twinkeel.model.backbones")
     assert {f"twinkeel.model.{module}" for module in (*CLASSIFIERS.values(), "mobilenet_v2")} <= set(known)
     for head in ("ssdlite", "deeplab_v3"):
-        assert "twinkeel.model.backbones" in store_job.imported_by(f"twinkeel.model.{head}")
+        assert "twinkeel.model.backbones" in sources.imported_by(f"twinkeel.model.{head}")
 
 
 def test_a_stride_that_a_network_does_not_reach_is_refused():

@@ -14,9 +14,10 @@ import pytest
 from twinkeel.pipeline.building.jobs import latency
 from twinkeel.pipeline.errors import StoreError, VerifyError
 from twinkeel.pipeline.store import entries as stores
-from twinkeel.pipeline.store import job as jobs
+from twinkeel.pipeline.store import sources
 from twinkeel.pipeline.store.entries import Damaged, Store
-from twinkeel.pipeline.store.job import Job, Workshop, changes, code_digest
+from twinkeel.pipeline.store.job import Job, Workshop, changes
+from twinkeel.pipeline.store.sources import code_digest
 
 
 def job(name="a", **inputs):
@@ -243,7 +244,7 @@ def test_a_key_is_never_made_of_a_file_that_is_not_there():
 
 def test_code_counts_with_all_that_it_imports(monkeypatch):
     def digest(changed=None):
-        jobs._source.cache_clear()
+        sources._source.cache_clear()
         code_digest.cache_clear()
         original = Path.read_bytes
 
@@ -261,7 +262,7 @@ def test_code_counts_with_all_that_it_imports(monkeypatch):
         assert digest(part) != before, part
     for part in ("targets/ios/coreml.py", "cli/command.py", "building/walk.py", "report/page.py"):
         assert digest(part) == before, part
-    jobs._source.cache_clear()
+    sources._source.cache_clear()
     code_digest.cache_clear()
 
 
