@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from ..config import Weights
@@ -48,6 +46,8 @@ def _checked(weights: Weights, path: Path) -> str:
 
 
 def _fetch(weights: Weights, cache: Path) -> Path:
+    import urllib.request
+
     url, wanted = str(weights.url), str(weights.sha256).lower()
     path = cache / f"{wanted}{next((s for s in _SUFFIXES if url.endswith(s)), '.pth')}"
     if path.is_file():
@@ -65,7 +65,7 @@ def _fetch(weights: Weights, cache: Path) -> Path:
         if (found := digest(partial)) != wanted:
             raise WeightsError(f"'{url}' has SHA-256 {found}, the configuration says {wanted}.")
         partial.replace(path)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise WeightsError(f"cannot fetch '{url}': {error}") from error
     finally:
         partial.unlink(missing_ok=True)

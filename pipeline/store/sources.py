@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +172,10 @@ def imported(content: bytes, package: str) -> list[Imported]:
 
 def _statements(tree: ast.AST, package: str) -> Iterator[tuple[str, str, str]]:
     """(module, name, what it is called) of each import from this project."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            continue
+    children: Iterable[ast.AST] = ast.iter_child_nodes(tree)
+    if isinstance(tree, ast.If) and ast.unparse(tree.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        children = tree.orelse
+    for node in children:
         if isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             found = importlib.util.resolve_name(base, package) if node.level else base
