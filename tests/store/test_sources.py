@@ -1,7 +1,6 @@
 """What sources import, remembered: right whatever lies in the cache."""
 
 import json
-import os
 
 import platformdirs
 import pytest
@@ -29,7 +28,7 @@ def test_a_source_is_parsed_once(anew, monkeypatch, tmp_path):
     anew()
     monkeypatch.setattr(sources, "imported", lambda *_: pytest.fail("parsed again"))
     assert (sources.code_digest((MODULE,)), sources.imported_by(MODULE)) == first
-    assert os.listdir(tmp_path / "twinkeel") == ["sources.json"]
+    assert [path.name for path in (tmp_path / "twinkeel").iterdir()] == ["sources.json"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def test_what_another_version_remembers_does_not_count(anew, tmp_path):
     wanted = sources.code_digest((MODULE,))
     place = tmp_path / "twinkeel" / "sources.json"
     kept = json.loads(place.read_bytes())
-    place.write_text(json.dumps({"by": "0" * 64, "sources": dict.fromkeys(kept["sources"], [])}))
+    place.write_text(json.dumps({"by": "0" * 64, "sources": {key: [] for key in kept["sources"]}}))
     anew()
     assert sources.code_digest((MODULE,)) == wanted
     assert json.loads(place.read_bytes()) == kept
@@ -64,7 +63,6 @@ def test_imports_are_found_wherever_they_stand():
     source = """
 from typing import TYPE_CHECKING
 from . import errors as faults
-import os
 if TYPE_CHECKING:
     from .rows import Rows
 else:
