@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import ConversionError
-from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, Tensor, is_quantized
+from ..program import COMPRESSED, UNROUNDED, About, InputContract, Target, Tensor, compressed_in, is_quantized
 from ..store import Entry, Job, Store, Workshop, imported_by
 from ..tasks import Task, named
 from .exported import Exported
@@ -252,7 +252,7 @@ def load_program(
     def read(name: str) -> bytes:
         key, _, suffix = name.partition(".")
         if key in COMPRESSED:
-            if key not in keys:
+            if key not in map(compressed_in, keys):
                 raise ConversionError(
                     f"the weights of '{key}' belong to {key} alone; REFERENCES names another reference"
                 )
@@ -287,8 +287,8 @@ def numbers_of(site: Site, key: str) -> dict[str, Any]:
     }
     if is_quantized(key.removesuffix(UNROUNDED)):
         found["quantization"] = graphs(site)
-    if key in COMPRESSED:
-        found["compressed weights"] = site.results[compress_name(key)].digest("weights.safetensors")
+    if compressed := compressed_in(key):
+        found["compressed weights"] = site.results[compress_name(compressed)].digest("weights.safetensors")
     return found
 
 

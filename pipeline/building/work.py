@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..program import COMPRESSED
+from ..program import compressed_in
 from ..saying import Say
 from ..stages import Followers
 from ..store import Entry, Job, Workshop
@@ -87,7 +87,8 @@ def awaited(site: Site, *names: str) -> str:
 
 def reference_awaited(site: Site, key: str) -> str:
     """What a reference, or an artifact that is compared with it, waits for; empty where all is known."""
-    return awaited(site, *TRUNK, *([compress_name(key)] if key in COMPRESSED else ()))
+    compressed = compressed_in(key)
+    return awaited(site, *TRUNK, *([compress_name(compressed)] if compressed else ()))
 
 
 def artifacts_awaited(order: Order, site: Site) -> str:

@@ -186,7 +186,7 @@ class Judge:
 
     def _arithmetic(self, item: Measured, target: Target) -> tuple[str, Sequence[str]]:
         """Whose arithmetic an artifact has, and what of it is not known to the last bit."""
-        if item.artifact.precision == "fp16" and target.KERNELS == "coreai":
+        if item.artifact.precision in limits.COREAI_HALF_LIMITS and target.KERNELS == "coreai":
             unknown = sorted(item.operators.keys() - limits.COREAI_KNOWN)
             return (limits.COREAI_HALF if unknown else "coreai"), unknown
         in_float = self.outputs.in_float if item.artifact.precision == "int8" else ()

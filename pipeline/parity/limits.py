@@ -61,6 +61,9 @@ def _at_most(metric: str, value: float, reason: str, needs_all: bool = False) ->
     return Limit(metric=metric, sense="<=", value=value, reason=reason, needs_all=needs_all)
 
 
+WEIGHTS_ALONE = ("w8", "w4")
+"""Precisions whose weights alone are in fewer bits."""
+
 # rows that several artifacts share
 _HALF_NOISE = _at_least("snr_db", 40, "rounding of every value to float16; 60 dB are usual")
 _COMPRESSED = _at_most("exact_error", 1e-5, "against torch with the same decompressed weights, nothing rounded after")
@@ -111,6 +114,10 @@ COREAI_LIMITS: Mapping[str, tuple[Limit, ...]] = {
         _at_most("max_error", 1e-5, "of the reference's range, which rounds as Core AI does; equal is usual"),
         _at_least("float_snr_db", 40, "against torch in float32: rounding of every value to float16; 60 dB are usual"),
     ),
+    **{
+        precision: (_at_most("max_error", 1e-5, "of the reference's range, with the same weights; equal is usual"),)
+        for precision in WEIGHTS_ALONE
+    },
     "int8": (
         _at_least("equal_logits", 0.999, "the reference computes as Core AI does on a processor; all are usual"),
         _at_most("max_steps", 1, "the same"),
@@ -122,16 +129,16 @@ COREAI_LIMITS: Mapping[str, tuple[Limit, ...]] = {
 COREAI_KNOWN = frozenset(
     (
         *("cast", "concat", "conv2d", "max_pool_2d", "pad", "reduce_mean", "relu", "reshape", "slice", "transpose"),
+        *("blockwise_shift_scale", "lut_to_dense"),  # of weights, which are float16 before
         *(f"decomposable.broadcasting_{name}" for name in ("add", "maximum", "minimum", "sub")),
     )
 )
 """Core AI's operations whose rounding to float16 is known. Products are none: it puts those with constants into an order of its own."""
 COREAI_HALF = "coreai, rounded otherwise"
+_LAST_BITS = _at_most("max_error", 2e-3, "of the reference's range: last bits of float16; 7e-4 are usual")
 COREAI_HALF_LIMITS: Mapping[str, tuple[Limit, ...]] = {
-    "fp16": (
-        _at_most("max_error", 2e-3, "of the reference's range: last bits of float16; 7e-4 are usual"),
-        COREAI_LIMITS["fp16"][1],
-    ),
+    "fp16": (_LAST_BITS, COREAI_LIMITS["fp16"][1]),
+    **dict.fromkeys(WEIGHTS_ALONE, (_LAST_BITS,)),
 }
 """The same of those in float16 with operations whose rounding is not known to the last bit."""
 

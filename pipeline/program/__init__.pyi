@@ -47,6 +47,7 @@ from .program import REFERENCES as REFERENCES
 from .program import UNROUNDED as UNROUNDED
 from .program import About as About
 from .program import Program as Program
+from .program import compressed_in as compressed_in
 from .program import describe_reference as describe_reference
 from .program import is_quantized as is_quantized
 from .references import ORIGINAL as ORIGINAL

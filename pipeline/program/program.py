@@ -33,6 +33,8 @@ REFERENCES = {
     "int8-fp16": "quantized, with its scales, dequantized weights and biases in float16",
     "w8": "float with weights in 8 bits, sensitive layers in 16",
     "w4": "float with weights in 4 bits, sensitive layers in 8 or 16",
+    "w8-coreai": "weights in 8 bits and all else in float16, in Core AI's arithmetic on a processor",
+    "w4-coreai": "weights in 4 bits and all else in float16, in Core AI's arithmetic on a processor",
 }
 """What an artifact can be compared with, by key."""
 
@@ -44,6 +46,12 @@ CORE_AI = "-coreai"
 
 UNROUNDED = "-unrounded"
 """After the key of a quantized reference: without the rounding of activations."""
+
+
+def compressed_in(key: str) -> str:
+    """Which of `COMPRESSED` the weights of a reference are; empty where they are none."""
+    found = key.removesuffix(CORE_AI)
+    return found if found in COMPRESSED else ""
 
 
 def is_quantized(key: str) -> bool:
@@ -136,6 +144,8 @@ class Program:
             "int8-fp16": lambda: compress.half_quantized(self.quantized),
             "w8": lambda: self.w8.module,
             "w4": lambda: self.w4.module,
+            "w8-coreai": lambda: compress.in_half(self.w8.module, self.contract),
+            "w4-coreai": lambda: compress.in_half(self.w4.module, self.contract),
         }
         return makers[key]()
 

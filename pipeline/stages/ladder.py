@@ -94,6 +94,7 @@ class State:
         settings: without ranges of activations these follow from `floating`.
         is_corrected: its biases make the mean errors good.
         is_learnt: its weights are rounded by more than the nearest step; a change of the ranges would undo that.
+        unlearnt: what its rounding was learnt from.
     """
 
     floating: nn.Module
@@ -102,6 +103,7 @@ class State:
     note: str = ""
     is_corrected: bool = False
     is_learnt: bool = False
+    unlearnt: State | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ class Ladder:
     def _with_rounding(self, state: State, found: layerwise.Rounded) -> State:
         changed = replace(state.settings, weight_scales=found.weight_scales, activation_ranges=self.ranges(state))
         tuned = layerwise.with_layers(state.tuned, found.layers)
-        return replace(state, tuned=tuned, settings=changed, is_learnt=True, is_corrected=True)
+        return replace(state, tuned=tuned, settings=changed, is_learnt=True, is_corrected=True, unlearnt=state)
 
     def simulation(self, state: State) -> Simulation:
         key = state.settings.float_layers
@@ -359,7 +361,7 @@ class Ladder:
 
     def has_time(self, name: str, method: Method, best: Measured) -> bool:
         """Says what comes next and how long it may take; False where that is longer than what is left."""
-        left = self._left()
+        left = self.left()
         estimate = getattr(method, "seconds", None)
         # what does not say how long it takes is short, or there may be no build without it
         seconds = 0.0 if estimate is None else estimate(self, best)
@@ -372,7 +374,7 @@ class Ladder:
         self.say(f"quantize: next {name}, {told}; {_duration(left)} of the budget are left")
         return True
 
-    def _left(self) -> float:
+    def left(self) -> float:
         """Seconds of the budget, at least 0."""
         return max(60 * self.config.quantize.minutes - (time.perf_counter() - self.began), 0.0)
 
@@ -414,7 +416,7 @@ class Ladder:
         is_free = not state.is_learnt and state.settings.activation_ranges is None
         is_wider = is_free and self.fitted is not self.calibration
         left_out = list(self.left_out)
-        if is_wider and self._left() < (seconds := self._refit_seconds()) and self.config.quantize.minutes:
+        if is_wider and self.left() < (seconds := self._refit_seconds()) and self.config.quantize.minutes:
             self.say(f"quantize: no time for all calibration images: about {_duration(seconds)}")
             left_out.append("all calibration images")
             is_wider = False

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twinkeel.pipeline.errors import ConversionError, PackageError
 from twinkeel.pipeline.program import Program, example_inputs
@@ -17,7 +17,11 @@ from twinkeel.pipeline.reading import instead, parse_json, read_bytes, shown
 from ._aimodel_mended import mended
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
     from torch.fx import GraphModule, Node
+    from twinkeel.pipeline.program import PackedWeight
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 FILES = {PROGRAM: 2 * 2**30, HASH: 32, METADATA: 32 * 2**20}
@@ -104,6 +108,61 @@ def _own(owner: GraphModule, node: Node, name: str, number: int) -> Node:
     if tuple(rest[:2]) != (-128, 127):
         raise ConversionError(f"'{node.name}' clips to {rest[:2]}, and Core AI to all of int8")
     return graph.call_function(operations.quantize, (x, step, torch.int8, point, None, 0))  # type: ignore[no-any-return]
+
+
+def stored(module: GraphModule, weights: Mapping[str, PackedWeight]) -> GraphModule:
+    """A graph in float16 whose weights are stored in fewer bits, by the name of their layer.
+
+    ::
+
+        conv2d(x, features.0.weight)   ==>   conv2d(x, coreai.lut_to_dense(indices, palettes))
+        linear weights' view to 1x1    ==>   coreai.constexpr_blockwise_shift_scale(steps, scale)
+    """
+    from copy import deepcopy
+
+    import coreai_torch._compression.custom_layers  # noqa: F401  # registers the operations
+    import torch
+
+    owner = deepcopy(module)
+    found = set()
+    for node in list(owner.graph.nodes):
+        name = str(node.target).removesuffix(".weight")
+        if node.op != "get_attr" or name not in weights:
+            continue
+        found.add(name)
+        views = [user for user in node.users if user.target == torch.ops.aten.view.default]
+        for number, replaced in enumerate([*views, node]):
+            shape = weights[name].stored.shape if replaced is node else cast("Sequence[int]", replaced.args[1])
+            with owner.graph.inserting_before(replaced):
+                made = _decompressed(owner, weights[name], shape, f"{len(found)}_{number}")
+            replaced.replace_all_uses_with(made)
+    if missing := sorted(weights.keys() - found):
+        raise ConversionError(f"the weights of {missing} are not in the program as they were")
+    owner.graph.eliminate_dead_code()
+    owner.recompile()
+    return owner
+
+
+def _decompressed(owner: GraphModule, weight: PackedWeight, shape: Sequence[int], name: str) -> Node:
+    """The operation that gives a weight in a shape: outputs, inputs, and perhaps a kernel."""
+    import torch
+
+    operations, graph = torch.ops.coreai, owner.graph
+    ones = (1,) * (len(shape) - 2)
+
+    def constant(what: str, value: NDArray[Any]) -> Node:
+        owner.register_buffer(f"{what}_{name}", torch.from_numpy(value))
+        return graph.get_attr(f"{what}_{name}")
+
+    stored = weight.stored.reshape(tuple(shape))
+    if weight.palettes is not None:  # coreai-torch knows what has four bits by the names of the constants
+        palettes = weight.palettes.reshape(len(weight.palettes), 1, *ones, weight.palettes.shape[1], 1)
+        return graph.call_function(operations.lut_to_dense, (constant("indices", stored), constant("lut", palettes), 0))
+    assert weight.scale is not None
+    scale = weight.scale.reshape(len(weight.scale), -1, *ones)
+    return graph.call_function(
+        operations.constexpr_blockwise_shift_scale, (constant("steps", stored), constant("scale", scale))
+    )
 
 
 def write(text: str, out: Path, metadata: bytes) -> Path:

@@ -17,21 +17,25 @@ from . import _aimodel
 
 NAME = "ios/coreai"
 SUFFIX = ".aimodel"
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
 KERNELS = "coreai"
 PACKAGES = ("coreai-core", "coreai-torch", "torch", "torchao")
 EVIDENCE = "runtime"
 RUNTIME = runtime
-REFERENCES = {"fp32": "fp32-coreai", "fp16": "fp16-coreai", "int8": "int8-coreai"}
+REFERENCES = {precision: f"{precision}-coreai" for precision in PRECISIONS}
 READS: tuple[str, ...] = ("labels", "about")
 SINCE = 27
 EXTRA = "coreai"
 
 
 def build(program: Program, precision: str, out: Path) -> Path:
-    """All maps are float16 in fp16 packages, and float32 in the others; in int8 ones between a dequantize and a quantize."""
-    graph = program.reference(REFERENCES[precision])
-    return _aimodel.package(program, _aimodel.quantized(graph) if precision == "int8" else graph, out)  # type: ignore[arg-type]
+    """All maps are float32 in fp32 packages, in int8 ones between a dequantize and a quantize, and float16 in the others."""
+    graph: Any = program.reference(REFERENCES[precision])
+    if precision == "int8":
+        graph = _aimodel.quantized(graph)
+    elif precision in ("w8", "w4"):
+        graph = _aimodel.stored(graph, getattr(program, precision).weights)
+    return _aimodel.package(program, graph, out)
 
 
 def load(path: Path) -> Loaded:

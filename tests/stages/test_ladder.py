@@ -508,6 +508,24 @@ def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
     assert np.array_equal(plain, evaluate_batched(hard[1].module, held_out))
 
 
+def test_beside_layers_in_float_the_rounding_is_learnt_anew_where_there_is_time(hard, few, monkeypatch):
+    """Weights that were rounded for some ranges may lose with those of a graph with other quantizers."""
+    monkeypatch.setattr(blocks, "STEPS", 30)
+    wanted = config(snr_db=90.0, **only("learned_rounding", "float_layers", max_float_layers=2))
+    found = ladder.Ladder(hard[0], few, CONTRACT, wanted, classification, lambda *_: None)
+    best = found.measure("plain", [found.start()], None)
+    rungs = {name: method for name, _, method in ladder.methods(wanted.quantize)}
+    best = found.measure("learned rounding", rungs["learned rounding"](found, best), best)
+    assert best.state.is_learnt
+    gained = {}
+    for minutes in (5.0, 0.0):
+        monkeypatch.setattr(found, "left", lambda minutes=minutes: 60 * minutes)
+        states = rungs["layers in float"](found, best)
+        assert any("learnt anew" in state.note for state in states) == bool(minutes), [s.note for s in states]
+        gained[minutes] = found.measure("layers in float", states, best).rung.calibration_db
+    assert gained[5.0] >= gained[0.0] > best.rung.calibration_db, (gained, best.rung.calibration_db)
+
+
 def test_weights_are_solved_for_where_their_rounding_was_not_learnt_or_it_is_asked_for():
     def reconstruction(**given):
         return next(method for name, _, method in ladder.methods(config(**given).quantize) if "reconstruction" in name)

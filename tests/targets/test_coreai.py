@@ -15,7 +15,7 @@ from twinkeel.pipeline.files import digest
 from twinkeel.pipeline.parity import drift
 from twinkeel.pipeline.program import artifact, layers, references
 from twinkeel.pipeline.tasks import classification
-from twinkeel.targets.ios import _aimodel, coreai
+from twinkeel.targets.ios import _aimodel, coreai, coreml
 
 IS_THERE = not artifact.missing(coreai)
 needs_runtime = pytest.mark.skipif(not IS_THERE, reason="Core AI's packages are not installed: the extra 'coreai'")
@@ -61,6 +61,8 @@ def test_packages_say_what_they_are(packages, shallow_program):
 def test_precisions_have_their_sizes_and_operations(packages):
     sizes = {name: sum(file.stat().st_size for file in path.iterdir()) for name, path in packages.items()}
     assert sizes["fp16"] < 0.6 * sizes["fp32"] and sizes["int8"] < 0.6 * sizes["fp32"]
+    assert sizes["w8"] < 0.7 * sizes["fp16"] and sizes["w4"] < 0.8 * sizes["w8"], sizes
+    assert coreai.operators(packages["w4"])["lut_to_dense"] > 5
     found = coreai.operators(packages["int8"])
     assert found["quantize"] > 10 and found["dequantize"] > 10 and "constant" not in found
     assert "quantize" not in coreai.operators(packages["fp32"])
@@ -271,11 +273,23 @@ def test_slow_references_are_run_on_some_images():
     assert np.isnan(spread).any(1).sum() == 2000 - len(some) and (spread[golden] == 1).all()
 
 
-@pytest.mark.parametrize("precision", coreai.PRECISIONS)
+@pytest.mark.parametrize("precision", ("fp32", "fp16", "int8"))
 def test_every_precision_has_limits_of_its_own(precision):
     limits = parity.limits_for(classification.MEANING, "lower", precision, (), coreai.EVIDENCE, coreai.KERNELS)
     other = parity.limits_for(classification.MEANING, "lower", precision, (), coreai.EVIDENCE, "")
     assert limits != other and all(limit.reason for limit in limits)
+
+
+@pytest.mark.parametrize("precision", ["w8", "w4"])
+def test_what_fewer_bits_lose_is_judged_as_in_core_ml(precision):
+    def allowed(target, kernels):
+        rows = parity.limits_for(classification.MEANING, "lower", precision, (), target.EVIDENCE, kernels)
+        return {row.metric: row for row in rows}
+
+    here, there = allowed(coreai, coreai.KERNELS), allowed(coreml, coreml.KERNELS)
+    counted = classification.MEANING.counted
+    assert {name: here[name] for name in counted} == {name: there[name] for name in counted}
+    assert here["max_error"].value == 1e-5
 
 
 class _Some:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...program import COMPRESSED
+from ...program import COMPRESSED, compressed_in
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, compress_name, job, load_program, module_of, numbers_of
@@ -34,7 +34,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
 
 
 def _keys(order: Order) -> list[str]:
-    return sorted({key for t, precision in order.wanted if (key := t.REFERENCES[precision]) in COMPRESSED})
+    return sorted({key for t, precision in order.wanted if (key := compressed_in(t.REFERENCES[precision]))})
 
 
 def compress_job(site: Site, key: str) -> Job:

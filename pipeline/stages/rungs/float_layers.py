@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...config import Quantize
-from .. import quantize
+from .. import blocks, quantize
 from ..ladder import Ladder, Measured, Method, State
 
 COST = 0.3
@@ -33,11 +33,22 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
         if len(chosen) + len(added) <= most:
             chosen += added
             sizes.append(len(chosen))
+    counts = sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]}) if sizes else []
     states = []
-    # ranges are those of a graph with other quantizers
-    free = replace(best.state.settings, activation_ranges=None)
-    for count in sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]}) if sizes else ():
+    for count in counts:
         kept = frozenset(chosen[:count])
         note = ", ".join(p.removeprefix("model.") for p in order if p in kept)
-        states.append(replace(best.state, settings=replace(free, float_layers=kept), note=note))
+        states.append(_with(best.state, kept, note))
+        # weights that were rounded for one set of ranges may lose with another
+        before = best.state.unlearnt
+        if before is not None and ladder.left() > len(counts) * blocks.seconds(
+            ladder.simulation(best.state), ladder.image_seconds
+        ):
+            learnt = ladder.learnt(_with(before, kept, f"{note}; rounding learnt anew"))
+            states += [learnt, replace(ladder.corrected(learnt), note=f"{learnt.note}, biases corrected")]
     return states
+
+
+def _with(state: State, kept: frozenset[str], note: str) -> State:
+    """Its ranges are those of a graph with other quantizers."""
+    return replace(state, settings=replace(state.settings, activation_ranges=None, float_layers=kept), note=note)
