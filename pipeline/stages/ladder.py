@@ -157,7 +157,7 @@ def climb(
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
-                    if not applies(method, best) or ladder.wants(name, method):
+                    if not applies(method, ladder, best) or ladder.wants(name, method):
                         continue
                     if ladder.has_time(name, method, best) and (states := method(ladder, best)):
                         best = ladder.measure(name, states, best)
@@ -210,8 +210,8 @@ class _Module(Protocol):
 
     def rungs(self, wanted: Quantize) -> list[tuple[str, str, Method]]:
         """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first. A method may
-        have attributes: ``seconds``, which gives about how long it takes from the same two; ``applies``, which says of the
-        best state whether there is anything to do; ``wanting``, which says of the ladder what the method needs and has not,
+        have attributes: ``seconds``, which gives about how long it takes from the same two; ``applies``, which says of them
+        whether there is anything to do; ``wanting``, which says of the ladder what the method needs and has not,
         in words, empty where it has all."""
 
 
@@ -226,9 +226,9 @@ def is_costly(method: Method) -> bool:
     return bool(getattr(importlib.import_module(method.__module__), "IS_COSTLY", False))
 
 
-def applies(method: Method, best: Measured) -> bool:
+def applies(method: Method, ladder: Ladder, best: Measured) -> bool:
     """Whether there is anything for a rung to do."""
-    return bool(getattr(method, "applies", lambda _: True)(best))
+    return bool(getattr(method, "applies", lambda *_: True)(ladder, best))
 
 
 class Ladder:
@@ -239,6 +239,7 @@ class Ladder:
         judging: those that a rung is chosen by.
         left_out: names of rungs that there was no time for.
         wanting: by the name of a rung, what it needs and has not.
+        dropped: the best with layers in float, where the images that judge like less what it costs than what it gains.
         image_seconds: that an image takes through the quantized network.
     """
 
@@ -258,6 +259,7 @@ class Ladder:
         self.rungs: list[Rung] = []
         self.left_out: list[str] = []
         self.wanting: dict[str, str] = {}
+        self.dropped: Measured | None = None
         self.calibration = data.calibration.inputs
         is_judge = np.arange(len(self.calibration)) % JUDGES == JUDGES - 1
         if len(self.calibration) < 2 * JUDGES:
@@ -402,7 +404,11 @@ class Ladder:
         self.started = time.perf_counter()
         self.rungs.append(best.rung)
         self.say(f"quantize: {best.rung}")
-        return best if is_kept or before is None else before
+        if is_kept or before is None:
+            return best
+        if is_paid:
+            self.dropped = best
+        return before
 
     def _rank(self, one: Measured, states: Sequence[State], more: float = 0.0) -> tuple[bool, float]:
         """By the images that judge; where bytes and speed are paid for the gate, by the gate first."""

@@ -526,11 +526,33 @@ def test_beside_layers_in_float_the_rounding_is_learnt_anew_where_there_is_time(
     assert gained[5.0] >= gained[0.0] > best.rung.calibration_db, (gained, best.rung.calibration_db)
 
 
+def test_training_is_tried_beside_layers_in_float_too_where_neither_alone_is_enough(hard, few, monkeypatch):
+    from twinkeel.pipeline.stages import qat
+
+    asked = []
+
+    def trained(module, folded, images, config, settings, say):
+        asked.append(bool(settings.float_layers))
+        return module, None
+
+    monkeypatch.setattr(qat, "train_quantized", trained)
+    monkeypatch.setattr(ladder, "WORTH_DB", 1e3)  # the images that judge like nothing
+    wanted = config(snr_db=90.0, **only("float_layers", "qat", max_float_layers=2, minutes=1000))
+    with pytest.raises(ParityError) as caught:
+        climb(hard[0], few, wanted)
+    assert asked == [False, True] and "quantization-aware training beside layers in float" in str(caught.value)
+    monkeypatch.setattr(ladder, "WORTH_DB", -1e3)  # they like all: training begins from layers in float
+    asked.clear()
+    with pytest.raises(ParityError, match="layers in float"):
+        climb(hard[0], few, wanted)
+    assert asked == [True]
+
+
 def test_weights_are_solved_for_where_their_rounding_was_not_learnt_or_it_is_asked_for():
     def reconstruction(**given):
         return next(method for name, _, method in ladder.methods(config(**given).quantize) if "reconstruction" in name)
 
     for is_learnt in (False, True):
         best = SimpleNamespace(state=SimpleNamespace(is_learnt=is_learnt))
-        assert ladder.applies(reconstruction(), best) is not is_learnt
-        assert ladder.applies(reconstruction(reconstruction="always"), best)
+        assert ladder.applies(reconstruction(), None, best) is not is_learnt
+        assert ladder.applies(reconstruction(reconstruction="always"), None, best)

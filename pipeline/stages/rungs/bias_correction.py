@@ -19,5 +19,5 @@ def _bias_corrected(ladder: Ladder, best: Measured) -> list[State]:
     return [] if best.state.is_corrected else [replace(ladder.corrected(best.state), note="")]
 
 
-_bias_corrected.applies = lambda best: not best.state.is_corrected  # type: ignore[attr-defined]
+_bias_corrected.applies = lambda _, best: not best.state.is_corrected  # type: ignore[attr-defined]
 _bias_corrected.seconds = lambda ladder, _: 4 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ def _with_means(ladder: Ladder, state: State) -> list[State]:
     return [replace(state, note=""), replace(ladder.corrected(state), note="biases corrected anew")]
 
 
-_learnt.applies = lambda best: not best.state.is_learnt  # type: ignore[attr-defined]
+_learnt.applies = lambda _, best: not best.state.is_learnt  # type: ignore[attr-defined]
 _reconstructed_instead.applies = _learnt.applies  # type: ignore[attr-defined]
 _learnt.seconds = lambda ladder, best: blocks.seconds(ladder.simulation(best.state), ladder.image_seconds)  # type: ignore[attr-defined]
 for _method in (_reconstructed, _reconstructed_instead):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...config import Quantize
+from ...config import Quantize, When
 from ..ladder import Ladder, Measured, Method, State
 
 COST = 1
@@ -12,13 +12,26 @@ IS_COSTLY = True
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
-    return [("quantization-aware training", wanted.qat, _trained)]
+    again: When = "never" if "never" in (wanted.qat, wanted.float_layers) else "auto"
+    return [
+        ("quantization-aware training", wanted.qat, _trained),
+        ("quantization-aware training beside layers in float", again, _trained_beside),
+    ]
 
 
 def _trained(ladder: Ladder, best: Measured) -> list[State]:
+    return _trained_from(ladder, best.state)
+
+
+def _trained_beside(ladder: Ladder, best: Measured) -> list[State]:
+    """Each alone misses the gate, and both together may meet it."""
+    assert ladder.dropped is not None
+    return _trained_from(ladder, ladder.dropped.state)
+
+
+def _trained_from(ladder: Ladder, state: State) -> list[State]:
     from .. import qat
 
-    state = best.state
     # weights move, so their scales follow them again
     changed = replace(state.settings, weight_scales={}, activation_ranges=None)
     tuned, found = qat.train_quantized(
@@ -52,5 +65,7 @@ def _wanting(ladder: Ladder) -> str:
     return f"data.source = '{ladder.config.data.source}' has no images to train on, for all are calibrated or judged on"
 
 
-_trained.seconds = _seconds  # type: ignore[attr-defined]
-_trained.wanting = _wanting  # type: ignore[attr-defined]
+for _method in (_trained, _trained_beside):
+    _method.seconds = _seconds  # type: ignore[attr-defined]
+    _method.wanting = _wanting  # type: ignore[attr-defined]
+_trained_beside.applies = lambda ladder, _: ladder.dropped is not None  # type: ignore[attr-defined]
