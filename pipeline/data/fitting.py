@@ -17,6 +17,9 @@ from .files import ImageFile
 from .images import DamagedImage, decoded
 from .pixels import Fit, fit
 
+MOST_ENLARGED = 4
+"""Times that a side may grow to the input's without a word: a thumbnail, or an icon, is no photograph."""
+ENLARGED = f"enlarged more than {MOST_ENLARGED} times"
 SHOWN = 20
 """Names that an error or a table has at most."""
 
@@ -91,7 +94,9 @@ def fitted(
 def _pixels(size: tuple[int, int], how: Fit, file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...], Seen]:
     found = decoded(file)
     height, width = found.pixels.shape[:2]
-    return fit(found.pixels, *size, how), found.said, (height, width, found.orientation)
+    scale = (max if how == "crop" else min)(size[0] / height, size[1] / width)
+    said = (*found.said, *([ENLARGED] if scale > MOST_ENLARGED else []))
+    return fit(found.pixels, *size, how), said, (height, width, found.orientation)
 
 
 def _error(wrong: dict[str, DataError], *, has_damaged: bool) -> DataError:

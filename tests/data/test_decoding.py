@@ -147,3 +147,11 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(settled):
 def test_a_file_that_is_gone_is_an_error(settled):
     with pytest.raises(FileNotFoundError):
         remembered.digests(settled[0], ["a", "gone"])
+
+
+@pytest.mark.parametrize(("how", "size", "is_told"), [("crop", (9, 30), False), ("crop", (7, 30), True),
+                                                      ("letterbox", (7, 30), False), ("letterbox", (7, 7), True)])  # fmt: skip
+def test_images_much_smaller_than_the_input_are_told(tmp_path, how, size, is_told):
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    said = fitted([ImageFile(tmp_path, "a.png")], (32, 32), how).said
+    assert said == ({"enlarged more than 4 times": 1} if is_told else {})
