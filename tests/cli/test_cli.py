@@ -244,7 +244,7 @@ def test_what_an_old_ios_can_run_is_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("package", "arguments"), [("platformdirs", ["cache", "show"]), ("torch", ["models"]), ("psutil", ["parity", "x"])]
+    ("package", "arguments"), [("fsspec", ["cache", "show"]), ("torch", ["models"]), ("psutil", ["parity", "x"])]
 )
 def test_a_package_that_is_missing_is_named(package, arguments, tmp_path):
     code = f"import sys; sys.modules[{package!r}] = None; from twinkeel.pipeline.cli import main; main()"
