@@ -191,8 +191,8 @@ def _shared(path: Path | None, url: str | None, patience: float) -> Store:
         raise ConfigError(
             "--store none keeps nothing, and variants share what they need by the store. Give a folder or an address, or leave --store out."
         )
-    # of a folder on this disk, an error is its answer
-    return found if found.is_local else Store(found.url, patience)
+    found.begin()
+    return Store(found.url, patience)
 
 
 def _crew(

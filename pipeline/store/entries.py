@@ -126,7 +126,22 @@ class Store:
         is_s3 = not self.is_local and "s3" in tuple(self._fs.protocol)
         self._reader = url_to_fs(url, max_concurrency=1)[0] if is_s3 else self._fs
         if patience:
-            self._fs, self._reader = Patient(self._fs, patience), Patient(self._reader, patience)
+            home = self._root if self.is_local else ""
+            self._fs, self._reader = Patient(self._fs, patience, home), Patient(self._reader, patience, home)
+
+    def begin(self) -> None:
+        """Make its folder, where it is one of this machine: who has patience with a store takes one without for a share that is away.
+
+        Raises:
+            StoreError: there cannot be one.
+        """
+        if self.is_local:
+            try:
+                Path(self._root).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(
+                    f"the store '{self.url}' cannot be made: {error}. Give a folder that can be written with --store, or set TWINKEEL_STORE."
+                ) from error
 
     def find(self, key: str) -> Entry | None:
         """The result of a job; None where there is none, or its record is damaged.
@@ -182,7 +197,9 @@ class Store:
         with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as here:
             file = Path(path)
             try:
-                if not self.is_local:
+                if self.is_local:
+                    self._fs.info(path)  # asked for with patience
+                else:
                     file = Path(here) / wanted
                     self._fs.get_file(path, str(file))
                 found = Rows.of(file)
@@ -218,6 +235,8 @@ class Store:
             OSError: the store cannot be written.
         """
         files, size = {}, 0
+        if self.is_local:
+            self._fs.exists(self._root)  # what is written here asks no file system: one with patience waits for its folder
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             sha = digest(path)
             files[path.relative_to(folder).as_posix()] = sha

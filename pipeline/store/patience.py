@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +18,12 @@ class Patient:
 
     Args:
         seconds: how long a call is repeated.
+        home: a folder of this machine without which there is no answer, as of a share that is not mounted: its files are not gone, and
+            nothing is to be written in its place.
     """
 
-    def __init__(self, files: Any, seconds: float) -> None:
-        self._files, self._seconds = files, seconds
+    def __init__(self, files: Any, seconds: float, home: str = "") -> None:
+        self._files, self._seconds, self._home = files, seconds, home
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._files, name)
@@ -31,13 +34,24 @@ class Patient:
             end, pause = time.monotonic() + self._seconds, _FIRST
             while True:
                 try:
+                    self._check_home()
                     return call(*args, **kwargs)
                 except _ANSWERS:
-                    raise
+                    if self._is_home():
+                        raise
+                    if time.monotonic() + pause > end:
+                        self._check_home()
                 except Exception:  # drivers raise anything
                     if time.monotonic() + pause > end:
                         raise
-                    time.sleep(pause)
-                    pause = min(2 * pause, _LONGEST)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST)
 
         return asked
+
+    def _is_home(self) -> bool:
+        return not self._home or os.path.isdir(self._home)  # noqa: PTH112  before each call
+
+    def _check_home(self) -> None:
+        if not self._is_home():
+            raise OSError(f"the folder '{self._home}' is gone")

@@ -154,7 +154,7 @@ class Yard:
             self._advance(course)
         except Damaged as error:
             self._repair(error)
-            course.site, course.at = Site.of(course.order.config, course.order.create, self.shop()), 0
+            self._from_the_start(course)
             ready.append(course)
             return 0
         except StoreError:
@@ -165,6 +165,10 @@ class Yard:
             ready.append(other)
             return 0
         return int(course.is_done)
+
+    def _from_the_start(self, course: Course) -> None:
+        """Through its steps once more: what is damaged is not found then, and made anew."""
+        course.site, course.at = Site.of(course.order.config, course.order.create, self.shop()), 0
 
     def _repair(self, error: Damaged) -> None:
         self._known.pop(error.key, None)
@@ -246,6 +250,8 @@ class Yard:
             raise
         except Damaged as error:
             self._repair(error)
+            for course in flight.waiting:
+                self._from_the_start(course)
         except CancelledError as error:
             self._lost += 1
             if self._lost > _LOSSES or not self.crew.is_back():

@@ -6,10 +6,12 @@ import json
 import math
 import pickle
 import shutil
+import threading
 import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from twinkeel.pipeline.building.jobs import latency
 from twinkeel.pipeline.building.site import Site
@@ -163,6 +165,47 @@ def test_a_damaged_result_is_made_anew(yard, tmp_path):
             path.write_text("b")
     again = yard()
     assert not run(again, 1, [data])[0].trouble and again.crew.begun == [["data"]]
+
+
+def test_what_a_worker_finds_damaged_is_made_anew_before_it_is_asked_for_again(yard, tmp_path):
+    """Of a file that is gone, the worker that reads it knows: the course that waits for it begins once more."""
+    keys = []
+
+    def reads(name, task):
+        if name == "data":
+            keys.append(task.keys[name])
+        elif len(keys) == 1:
+            for path in (tmp_path / "store" / "objects").rglob("*"):
+                if path.is_file():
+                    path.unlink()
+            one.store.read(one.store.find(keys[0]), "a")
+
+    steps = [
+        step("data", lambda order, site: {"data": "same"}),
+        step("weights", lambda order, site: {"weights": f"of {order.number}"}),
+    ]
+    one = yard(reads)
+    ended = run(one, 2, steps)
+    assert not any(course.trouble for course in ended.values()) and one.crew.begun.count(["data"]) == 2, one.crew.begun
+
+
+def test_a_shared_folder_that_is_away_is_waited_for(tmp_path):
+    store = Store(str(tmp_path / "store"), 30)
+    store.begin()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("a")
+    np.save(tmp_path / "in" / "b.npy", np.arange(3))
+    entry = store.put("0" * 64, "a", {}, tmp_path / "in")
+    away = (tmp_path / "store").rename(tmp_path / "away")
+    threading.Timer(0.5, away.rename, [tmp_path / "store"]).start()
+    assert store.find("0" * 64) == entry
+    away = (tmp_path / "store").rename(tmp_path / "away")
+    threading.Timer(0.5, away.rename, [tmp_path / "store"]).start()
+    assert store.rows(entry, "b.npy", tmp_path)[1] == 1
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(OSError, match="is gone"):
+        Store(str(tmp_path / "store"), 0.3).put("1" * 64, "a", {}, tmp_path / "in")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_store_that_is_gone_ends_the_sweep_and_a_deadline_begins_nothing_more(yard):
