@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..data import Fit, Gathered, ImageFile, gathered
 from ..delivery import machine, manifest, runtimes
-from ..errors import DataError, DeviceError, VerifyError
+from ..errors import DataError, DeviceError, VerifyError, nearest
 from ..files import digest, rendered
 from ..program import Output, Runtime, Target, Tensor
 from ..reading import shown
@@ -218,6 +218,7 @@ def _artifacts(
     """Each file once, however many folders hold it; and why others are left out."""
     found: dict[tuple[str, str], Artifact] = {}
     skipped: dict[str, str] = {}
+    targets_there = {str(entry["target"]) for content, _ in read.values() for entry in content["artifacts"]}
     for folder, (content, _) in read.items():
         for entry in content["artifacts"]:
             name, target = shown(f"{entry['target']} {entry['precision']}"), targets.get(entry["target"])
@@ -244,7 +245,7 @@ def _artifacts(
     if not found:
         told = (
             "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            or "there is no artifact of these targets"
+            or f"there is no artifact of {', '.join(map(shown, only))}. {nearest(str(only[0]), targets_there)}"
         )
         raise DeviceError(f"nothing can be evaluated here: {told}")
     artifacts = list(found.values())

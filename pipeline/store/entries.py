@@ -236,7 +236,9 @@ class Store:
         """
         files, size = {}, 0
         if self.is_local:
-            self._fs.exists(self._root)  # what is written here asks no file system: one with patience waits for its folder
+            self._fs.exists(
+                self._root
+            )  # what is written here asks no file system: one with patience waits for its folder
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             sha = digest(path)
             files[path.relative_to(folder).as_posix()] = sha

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -21,6 +22,8 @@ HERE = ("data", "rounds", "latency")
 JOBS = ("weights", "original", "quantize", "compress", "reference", "lower", "rows")
 """What is made elsewhere, by the first words of the jobs' names."""
 EXTRA = "cluster"
+_ADDRESS = re.compile(r"([a-z]+://)?([^\s/:]+|\[[0-9a-fA-F:.]+\]):\d+")
+"""As Dask takes it; without a port it waits, and ends with an error of its own."""
 _TIMEOUT = 30
 """Seconds for a scheduler to answer."""
 _GONE = "the scheduler is gone. What was made is kept: run the same command again when it answers"
@@ -179,6 +182,10 @@ def of_cluster(address: str, needs: Mapping[str, str], devices: Sequence[str], s
         raise ConfigError(
             f"--scheduler takes packages that are not installed. Install them: pip install 'twinkeel[{EXTRA}]'"
         ) from error
+    if not _ADDRESS.fullmatch(address):
+        raise ConfigError(
+            f"--scheduler '{address}' is no address of a Dask scheduler: `dask scheduler` prints it when it starts, as tcp://HOST:8786"
+        )
     try:
         client = Client(address, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

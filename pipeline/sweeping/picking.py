@@ -93,6 +93,12 @@ def picked(wish: Wish, lines: Sequence[Line]) -> Line:
         raise SweepError(
             f"none of {len(lines)} variants was timed {lines[0].where}, so none can be picked. The table says why."
         )
+    if not left and any(line.state == "not reached" for line in lines):
+        count = sum(line.state == "not reached" for line in lines)
+        raise SweepError(
+            f"{count} of {len(lines)} variants were not reached in their time, and of the others none passed its checks, so none can be picked. Run "
+            "the same command again with more --hours: what was made is kept."
+        )
     if not left:
         raise SweepError(f"none of {len(lines)} variants passed its checks, so none can be picked. The table says why.")
     for condition in wish.conditions:

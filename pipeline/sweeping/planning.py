@@ -47,12 +47,14 @@ class Trial:
         settings: by axis, as `[sweep]` names them; those of target and precision apart.
         trouble: why it cannot be; empty where it can.
         trains: whether its weights are trained.
+        task: what its outputs mean; empty where it cannot be.
     """
 
     number: int
     settings: Mapping[str, Any]
     trouble: str = ""
     trains: bool = False
+    task: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +184,7 @@ def planned(
         for number, values in enumerate(itertools.product(*varied.values()))
     ]
     _check_values(trials, varied, where)
+    _check_tasks(trials, where)
     return Plan(**{**vars(plan), "trials": trials})
 
 
@@ -190,7 +193,8 @@ def _tried(plan: Plan, trial: Trial) -> Trial:
         asked = plan.order(trial)
     except ConfigError as error:
         return Trial(number=trial.number, settings=trial.settings, trouble=str(error).removeprefix("a variant: "))
-    return Trial(number=trial.number, settings=trial.settings, trains=asked.config.is_trained)
+    config = asked.config
+    return Trial(number=trial.number, settings=trial.settings, trains=config.is_trained, task=config.model.task)
 
 
 def _check_values(trials: Sequence[Trial], varied: Mapping[str, Sequence[Any]], where: str) -> None:
@@ -207,6 +211,18 @@ def _check_values(trials: Sequence[Trial], varied: Mapping[str, Sequence[Any]], 
         for place, value in enumerate(values):
             if trouble := troubles[name, place]:
                 raise ConfigError(f"{where}: sweep.{name}: {value!r} cannot be: {trouble}")
+
+
+def _check_tasks(trials: Sequence[Trial], where: str) -> None:
+    """Raise a ConfigError where variants have scores that mean different things."""
+    first = {trial.task: trial for trial in reversed(trials) if not trial.trouble}
+    if len(first) > 1:
+        told = "; ".join(
+            f"{task}: {', '.join(f'{n} = {v!r}' for n, v in one.settings.items())}" for task, one in first.items()
+        )
+        raise ConfigError(
+            f"{where}: [sweep] has variants of several tasks, whose scores cannot be compared ({told}). Sweep each task by itself."
+        )
 
 
 def _artifacts(

@@ -114,3 +114,9 @@ def test_a_wish_that_none_meets_says_where_the_bounds_are(found):
         picking.picked(picking.parsed("accuracy >= 0.5, size <= 1kB", "accuracy", AXES), found)
     with pytest.raises(SweepError, match="none of 1 variants passed"):
         picking.picked(picking.parsed("min size", "accuracy", AXES), found[4:5])
+
+
+def test_a_sweep_whose_time_was_over_says_so():
+    over = [line(0, 0.9, 1, 1, state="failed"), line(1, 0.9, 1, 1, state="not reached")]
+    with pytest.raises(SweepError, match="1 of 2 variants were not reached.*with more --hours"):
+        picking.picked(picking.parsed("min size", "accuracy", AXES), over)

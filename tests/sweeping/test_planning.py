@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twinkeel.pipeline.cli import architectures, common
 from twinkeel.pipeline.errors import ConfigError
-from twinkeel.pipeline.sweeping import planning
+from twinkeel.pipeline.sweeping import crews, planning
 from twinkeel.pipeline.sweeping.halving import Candidate, best_first, epochs_of
 from twinkeel.pipeline.sweeping.planning import Trial
 
@@ -79,6 +79,27 @@ def test_what_cannot_be_is_a_row_or_where_it_never_can_an_error(plan):
     ):
         with pytest.raises(ConfigError, match=words):
             plan({"sweep": sweep})
+
+
+def test_tasks_are_not_compared_with_each_other(plan):
+    sweep = {
+        "model": {"name": ["mobilenet_v2", "ssdlite_mobilenet_v2"]},
+        "target": ["android/onnx"],
+        "precision": ["fp32"],
+    }
+    with pytest.raises(ConfigError, match=r"several tasks.*classification: model.name = 'mobilenet_v2'"):
+        plan({"sweep": sweep, "model": {"width": 0.35, "resolution": 64}})
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "tcp://127.0.0.1", "tcp://", "host:port", "here 1:8786"])
+def test_an_address_without_a_port_is_none(address):
+    with pytest.raises(ConfigError, match="tcp://HOST:8786"), crews.of_cluster(address, {}, (), lambda *_: None):
+        pass
+
+
+def test_addresses_of_schedulers_are_known():
+    for address in ("127.0.0.1:8786", "tcp://host:8786", "tls://10.0.0.1:1", "tcp://[::1]:8786", "[::1]:8786"):
+        assert crews._ADDRESS.fullmatch(address), address
 
 
 def test_the_winner_has_the_kit_of_its_artifact_and_asks_for_no_other(plan):
