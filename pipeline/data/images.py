@@ -112,7 +112,7 @@ def decoded(file: ImageFile) -> Decoded:
         raise DataError(f"'{file}' is too large: at most {MAX_PIXELS:,} pixels are read") from error
     except Exception as error:  # Pillow's decoders raise nearly everything; the file's name is what helps
         raise DamagedImage(
-            f"cannot read the image '{file}': {_cause(error, content)}. Mend or remove the file."
+            f"cannot read the image '{file}': {cause(error, content)}. Mend or remove the file."
         ) from error
 
 
@@ -124,7 +124,7 @@ def orientation_of(image: Image.Image) -> int:
     return stored if stored in ORIENTATIONS else 1
 
 
-def _cause(error: Exception, content: bytes) -> str:
+def cause(error: Exception, content: bytes) -> str:
     """Why there is no image, in words."""
     from PIL import UnidentifiedImageError
 

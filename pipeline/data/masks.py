@@ -32,7 +32,7 @@ from .decoding import Seen
 from .files import ImageFile, counted, digests, listed
 from .fitting import Fitted, fitted
 from .gathering import SETS, Gathered
-from .images import MAX_PIXELS, DamagedImage, orientation_of
+from .images import MAX_PIXELS, DamagedImage, cause, orientation_of
 from .lists import is_list
 from .pixels import Fit, upright
 from .placing import Placed
@@ -223,8 +223,10 @@ def _numbers(file: ImageFile) -> tuple[NDArray[np.uint8], int, tuple[str, ...]]:
     """The numbers ``(H, W)`` of a mask's file as they are stored, its own orientation, and what was done to read them."""
     from PIL import Image
 
+    content = b""
     try:
-        with Image.open(io.BytesIO(file.read())) as image:
+        content = file.read()
+        with Image.open(io.BytesIO(content)) as image:
             if image.format not in _LOSSLESS:
                 raise DataError(f"'{file}' is a {image.format}, which need not keep numbers as they are. {_WANTED}.")
             if image.width * image.height > MAX_PIXELS:
@@ -235,7 +237,7 @@ def _numbers(file: ImageFile) -> tuple[NDArray[np.uint8], int, tuple[str, ...]]:
     except DataError:
         raise
     except Exception as error:  # as of images: Pillow's decoders raise nearly everything
-        raise DamagedImage(f"cannot read the mask '{file}': {shown(error)}. Mend or remove the file.") from error
+        raise DamagedImage(f"cannot read the mask '{file}': {shown(cause(error, content))}. Mend or remove the file.") from error
 
 
 def _of_mode(file: ImageFile, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
