@@ -118,5 +118,5 @@ def test_a_wish_that_none_meets_says_where_the_bounds_are(found):
 
 def test_a_sweep_whose_time_was_over_says_so():
     over = [line(0, 0.9, 1, 1, state="failed"), line(1, 0.9, 1, 1, state="not reached")]
-    with pytest.raises(SweepError, match="1 of 2 variants were not reached.*with more --hours"):
+    with pytest.raises(SweepError, match=r"1 of 2 variants were not reached.*with more --hours"):
         picking.picked(picking.parsed("min size", "accuracy", AXES), over)
