@@ -74,7 +74,7 @@ def evaluate(
     from ..store import workers
 
     folders = [out] if (out / manifest.MANIFEST).is_file() else common.platform_folders(out)
-    _check_place(into)
+    _check_place(into, data)
     console = terminal.console(is_error=is_json)
     with terminal.progress(console) as say:
         read = {folder: manifest.read_verified(folder) for folder in folders}
@@ -120,9 +120,12 @@ def _evaluated(plan: planning.Plan, read: Folders, into: Path, jobs: int, say: S
     return found
 
 
-def _check_place(into: Path) -> None:
-    """Nothing is written into what a build wrote, nor among other files."""
+def _check_place(into: Path, data: Path) -> None:
+    """Nothing is written into what a build wrote, nor among the images, where the next evaluation would look."""
     from ..delivery import manifest, outputs
+
+    if data.resolve() in (into.resolve(), *into.resolve().parents):
+        raise ConfigError(f"--into '{into}' lies in the data, '{data}', which stay as they are. Give another folder.")
 
     for place in (into, *into.resolve().parents):
         if (place / manifest.MANIFEST).is_file() or (place / outputs.INDEX).is_file():

@@ -237,7 +237,9 @@ def _numbers(file: ImageFile) -> tuple[NDArray[np.uint8], int, tuple[str, ...]]:
     except DataError:
         raise
     except Exception as error:  # as of images: Pillow's decoders raise nearly everything
-        raise DamagedImage(f"cannot read the mask '{file}': {shown(cause(error, content))}. Mend or remove the file.") from error
+        raise DamagedImage(
+            f"cannot read the mask '{file}': {shown(cause(error, content))}. Mend or remove the file."
+        ) from error
 
 
 def _of_mode(file: ImageFile, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:

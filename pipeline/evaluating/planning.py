@@ -168,7 +168,7 @@ def planned(
     artifacts, skipped = _artifacts(read, targets, only)
     names = task.names_of(content)
     found = (
-        part.known(data, names, naming, skips_damaged=skips_damaged)
+        _known(part, data, names, naming, skips_damaged=skips_damaged)
         if has_truth
         else parts.Known.of(gathered(data, is_sorted=False, setting="--data"))
     )
@@ -210,6 +210,17 @@ def _contract(content: Mapping[str, Any], golden: manifest.Golden) -> object:
     task = manifest.task_of(content)
     shapes = [(one.name, one.shape) for one in outputs], manifest.tensors_of(content)
     return task.__name__, golden.inputs.shape[1:], shapes, task.names_of(content)
+
+
+def _known(part: Any, data: Path, names: Sequence[str], naming: Path | None, *, skips_damaged: bool) -> parts.Known:
+    try:
+        found: parts.Known = part.known(data, names, naming, skips_damaged=skips_damaged)
+    except DataError as error:
+        asked = "for given weights: data.source = 'images'"  # of a build; here nothing is given but these
+        raise DataError(
+            str(error).replace(f"Images without classes, {asked}", "Images without classes: --unlabelled")
+        ) from error
+    return found
 
 
 def _artifacts(

@@ -604,6 +604,25 @@ def test_nothing_is_written_into_a_finished_build(build, data, run_cli):
     manifest.verify(folder)
 
 
+def test_nothing_is_written_among_the_images(build, data, run_cli):
+    folder, before = build(), sorted(data.rglob("*"))
+    for into in (data, data / "more"):
+        result = run_cli("evaluate", folder, "--data", data, "--into", into)
+        assert isinstance(result.exception, ConfigError) and "lies in the data" in str(result.exception)
+    assert sorted(data.rglob("*")) == before
+
+
+def test_images_without_classes_are_told_how_they_can_be_looked_at(build, data, evaluate):
+    result, _ = evaluate(build(), "--data", next(path for path in sorted(data.iterdir()) if path.is_dir()))
+    assert "Images without classes: --unlabelled" in str(result.exception), result.exception
+
+
+def test_a_target_that_is_not_there_is_named_with_one_that_is(build, data, evaluate):
+    result, _ = evaluate(build(), "--data", data, "--only", "android/onx")
+    told = str(result.exception)
+    assert "no artifact of android/onx." in told and "Did you mean 'android/onnx'" in told, told
+
+
 def test_a_shard_that_its_disk_damaged_is_named(build, data, evaluate, tmp_path):
     folder = build()
     evaluate(folder, "--data", data)
