@@ -28,10 +28,10 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
     Args:
         files: ``.txt``, ``.names``, ``.yaml`` and ``.yml``.
         there: the images.
-        are_named: whether the classes are named elsewhere.
+        are_named: whether the classes are named elsewhere; what the files call them tells then which class of those a number is.
 
     Raises:
-        DataError: a line says no box, or nothing names the classes.
+        DataError: a line says no box, nothing names the classes, or what does contradicts itself.
     """
     texts = {file.name: file for file in files if file.suffix == ".txt"}
     beside = [_label_file(image, texts) for image in there]
@@ -58,7 +58,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
         sets=sets,
         sizes=np.zeros((len(there), 2), np.int64),
         boxes=tuple(within(table(found), 1.0, 1.0, passed) for found in boxes),
-        names=tuple(f"class {n}" for n in range(most + 1)) if are_named else _names(files, most),
+        names=_names(files, most, are_named=are_named),
         places={one: f"labels/*.txt{f' of {one}' if one else ''}" for one in sets},
         passed=+passed,
         said=+said,
@@ -118,20 +118,36 @@ def _box(cells: list[str]) -> Box | str:
     return int(number), *corners
 
 
-def _names(files: Sequence[ImageFile], most: int) -> tuple[str, ...]:
-    """Of the classes, by a YAML or a file of names."""
+def _names(files: Sequence[ImageFile], most: int, *, are_named: bool) -> tuple[str, ...]:
+    """Of the classes, by a YAML or a file of names; by their numbers where none is there and they are named elsewhere."""
+    file, names = _naming(files)
+    if file is None and not are_named:
+        raise DataError(
+            f"nothing names the classes 0 to {most} of the boxes: write data.yaml with `names: [first, second]`, or classes.txt with a name a "
+            "line, beside them, or give data.labels."
+        )
+    if file is not None and (twice := [name for name, count in Counter(names).items() if count > 1]):
+        raise DataError(f"'{file}': two classes are called {quoted([shown(twice[0], 50)])}. Give each its own name.")
+    if len(names) > most:
+        return names
+    if file is not None and not are_named:
+        raise DataError(
+            f"'{file}' names {len(names)} classes, and a box is of the class {most}, counted from 0. Name all of them."
+        )
+    return (*names, *(f"class {n}" for n in range(len(names), most + 1)))
+
+
+def _naming(files: Sequence[ImageFile]) -> tuple[ImageFile | None, tuple[str, ...]]:
+    """The file that names the classes, and the names; None where there is none."""
     for file in files:
         if file.suffix in (".yaml", ".yml") and (found := _of_yaml(file)):
-            return _enough(file, found, most)
+            return file, found
     for name in NAMES:
         for file in files:
             if PurePosixPath(file.name).name == name:
                 lines = file.read(MAX_BYTES).decode("utf-8-sig", "replace").splitlines()
-                return _enough(file, tuple(line.strip() for line in lines if line.strip()), most)
-    raise DataError(
-        f"nothing names the classes 0 to {most} of the boxes: write data.yaml with `names: [first, second]`, or classes.txt with a name a "
-        "line, beside them, or give data.labels."
-    )
+                return file, tuple(line.strip() for line in lines if line.strip())
+    return None, ()
 
 
 def _of_yaml(file: ImageFile) -> tuple[str, ...]:
@@ -149,12 +165,12 @@ def _of_yaml(file: ImageFile) -> tuple[str, ...]:
                 f"'{file}': names of {quoted([shown(key, 20) for key in names], 5)}; 0 to {len(names) - 1} are wanted"
             )
         names = [names[number] for number in range(len(names))]
-    return tuple(str(name).strip() for name in names) if isinstance(names, list) else ()
-
-
-def _enough(file: ImageFile, names: tuple[str, ...], most: int) -> tuple[str, ...]:
-    if len(names) <= most:
+    if not isinstance(names, list):
+        return ()
+    count = content.get("nc")
+    if type(count) is int and count != len(names):
         raise DataError(
-            f"'{file}' names {len(names)} classes, and a box is of the class {most}, counted from 0. Name all of them."
+            f"'{file}' says nc: {count}, and names {len(names)} classes: {quoted([shown(name, 50) for name in names])}. Name each class once, in the "
+            "order of their numbers, or mend nc."
         )
-    return names
+    return tuple(str(name).strip() for name in names)
