@@ -513,5 +513,7 @@ def test_an_activation_that_is_applied_twice_is_doubted():
     found = original.look(twice, truth, config, layout)
     assert found["ap50"] == 1 and found["full"] == 0
     told = original.doubt(found, ("cat",))
-    assert told.startswith("the float model shows 960 boxes in 20 held-out images, which have 20. No score is below 0.50"), told
+    assert told.startswith(
+        "the float model shows 960 boxes in 20 held-out images, which have 20. No score is below 0.50"
+    ), told
     assert "activation = 'none'" in told, told

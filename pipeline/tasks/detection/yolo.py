@@ -14,12 +14,14 @@ import numpy as np
 from ...data import ImageFile
 from ...errors import DataError
 from ...reading import quoted, shown
-from .annotated import Annotated, Box, refuse, set_of, table, within
+from .annotated import Annotated, Box, corners_instead, refuse, set_of, table, within
 
 MAX_BYTES = 2**24
 NAMES = ("classes.txt", "obj.names", "predefined_classes.txt", "labels.txt", "names.txt")
 """Files of the classes' names, a line each, where no YAML has them."""
 _NEARLY_ONE = 1.001
+_TRIED = 20
+"""Files that tell whether texts beside images say boxes: a caption does not."""
 
 
 def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: bool) -> Annotated | None:
@@ -53,6 +55,7 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
     said["images without a file of boxes, taken as showing none"] += beside.count(None)
     most = max((box[0] for found in boxes for box in found), default=-1)
     sets = tuple(set_of(*image.parts[:-1][::-1]) for image in there)
+    notes = _doubts(boxes)
     return Annotated(
         files=tuple(there),
         sets=sets,
@@ -62,7 +65,20 @@ def read(files: Sequence[ImageFile], there: Sequence[ImageFile], *, are_named: b
         places={one: f"labels/*.txt{f' of {one}' if one else ''}" for one in sets},
         passed=+passed,
         said=+said,
+        notes=notes,
     )
+
+
+def count(files: Sequence[ImageFile], there: Sequence[ImageFile]) -> int:
+    """How many images have a file of boxes; 0 where the first of these say something else."""
+    texts = {file.name: file for file in files if file.suffix == ".txt"}
+    beside = [file for image in there if (file := _label_file(image, texts)) is not None]
+    wrong: list[str] = []
+    try:
+        is_any = any(_boxes(file, wrong, Counter()) for file in beside[:_TRIED])
+    except DataError:
+        return 0
+    return len(beside) if is_any and not wrong else 0
 
 
 def _label_file(image: ImageFile, texts: dict[str, ImageFile]) -> ImageFile | None:
@@ -99,13 +115,11 @@ def _box(cells: list[str]) -> Box | str:
         number, *values = (float(cell) for cell in cells)
     except ValueError:
         return f"'{shown(' '.join(cells), 60)}' are no numbers"
-    if (
-        not math.isfinite(number)
-        or number != int(number)
-        or not 0 <= number < 2**20
-        or not all(map(math.isfinite, values))
-    ):
-        return f"'{shown(cells[0], 20)}' is no number of a class, or others are not finite"
+    strange = next((cell for cell in cells if not math.isfinite(float(cell))), None)
+    if strange is not None:
+        return f"'{shown(strange, 20)}' is not finite"
+    if number != int(number) or not 0 <= number < 2**20:
+        return f"'{shown(cells[0], 20)}' is no number of a class"
     if len(values) == 4:
         x, y, width, height = values
         corners = x - width / 2, y - height / 2, x + width / 2, y + height / 2
@@ -116,6 +130,19 @@ def _box(cells: list[str]) -> Box | str:
     if max(values) > _NEARLY_ONE:
         return f"{max(values):g} is no share of the image: pixels?"
     return int(number), *corners
+
+
+def _doubts(boxes: Sequence[Sequence[Box]]) -> tuple[str, ...]:
+    """What the boxes of all images together speak for."""
+    given = table([box for of_image in boxes for box in of_image])[:, 1:]
+    numbers = np.concatenate([(given[:, :2] + given[:, 2:]) / 2, given[:, 2:] - given[:, :2]], 1)
+    over = corners_instead(numbers, given, np.ones((len(given), 2)))
+    if not over:
+        return ()
+    return (
+        f"{over:,} of {len(given):,} boxes reach over the edge of their image and are cut there; with their numbers read as left, top, right and bottom, all "
+        "would lie inside. YOLO's are centre x, centre y, width and height: write these, if the files have corners.",
+    )
 
 
 def _names(files: Sequence[ImageFile], most: int, *, are_named: bool) -> tuple[str, ...]:
