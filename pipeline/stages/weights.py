@@ -18,7 +18,7 @@ from ..reading import shown
 from .checkpoints import fitting, keras_h5, kinds, telling
 from .checkpoints.finding import Found
 from .checkpoints.opening import check_size, opened, unreadable
-from .checkpoints.telling import Asked
+from .checkpoints.telling import Asked as Asked
 
 T = TypeVar("T")
 

@@ -153,7 +153,7 @@ _BOX = b'"bbox"'
 _BARE = "file .json without boxes"
 _NOT_COCO = "file .json with boxes that is not COCO's"
 _TWICE = "file .json with the same content as another"
-_BESIDE = "file .json with boxes that is not called instances, as another is"
+_BESIDE = "file .json with boxes beside those called instances"
 
 
 def _content(file: ImageFile, raw: bytes) -> Content | None:
@@ -324,8 +324,8 @@ def _unknown(entry: dict[str, Any], key: str, known: Mapping[int, Any], what: st
     value = entry.get(key)
     if isinstance(value, int) and value in known:
         return ""
-    is_text = isinstance(value, str) and value.isdecimal() and len(value) < 20 and int(value) in known
-    number = f": it is text, and the number {int(value)} is one" if is_text else ""
+    meant = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 20 else None
+    number = f": it is text, and the number {meant} is one" if meant in known else ""
     return f"has the {key} {_given(value, 50)}, and no {what} has that id{number}"
 
 

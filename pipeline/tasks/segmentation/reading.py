@@ -129,7 +129,7 @@ def _check_numbers(found: Dataset) -> NDArray[np.int64]:
     sets = {"training": found.train, "calibration": found.calibration, "held-out": found.held_out}
     each = {name: _numbers_in(part) for name, part in sets.items()}
     there = np.unique(np.concatenate(list(each.values())))
-    known = there[there != UNSEEN]
+    known: NDArray[np.int64] = there[there != UNSEEN]
     if len(known) < 2:
         only = f"the class {known[0]} alone" if len(known) else "no class"
         ends = (
