@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -110,14 +111,17 @@ class Images:
 
     def missed(self, name: str) -> str:
         """Why `named` gives None, for a message."""
-        there = self._by_last.get(PurePosixPath(name.replace("\\", "/")).name, [])
-        if there:
+        last = PurePosixPath(name.replace("\\", "/")).name
+        if there := self._by_last.get(last, []):
             return f"several images end in '{shown(name, 100)}': {quoted([shown(file.name, 100) for file in there], 3)}; write more of its path"
-        last = PurePosixPath(name.replace("\\", "/")).name.casefold()
-        alike = next((files[0] for own, files in self._by_last.items() if own.casefold() == last), None)
+        alike = self._by_small.get(last.casefold())
         return f"no image '{shown(name, 100)}'" + (
             f" (but for capitals: '{shown(alike.name, 100)}')" if alike is not None else ""
         )
+
+    @cached_property
+    def _by_small(self) -> dict[str, ImageFile]:
+        return {name.casefold(): files[0] for name, files in self._by_last.items()}
 
 
 def corners_instead(numbers: NDArray[np.float64], boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> int:
