@@ -873,21 +873,49 @@ def check_outputs(config: Config) -> None:
         )
 
 
-def check_model(config: Config, known: Mapping[str, Collection[str]], settings: Collection[str]) -> None:
-    """Raise a ConfigError where `[model]` names an architecture that there is not, or sets what it does not take.
+def check_model(
+    config: Config, known: Mapping[str, Collection[str]], settings: Collection[str], tasks: Mapping[str, str]
+) -> None:
+    """Raise a ConfigError where `[model]` names an architecture that there is not, or one of another task, or sets what it does not take.
 
     Args:
         known: by name of the architecture, which of `settings` it takes.
+        tasks: by the same name, what its outputs mean.
     """
     name = config.model.name
     if name not in known:
-        raise ConfigError(f"model.name: unknown architecture '{name}'. {nearest(name, known)}")
+        raise ConfigError(f"model.name: unknown architecture '{name}'. {nearest(name, known)} {_OF_OTHERS}")
+    if "task" in config.model.model_fields_set:  # by default it is the network's own
+        _check_task(name, config.model.task, tasks)
     for setting in settings:
         value = getattr(config.model, setting)
         if setting not in known[name] and value != Model.model_fields[setting].default:
             raise ConfigError(
                 f"model.{setting}: '{value}' does not apply to '{name}', which takes no {setting}. Leave it out."
             )
+
+
+_OF_OTHERS = (
+    "Any other network: model.factory = 'file.py:function', a function of yours that makes it; timm's and torchvision's are 'timm:NAME' and "
+    "'torchvision:NAME'."
+)
+
+
+def _check_task(name: str, task: str, tasks: Mapping[str, str]) -> None:
+    """Raise a ConfigError where a network's outputs mean one thing, and the task is one that others are made for."""
+    own = tasks[name]
+    if task == own or task not in tasks.values():
+        return
+    default = Model.model_fields["task"].default
+    # detectors and the like are called by the classifier whose body they have
+    bodies = [one for one in tasks if tasks[one] == default and f"_{name}".endswith(f"_{one}")]
+    body = max(bodies, key=len, default=name)
+    of_task = [one for one in tasks if tasks[one] == task]
+    same = sorted((one for one in of_task if f"_{one}".endswith(f"_{body}")), key=len)
+    which = " or ".join(f"'{one}'" for one in same) if same else f"one of {', '.join(of_task)}"
+    raise ConfigError(
+        f"model.name: '{name}' is a network for '{own}', and model.task is '{task}': set model.name to {which}, or leave model.task out. {_OF_OTHERS}"
+    )
 
 
 def with_defaults(config: Config, defaults: Mapping[str, Mapping[str, Any]]) -> Config:

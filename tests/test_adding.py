@@ -139,6 +139,24 @@ def test_an_architecture(dropped, run_cli, tmp_path):
     assert len(list(architectures.architecture(config)(10, 1.0).parameters())) == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "said"),
+    [
+        ("mobilenet_v2", "detection", r"a network for 'classification', and model.task is 'detection': set model.name to 'ssdlite_mobilenet_v2', or"),
+        ("mobilenet_v2", "segmentation", "set model.name to 'deeplab_v3_mobilenet_v2' or 'deeplab_v3_aspp_mobilenet_v2', or"),
+        ("deeplab_v3_aspp_mobilenet_v3_small", "classification", "set model.name to 'mobilenet_v3_small', or"),
+        ("efficientnet_lite3", "detection", "one of ssdlite_efficientnet_lite0, ssdlite_inception"),
+        ("yolov8", "detection", r"unknown architecture 'yolov8'.* Any other network: model.factory = 'file.py:function'"),
+    ],
+)  # fmt: skip
+def test_a_network_of_another_task_is_an_error_that_names_the_one_for_it(name, task, said):
+    with pytest.raises(ConfigError, match=said):
+        architectures.checked(Config.model_validate({"model": {"name": name, "task": task}}))
+    if name != "yolov8":  # any network's outputs may be taken as they are
+        assert architectures.checked(Config.model_validate({"model": {"name": name, "task": "features"}}))
+        assert architectures.checked(Config.model_validate({"model": {"name": name}})).model.name == name
+
+
 def test_a_setting_that_an_architecture_does_not_take_is_named(dropped):
     dropped("twinkeel.model", "tiny", ARCHITECTURE)
     assert architectures.checked(Config.model_validate({"model": {"name": "tiny", "activation": "relu"}}))

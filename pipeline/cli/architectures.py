@@ -96,7 +96,13 @@ def checked(config: Config, known: Mapping[str, Source] | None = None) -> Config
     if config.model.given_by:
         return _of_zoo(config, Zoo.of(config.model.name, config.model.arguments))
     known = sources() if known is None else known
-    settings.check_model(config, {name: source.settings for name, source in known.items()}, _SETTINGS)
+    usual = settings.Model.model_fields["task"].default
+    settings.check_model(
+        config,
+        {name: source.settings for name, source in known.items()},
+        _SETTINGS,
+        {name: source.defaults.get("model", {}).get("task", usual) for name, source in known.items()},
+    )
     source = known[config.model.name]
     found = settings.with_defaults(config, {"project": {"name": config.model.name}, **source.defaults})
     if not source.says_outputs:

@@ -113,7 +113,7 @@ def _loaded(model: nn.Module, weights: Any, folder: Path) -> tuple[nn.Module, st
         raise ConfigError(
             f"{_WHERE}: weights: a copy of the {type(model).__name__} is to take them, and it cannot be copied: {str(error)[:300]}"
         ) from error
-    return copy, f"weights: {loading.load_into(copy, path, asked.key)}"
+    return copy, f"weights: {loading.load_into(copy, path, asked.key, asked=loading.Asked(given_by='memory'))}"
 
 
 def _configured(

@@ -18,13 +18,21 @@ from ..reading import shown
 from .checkpoints import fitting, keras_h5, kinds, telling
 from .checkpoints.finding import Found
 from .checkpoints.opening import check_size, opened, unreadable
+from .checkpoints.telling import Asked as Asked
 
 T = TypeVar("T")
 
+_NOBODY = Asked()
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | None = None) -> str:
+def load_into(
+    model: nn.Module,
+    path: Path,
+    key: str | None = None,
+    head: str | None = None,
+    asked: Asked = _NOBODY,
+) -> str:
     """Load a checkpoint strictly into `model`; gives what was loaded and what was left, in a line.
 
     Accepts every state dict in nested dictionaries under any common prefix, in torchvision's, timm's and
@@ -33,6 +41,7 @@ def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | 
     Args:
         key: path of the state dict that is meant, joined by dots.
         head: name of the model's layer that is to be trained: nothing is loaded into it.
+        asked: what an error says of the model.
 
     Raises:
         WeightsError: naming the first key that does not fit, both shapes and the likely cause.
@@ -43,7 +52,7 @@ def load_into(model: nn.Module, path: Path, key: str | None = None, head: str | 
     shapes = {name: value.shape for name, value in wanted.items()}
     fits = _of_file(path, lambda: fitting.fits(content, shapes, key, fresh))
     best = fits[0]
-    _put(best, model, path)
+    _put(best, model, path, asked)
     others = [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name]
     return telling.told(best, others)
 
@@ -74,16 +83,16 @@ def load_body(body: nn.Module, path: Path, key: str | None = None) -> tuple[str,
     last = frozenset(name for name in wanted if name.startswith(f"features.{len(body.features) - 1}."))  # type: ignore[arg-type]
     if not best.missing and best.misshapen and last.issuperset(best.misshapen):
         best = fitting.fits(content, shapes, key, last, is_body=True)[0]
-    _put(best, body, path)
+    _put(best, body, path, _NOBODY)
     return telling.told(best, []), best.fresh
 
 
-def _put(best: fitting.Fit, module: nn.Module, path: Path) -> None:
+def _put(best: fitting.Fit, module: nn.Module, path: Path, asked: Asked) -> None:
     """What a checkpoint has of a module, into it; what is fresh stays as it is."""
     if best.layout is not None:
         _check_padding(module, best.layout.padding, path)
     if not best.is_whole:
-        raise WeightsError(telling.mismatch(best, path))
+        raise WeightsError(telling.mismatch(best, path, asked))
     state = {
         name: _checked(best.state[name], value, f"'{path}': '{name}'")
         if name in best.state and name not in best.fresh

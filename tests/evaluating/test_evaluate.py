@@ -488,8 +488,9 @@ def test_boxes_and_masks_beside_images_are_counted_as_a_build_counts_them(task, 
         ("segmentation", lambda root: Image.new("L", (9, 9)).save(root / "masks" / "0001.png"), "9 x 9"),
         ("segmentation", lambda root: Image.new("L", (8, 8), 9).save(root / "masks" / "0001.png"), "has the class 9"),
         ("segmentation", lambda root: (root / "masks" / "0001.png").write_bytes(b"no"), "--skip-damaged"),
+        ("segmentation", lambda root: [Image.new("L", (8, 8), 255).save(p) for p in (root / "masks").iterdir()], "no pixel of"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_with_boxes_and_masks_is_one_error(task, change, told, build, annotated, evaluate):
     data, _ = annotated(task)
     change(data)

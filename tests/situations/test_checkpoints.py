@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from situations import situation
+from torch import nn
 from twinkeel.pipeline.config import Weights
 from twinkeel.pipeline.errors import WeightsError
 from twinkeel.pipeline.stages.checkpoint import locate
-from twinkeel.pipeline.stages.weights import load_into, outputs_in
+from twinkeel.pipeline.stages.weights import Asked, load_into, outputs_in
 
 
 def prefixed(state, prefix):
@@ -210,6 +211,39 @@ def test_another_number_of_classes(state, path, refused):
     shape = (1000, state[key].shape[1])
     torch.save(state | {key: torch.rand(shape), "classifier.1.bias": torch.rand(1000)}, path)
     refused(path, key, re.escape(str(shape)), re.escape(str(tuple(state[key].shape))), "1000 classes")
+
+
+class _Detector(nn.Module):
+    """Boxes and scores of each cell in one layer, at two strides."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.body = nn.Sequential(*(nn.Conv2d(3 if n == 0 else 8, 8, 3) for n in range(4)))
+        self.heads = nn.ModuleList(nn.Conv2d(8, 4 + classes, 1) for _ in range(2))
+
+
+@situation(
+    "the same, of a network that a function of the user's makes, with several heads",
+    "refused: both numbers and the names, and what can be done",
+)
+def test_another_number_of_classes_of_a_users_network(tmp_path):
+    names = ["cat", "dog", "bird", "whale"]
+    torch.save(_Detector(3).state_dict(), tmp_path / "w.pth")
+    asked = Asked(names=names, given_by="factory")
+    told = r"The checkpoint has 3 classes, and the data 4: 'cat', 'dog', 'bird', 'whale': use data with as many, .*data\.labels.*head = \"train\""
+    with pytest.raises(WeightsError, match=told):
+        load_into(_Detector(4), tmp_path / "w.pth", asked=asked)
+    last = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 3))
+    torch.save(last.state_dict(), tmp_path / "w.pth")
+    last[2] = nn.Linear(8, 4)
+    with pytest.raises(
+        WeightsError,
+        match=r"3 classes, and the data 4: .* train the last layer on the data: \[weights\] head = \"train\"",
+    ):
+        load_into(last, tmp_path / "w.pth", asked=asked)
+    last[0] = nn.Conv2d(3, 9, 3)
+    with pytest.raises(WeightsError, match=r"another variant of the network: set \[model\.arguments\]"):
+        load_into(last, tmp_path / "w.pth", asked=asked)
 
 
 @situation("1000 classes and photos without labels", "the file says how many classes there are, and loads")

@@ -222,10 +222,10 @@ def test_a_loss_that_all_images_share_has_an_interval_all_the_same():
 # a model that gives corners in pixels and a probability of each class
 
 
-def plain_config(**output):
+def plain_config(activation="none", **output):
     outputs = [
         {"name": "boxes", "holds": "boxes", "format": "xyxy", **output},
-        {"name": "scores", "holds": "scores", "activation": "none"},
+        {"name": "scores", "holds": "scores", "activation": activation},
     ]
     given = {
         "model": {"factory": "builtins:dict", "task": "detection", "resolution": SIDE},
@@ -503,4 +503,33 @@ def test_a_model_that_shows_all_the_boxes_there_may_be_is_doubted(least, advice)
     }
     told = original.doubt({**look, "moved": []}, ("a", "b"))
     assert "in 20 of 20 held-out images" in told and re.search(advice, told), told
-    assert original.doubt({**look, "full": 3, "moved": []}, ("a", "b")) == ""
+    assert "2,000 boxes in 20 held-out images, which have 24" in told, told
+    # so are more than ten for each that is there, of a model that has no more candidates
+    told = original.doubt({**look, "full": 0, "found": 241, "moved": []}, ("a", "b"))
+    assert "241 boxes in 20 held-out images, which have 24." in told and re.search(advice, told), told
+    assert original.doubt({**look, "full": 3, "found": 240, "moved": []}, ("a", "b")) == ""
+    # a box an image, and no more are asked for
+    assert original.doubt({**look, "full": 20, "found": 20, "moved": []}, ("a", "b")) == ""
+
+
+def test_an_activation_that_is_applied_twice_is_doubted():
+    """A box in each of 20 images, and 48 candidates beside one another: fewer than apps are shown at most."""
+    layout = (Output(name="boxes", shape=(48, 4)), Output(name="scores", shape=(48, 1)))
+    rows, columns = np.indices((6, 8)).reshape(2, -1) * 8.0
+    places = np.stack([columns, rows, columns + 6, rows + 6], 1)
+    truth, outputs = np.zeros((20, 1, 5), np.float32), np.zeros((20, 48 * 5), np.float32)
+    for number, (right, row) in enumerate(zip(truth, outputs, strict=True)):
+        right[0, 1:], row[: 48 * 4], row[48 * 4 :] = places[number], places.reshape(-1), -4
+        row[48 * 4 + number] = 4
+    config = plain_config("sigmoid")
+    right = original.look(outputs, truth, config, layout)
+    assert right["ap50"] == 1 and right["found"] == 20 and original.doubt(right, ("cat",)) == ""
+    twice = outputs.copy()
+    twice[:, 48 * 4 :] = 1 / (1 + np.exp(-outputs[:, 48 * 4 :]))
+    found = original.look(twice, truth, config, layout)
+    assert found["ap50"] == 1 and found["full"] == 0
+    told = original.doubt(found, ("cat",))
+    assert told.startswith(
+        "the float model shows 960 boxes in 20 held-out images, which have 20. No score is below 0.50"
+    ), told
+    assert "activation = 'none'" in told, told

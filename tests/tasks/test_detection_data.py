@@ -101,10 +101,10 @@ def test_what_the_crop_leaves_little_of_is_no_box(tmp_path):
 def test_sets_are_those_of_the_files(tmp_path):
     root = tmp_path / "set"
     (root / "annotations").mkdir(parents=True)
-    for name, count in (("train2017", 12), ("val2017", 5)):
+    for name, count, first in (("train2017", 12, 100), ("val2017", 5, 200)):
         content = coco(root / name, count)
         for entry in content["images"]:
-            photo(root / name / entry["file_name"], 64, 32, hash(name) % 1000 + entry["id"])
+            photo(root / name / entry["file_name"], 64, 32, first + entry["id"])
         (root / name / "annotations.json").unlink()
         (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
         (root / "annotations" / f"captions_{name}.json").write_text(json.dumps({"annotations": [{"caption": "a"}]}))
@@ -169,16 +169,99 @@ def test_what_is_passed_over_is_counted(tmp_path):
         ({"images": [{"id": 0, "file_name": "gone.png", "height": 9, "width": 9}], "annotations": []}, "no image 'gone.png'"),
         ({"images": [{"id": 0, "file_name": "00.png", "height": 32, "width": 64}] * 2, "annotations": []}, "two images have the id 0"),
         ({"images": [{"id": 0, "file_name": "00.png"}], "annotations": []}, "has height None and width None"),
+        ({"images": [{"id": 0, "file_name": "00.png", "height": 32, "width": "64"}], "annotations": []}, "height 32 and width '64'"),
+        ({"images": [{"id": "0", "file_name": "00.png", "height": 32, "width": 64}], "annotations": []}, "has the id '0' and the file_name '00.png'"),
+        ({"images": [{"id": n, "file_name": "00.png", "height": 32, "width": 64} for n in (4, 9)], "annotations": []}, "image 1 '00.png' is the same image as image 0 of 'annotations.json', '00.png'"),
+        ({"images": [{"id": 0, "file_name": "00.PNG", "height": 32, "width": 64}], "annotations": []}, "no image '00.PNG' (but for capitals: '00.png')"),
+        ({"annotations": [{"image_id": 0, "category_id": "3", "bbox": [0, 0, 9, 9]}]}, "has the category_id '3', and no category has that id: it is text, and the number 3 is one"),
+        ({"annotations": [{"image_id": "0", "category_id": 3, "bbox": [0, 0, 9, 9]}]}, "has the image_id '0', and no image has that id: it is text"),
+        ({"annotations": [{"id": 4, "image_id": 0, "category_id": 3, "bbox": [0, 0, float("nan"), 9]}]}, "annotations[0].bbox[2]: NaN is no number"),
+        ({"annotations": [{"id": n, "image_id": n, "category_id": 3, "bbox": [0.1, 0.2, 0.5, 0.7]} for n in range(12)]}, "all 12 boxes end within 2 pixels of the upper left corner of their image, as shares"),
+        ({"categories": [{"id": 3, "name": " "}, {"id": 7, "name": "cat"}]}, "category 0 (id 3) has an empty name"),
+        ({"categories": [{"id": "3", "name": "dog"}]}, "but {'id': '3', 'name': 'dog'}"),
+        ({"categories": None}, "has `images` and `annotations`, and no `categories`"),
         ({"categories": [{"id": 3, "name": "dog"}, {"id": 3, "name": "cat"}]}, "two categories have the id 3"),
         ({"categories": [{"id": 3, "name": "dog"}, {"id": 7, "name": "dog"}]}, "two categories are called 'dog'"),
     ],
-    ids=["image", "category", "three", "text", "none", "missing", "twice", "size", "ids", "names"],
+    ids=[
+        "image", "category", "three", "text", "none", "missing", "twice", "size", "size as text", "id as text", "one image", "capitals",
+        "category as text", "image as text", "nan", "shares", "no name", "category's id as text", "no categories", "ids", "names",
+    ],
 )  # fmt: skip
 def test_annotations_that_contradict_themselves_are_one_error(tmp_path, changed, said):
     coco(tmp_path, **changed)
     with pytest.raises(DataError, match=r"annotations|image|categor|box") as raised:
         detection.load(config(tmp_path))
     assert said in str(raised.value), raised.value
+
+
+def test_an_image_of_which_there_are_several_names_them(tmp_path):
+    coco(tmp_path)
+    for folder in ("a", "b"):
+        photo(tmp_path / folder / "03.png", 64, 32, 100)
+    (tmp_path / "03.png").unlink()
+    with pytest.raises(
+        DataError, match=r"several images end in '03\.png': 'a/03\.png', 'b/03\.png'; write more of its path"
+    ):
+        detection.load(config(tmp_path))
+
+
+def test_boxes_that_read_as_corners_lie_inside_are_counted(tmp_path):
+    rows = [{"id": n, "image_id": n, "category_id": 3, "bbox": [20 + n, 8, 40 + n, 24]} for n in range(12)]
+    coco(tmp_path, annotations=rows)
+    (note,) = [note for note in detection.load(config(tmp_path)).notes if "edge" in note]
+    # 20 + n + 40 + n of 64, with a slack of 0.64
+    assert note.startswith(
+        "9 of 12 boxes reach over the edge of their image and are cut there; with their numbers read as left, top, right"
+    ), note
+    assert "COCO's are left, top, width and height" in note
+    right = [{**row, "bbox": [*row["bbox"][:2], 20, 16]} for row in rows]
+    coco(tmp_path, annotations=right)
+    assert not [note for note in detection.load(config(tmp_path)).notes if "edge" in note]
+    (tmp_path / "annotations.json").unlink()
+    yolo(tmp_path, ["0 0.3 0.2 0.9 0.8"])
+    (note,) = [note for note in detection.load(config(tmp_path)).notes if "edge" in note]
+    assert note.startswith("24 of 24 boxes") and "YOLO's are centre x" in note, note
+
+
+def test_several_files_of_annotations_are_told_apart(tmp_path):
+    content = coco(tmp_path)
+    text = (tmp_path / "annotations.json").read_text()
+    (tmp_path / "copy.json").write_text(text)
+    found = dict(detection.load(config(tmp_path)).taken)
+    assert found["passed over"] == "1 file .json with the same content as another"
+    for name in ("annotations", "copy"):  # a half each
+        is_ours = [(entry["id"] < 6) == (name == "copy") for entry in content["images"]]
+        half = {
+            key: [row for row, is_in in zip(content[key], is_ours, strict=True) if is_in]
+            for key in ("images", "annotations")
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps({**content, **half}))
+    assert "from annotations.json, copy.json" in dict(detection.load(config(tmp_path)).taken)["training"]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"same image as image 0 of 'annotations\.json', '00\.png'.* Keep one of the two files"
+    ):
+        detection.load(config(tmp_path))
+    (tmp_path / "annotations.json").rename(tmp_path / "instances.json")
+    found = dict(detection.load(config(tmp_path)).taken)
+    assert found["passed over"] == "1 file .json with boxes beside those called instances"
+    (tmp_path / "copy.json").write_text(text)
+    found = dict(detection.load(config(tmp_path)).taken)
+    assert found["passed over"] == "1 file .json with the same content as another"
+
+
+def test_boxes_that_are_said_twice_over_are_told(tmp_path):
+    coco(tmp_path)
+    for number in range(12):
+        (tmp_path / f"{number:02d}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (note,) = [note for note in detection.load(config(tmp_path)).notes if "YOLO" in note]
+    assert note.startswith(
+        "COCO's JSON says the boxes (annotations.json), and 12 images have a file of boxes in YOLO's text too"
+    ), note
+    for number in range(12):
+        (tmp_path / f"{number:02d}.txt").write_text("a photo of noise\n")
+    assert not [note for note in detection.load(config(tmp_path)).notes if "YOLO" in note]
 
 
 def test_annotations_of_another_shape_are_refused_and_of_another_size_scaled(tmp_path):
@@ -232,10 +315,55 @@ def test_yolo_names_are_found_or_asked_for(tmp_path):
     assert detection.load(config(tmp_path, labels=str(tmp_path / "names" / "mine.txt"))).names == ("hound", "puss")
 
 
+def labelled(root, *names):
+    path = root / "mine.txt"
+    path.write_text("".join(f"{name}\n" for name in names))
+    return config(root, labels=str(path))
+
+
+@pytest.mark.parametrize("names", ["names: [cat, dog, eel]\n", "names: {0: cat, 1: dog, 2: eel}\nnc: 3\n", "classes"])
+def test_yolo_and_labels_of_another_order_meet_by_name(tmp_path, names):
+    """As COCO's do: the classes of the boxes are those of the weights, whatever the files number them by."""
+    yolo(tmp_path, ["0 0.5 0.5 0.25 0.25", "2 0.5 0.5 0.5 0.5"], "" if names == "classes" else names)
+    if names == "classes":
+        (tmp_path / "labels" / "classes.txt").write_text("cat\ndog\neel\n")
+    found = detection.load(labelled(tmp_path, "eel", "dog", "Cat", "fox"))
+    assert found.names == ("eel", "dog", "Cat", "fox")
+    assert sorted(everything(found)[0, :, 0].tolist()) == [0.0, 2.0]
+    with pytest.raises(
+        DataError,
+        match=r"names 2 of the 3 classes, and not 'cat'.* The data have 'cat', 'dog', 'eel'; data.labels has 'eel', 'dog', 'ape'",
+    ):
+        detection.load(labelled(tmp_path, "eel", "dog", "ape"))
+    (note,) = [note for note in detection.load(labelled(tmp_path, "Katze", "Hund", "Aal")).notes if "in order" in note]
+    assert "no class is called as one in data.labels" in note
+
+
+def test_names_that_are_too_few_for_the_boxes_are_held_against_labels(tmp_path):
+    yolo(tmp_path, ["2 0.5 0.5 0.25 0.25"], "names: [cat, dog]\n")
+    with pytest.raises(DataError, match="names 2 of the 3 classes, and not 'class 2'"):
+        detection.load(labelled(tmp_path, "eel", "dog", "cat"))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("nc: 5\nnames: [dog, cat]\n", r"says nc: 5, and names 2 classes: 'dog', 'cat'"),
+        ("names: [dog, dog]\n", "two classes are called 'dog'"),
+        ("names: [dog, '']\n", "'' has a name of which nothing is to be seen"),
+    ],
+    ids=["count", "twice", "empty"],
+)
+def test_yolo_names_that_cannot_be(tmp_path, names, said):
+    yolo(tmp_path, names=names)
+    with pytest.raises(DataError, match=said):
+        detection.load(config(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("0 0.5 0.5 0.2", "4 numbers"), ("0 32 16 8 8", "pixels?"), ("dog 0.5 0.5 0.2 0.2", "no numbers"), ("1.5 0.5 0.5 0.1 0.1", "no number of a class")],
-    ids=["short", "pixels", "name", "half"],
+    [("0 0.5 0.5 nan 0.2", "'nan' is not finite"), ("0 0.5 0.5 0.2", "4 numbers"), ("0 32 16 8 8", "pixels?"), ("dog 0.5 0.5 0.2 0.2", "no numbers"), ("1.5 0.5 0.5 0.1 0.1", "no number of a class")],
+    ids=["nan", "short", "pixels", "name", "half"],
 )  # fmt: skip
 def test_lines_that_are_no_boxes_are_one_error(tmp_path, line, said):
     yolo(tmp_path, [line])

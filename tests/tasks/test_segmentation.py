@@ -423,8 +423,31 @@ def test_masks_of_255_alone_are_explained(tmp_path):
     def save(values, path):
         Image.fromarray(255 * (values > 0).astype(np.uint8)).save(path)
 
-    with pytest.raises(DataError, match=r"the class 0 alone; at least 2 are needed\. Where 255 is meant to be a class"):
-        segmentation.load(configured(folder(tmp_path, save=save)))
+    folder(tmp_path, save=save)
+    (tmp_path / "labels.txt").write_text("background\nthing\n")
+    for labels in ({}, {"labels": str(tmp_path / "labels.txt")}):
+        with pytest.raises(
+            DataError, match=r"the class 0 alone; at least 2 are needed\. Where 255 is meant to be a class"
+        ):
+            segmentation.load(configured(tmp_path, **labels))
+
+
+def test_masks_in_which_nothing_is_counted_are_an_error(tmp_path):
+    """Their loss is 0 and their mIoU none."""
+
+    def unseen(values, path):
+        Image.fromarray(np.full_like(values, 255)).save(path)
+
+    (tmp_path / "labels.txt").write_text("background\nthing\n")
+    labels = {"labels": str(tmp_path / "labels.txt")}
+    folder(tmp_path / "all", save=unseen)
+    for given in ({}, labels):
+        with pytest.raises(DataError, match="the masks have no class; at least 2 are needed"):
+            segmentation.load(configured(tmp_path / "all", **given))
+    for name, count, save in (("train", 16, None), ("val", 8, unseen)):
+        folder(tmp_path / "sets" / name, count, classes=2, size=(20, count), save=save)
+    with pytest.raises(DataError, match="no pixel of the held-out images is counted: their masks hold 255 alone, 8"):
+        segmentation.load(configured(tmp_path / "sets", **labels))
 
 
 @pytest.mark.parametrize("how", ["crop", "letterbox"])

@@ -74,7 +74,9 @@ def known(data: Path, names: Sequence[str], naming: Path | None, *, skips_damage
         raise DataError(str(error).replace("data.labels", where)) from error
     told = [f"{what}: {count:,}" for what, count in sorted(said.said.items())]
     right = _Right(said.renumbered(numbers, names))
-    return Known.of(gathered_of(said), right, [*(note.replace("data.labels", where) for note in notes), *told])
+    return Known.of(
+        gathered_of(said), right, [*said.notes, *(note.replace("data.labels", where) for note in notes), *told]
+    )
 
 
 def right_of(plan: Plan, number: int, seen: Seen) -> NDArray[np.float32] | None:

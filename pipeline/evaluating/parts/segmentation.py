@@ -138,10 +138,16 @@ class _Counting(Nearness):
 
 
 def counting(plan: Plan, shards: Shards) -> _Counting:
-    alike, images = np.zeros(len(plan.artifacts)), 0
+    alike, images, counted = np.zeros(len(plan.artifacts)), 0, 0
     for shard in shards():
         images += len(shard["index"])
         alike += shard["alike"].sum(1)
+        counted += 0 if plan.right is None else int(shard["truth"].sum(dtype=np.int64))
+    if plan.right is not None and images and not counted:
+        raise DataError(
+            f"no pixel of {images:,} images is counted: their masks hold 255 alone. Write the numbers of classes, from 0 on, into them, or leave them out with "
+            "--unlabelled."
+        )
     return _Counting(plan=plan, images=images, shards=shards, alike=alike)
 
 

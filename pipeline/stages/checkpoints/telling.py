@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ...reading import shown
+from ...reading import quoted, shown
 from .fitting import HARMLESS, Fit
 
 _LONGEST, _MOST = 200, 2000
 """Of names, and names, that are compared letter by letter."""
+_BESIDE = (0, 1, 4, 5)
+"""Numbers that a head's layer has beside those of the classes, for each anchor: none, a background's, a box's, a box's and its objectness."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a message can say of the model that weights are loaded into.
+
+    Attributes:
+        names: of the classes of the data; none where they are not known.
+        given_by: the setting that the model comes from, as of `config.Model`; empty for networks of `model/`.
+    """
+
+    names: Sequence[str] = ()
+    given_by: str = ""
 
 
 def told(fit: Fit, others: Sequence[Fit]) -> str:
@@ -66,7 +82,7 @@ def _left(fit: Fit) -> list[str]:
     return found + ([f"left: its last layer ('{shown(min(last))}')"] if last else [])
 
 
-def mismatch(fit: Fit, path: Path) -> str:
+def mismatch(fit: Fit, path: Path, asked: Asked) -> str:
     """The first name that does not fit, both shapes, the nearest names, counts, and the likely cause."""
     head = f"'{path}'" + (f": '{shown(fit.found.path)}'" if fit.found.path else "")
     count = f"{fit.matching} of the model's {len(fit.wanted)} tensors are there with their shapes."
@@ -83,7 +99,7 @@ def mismatch(fit: Fit, path: Path) -> str:
     key = fit.misshapen[0]
     shape = tuple(fit.state[key].shape)
     return f"{head}: '{key}' has shape {shape}, the model needs {tuple(fit.wanted[key])}. {count} " + _cause_of_shape(
-        fit, key, shape
+        fit, key, shape, asked
     )
 
 
@@ -100,15 +116,64 @@ def _cause_of_names(fit: Fit) -> str:
     return f"Is it another architecture? It lacks '{fit.missing[0]}'."
 
 
-def _cause_of_shape(fit: Fit, key: str, shape: tuple[int, ...]) -> str:
+def _cause_of_shape(fit: Fit, key: str, shape: tuple[int, ...], asked: Asked) -> str:
     layer = next(reversed([name for name in fit.wanted if name.endswith("weight")]), "").rpartition(".")[0]
-    is_last = {name.rpartition(".")[0] for name in fit.misshapen} == {layer}
-    if is_last and len(shape) == len(fit.wanted[key]) and shape[1:] == tuple(fit.wanted[key])[1:]:
-        return (
-            f"The checkpoint has {shape[0]} classes: use data with as many, or as many lines in the file that data.labels "
-            'names, or train the last layer on the data: [weights] head = "train".'
-        )
-    return (
-        "The checkpoint has another width, or is of another variant: set model.width and model.name to those that it was "
-        "trained with."
+    is_last = {name.rpartition(".")[0] for name in fit.misshapen} == {layer} and _is_longer(fit, key)
+    ours = len(asked.names) or (fit.wanted[key][0] if is_last else 0)
+    theirs = f"{shape[0]} classes" if is_last and fit.wanted[key][0] == ours else _classes(fit, ours, asked)
+    if not theirs:
+        return _variant(asked)
+    named = quoted([shown(name, 50) for name in asked.names], 5)
+    anew = (
+        'train the last layer on the data: [weights] head = "train".'
+        if is_last or not asked.given_by
+        else 'train the network anew on these classes, where it was trained: [weights] head = "train" trains one last layer, and here are several.'
     )
+    return (
+        f"The checkpoint has {theirs}{f', and the data {ours}: {named}' if asked.names else ''}: use data with as many, or as many lines in the "
+        f"file that data.labels names, or {anew}"
+    )
+
+
+def _is_longer(fit: Fit, key: str) -> bool:
+    """Whether a tensor differs in its first side alone: in how many numbers its layer gives."""
+    given, wanted = fit.state[key].shape, fit.wanted[key]
+    return len(given) == len(wanted) > 0 and given[1:] == wanted[1:]
+
+
+def _classes(fit: Fit, ours: int, asked: Asked) -> str:
+    """How many classes a checkpoint's heads are for, in words; empty where that is not what differs: all that does are a few layers, each in how many
+    numbers it gives, and these are of so many anchors with as many numbers beside the classes.
+
+    Args:
+        ours: how many the model's are for; 0 where that is not known.
+    """
+    if not ours or len(fit.misshapen) > len(fit.wanted) / 2 or not all(_is_longer(fit, key) for key in fit.misshapen):
+        return ""
+    sides = {(fit.wanted[key][0], fit.state[key].shape[0]) for key in fit.misshapen}
+    besides = _BESIDE if asked.given_by else _BESIDE[:2]  # networks of `model/` give boxes by themselves
+    common = set.intersection(*(_counts(wanted, theirs, ours, besides) for wanted, theirs in sides))
+    if len(common) > 1:
+        return "another number of classes"
+    return f"{common.pop()} classes" if common else ""
+
+
+def _counts(wanted: int, theirs: int, ours: int, besides: Sequence[int]) -> set[int]:
+    """How many classes a layer of `theirs` numbers may be for, where one of `wanted` is for `ours`."""
+    found = set()
+    for beside in besides:
+        anchors, rest = divmod(wanted, ours + beside)
+        if anchors and not rest and theirs % anchors == 0 and theirs // anchors > beside:
+            found.add(theirs // anchors - beside)
+    return found
+
+
+def _variant(asked: Asked) -> str:
+    if not asked.given_by:
+        return (
+            "The checkpoint has another width, or is of another variant: set model.width and model.name to those that it was "
+            "trained with."
+        )
+    settings = {"factory": "set [model.arguments] to those", "name": "set model.name and [model.arguments] to those"}
+    made = f"{settings.get(asked.given_by, 'give it the arguments')} that it was trained with"
+    return f"The checkpoint has another width, or is of another variant of the network: {made}."

@@ -177,7 +177,7 @@ def matched(words: Sequence[str], entries: Sequence[Entry]) -> tuple[list[int], 
         names = quoted([shown(word, 100) for word in missing])
         raise DataError(
             f"data.labels names {len(known)} of the {len(words)} classes, and not {names}"
-            f"{f' ({several} mean several of its names)' if several else ''}. {_hint(missing[0], entries)}"
+            f"{f' ({several} mean several of its names)' if several else ''}. {_hint(missing[0], entries)} {_both(words, entries)}"
         )
     _check_single(words, known)
     inexact = [
@@ -200,7 +200,7 @@ def _by_place(words: Sequence[str], entries: Sequence[Entry]) -> tuple[list[int]
     if len(words) != len(entries):
         raise DataError(
             f"data.labels has {len(entries)} lines, the data {len(words)} classes, and none of these is a name in it: "
-            f"{_hint(words[0], entries)} Give one name a line, in the order of the outputs."
+            f"{_hint(words[0], entries)} Give one name a line, in the order of the outputs. {_both(words, entries)}"
         )
     return list(range(len(words))), [
         f"no class is called as one in data.labels: its names were given in order, '{shown(entries[0].name, 60)}' to "
@@ -237,17 +237,25 @@ def _hint(word: str, entries: Sequence[Entry]) -> str:
     return f"Did you mean '{shown(close[0], 60)}'?" if close else f"The first is '{shown(entries[0].name, 60)}'."
 
 
+def _both(words: Sequence[str], entries: Sequence[Entry]) -> str:
+    """Both lists."""
+    ours, theirs = ([shown(name, 60) for name in names] for names in (words, [entry.name for entry in entries]))
+    return f"The data have {quoted(ours)}; data.labels has {quoted(theirs)}."
+
+
 def _visible(name: str) -> str:
     """What people see of a name: without what has no width, in one form of composed letters."""
     return unicodedata.normalize("NFC", "".join(c for c in name if unicodedata.category(c) != "Cf"))
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise a DataError where a name cannot be a line of ``labels.txt``, or would look like another one."""
+    """Raise a DataError where a name cannot be a line of ``labels.txt``, would look like another one, or like none."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where} {name!r} has a name that is no UTF-8 text. Rename it.") from error
+    if not _visible(name).strip():
+        raise DataError(f"{where} {name!r} has a name of which nothing is to be seen. Give it one.")
     wrong = [c for c in name if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _REORDERING]
     if wrong:
         raise DataError(

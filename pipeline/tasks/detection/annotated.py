@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -13,12 +14,16 @@ from numpy.typing import NDArray
 
 from ...data import SETS, ImageFile
 from ...errors import DataError
-from ...reading import shown
+from ...reading import quoted, shown
 
 Box = tuple[int, float, float, float, float]
 """Class, left, top, right, bottom."""
 
 _SHOWN = 10
+_SPEAK = 5
+"""Boxes that speak for another order of their numbers; fewer may be so by chance."""
+_SLACK, _OVER = 0.01, 0.25
+"""Of a side, by which rounding may bring a box over the edge; and the share of boxes over it that is no accident."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class Annotated:
         places: where the images are from, in words, by set.
         passed: how many files and boxes are passed over, by what they are.
         said: how often something else is to be told of them, by what it is.
+        notes: what else there is to be said, a line each.
     """
 
     files: tuple[ImageFile, ...]
@@ -44,6 +50,7 @@ class Annotated:
     places: Mapping[str, str]
     passed: Mapping[str, int] = field(default_factory=dict)
     said: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def part(self, numbers: Sequence[int]) -> Annotated:
         """Some of the images."""
@@ -101,6 +108,39 @@ class Images:
                 own = [file for file in ending if set_of(*file.parts[:-1][::-1]) == own_set]
                 return own[0] if len(own) == 1 else None
         return None
+
+    def missed(self, name: str) -> str:
+        """Why `named` gives None, for a message."""
+        last = PurePosixPath(name.replace("\\", "/")).name
+        if there := self._by_last.get(last, []):
+            return f"several images end in '{shown(name, 100)}': {quoted([shown(file.name, 100) for file in there], 3)}; write more of its path"
+        alike = self._by_small.get(last.casefold())
+        return f"no image '{shown(name, 100)}'" + (
+            f" (but for capitals: '{shown(alike.name, 100)}')" if alike is not None else ""
+        )
+
+    @cached_property
+    def _by_small(self) -> dict[str, ImageFile]:
+        return {name.casefold(): files[0] for name, files in self._by_last.items()}
+
+
+def corners_instead(numbers: NDArray[np.float64], boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> int:
+    """How many boxes reach over the edge of their image, where their numbers speak for corners: 0 where they do not.
+
+    Numbers that are left, top, right and bottom, read as something with a size in it, give boxes that begin inside of the image and end outside. Right ones
+    end outside seldom, and hardly ever is every one of them wider than it is far from the left edge, and higher than from the top.
+
+    Args:
+        numbers: ``(n, 4)``, as they are written.
+        boxes: ``(n, 4)``: left, top, right, bottom, as they are read.
+        sizes: ``(n, 2)``: width and height of the image of each.
+    """
+    slack = _SLACK * sizes
+    over = ((boxes[:, :2] < -slack) | (boxes[:, 2:] > sizes + slack)).any(1)
+    are_corners = (numbers[:, 2:] > numbers[:, :2]) & (numbers[:, :2] >= -slack) & (numbers[:, 2:] <= sizes + slack)
+    if len(numbers) < _SPEAK or not are_corners.all() or over.mean() < _OVER:
+        return 0
+    return int(over.sum())
 
 
 def refuse(where: object, wrong: Sequence[str], advice: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...data import Gathered, ImageFile, listed, others
@@ -47,15 +48,21 @@ def annotated(path: Path, *, skips_missing: bool, are_named: bool, setting: str 
     if not images:
         raise DataError(f"{setting} '{path}' has no image.")
     jsons = [file for file in there if file.suffix == ".json"]
+    rest = [file for file in there if file.suffix != ".json"]
     found = coco.read(jsons, images, skips_missing=skips_missing) if jsons else None
     if found is None:
-        rest = [file for file in there if file.suffix != ".json"]
         found = yolo.read(rest, images, are_named=are_named)
+    elif count := yolo.count(rest, images):
+        left = (
+            f"COCO's JSON says the boxes ({', '.join(sorted(found.places.values()))}), and {count:,} images have a file of boxes in YOLO's text too, which is "
+            "left out. Remove what is not meant, or give the JSON as the path."
+        )
+        found = replace(found, notes=(*found.notes, left))
     if found is None:
         without = "--unlabelled" if setting.startswith("--") else "for given weights: data.source = 'images'"
         raise DataError(
             f"{setting} '{path}' has {len(images):,} images, and nothing that says which boxes are in them: neither COCO's JSON "
-            f"(images, annotations, categories) nor YOLO's text (labels/NAME.txt for images/NAME.jpg). Without boxes, {without}."
+            f"(images, annotations, categories) nor YOLO's text (labels/NAME.txt for images/NAME.jpg). {coco.nearly(jsons)}Without boxes, {without}."
         )
     if not any(map(len, found.boxes)):
         raise DataError(f"{setting} '{path}': no image has a box.")

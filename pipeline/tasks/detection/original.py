@@ -6,7 +6,9 @@ for on held-out images, where average precision is low:
 - *another reading* of the same numbers that finds far more: shares for pixels, corners for centre and size, x for y, the background at the
   other end, offsets without variances;
 - *other classes*: a permutation that explains the classes of boxes in the right places (as `classification.original` looks for one);
-- *nothing found*.
+- *nothing found*;
+- *far more found than there is*. An activation that is applied twice keeps the order of the scores, which is all that average precision sees, and lifts
+  all of them over the threshold of what apps are shown.
 """
 
 from __future__ import annotations
@@ -38,6 +40,13 @@ _TRIED = 200
 _NAMED = 3
 _CROWDED = 0.5
 """Of the images: more that show as many boxes as there may be are doubted."""
+_HALF, _TWICE = 0.5, 0.7311
+"""The sigmoid of 0 and of 1: of probabilities it lies between."""
+_MANY = 10
+"""Times the boxes that there are: who sees ten wrong ones for each right one sees nothing, and a threshold that suits the scores shows about as many as
+there are."""
+_WHOLE = 2
+"""Times the boxes that there are, up to which images may be full because so much is in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,20 +234,38 @@ def doubt(look: Mapping[str, Any], names: Sequence[str]) -> str:
             f"the highest score of a box is {found.largest:.3g}, and a probability is at most 1: if the model gives logits, write activation = "
             "'sigmoid' or 'softmax' under [[output]]."
         )
-    if found.full > _CROWDED * found.images:
-        likely = (
-            f"No score is below {found.least:.2f}: if the model gives probabilities, write activation = 'none' under [[output]], for a sigmoid of "
-            "them is half and more."
-            if found.least >= 0.5
-            else "Raise [detection] score, if apps are to be shown fewer."
-        )
-        return f"the float model shows as many boxes as there may be in {found.full:,} of {found.images:,} held-out images. {likely}"
+    if _is_crowded(found):
+        counted = f"the float model shows {found.found:,} boxes in {found.images:,} held-out images"
+        counted += f", which have {found.boxes:,}" if found.boxes >= 0 else ""
+        if found.full:
+            counted += f", as many boxes as there may be in {found.full:,} of {found.images:,} held-out images"
+        return f"{counted}. {_crowd_cause(found)}"
     if not found.found:
         return (
             f"the float model shows no box in {found.images:,} held-out images; its highest score is {found.largest:.3g}. If there is something in "
             f"them: {_cause(found, is_trained=False)}"
         )
     return ""
+
+
+def _is_crowded(found: Look) -> bool:
+    """Whether apps are shown far more boxes than there is to be seen."""
+    if found.boxes >= 0 and found.found <= _WHOLE * found.boxes:
+        return False
+    is_full = found.full > _CROWDED * found.images
+    return is_full or (found.boxes >= 0 and found.found > max(_MANY * found.boxes, _FEW))
+
+
+def _crowd_cause(found: Look) -> str:
+    twice = f"No score is below {found.least:.2f}: if the model gives probabilities, write activation = 'none' under [[output]]"
+    if found.least >= _HALF:
+        return f"{twice}, for a sigmoid of them is half and more."
+    if found.least >= _HALF**2 and found.largest <= _TWICE**2:
+        return f"{twice}, for the product of a sigmoid of two of them, of class and objectness, is a quarter and more."
+    return (
+        f"The threshold may be too low for such scores, {found.least:.2g} to {found.largest:.2g}. Raise [detection] score, if apps are to be shown fewer. Or "
+        "the model gives probabilities, and the activation is applied a second time: write activation = 'none' under [[output]]."
+    )
 
 
 def _read(look: Mapping[str, Any]) -> Look:

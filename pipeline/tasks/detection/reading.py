@@ -134,6 +134,7 @@ def _of_annotations(config: Config) -> tuple[Dataset, list[str]]:
     )
     names, numbers, notes = _names(said.names, config)
     there = finding.gathered_of(said)
+    notes = [*said.notes, *notes]
     counts = Counter(said.said)
 
     def truth_of(used: NDArray[np.int64], read: Fitted) -> tuple[NDArray[np.float32], Fitted]:

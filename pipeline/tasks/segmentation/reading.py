@@ -112,18 +112,39 @@ def _check_count(names: tuple[str, ...], config: Config, count: int) -> None:
         )
 
 
-def _numbered(known: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Names of classes that have numbers alone: as many as the largest number says."""
-    found = known[known != UNSEEN].tolist()
-    if len(found) < 2:
-        only = f"the class {found[0]} alone" if found else "no class"
+def _numbers_in(part: Split) -> NDArray[np.int64]:
+    """What pixels hold, `UNSEEN` among it, in order; a mask at a time, for of all together a sort takes minutes."""
+    found = np.zeros(UNSEEN + 1, np.bool_)
+    for mask in part.truth:
+        found[mask] = True
+    return np.flatnonzero(found)
+
+
+def _check_numbers(found: Dataset) -> NDArray[np.int64]:
+    """The numbers of the classes in all masks.
+
+    Raises:
+        DataError: there are none to be told apart, or in a set that is trained or judged by no pixel is counted.
+    """
+    sets = {"training": found.train, "calibration": found.calibration, "held-out": found.held_out}
+    each = {name: _numbers_in(part) for name, part in sets.items()}
+    there = np.unique(np.concatenate(list(each.values())))
+    known: NDArray[np.int64] = there[there != UNSEEN]
+    if len(known) < 2:
+        only = f"the class {known[0]} alone" if len(known) else "no class"
         ends = (
             " Where 255 is meant to be a class, write 1 in its place: 255 is not counted here."
-            if UNSEEN in known
+            if UNSEEN in there
             else ""
         )
         raise DataError(f"the masks have {only}; at least 2 are needed.{ends}")
-    return tuple(f"class {number}" for number in range(max(found) + 1))
+    for name in ("training", "held-out"):
+        if each[name].tolist() == [UNSEEN]:
+            raise DataError(
+                f"no pixel of the {name} images is counted: their masks hold 255 alone, {len(sets[name].truth):,} of them. Write the numbers of classes, "
+                "from 0 on, into them; 255 is for pixels of which nothing is known."
+            )
+    return known
 
 
 def _masked(root: Path, config: Config) -> Dataset:
@@ -139,11 +160,10 @@ def _masked(root: Path, config: Config) -> Dataset:
         more=_classes_in,
         truth_of=lambda numbers, read: read_masks(pairs, numbers, read, config, len(names)),
     )
+    known = _check_numbers(found)
     if names:
         return found
-    known = [np.unique(part.truth) for part in (found.train, found.calibration, found.held_out)]
-    there = np.unique(np.concatenate(known))
-    names, count = _numbered(there), int((there != UNSEEN).sum())
+    names, count = tuple(f"class {number}" for number in range(int(known.max()) + 1)), len(known)
     notes = [
         f"the masks have the numbers of {count} classes, and the largest, {len(names) - 1}, makes {len(names)} of them: if that is not meant, "
         "mend the masks (a stray number, or 0, 100, 200 to tell them apart by eye), or name the classes in data.labels."
