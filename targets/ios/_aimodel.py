@@ -236,6 +236,13 @@ def checked(path: Path) -> dict[str, Any]:
     return metadata
 
 
+def labels_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What its outputs stand for, as a package says it; nothing where it does not, or says what are no names."""
+    custom = metadata.get("creatorDefinedMetadata")
+    found = custom.get("labels") if isinstance(custom, dict) else None
+    return tuple(found) if isinstance(found, list) else ()
+
+
 def text_of(path: Path) -> str:
     """The program of a package, as text with all its constants."""
     from coreai.authoring.asset import AIModelAsset

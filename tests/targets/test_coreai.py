@@ -298,7 +298,7 @@ class _Some:
     KERNELS, EVIDENCE, REFERENCES = "coreai", "runtime", coreai.REFERENCES
 
 
-def _judged(operators, images, precision="fp16"):
+def _judged(operators, images, precision="fp16", label_errors=None, in_float=()):
     """The row of an artifact whose outputs are the reference's where it ran."""
     from twinkeel.pipeline.config import Config
 
@@ -306,7 +306,7 @@ def _judged(operators, images, precision="fp16"):
     truth = np.array([0, 1, 2, 0])  # the last two images are at the edges
     known = dict.fromkeys((references.ORIGINAL, "fp32", "int8"), made)
     judge = parity.Judge(
-        outputs=parity.Outputs(references=known, truth=truth, outputs=()),
+        outputs=parity.Outputs(references=known, truth=truth, outputs=(), in_float=in_float),
         targets={"ios/coreai": _Some},
         config=Config(),
         meaning=classification.MEANING,
@@ -317,8 +317,8 @@ def _judged(operators, images, precision="fp16"):
         twin=None,
         operators=operators,
         outputs=ran,
-        metrics={"max_error": 1e-3, "float_snr_db": 60.0},
-        decodes=False,
+        metrics={"max_error": 1e-3, "float_snr_db": 60.0, "label_errors": label_errors},
+        decodes=label_errors is not None,
         images=images,
     )
     return judge.rows([measured], [])[0]
@@ -337,3 +337,14 @@ def test_float16_is_judged_to_the_last_bit_where_all_of_it_is_known():
     assert not _judged({"conv2d": 3, "pad": 1}, None).is_verified
     other = _judged({"conv2d": 3, "gelu": 1, "decomposable.broadcasting_mul": 2}, None)
     assert other.is_verified and "rounded otherwise: decomposable.broadcasting_mul, gelu" in other.checks[0].reason
+
+
+@pytest.mark.parametrize("operators", [{"conv2d": 3}, {"gelu": 1}], ids=["known", "rounded-otherwise"])
+@pytest.mark.parametrize("in_float", [(), ("softmax",)], ids=["integers", "floats-between"])
+@pytest.mark.parametrize("precision", coreai.PRECISIONS)
+def test_labels_are_judged_whatever_is_inside(precision, in_float, operators):
+    for errors in (0.0, 1.0):
+        row = _judged(operators, None, precision, errors, in_float)
+        checks = [check for check in row.checks if check.metric == "label_errors"]
+        assert [check.is_met for check in checks] == [errors == 0]
+    assert "label_errors" not in {check.metric for check in _judged(operators, None, precision).checks}
