@@ -18,6 +18,10 @@ from .meaning import Meaning
 from .metrics import Values
 
 
+DOCTOR = "`twinkeel doctor` says what is installed and does not import, and what to type"
+"""Of an ImportError, what to do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What an artifact is compared with, all packed ``(N, width)`` float32 on the same images.
@@ -95,7 +99,8 @@ def measure(
 
 def described(error: Exception) -> str:
     """An error of any library in a line or two."""
-    return f"{type(error).__name__}: {str(error).strip()[:500]}"
+    hint = f". {DOCTOR}" if isinstance(error, ImportError) else ""
+    return f"{type(error).__name__}: {str(error).strip()[:500]}{hint}"
 
 
 def broken(reason: str) -> Check:
