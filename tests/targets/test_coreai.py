@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,16 @@ def _link(path):
     (path / "main.mlirb").symlink_to(other)
 
 
+def _pipe(path):
+    (path / "main.mlirb").unlink()
+    os.mkfifo(path / "main.mlirb")
+
+
+def _folder(path):
+    (path / "main.hash").unlink()
+    (path / "main.hash").mkdir()
+
+
 def _linked_folder(path):
     other = path.parent / "elsewhere"
     path.rename(other)
@@ -149,15 +160,17 @@ def _deep_metadata(path):
 
 
 DAMAGE = {
-    "no-folder": (_no_folder, "it is no folder"),
+    "no-folder": (_no_folder, "it is no folder but a file"),
     "gone": (_gone, "it is not there"),
     "program-gone": (_program_gone, "make a package"),
     "hash-gone": (_hash_gone, "make a package"),
     "truncated": (_truncated, "was changed or cut short"),
     "one-byte": (_one_byte, "was changed or cut short"),
     "git-pointer": (_pointer, "git lfs pull"),
-    "link-out": (_link, "is a link"),
-    "folder-is-a-link": (_linked_folder, "it is no folder"),
+    "link-out": (_link, "'main.mlirb' is a link, .*cp -rL"),
+    "pipe": (_pipe, "'main.mlirb' is a pipe, and a package holds plain files"),
+    "folder-inside": (_folder, "'main.hash' is a folder"),
+    "folder-is-a-link": (_linked_folder, "it is a link, .*cp -rL"),
     "one-file-more": (_one_more, "make a package"),
     "metadata": (_metadata, "no whole Core AI package"),
     "deep-metadata": (_deep_metadata, "no whole Core AI package"),
@@ -191,8 +204,20 @@ def test_a_program_that_ends_core_ai_ends_no_other_process(content, packages, tm
     path = shutil.copytree(packages["int8"], tmp_path / "x.aimodel")
     sealed(path, content)
     for look in (coreai.load, coreai.trace):
-        with pytest.raises(PackageError, match="does not run: it ends Core AI's process by signal"):
+        with pytest.raises(PackageError, match="does not run: it ends Core AI's process by signal") as caught:
             look(path)
+        assert "as that reads 'main.mlirb', which is damaged, or of another version" in str(caught.value)
+        assert "__import__" not in str(caught.value) and str(caught.value).endswith("Build again.")
+
+
+def test_core_ai_that_does_not_import_names_doctor(packages, monkeypatch):
+    code = "raise ImportError('libCoreAI.so: cannot open shared object file')"
+    monkeypatch.setattr(coreai.runtime, "_CHILD", code)
+    with pytest.raises(PackageError, match=r"does not import: ImportError: libCoreAI\.so.* `twinkeel doctor`") as caught:
+        coreai.load(packages["fp32"])
+    assert "Build again" not in str(caught.value)
+    assert "`twinkeel doctor`" in parity.described(ImportError("libCoreAI.so: cannot open"))
+    assert "doctor" not in parity.described(ValueError("no model"))
 
 
 @needs_runtime
