@@ -107,9 +107,7 @@ def _package(title: str, name: str, wanted: str, without: State, told: str, reas
     anew = f"pip install --force-reinstall --no-deps '{name}{wanted}'"
     gone = f", or pip uninstall {name} to do without" if without == "absent" else ""
     told = f"does not import: {reason}{verified}. To install it anew: {anew}{gone}"
-    return Finding(
-        title=title, name=name, state="broken", found=version, told=told, is_needed=without == "missing"
-    )
+    return Finding(title=title, name=name, state="broken", found=version, told=told, is_needed=without == "missing")
 
 
 _IMPORTING = """
@@ -154,9 +152,7 @@ def _ending(code: int | None, seconds: float) -> str:
     return f"it ends its process, by signal {-code}" if code < 0 else f"it ends its process, with exit code {code}"
 
 
-def _run(
-    command: Sequence[str], seconds: float, given: str = "", *, has_words: bool = True
-) -> tuple[int | None, str]:
+def _run(command: Sequence[str], seconds: float, given: str = "", *, has_words: bool = True) -> tuple[int | None, str]:
     """A program's exit code, None where its time was over, and what it said.
 
     Args:
@@ -253,9 +249,7 @@ def _programs() -> Iterator[Program]:
         verified="2.",
         variable="TWINKEEL_KOTLINC",
     )
-    yield Program(
-        name="javac", told=f"{kits}, beside kotlinc", asked=("-version",), answers=r"^javac (\d\S*)"
-    )
+    yield Program(name="javac", told=f"{kits}, beside kotlinc", asked=("-version",), answers=r"^javac (\d\S*)")
     yield Program(
         name="swift",
         told=f"{kits}; 6.x",
@@ -343,8 +337,14 @@ def _told(one: _Found) -> Finding:
         hint = f"; on the PATH, or {variable} says where" if program.is_on_path else f"; {variable} says where"
         return Finding(title=title, name=name, state="absent", told=f"{lost}{program.told}{hint if variable else ''}")
     if one.fault:
-        which = f"{variable} names it: give it another" if variable and os.environ.get(variable) == one.path else "it is the first on the PATH"
-        return Finding(title=title, name=name, state="broken", found=one.path, told=f"{one.fault}; {which}. {program.told}")
+        which = (
+            f"{variable} names it: give it another"
+            if variable and os.environ.get(variable) == one.path
+            else "it is the first on the PATH"
+        )
+        return Finding(
+            title=title, name=name, state="broken", found=one.path, told=f"{one.fault}; {which}. {program.told}"
+        )
     fit = one.version.startswith(program.verified)
     return Finding(
         title=title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -96,9 +97,18 @@ class SweepError(TwinkeelError):
     exit_code = 15
 
 
+_DIGITS = re.compile(r"\d+")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that lists the known names and the one most like `name`."""
+    """A sentence that lists the known names and the one most like `name`: one that differs in case alone, else by letters; none where the
+    number in it alone is another."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = [one for one in names if one.casefold() == name.casefold()]
+    close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close and name != close[0] and _DIGITS.sub("", name).casefold() == _DIGITS.sub("", close[0]).casefold():
+        close = [
+            one for one in close if _DIGITS.findall(one) == _DIGITS.findall(name)
+        ]  # another number is no slip of the pen
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"Known: {', '.join(names)}.{hint}"

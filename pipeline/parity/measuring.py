@@ -17,7 +17,6 @@ from .limits import Check
 from .meaning import Meaning
 from .metrics import Values
 
-
 DOCTOR = "`twinkeel doctor` says what is installed and does not import, and what to type"
 """Of an ImportError, what to do."""
 

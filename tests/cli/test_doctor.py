@@ -138,11 +138,19 @@ def test_adb_is_found_where_the_command_finds_it(run_cli, monkeypatch, tmp_path)
     [
         ("KOTLINC", ["echo 'info: kotlinc-jvm 1.9.0 (JRE 17)'"], r"DIFFERS +kotlinc +1\.9\.0, .* verified with 2\.x"),
         ("KOTLINC", None, r"BROKEN +kotlinc +\S+ +it cannot be run: Permission denied; TWINKEEL_KOTLINC names it"),
-        ("SWIFT", ["exit 1"], r"BROKEN +swift +\S+ +it answers `--version` with nothing and exit code 1, as no swift does"),
+        (
+            "SWIFT",
+            ["exit 1"],
+            r"BROKEN +swift +\S+ +it answers `--version` with nothing and exit code 1, as no swift does",
+        ),
         ("SWIFT", ["echo Swift version 6.0.3; exit 1"], "BROKEN +swift .* with 'Swift version 6.0.3' and exit code 1"),
         ("ARM64_PYTHON", ["echo Python 3.11.2 x86_64"], "BROKEN +arm64 Python .* 'Python 3.11.2 x86_64', as no arm64"),
         ("ARM64_PYTHON", ["echo Python 3.11.2 aarch64"], r"ok +arm64 Python +3\.11\.2, "),
-        ("QEMU_X86_64", ["sleep 60 & wait"], "BROKEN +qemu-x86_64 .* it does not answer `--version` within 0.5 seconds"),
+        (
+            "QEMU_X86_64",
+            ["sleep 60 & wait"],
+            "BROKEN +qemu-x86_64 .* it does not answer `--version` within 0.5 seconds",
+        ),
     ],
 )
 def test_programs_are_asked_what_they_are(run_cli, monkeypatch, tmp_path, variable, lines, expected):

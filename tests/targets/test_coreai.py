@@ -213,7 +213,9 @@ def test_a_program_that_ends_core_ai_ends_no_other_process(content, packages, tm
 def test_core_ai_that_does_not_import_names_doctor(packages, monkeypatch):
     code = "raise ImportError('libCoreAI.so: cannot open shared object file')"
     monkeypatch.setattr(coreai.runtime, "_CHILD", code)
-    with pytest.raises(PackageError, match=r"does not import: ImportError: libCoreAI\.so.* `twinkeel doctor`") as caught:
+    with pytest.raises(
+        PackageError, match=r"does not import: ImportError: libCoreAI\.so.* `twinkeel doctor`"
+    ) as caught:
         coreai.load(packages["fp32"])
     assert "Build again" not in str(caught.value)
     assert "`twinkeel doctor`" in parity.described(ImportError("libCoreAI.so: cannot open"))

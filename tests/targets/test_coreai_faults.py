@@ -283,9 +283,7 @@ def _missed(path, precision, images, known):
     limits = parity.limits_for(classification.MEANING, "lower", precision, (), coreai.EVIDENCE, coreai.KERNELS)
     measured = parity.measure(coreai, path, precision, images, expected, classification.MEANING)
     # counts on images see faults as well, and later
-    exact = [
-        row for row in limits if row.metric not in classification.MEANING.counted
-    ]
+    exact = [row for row in limits if row.metric not in classification.MEANING.counted]
     checks = parity.judge("lower", exact, measured.metrics)
     if precision == "int8":
         values = drift.candidates(coreai.trace(path), images, recording, "int8-coreai", "ios/coreai int8")
