@@ -4,7 +4,8 @@ cold_build.py [--out FOLDER] [--width 1.0] [--resolution 224]
 
 Given weights, ten classes, a folder of pictures. A plain script is what a user would write instead for one artifact, in a
 process of its own: import, load the checkpoint, read the images where it calibrates, convert, write. Nothing is checked
-there, and nothing tells whether it computes what torch does. Ours is the command as it is: data, fold, equalize, quantize,
+there, and nothing tells whether it computes what torch does. No script looks for better int8, and so the build does not either
+(`[quantize] minutes = 0`). Ours is the command as it is: data, fold, equalize, quantize,
 every artifact of both platforms, references, parity, drift, kits and report. Half of the plain scripts run before it and
 half after it, so that a machine that slows down slows both.
 
@@ -172,7 +173,7 @@ def configure(root: Path, width: float, size: int, *, more: str = "", labels: st
     (root / "twinkeel.toml").write_text(
         f'[model]\nwidth = {width}\nresolution = {size}\n[data]\nsource = "folder"\npath = "images"\nheld_out = 0.25\n'
         'accept_accuracy = "random weights"\n'
-        f'calibration = 30\n{labels}[weights]\npath = "w.pth"\n{limits}{more}'
+        f'calibration = 30\n{labels}[weights]\npath = "w.pth"\n[quantize]\nminutes = 0\n{limits}{more}'
     )
 
 

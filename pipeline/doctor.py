@@ -314,7 +314,7 @@ def _found(program: Program) -> _Found:
         return _Found(program=program, path="")
     call = "`-c ...`" if "-c" in program.asked else f"`{' '.join(program.asked)}`"
     try:
-        code, said = _run([os.path.abspath(path), *program.asked], SECONDS)
+        code, said = _run([str(Path(path).absolute()), *program.asked], SECONDS)
     except OSError as error:
         return _Found(program=program, path=path, fault=f"it cannot be run: {error.strerror}")
     if code is None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import streams
-from ..errors import TwinkeelError
+from ..errors import ConfigError, TwinkeelError
 from . import cache, common, looking, machine, making, proving
 
 GROUPS = (making, proving, looking, cache, machine)
@@ -56,6 +56,15 @@ def main() -> None:
             code = error.exit_code
             why = "" if all(map(str.isascii, sys.argv)) else _of_names()
             common.echo(f"error: {error} {why}".rstrip(), is_error=True)
+        except ModuleNotFoundError as error:
+            if (package := str(error.name).partition(".")[0]) == __package__.partition(".")[0]:
+                raise
+            code = ConfigError.exit_code
+            common.echo(
+                f"error: the package '{package}' is not installed here, and this command needs it. `pip install twinkeel` brings all that it needs; "
+                "`twinkeel doctor` says what else is missing.",
+                is_error=True,
+            )
         except UnicodeEncodeError as error:
             if not (why := _of_names()):
                 raise

@@ -96,7 +96,8 @@ class Contents:
         unit_limits: the same by what computed them, where that matters to the platform's own test; else empty.
         earlier: what a system runs that is too old for the artifact, of the same model; None where no other is in the kit.
         state: of the artifact's checks, ``verified`` or ``open``.
-        counted: the verdicts on it that were counted on held-out images, in words.
+        counted_before: the verdicts on the reference that it was made from that were counted on held-out images, in words.
+        counted: those on itself.
         doubts: what there is to say against the float model, though something was built on it.
         golden: inputs, and expected outputs ``(N, width)``: all of an image, flattened and joined in their order.
         categories: of each golden image, the first `TOP` (class, probability) of the reference's logits; empty for other tasks.
@@ -123,6 +124,7 @@ class Contents:
     reference: str
     limits: tuple[Limit, ...]
     state: str
+    counted_before: tuple[str, ...]
     counted: tuple[str, ...]
     doubts: tuple[str, ...]
     golden: Golden
@@ -176,6 +178,18 @@ class Contents:
     def is_for_simulators(self) -> bool:
         """Whether what is there for older systems is for simulators alone, whose SDK lacks the artifact's runtime: no older system is asked for."""
         return self.earlier is not None and isinstance(self.settings, Ios) and self.settings.version >= SINCE
+
+    @property
+    def counted_lines(self) -> list[str]:
+        """What was counted, and of what: the reference is one, whatever was made from it."""
+        own = (
+            {"Core AI": self.counted, "Core ML": self.earlier.counted}
+            if self.earlier
+            else {"the artifact": self.counted}
+        )
+        return [f"the {self.precision} reference that it was made from: {line}" for line in self.counted_before] + [
+            f"{name}: {line}" for name, lines in own.items() for line in lines
+        ]
 
     @property
     def seen(self) -> str:
@@ -318,7 +332,8 @@ def contents(
         reference=reference,
         limits=limits(entry, in_kit=True),
         state=entry["parity"],
-        counted=tuple(counted_of([*checks_before(manifest, precision), *entry["checks"]])),
+        counted_before=tuple(counted_of(checks_before(manifest, precision))),
+        counted=tuple(counted_of(entry["checks"])),
         doubts=tuple(manifest["doubts"]),
         golden=golden,
         categories=tuple(tuple(top(logits, TOP)) for logits in expected) if task == "classification" else (),

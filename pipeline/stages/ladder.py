@@ -518,6 +518,8 @@ class Ladder:
         missed = [str(check) for check in best.checks if not check.is_met]
         found = self.sensitivities(best)
         blamed = sorted(found.layers, key=lambda layer: layer.alone_db)[:_BLAMED]
+        order = quantize.weighted_layers(best.quantized.module)
+        last = {order[-1].removeprefix("model."): "; it stays in int8, for apps read its steps"} if order else {}
         left_out = [f"There was no time for: {'; '.join(self.left_out)} (--minutes)."] if self.left_out else []
         left_out += [f"There was no {name}: {why}." for name, why in self.wanting.items()]
         forbidden = [name for name, when, _ in methods(self.config.quantize) if when == "never"]
@@ -527,7 +529,10 @@ class Ladder:
                 *(f"  {line}" for line in missed),
                 *(f"  {rung}" for rung in self.rungs),
                 f"layers that lose most, SNR with each of them alone quantized (all: {found.all_db:.1f} dB):",
-                *(f"  {layer.name} ({layer.kind}): {layer.alone_db:.1f} dB" for layer in blamed),
+                *(
+                    f"  {layer.name} ({layer.kind}): {layer.alone_db:.1f} dB{last.get(layer.name, '')}"
+                    for layer in blamed
+                ),
                 *([f"The configuration forbids {', '.join(forbidden)}."] if forbidden else []),
                 *left_out,
                 "Allow more rungs or epochs under [quantize], give more calibration images, or write a [[limit]] for "

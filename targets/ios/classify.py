@@ -57,7 +57,13 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
     scores = [(name, a) for name, a in prediction.arrays.items() if a.dtype.kind == "f" and a.size > 1]
     if len(scores) != 1:
         raise PackageError(f"'{path}' is no classifier: its outputs are {sorted(prediction.arrays)}")
-    name, values = scores[0][0], scores[0][1].reshape(-1)
+    name, found = scores[0]
+    if sum(size > 1 for size in found.shape) > 1:
+        raise PackageError(
+            f"'{path}' is no classifier: its output '{shown(name)}' is {found.shape}, and one score for each class is known. A finished folder's "
+            "`evaluate` looks at masks and boxes."
+        )
+    values = found.reshape(-1)
     names = _names(labels, path.parent.parent / "labels.txt", len(values))
     ranking = [(shown(names[index]), probability) for index, probability in top(values, len(values))]
     return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{shown(name)}'")

@@ -244,6 +244,16 @@ def test_what_an_old_ios_can_run_is_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("package", "arguments"), [("fsspec", ["cache", "show"]), ("torch", ["models"]), ("psutil", ["parity", "x"])]
+)
+def test_a_package_that_is_missing_is_named(package, arguments, tmp_path):
+    code = f"import sys; sys.modules[{package!r}] = None; from twinkeel.pipeline.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    told = f"error: the package '{package}' is not installed here, and this command needs it. `pip install twinkeel`"
+    assert done.returncode == 2 and done.stderr.startswith(told) and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["build", "android", "-c", "missing.toml"],

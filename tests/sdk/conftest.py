@@ -126,6 +126,7 @@ def feature_contents(tmp_path_factory):
             reference="int8",
             limits=EVERY_METRIC,
             state="verified",
+            counted_before=(),
             counted=(),
             doubts=(),
             golden=Golden(

@@ -84,6 +84,16 @@ def test_an_image_is_cropped_to_the_shape_that_a_package_takes():
         classify._input(SimpleNamespace(image=None, inputs={"x": [1, 1, 9000, 4]}), Path("a"), row)
 
 
+def test_what_answers_for_each_place_is_no_classifier(monkeypatch):
+    prediction = SimpleNamespace(probabilities={}, arrays={"logits": np.zeros((1, 4, 6, 6), np.float32)})
+    model = SimpleNamespace(predict=lambda _: prediction)
+    monkeypatch.setattr(classify.mil_executor, "open_model", lambda _: model)
+    monkeypatch.setattr(classify, "_input", lambda *_: {})
+    monkeypatch.setattr(classify, "read_image", lambda _: None)
+    with pytest.raises(PackageError, match=r"'logits' is \(1, 4, 6, 6\), and one score for each class"):
+        classify.classify(Path("a"), Path("b"))
+
+
 def test_an_image_is_letterboxed_where_the_manifest_beside_says_so(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
     model = SimpleNamespace(image=mil_executor.ImageInput(name="x", height=20, width=30, colour_space="RGB"))

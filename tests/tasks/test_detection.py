@@ -311,6 +311,22 @@ def test_what_finds_nothing_is_an_error():
     assert "infinite or NaN" in told_of(truth, outputs)[0]
 
 
+def test_a_model_that_shows_no_box_where_there_are_some_is_an_error():
+    truth, outputs = right_and_said()
+    outputs[:, 24:] *= 0.2
+    trouble, _, _ = told_of(truth, outputs)
+    assert "shows 0 boxes in 60 held-out images, which have 180: AP 100.00 %" in trouble, trouble
+    assert "its highest score is 0.198. Lower [detection] score" in trouble and "weights" not in trouble, trouble
+
+
+def test_which_boxes_apps_are_shown_is_nothing_to_train_anew_for():
+    def trained(**shown):
+        return detection.settings(Config.model_validate({"detection": shown}), trains=True)
+
+    assert trained() == trained(score=0.7) == trained(most=20) != trained(most=500)
+    assert trained() != trained(overlap=0.3)  # the average precision of each epoch depends on it
+
+
 def test_other_numbers_of_classes_and_logits_are_told():
     truth, outputs = right_and_said()
     assert "tell 3 classes apart, and the data name 2" in told_of(truth, outputs, ("cat", "dog"))[0]

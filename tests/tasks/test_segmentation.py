@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from twinkeel.pipeline.data.pixels import upright
 from twinkeel.pipeline.errors import DataError
 from twinkeel.pipeline.parity import Worth
 from twinkeel.pipeline.program import Output
+from twinkeel.pipeline.report.parts import segmentation as pictured
 from twinkeel.pipeline.stages.distributed import ALONE
 from twinkeel.pipeline.tasks import segmentation
 from twinkeel.pipeline.tasks.segmentation import counting, decoding, original, showing
@@ -518,3 +520,27 @@ def test_masks_are_laid_over_images():
     assert (shown[2:, 4:] > 180).all()
     assert segmentation.marked(image, np.full_like(mask, UNSEEN), 2.0) is image
     assert len({tuple(colour) for colour in showing.colours().tolist()}) > 100
+
+
+def test_the_report_shows_the_worst_artifact_beside_the_float_model_on_the_same_images(truth):
+    """Each platform keeps the images on which its own artifacts are furthest apart, in another order than the others."""
+    rng = np.random.default_rng(5)
+    floating, masks = noisy(rng, truth, 4, 0.05), {}
+    results = []
+    for platform, number in (("android", 17), ("ios", 3)):
+        masks[platform] = noisy(rng, truth, 4, 0.05)
+        masks[platform][number] = 2
+        kept = segmentation.answers(
+            [logits_of(floating, 4), logits_of(masks[platform], 4)], truth, Config(), layout(4, *truth.shape[1:])
+        )
+        results.append(SimpleNamespace(answers={"float": kept[0], f"{platform}/x int8": kept[1]}))
+    said = SimpleNamespace(results=results)
+    for platform, number in (("android", 17), ("ios", 3)):
+        worst = SimpleNamespace(artifact=SimpleNamespace(target=f"{platform}/x", precision="int8"))
+        found = pictured.chosen(said, worst, truth, 4)
+        assert list(found) == ["float model", f"{platform}/x int8"]
+        floats, other = found.values()
+        assert other.images[0] == number and np.array_equal(floats.images, other.images)
+        assert np.array_equal(floats.masks[0], floating[number]) and np.array_equal(
+            other.masks[0], masks[platform][number]
+        )

@@ -5,18 +5,22 @@ from __future__ import annotations
 import errno
 import importlib
 import shutil
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, as_completed
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import cast
 
 from ...parity import described
 from ...program import Target, references
+from ...saying import EVERY
 from ...store import Damaged, Entry, Job, Workshop, is_no_room
 from ..order import Order
 from ..site import Made, Site
 from ..work import Failure, Found, Work, reference_awaited
 from . import lower, measure
 
+SILENT = 30.0
+"""Seconds after which something is said though no more is made than before."""
 _NO_ROOM = 1_000_000
 """Bytes that are left on a disk when it is full."""
 
@@ -26,8 +30,8 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     found: dict[str, Job | str] = {}
     for target, precision in order.wanted:
         made = lower.name_of(target.NAME, precision), measure.name_of(target.NAME, precision)
-        if wait := reference_awaited(site, target.REFERENCES[precision]):
-            found |= dict.fromkeys(made, wait)
+        if awaited := reference_awaited(site, target.REFERENCES[precision]):
+            found |= dict.fromkeys(made, awaited)
             continue
         found[made[0]] = lowering = lower.lower_job(site, target, precision)
         lowered = shop.find(lowering)
@@ -51,7 +55,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     work.say(f"artifacts: {total} to make, {len(tasks)} processes, {min(len(tasks), work.number)} at a time")
     waiting = {work.submit(make_artifacts, site, _modules(work, task)): task for task in tasks}
     found: dict[str, Entry | Failure] = {}
-    for future in as_completed(waiting):
+    for future in _completed(work, site, waiting):
         task = waiting[future]
         for names, made in zip(task, _outcome(work, future, site, task), strict=True):
             work.peak = max(work.peak, made.peak)
@@ -63,6 +67,32 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
                     asked = measure.measure_job(site, work.order.targets[name[0]], name[1], made.lowered)
                     work.shop.asked[asked.name] = asked.ingredients
     return found
+
+
+def _completed(
+    work: Work, site: Site, waiting: Mapping[Future[list[Made]], Sequence[Sequence[tuple[str, str]]]]
+) -> Iterator[Future[list[Made]]]:
+    """In the order in which they end. A process has many artifacts to make: what the store has of them is told meanwhile, when it is
+    more than before, or nothing was said for long."""
+    began = said = time.monotonic()
+    lowering = [
+        lower.lower_job(site, work.order.targets[names[0][0]], names[0][1]).key
+        for task in waiting.values()
+        for names in task
+    ]
+    before, left = 0, set(waiting)
+    while left:
+        ended = wait(left, EVERY, FIRST_COMPLETED).done
+        for future in ended:
+            left.discard(future)
+            yield future
+        if ended:
+            said = time.monotonic()
+            continue
+        done, now = sum(work.shop.lookup(key) is not None for key in lowering), time.monotonic()
+        if done > before or now - said > SILENT:
+            before, said = done, now
+            work.say(f"artifacts: {done} of {len(lowering)} converted after {now - began:.0f} s", (done, len(lowering)))
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

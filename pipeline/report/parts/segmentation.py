@@ -59,19 +59,25 @@ def context(said: Report, worst: Row | None) -> dict[str, Any]:
     first, truth = said.results[0], said.held_out.truth
     labels = first.task.names_of(said.manifests[0])
     is_known = bool((truth != _UNCOUNTED).any())
-    models: dict[str, Shown] = {}
-    for result in said.results:
-        for name, kept in result.answers.items():
-            if name != "int8":
-                models[name] = Shown.of(kept, len(truth), len(labels), truth.shape[1:])
-    other = "" if worst is None else f"{worst.artifact.target} {worst.artifact.precision}"
-    chosen = {"float model": models["float"], **({other: models[other]} if other in models else {})}
+    models = chosen(said, worst, truth, len(labels))
     return {
         "labels": labels,
-        "chosen": list(chosen),
+        "chosen": list(models),
         "is_known": is_known,
-        "classes": of_classes(list(chosen.values())) if is_known else [],
-        "pictures": pictures(said, list(chosen.values())),
+        "classes": of_classes(list(models.values())) if is_known else [],
+        "pictures": pictures(said, list(models.values())),
+    }
+
+
+def chosen(said: Report, worst: Row | None, truth: NDArray[np.uint8], classes: int) -> dict[str, Shown]:
+    """The float model and the worst artifact, on the same images."""
+    other = "" if worst is None else f"{worst.artifact.target} {worst.artifact.precision}"
+    # each platform keeps the images on which its own artifacts are furthest apart
+    result = next((one for one in said.results if other in one.answers), said.results[0])
+    return {
+        label: Shown.of(result.answers[name], len(truth), classes, truth.shape[1:])
+        for label, name in (("float model", "float"), (other, other))
+        if name in result.answers
     }
 
 

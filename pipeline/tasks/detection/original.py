@@ -30,7 +30,8 @@ from .precision import Curves, average
 
 _LOW = 0.25
 """AP50 below which other readings are tried."""
-_NOTHING = 0.02
+_NOTHING, _GOOD = 0.02, 0.5
+"""AP50 below which a model knows nothing of the images, and from which on it does."""
 _FEW = 20
 _SURE = 1e-3
 _TRIED = 200
@@ -210,6 +211,9 @@ def trouble(look: Mapping[str, Any], names: Sequence[str], *, is_trained: bool) 
         )
     if found.ap50 < _NOTHING and found.boxes >= _FEW:
         return f"{counted}. {_cause(found, is_trained=is_trained)}"
+    if not found.found and found.boxes >= _FEW:
+        likely = "" if found.ap50 >= _GOOD else f" {_cause(found, is_trained=is_trained)}"
+        return f"{counted}; its highest score is {found.largest:.3g}. Lower [detection] score where that is as it should be.{likely}"
     return ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ...config import Config
 from ...parity import Worth
 from ...program import Output
+from .counting import LEAST_SCORE, MOST
 from .form import Form, form_of
 
 SCORE = "AP"
@@ -27,6 +28,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "zoom": 0.2,
         "mirror": True,
     },
+    "android": {"package": "com.example.detector"},
+    "ios": {"module": "ImageDetector"},
 }
 FORM = "boxes"
 """In the manifest, and the name of its file: how boxes are found in the outputs."""
@@ -45,10 +48,12 @@ def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> s
 
 
 def settings(config: Config, *, trains: bool = False) -> Mapping[str, Any]:
-    """How outputs are read, and which boxes apps see; average precision looks at boxes of any score."""
+    """How outputs are read, and which boxes apps see; average precision, which training tells, looks at more of them."""
+    shown = config.detection.model_dump()
+    looked_at = shown | {"score": min(LEAST_SCORE, shown["score"]), "most": max(MOST, shown["most"])}
     return {
         "outputs": [one.model_dump(exclude={"name"}) for one in config.output],
-        "detection": config.detection.model_dump(exclude={"score"} if trains else set()),
+        "detection": looked_at if trains else shown,
     }
 
 

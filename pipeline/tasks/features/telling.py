@@ -21,7 +21,10 @@ SCORE = "alike"
 OUTPUTS: tuple[str, ...] = ()
 """Names of the outputs: the model's own."""
 SOURCES = ("digits", "shapes", "folder", "images", "arrays", "arrays with truth")
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "android": {"package": "com.example.extractor"},
+    "ios": {"module": "ImageFeatures"},
+}
 
 
 def misfit(shapes: Sequence[tuple[int, ...]], outputs: int, config: Config) -> str:
