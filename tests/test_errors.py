@@ -16,14 +16,16 @@ SYSTEMS = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26", "iOS27")
         ("CoreML", SDKS, "coreml"),
         ("ios/CoreAI", [f"ios/{name}" for name in SDKS], "ios/coreai"),
         ("ios18", SYSTEMS, "iOS18"),
-        ("iOS14", SYSTEMS, ""),
-        ("iOS28", SYSTEMS, ""),
-        ("ios14", SYSTEMS, ""),
+        ("iOS14", SYSTEMS, "iOS15"),
+        ("iOS28", SYSTEMS, "iOS27"),
+        ("ios14", SYSTEMS, "iOS15"),
+        ("iOS19", SYSTEMS, "iOS18"),
+        ("int4", ("fp32", "int8"), "int8"),
         ("corml", SDKS, "coreml"),
         ("mobilenetv2", ["mobilenet_v1", "mobilenet_v2"], "mobilenet_v2"),
         ("w", SYSTEMS, ""),
     ],
 )
-def test_case_is_looked_at_first_and_another_number_is_no_slip(name, known, hint):
+def test_case_is_looked_at_first_and_then_the_number(name, known, hint):
     expected = f" Did you mean '{hint}'?" if hint else ""
     assert nearest(name, known) == f"Known: {', '.join(sorted(known))}.{expected}"

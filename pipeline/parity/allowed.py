@@ -13,8 +13,8 @@ from .limits import (
     COREAI_HALF_LIMITS,
     COREAI_LIMITS,
     EXECUTOR_LIMITS,
-    LABELS,
     LIMITS,
+    NAMED,
     ONNXRUNTIME_LIMITS,
     XNNPACK_LIMITS,
     Limit,
@@ -211,5 +211,5 @@ def _tables(meaning: Meaning, leg: str, precision: str) -> dict[str, tuple[Limit
             COREAI_HALF: COREAI_HALF_LIMITS,
         }
         found |= {name: table[precision] for name, table in tables.items() if precision in table}
-    named = {name: (LABELS,) if leg == "lower" and meaning.decoding and name in _CARRY_LABELS else () for name in found}
+    named = {name: (NAMED,) if leg == "lower" and meaning.decoding and name in _CARRY_LABELS else () for name in found}
     return {name: (*rows, *meaning.rows(leg, precision, name), *named[name]) for name, rows in found.items()}

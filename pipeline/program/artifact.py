@@ -51,7 +51,7 @@ class Loaded:
         exact: the same operations and constants without rounding of values in between; only an executor can.
         unrounded: as `exact`, and without the rounding of quantized activations.
         decode: where the artifact decodes its outputs itself.
-        names: where it does not, and says what the outputs stand for: the labels in it, in their order.
+        names: where it does not, and says what the outputs stand for: the names in it, in their order.
     """
 
     run: Run

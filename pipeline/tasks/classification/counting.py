@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...data import Images, arrays
-from ...parity import LABELS, Counted, Limit, Meaning, Values, drop_of, share_of
+from ...parity import NAMED, Counted, Limit, Meaning, Values, drop_of, share_of
 from ...program import Decode, Output
 from .ranking import softmax
 
@@ -101,7 +101,7 @@ MEANING = Meaning(
     },
     score=accuracy,
     count=count,
-    decoding=LABELS.metric,
+    decoding=NAMED.metric,
     decode_errors=label_errors,
 )
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...parity import (
-    LABELS,
+    NAMED,
     Counted,
     Counts,
     Limit,
@@ -265,7 +265,7 @@ MEANING = Meaning(
     },
     score=score,
     count=count,
-    decoding=LABELS.metric,
+    decoding=NAMED.metric,
 )
 
 _HALF = Limit.counted("agreement", ">=", 0.95, "without truth in place of a point of mIoU: pixels on a hair may turn")
