@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -96,9 +97,21 @@ class SweepError(TwinkeelError):
     exit_code = 15
 
 
+_DIGITS = re.compile(r"[0-9]+")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that lists the known names and the one most like `name`."""
+    """A sentence that lists the known names and the one most like `name`: one that differs in case alone, else in its number alone, by the
+    smallest step, else by letters."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    same = [one for one in names if one.casefold() == name.casefold()]
+    if not same and (numbers := _numbers(name)):
+        alike = [one for one in names if _DIGITS.sub("0", one).casefold() == _DIGITS.sub("0", name).casefold()]
+        same = sorted(alike, key=lambda one: [abs(a - b) for a, b in zip(_numbers(one), numbers, strict=True)])
+    close = same or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"Known: {', '.join(names)}.{hint}"
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(one[:18]) for one in _DIGITS.findall(name)]

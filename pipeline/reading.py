@@ -38,8 +38,28 @@ def plain_size(path: Path) -> int:
     """Bytes of a plain file; an OSError where it is none."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"'{path}' is no plain file")
+        raise OSError(f"'{path}' is no plain file but {_kind(status.st_mode)}")
     return status.st_size
+
+
+def kind_of(path: Path) -> str:
+    """What lies in a place, in words, links not followed: ``a file``, ``a link``, ``a pipe``, ``nothing``."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return "nothing"
+    return _kind(mode)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFREG: "a file",
+        stat.S_IFLNK: "a link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def instead(begin: bytes) -> str:

@@ -53,6 +53,18 @@ class Extra:
     gives: str
 
 
+IMPORTS: Mapping[str, tuple[str, ...]] = {
+    "ai-edge-litert": ("ai_edge_litert.interpreter",),
+    "coreai-core": ("coreai.authoring.asset", "coreai.runtime"),
+    "cryptography": ("cryptography.hazmat.primitives.asymmetric.ed25519",),
+    "cyclonedx-python-lib": ("cyclonedx",),
+    "executorch": ("executorch.runtime",),
+    "pillow": ("PIL.Image",),
+    "pyyaml": ("yaml",),
+    "scikit-learn": ("sklearn",),
+}
+"""By distribution, the modules that load what is native of it; of the others one of its own name."""
+
 EXTRAS: Mapping[str, Extra] = {
     "keras": Extra(packages={"h5py": ">=3.11"}, gives="reads Keras's .h5 checkpoints"),
     "heic": Extra(packages={"pillow-heif": ">=1.0"}, gives="reads HEIC, as iPhones make photos"),

@@ -12,6 +12,8 @@ Run = Mapping[str, Any]
 """A row: ``evidence``, ``where`` (in short), ``machine``, ``versions``, ``units`` (what was asked for), ``by`` and ``checks``; and
 ``accelerator`` where it is known what ran: ``ran``, ``fell_back``, ``reason``, ``ms`` and ``plan``."""
 _SAME = ("evidence", "machine", "units")
+_OTHER_KERNELS = "coreai-core"
+"""Distribution of a runtime whose kernels, for processors, are not those that phones have of it; see `parity.SYSTEMS`."""
 LATENCY = "latency"
 """Evidence of how fast an artifact is, and of nothing that it computes: such a row has no checks, and proves nothing."""
 
@@ -85,12 +87,18 @@ def ran(run: Run) -> Ran | None:
     )
 
 
+def kind(run: Run) -> str:
+    """What ran it, in words: ``runtime for processors`` where phones have other kernels of that runtime."""
+    other = run["evidence"] == "runtime" and _OTHER_KERNELS in run.get("versions", ())
+    return f"{run['evidence']} for processors" if other else str(run["evidence"])
+
+
 def short(run: Run) -> str:
     """``runtime x86-64 (AVX-512 VNNI)``; with the unit where that is not the CPU alone, and with what ran instead. Of a latency the
     milliseconds too."""
     told = ran(run)
     units = run["units"] if told is None else str(told)
-    where = f"{run['evidence']} {run['where']}" + ("" if units in ("CPU", "CPU_ONLY") else f" {units}")
+    where = f"{kind(run)} {run['where']}" + ("" if units in ("CPU", "CPU_ONLY") else f" {units}")
     return where + (f", {milliseconds(run)}" if proves_nothing(run) and milliseconds(run) else "")
 
 

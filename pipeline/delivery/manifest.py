@@ -21,7 +21,7 @@ from ..files import check_inside, digest, rendered, short, write_json
 from ..parity import Check, Counts, Expected, Unit, Verdict, broken, concerns, measure
 from ..parity import described as described_error
 from ..program import UNROUNDED, Output, Target, Tensor, describe_reference
-from ..reading import shown
+from ..reading import kind_of, shown
 from ..store import Here
 from ..tasks import Task, named
 from . import evidence, faults
@@ -369,7 +369,9 @@ def verify(folder: Path) -> int:
         raise VerifyError(f"'{folder}' holds folders in folders, hundreds deep: no build made them.") from error
     if links:
         raise VerifyError(
-            f"'{folder}' holds what is neither file nor folder: {', '.join(map(shown, links[: faults.MOST]))}"
+            f"'{folder}' holds what is neither file nor folder: "
+            + ", ".join(f"{shown(name)} ({kind_of(folder / name)})" for name in links[: faults.MOST])
+            + ". No build makes these. Copy the folder anew from where it was built (`cp -rL` copies what links lead to), or build again."
         )
     listed = content["files"]
     try:

@@ -37,6 +37,10 @@ _ADVICE = {
     "oldest system": "The app's own oldest version may have to rise.",
 }
 
+_RUNTIMES = re.compile(r"litert|executorch|onnx|coreml|coreai")
+_OF_THE_SYSTEM = {"coreml", "coreai"}
+"""Runtimes that an app brings no library for."""
+
 
 def digest(described: Mapping[str, str]) -> str:
     """SHA-256 of a contract, as hexadecimal digits; of equal contracts it is equal on every machine."""
@@ -86,8 +90,14 @@ def section(platform: str, old: Path, new: Path) -> str:
     lines += ["| | before | now |", "|---|---|---|"]
     lines += [f"| {what} | {_cell(one)} | {_cell(other)} |" for what, (one, other) in apart.items()]
     lines.append("")
-    lines += [f"- {what}: {_ADVICE[what]}" for what in apart if what in _ADVICE]
+    lines += [f"- {what}: {_advice(what, *values)}" for what, values in apart.items() if what in _ADVICE]
     return "\n".join(lines) + "\n"
+
+
+def _advice(what: str, before: str, after: str) -> str:
+    if what == "runtime" and all(set(_RUNTIMES.findall(text)) <= _OF_THE_SYSTEM for text in (before, after)):
+        return "No library comes or goes beside the kit, for these are parts of iOS: the app gets other files of the model, of another size."
+    return _ADVICE[what]
 
 
 def noted(text: str, sections: list[str]) -> str:

@@ -65,16 +65,59 @@ def replay(
         raise VerifyError(f"{_named(folders)} nothing that a runtime could replay. `twinkeel build all` makes it.")
     with tempfile.TemporaryDirectory(prefix="twinkeel-replay-") as work:
         found = Conversation(tasks, _split(command), say, silence, Path(work)).held()
+    built = _built_by(read, tasks)
+    wanted = {task.runtime.NAME: task.runtime.PACKAGES[0] for task in tasks if task.runtime.EVIDENCE == "runtime"}
+    advice = {name: _pinned(package, built[name]) for name, package in wanted.items()}
     for name, reason in found.missing.items():
-        say(f"skipped {name}: {shown(reason, 400)}")
+        say(
+            f"skipped {name}: {shown(reason, 400)}" + (f". There: pip install {advice[name]}" if name in advice else "")
+        )
+    for name, versions in found.versions.items():
+        for line in _other_versions(name, versions, built[name]):
+            say(f"WARNING {line}")
     if not found.outputs:
         raise DeviceError(
             f"no runtime is installed where '{shown(command or sys.executable)}' runs: "
             + "; ".join(f"{name}: {shown(reason)}" for name, reason in found.missing.items())
             + ". There: pip install "
-            + " ".join(sorted({task.runtime.PACKAGES[0] for task in tasks if task.runtime.EVIDENCE == "runtime"}))
+            + " ".join(sorted(set(advice.values())))
         )
     return _judged(read, tasks, found)
+
+
+def _built_by(
+    read: Mapping[Path, tuple[dict[str, Any], manifest.Golden]], tasks: Sequence[Task]
+) -> dict[str, dict[str, set[str]]]:
+    """By runtime and package, the versions that ran the artifacts as they were built, as the manifests record them."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for task in tasks:
+        known = found.setdefault(task.runtime.NAME, {})
+        for folder, key in task.owners:
+            content = read[folder][0]
+            runs = device.entry_of(content, key).get("runs", [])
+            recorded = dict(content.get("versions", {}))
+            for run in runs:
+                recorded |= run["versions"] if run["by"] == "build" else {}
+            for package in task.runtime.PACKAGES:
+                if recorded.get(package):
+                    known.setdefault(package, set()).add(shown(recorded[package], 60).split("+")[0])
+    return found
+
+
+def _pinned(package: str, built: Mapping[str, set[str]]) -> str:
+    """For pip: the version that built, where it was one."""
+    versions = sorted(built.get(package, ()))
+    return f"{package}=={versions[0]}" if len(versions) == 1 else package
+
+
+def _other_versions(name: str, versions: Mapping[str, str], built: Mapping[str, set[str]]) -> list[str]:
+    """What ran with another version than it was built with, and how to have that one."""
+    return [
+        f"{name}: {package} {shown(version, 60)} ran what {' and '.join(sorted(built[package]))} ran when it was built; what differs may be its own. "
+        f"There: pip install {_pinned(package, built)}"
+        for package, version in versions.items()
+        if package in built and version != "unknown" and version.split("+")[0] not in built[package]
+    ]
 
 
 def _judged(

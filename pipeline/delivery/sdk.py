@@ -169,10 +169,15 @@ class Contents:
             else f"score {form.score_threshold:g}, overlap {form.iou_threshold:g}, {form.most} at most",
             "runtime": self.runtime
             if self.earlier is None
-            else f"{self.runtime}, {self.earlier.runtime} on older systems",
+            else f"{self.runtime}, {self.earlier.runtime} {'in simulators' if self.is_for_simulators else 'on older systems'}",
             "oldest system": str(getattr(settings, "min_sdk", None) or settings.minimum_deployment_target),
         }
         return {what: value for what, value in found.items() if value}
+
+    @property
+    def is_for_simulators(self) -> bool:
+        """Whether what is there for older systems is for simulators alone, whose SDK lacks the artifact's runtime: no older system is asked for."""
+        return self.earlier is not None and isinstance(self.settings, Ios) and self.settings.version >= SINCE
 
     @property
     def counted_lines(self) -> list[str]:

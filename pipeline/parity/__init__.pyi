@@ -24,6 +24,7 @@ from .judging import Measured as Measured
 from .judging import Outputs as Outputs
 from .judging import Row as Row
 from .judging import quantize_metrics as quantize_metrics
+from .limits import NAMED as NAMED
 from .limits import Check as Check
 from .limits import Limit as Limit
 from .limits import arithmetic as arithmetic

@@ -14,6 +14,7 @@ from .limits import (
     COREAI_LIMITS,
     EXECUTOR_LIMITS,
     LIMITS,
+    NAMED,
     ONNXRUNTIME_LIMITS,
     XNNPACK_LIMITS,
     Limit,
@@ -22,6 +23,8 @@ from .meaning import Meaning
 
 _SHARES = ("equal_logits", "equal_values")
 _UNITS: tuple[Unit, ...] = ("CPU", "GPU", "NPU")
+_CARRY_LABELS = ("reference executor", "coreai", COREAI_HALF)
+"""Evidence or kernels of packages that do."""
 
 
 def limits_for(
@@ -208,4 +211,5 @@ def _tables(meaning: Meaning, leg: str, precision: str) -> dict[str, tuple[Limit
             COREAI_HALF: COREAI_HALF_LIMITS,
         }
         found |= {name: table[precision] for name, table in tables.items() if precision in table}
-    return {name: (*rows, *meaning.rows(leg, precision, name)) for name, rows in found.items()}
+    named = {name: (NAMED,) if leg == "lower" and meaning.decoding and name in _CARRY_LABELS else () for name in found}
+    return {name: (*rows, *meaning.rows(leg, precision, name), *named[name]) for name, rows in found.items()}

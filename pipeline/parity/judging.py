@@ -24,7 +24,7 @@ class Measured:
         twin: path of its float32 copy, relative to the platform's folder, if it has one.
         outputs: ``(N, ...)`` on all images; None where it does not run.
         metrics: every metric that could be taken.
-        decodes: whether it decodes its outputs itself.
+        decodes: whether it decodes its outputs itself, or names them.
         images: indices of those that it ran on, where it is slow; None for all.
         runs: what ran it where; see `evidence`.
         error: why it does not run.
@@ -162,6 +162,10 @@ class Judge:
         absent = set() if item.decodes else {self.meaning.decoding}  # it gives outputs and nothing else
         kernels, in_float = self._arithmetic(item, target)
         allowed = self._limits("lower", artifact.precision, target.EVIDENCE, kernels)
+        if kernels != target.KERNELS:  # whatever it sums, it is named as by its own kernels
+            known = {row.metric for row in allowed}
+            own = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
+            allowed += tuple(row for row in own if row.metric == self.meaning.decoding and row.metric not in known)
         if in_float:
             what = "in float inside" if artifact.precision == "int8" else "rounded otherwise"
             allowed = tuple(replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed)

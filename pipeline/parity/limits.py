@@ -142,6 +142,9 @@ COREAI_HALF_LIMITS: Mapping[str, tuple[Limit, ...]] = {
 }
 """The same of those in float16 with operations whose rounding is not known to the last bit."""
 
+NAMED = _at_most("label_errors", 0, "the labels in the package are those of the outputs, in their order")
+"""Of packages that carry labels, whatever the precision; see `Meaning.decoding`."""
+
 EXECUTOR_LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "fp32": (
         _at_least("snr_db", 90, "the same float32 arithmetic in another order; 130 dB are usual"),

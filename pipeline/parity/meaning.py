@@ -66,7 +66,7 @@ class Meaning:
         count: outputs of the original, of the folded float model, of a candidate, the truth, and what stands where in the
             outputs -> values by metric.
         scored_at_most: held-out images that the score after an epoch of training is taken of, evenly chosen; 0 for all.
-        decoding: metric of artifacts that decode their outputs themselves; empty where none can.
+        decoding: metric of artifacts that decode their outputs themselves, or say what these stand for; empty where none can.
         decode_errors: how many of the images ``(N, H, W, 4)`` uint8 an artifact decodes otherwise than its outputs
             ``(N, ...)`` say; the last argument names what the outputs stand for.
     """

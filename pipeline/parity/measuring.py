@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from . import metrics
 from .limits import Check
 from .meaning import Meaning
 from .metrics import Values
+
+DOCTOR = "`twinkeel doctor` says what is installed and does not import, and what to type"
+"""Of an ImportError, what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Packed outputs ``(N, width)``, every metric that could be taken of them, whether the artifact decodes them itself, and its run."""
+    """Packed outputs ``(N, width)``, every metric that could be taken of them, whether the artifact decodes them itself or names them, and its
+    run."""
 
     outputs: Values
     metrics: Mapping[str, float]
@@ -81,6 +86,9 @@ def measure(
     if loaded.decode is not None and meaning.decode_errors is not None:
         errors = meaning.decode_errors(loaded.decode, images[chosen], outputs[chosen], list(expected.names))
         found[meaning.decoding] = float(errors)
+    elif loaded.names is not None and meaning.decoding:
+        # all of them, for what no image is answered with is named as well
+        found[meaning.decoding] = float(sum(one != other for one, other in zip_longest(loaded.names, expected.names)))
     if twin is not None and expected.quantized is not None:
         run = target.load(twin).exact
         if run is not None:
@@ -90,7 +98,8 @@ def measure(
 
 def described(error: Exception) -> str:
     """An error of any library in a line or two."""
-    return f"{type(error).__name__}: {str(error).strip()[:500]}"
+    hint = f". {DOCTOR}" if isinstance(error, ImportError) else ""
+    return f"{type(error).__name__}: {str(error).strip()[:500]}{hint}"
 
 
 def broken(reason: str) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,12 +51,14 @@ class Loaded:
         exact: the same operations and constants without rounding of values in between; only an executor can.
         unrounded: as `exact`, and without the rounding of quantized activations.
         decode: where the artifact decodes its outputs itself.
+        names: where it does not, and says what the outputs stand for: the names in it, in their order.
     """
 
     run: Run
     exact: Run | None = None
     unrounded: Run | None = None
     decode: Decode | None = None
+    names: Sequence[str] | None = None
 
 
 class Runtime(Protocol):

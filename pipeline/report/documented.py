@@ -89,6 +89,18 @@ class Support:
         return f"all {self.total}" if count == self.total else f"{count} of {self.total}"
 
 
+_UNTOLD = {
+    "ios/coreai": "Core AI: no list of operations by unit is known, and it does not tell what ran. Here Apple's package coreai-core ran the artifacts, "
+    "whose kernels for processors are not those of iOS: what an iPhone computes, the kit's test on a device tells, by limits of its own.",
+}
+"""By target, what there is to say of its accelerators where nothing is documented."""
+
+
+def untold(rows: Iterable[Row]) -> list[str]:
+    """Of targets of which nothing can be looked up, why."""
+    return [_UNTOLD[name] for name in dict.fromkeys(row.artifact.target for row in rows) if name in _UNTOLD]
+
+
 @functools.cache
 def delegates() -> tuple[Delegate, ...]:
     """All of them, by the names of their files."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..delivery import Run, is_met, proves_nothing, short
+from ..delivery import Run, evidence, is_met, proves_nothing, short
 from ..errors import TwinkeelError, VerifyError
 from ..parity import Row, Worth, share_interval
 from ..program import REFERENCES, describe_reference, is_quantized
@@ -138,6 +138,7 @@ def page(name: str, said: Report, insight: Insight) -> str:
             open_rows=[line.removeprefix("open ") for line in _unique(results)],
             matrix=support_matrix(results),
             supports=documented.supports(rows),
+            untold=documented.untold(rows),
             device_runs=device_runs(rows),
             precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
             name_of=name_of,
@@ -193,7 +194,8 @@ def support_matrix(results: Sequence[Result]) -> dict[str, dict[str, Cell]]:
     for result in results:
         for row in result.rows:
             runs = tuple(f"{_mark(run)}{short(run)}" for run in row.runs if run["by"] != "build")
-            cell = Cell(state=row.state, evidence=row.evidence, runs=runs)
+            built = next((evidence.kind(run) for run in row.runs if run["by"] == "build"), row.evidence)
+            cell = Cell(state=row.state, evidence=built, runs=runs)
             found.setdefault(row.artifact.target, {})[row.artifact.precision] = cell
     for target, precision in _errors(results):
         found.setdefault(target, {})[precision] = Cell(state="not built")

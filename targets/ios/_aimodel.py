@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twinkeel.pipeline.errors import ConversionError, PackageError
 from twinkeel.pipeline.program import Program, example_inputs
-from twinkeel.pipeline.reading import instead, parse_json, read_bytes, shown
+from twinkeel.pipeline.reading import instead, kind_of, parse_json, read_bytes, shown
 
 from ._aimodel_mended import mended
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 FILES = {PROGRAM: 2 * 2**30, HASH: 32, METADATA: 32 * 2**20}
 """Of a package, and how many bytes each has at most."""
+_COPY = "Copy the package anew from where it was built: `cp -rL` copies what links lead to"
 _BROADCAST = "coreai.decomposable.broadcasting_"
 _SUMS = ("coreai.conv2d", f"{_BROADCAST}batch_matmul")
 
@@ -216,14 +217,16 @@ def checked(path: Path) -> dict[str, Any]:
         PackageError: they are not.
     """
     try:
-        if path.is_symlink() or not path.is_dir():
-            raise OSError("it is no folder" if path.exists() else "it is not there")
+        if path.is_symlink():
+            raise OSError(f"it is a link, and a package is a folder itself. {_COPY}")
+        if not path.is_dir():
+            raise OSError(f"it is no folder but {kind_of(path)}" if path.exists() else "it is not there")
         names = {file.name for file in path.iterdir()}
         if names != FILES.keys():
             raise OSError(f"it holds {sorted(map(shown, names))[:10]}, and {', '.join(sorted(FILES))} make a package")
         for name in FILES:
-            if (path / name).is_symlink():
-                raise OSError(f"'{name}' is a link")
+            if (kind := kind_of(path / name)) != "a file":
+                raise OSError(f"'{name}' is {kind}, and a package holds plain files. {_COPY}")
         content = {name: read_bytes(path / name, most) for name, most in FILES.items()}
         if hashlib.sha256(content[PROGRAM]).digest() != content[HASH]:
             hint = instead(content[PROGRAM]) or f"'{PROGRAM}' was changed or cut short"
@@ -234,6 +237,13 @@ def checked(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise PackageError(f"'{path}' is no whole Core AI package: {shown(error, 500)}. Build again.") from error
     return metadata
+
+
+def labels_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What its outputs stand for, as a package says it; nothing where it does not, or says what are no names."""
+    custom = metadata.get("creatorDefinedMetadata")
+    found = custom.get("labels") if isinstance(custom, dict) else None
+    return tuple(found) if isinstance(found, list) else ()
 
 
 def text_of(path: Path) -> str:

@@ -42,6 +42,7 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
         PackageError: the package cannot be run, or takes neither an image nor ``(1, H, W, 4)``.
         DataError: the image or the labels cannot be read.
     """
+    _check_kind(path)
     model = mil_executor.open_model(path)
     given = _input(model, path, read_image(image))
     times = []
@@ -66,6 +67,20 @@ def classify(path: Path, image: Path, labels: Path | None = None, repeat: int = 
     names = _names(labels, path.parent.parent / "labels.txt", len(values))
     ranking = [(shown(names[index]), probability) for index, probability in top(values, len(values))]
     return Classification(ranking=ranking, milliseconds=milliseconds, source=f"softmax of the output '{shown(name)}'")
+
+
+def _check_kind(path: Path) -> None:
+    """Raise a PackageError for an artifact of another runtime, whose own words would speak of files that it never has."""
+    kinds = {".aimodel": "a Core AI package", ".tflite": "a program of LiteRT", ".onnx": "a program of onnxruntime"}
+    suffix = ".aimodel" if (path / "main.mlirb").exists() else path.suffix
+    if suffix in kinds and path.exists():
+        holder = path.resolve().parent.parent
+        folder = str(path.parent.parent) if (holder / "manifest.json").is_file() else "FOLDER"
+        where = "" if folder != "FOLDER" else ", FOLDER being the finished one that holds it, out/ios for example"
+        raise PackageError(
+            f"'{path}' is {kinds[suffix]}, and `run` takes Core ML's: an .mlpackage, or a .pte with one inside. "
+            f"`twinkeel parity {folder}` runs it on the golden images{where}."
+        )
 
 
 def _input(model: mil_executor.Model, path: Path, image: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:

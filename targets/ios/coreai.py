@@ -39,8 +39,8 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
 
 def load(path: Path) -> Loaded:
-    _aimodel.checked(path)
-    return Loaded(run=runtime.load(path))
+    names = _aimodel.labels_of(_aimodel.checked(path))
+    return Loaded(run=runtime.load(path), names=names)
 
 
 def trace(path: Path) -> Trace:

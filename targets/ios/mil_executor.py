@@ -503,6 +503,10 @@ def _read_spec(package: Path) -> Any:
 
 def _item(package: Path, key: str) -> Path:
     """The file that ``Manifest.json`` names."""
+    if not (package / "Manifest.json").exists():
+        raise PackageError(
+            f"'{package}' is no .mlpackage: it has no Manifest.json. Was all of it copied, a folder with folders in it?"
+        )
     try:
         manifest = read_json(package / "Manifest.json")
         entry = manifest["itemInfoEntries"][manifest[key]]["path"]

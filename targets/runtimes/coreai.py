@@ -34,6 +34,11 @@ SECONDS = 300.0
 _LENGTH = 8
 """Bytes in front of each message that say how many it has."""
 
+_DOES_NOT_IMPORT = ("ImportError: ", "ModuleNotFoundError: ")
+_NOTHING_SAID = "returned a result with an exception set"
+"""What Python says of an error that native code lost: coreai-core 1.0.0b3 does as it reads what is no program of its own."""
+_PROGRAM = "main.mlirb"
+
 # what is told to the standard output is the answers alone: the runtime's own words go to the standard error
 _CHILD = """
 import asyncio, io, os, sys
@@ -82,6 +87,7 @@ def function(artifact: Path | bytes) -> Callable[..., list[NDArray[Any]]]:
     command = [sys.executable, "-c", _CHILD, str(artifact)]
     # on macOS too the kernels that the package brings, and not those of the system: limits speak of them
     own = os.environ | {"USE_LOCAL_COREAI": "1"}
+    is_loaded = False
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=own)
 
     def call(*inputs: NDArray[Any]) -> list[NDArray[Any]]:
@@ -90,13 +96,16 @@ def function(artifact: Path | bytes) -> Callable[..., list[NDArray[Any]]]:
         return answer(content.getvalue())
 
     def answer(content: bytes | None = None) -> list[NDArray[Any]]:
+        nonlocal is_loaded
         try:
             with _no_longer_than(SECONDS, process):
                 if content is not None:
                     _send(process, content)
                 said = _received(process)
         except (OSError, EOFError) as error:
-            raise PackageError(f"'{_name(artifact)}' does not run: {_ending(process, words)}. Build again.") from error
+            how = _ending(process, words, is_loaded=is_loaded)
+            raise PackageError(f"'{_name(artifact)}' does not run: {how}") from error
+        is_loaded = True
         found = np.load(io.BytesIO(said), allow_pickle=False)
         return [found[key] for key in found.files]
 
@@ -139,14 +148,23 @@ def _no_longer_than(seconds: float, process: subprocess.Popen[bytes]) -> Iterato
         timer.cancel()
 
 
-def _ending(process: subprocess.Popen[bytes], words: IO[bytes]) -> str:
-    """How it ended, and its last words."""
+def _ending(process: subprocess.Popen[bytes], words: IO[bytes], *, is_loaded: bool) -> str:
+    """How it ended, its last words, and what to do.
+
+    Args:
+        is_loaded: it ended later than as it read the package.
+    """
     code = process.wait()
     words.seek(0)
     last = words.read()[-10_000:].decode(errors="replace").strip().splitlines()[-1:]
     said = "".join(letter if letter.isprintable() else " " for letter in "".join(last))[:300]
+    if said.startswith(_DOES_NOT_IMPORT):
+        return f"Core AI itself does not import: {said}. `twinkeel doctor` says what to type."
     how = f"Core AI refuses it (exit code {code})" if code >= 0 else f"it ends Core AI's process by signal {-code}"
-    return f"{how}: {said}" if said else how
+    if code < 0 and not is_loaded and (not said or _NOTHING_SAID in said):
+        how += f" as that reads '{_PROGRAM}', which is damaged, or of another version of Core AI"
+        said = ""
+    return f"{how}: {said}. Build again." if said else f"{how}. Build again."
 
 
 def _end(process: subprocess.Popen[bytes], words: IO[bytes]) -> None:

@@ -55,6 +55,23 @@ def test_versions_are_compared_as_numbers(version, wanted, expected):
     assert doctor.fits(version, wanted) is expected
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No packages are imported, which takes ten seconds, and no compilers asked but a test's own."""
+    known = doctor.failed_imports
+    monkeypatch.setattr(doctor, "failed_imports", lambda names: {})
+    for name in ("KOTLINC", "SWIFT", "ARM64_PYTHON", "QEMU_X86_64"):
+        monkeypatch.delenv(f"TWINKEEL_{name}", raising=False)
+    return known
+
+
+def _script(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(("#!/bin/sh", *lines, "")))
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def installed(monkeypatch):
     """Pretend that these versions are installed in the place of the real ones; None for none."""
@@ -95,13 +112,12 @@ def test_what_a_build_needs_is_an_error(run_cli, installed):
 
 
 def test_compilers_are_found_where_the_variables_say(run_cli, monkeypatch, tmp_path):
-    compiler = tmp_path / "kotlinc"
-    compiler.touch()
+    compiler = _script(tmp_path / "kotlinc", "echo 'info: kotlinc-jvm 2.4.20 (JRE 17.0.15+6)' >&2")
     monkeypatch.setenv("TWINKEEL_KOTLINC", str(compiler))
     monkeypatch.setenv("TWINKEEL_SWIFT", str(tmp_path / "gone"))
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     output = run_cli("doctor").output
-    assert re.search(rf"ok +kotlinc +{re.escape(str(compiler))}", output)
+    assert re.search(rf"ok +kotlinc +2\.4\.20, {re.escape(str(compiler))}", output)
     assert re.search(r"– +swift +TWINKEEL_SWIFT is '.*gone', and that is not there; compiles the kits", output)
 
 
@@ -111,12 +127,78 @@ def test_adb_is_found_where_the_command_finds_it(run_cli, monkeypatch, tmp_path)
     monkeypatch.delenv("ANDROID_SDK_ROOT", raising=False)
     assert re.search(r"– +adb +times artifacts on a phone: .* ANDROID_HOME", run_cli("doctor").output)
     tools = tmp_path / "sdk" / "platform-tools"
-    tools.mkdir(parents=True)
-    (tools / "adb").write_text("#!/bin/sh\n")
-    (tools / "adb").chmod(0o755)
+    _script(tools / "adb", "echo Android Debug Bridge version 1.0.41")
     monkeypatch.setenv("ANDROID_SDK_ROOT", str(tmp_path / "sdk"))
     assert adb.program() == str(tools / "adb")
-    assert re.search(rf"ok +adb +{re.escape(str(tools / 'adb'))}", run_cli("doctor").output)
+    assert re.search(rf"ok +adb +1\.0\.41, {re.escape(str(tools / 'adb'))}", run_cli("doctor").output)
+
+
+@pytest.mark.parametrize(
+    ("variable", "lines", "expected"),
+    [
+        ("KOTLINC", ["echo 'info: kotlinc-jvm 1.9.0 (JRE 17)'"], r"DIFFERS +kotlinc +1\.9\.0, .* verified with 2\.x"),
+        ("KOTLINC", None, r"BROKEN +kotlinc +\S+ +it cannot be run: Permission denied; TWINKEEL_KOTLINC names it"),
+        (
+            "SWIFT",
+            ["exit 1"],
+            r"BROKEN +swift +\S+ +it answers `--version` with nothing and exit code 1, as no swift does",
+        ),
+        ("SWIFT", ["echo Swift version 6.0.3; exit 1"], "BROKEN +swift .* with 'Swift version 6.0.3' and exit code 1"),
+        ("ARM64_PYTHON", ["echo Python 3.11.2 x86_64"], "BROKEN +arm64 Python .* 'Python 3.11.2 x86_64', as no arm64"),
+        ("ARM64_PYTHON", ["echo Python 3.11.2 aarch64"], r"ok +arm64 Python +3\.11\.2, "),
+        (
+            "QEMU_X86_64",
+            ["sleep 60 & wait"],
+            "BROKEN +qemu-x86_64 .* it does not answer `--version` within 0.5 seconds",
+        ),
+    ],
+)
+def test_programs_are_asked_what_they_are(run_cli, monkeypatch, tmp_path, variable, lines, expected):
+    monkeypatch.setattr(doctor, "SECONDS", 0.5 if "QEMU" in variable else 20.0)
+    program = _script(tmp_path / "program", *(lines or ()))
+    if lines is None:
+        program.chmod(0o644)
+    monkeypatch.setenv(f"TWINKEEL_{variable}", str(program))
+    found = run_cli("doctor")
+    assert found.exit_code == 0 and re.search(expected, found.output), found.output
+
+
+def test_what_does_not_import_is_said_with_its_reason(run_cli, monkeypatch, quick, tmp_path):
+    modules = {
+        "coreai": "raise ImportError('libCoreAI.so: cannot open shared object file')",
+        "h5py": "import os; os.abort()",
+        "pyarrow": "import time; time.sleep(60)",
+        "dask": "print('words of its own', flush=True)",
+    }
+    for name, text in modules.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(doctor, "IMPORT_SECONDS", 5.0)
+    found = quick(["coreai-core", "h5py", "dask", "pyarrow", "click"])
+    assert found == {
+        "coreai-core": "ImportError: libCoreAI.so: cannot open shared object file",
+        "h5py": "it ends its process, by signal 6",
+        "pyarrow": "it takes more than 5 seconds",
+    }
+
+
+def test_what_does_not_import_is_an_error_where_a_build_needs_it(run_cli, monkeypatch, installed):
+    installed(coreai_core="1.0.0b3", torch="2.14.0")
+    reasons = {"coreai-core": "ImportError: libCoreAI.so: cannot open"}
+    monkeypatch.setattr(doctor, "failed_imports", lambda names: {n: reasons[n] for n in names if n in reasons})
+    found = run_cli("doctor")
+    assert found.exit_code == 0, found.output
+    assert re.search(
+        r"BROKEN +coreai-core +1\.0\.0b3 +does not import: ImportError: libCoreAI\.so: cannot open\. To install it anew: "
+        r"pip install --force-reinstall --no-deps 'coreai-core==1\.0\.0b3', or pip uninstall coreai-core",
+        found.output,
+    )
+    reasons["torch"] = "OSError: libtorch.so"
+    found = run_cli("doctor")
+    assert isinstance(found.exception, ConfigError)
+    assert str(found.exception).startswith("torch is installed and does not import, and a build needs it")
+    assert re.search(r"BROKEN +torch +2\.14\.0 +does not import: OSError: libtorch\.so; verified with", found.output)
 
 
 @pytest.mark.parametrize(("system", "state"), [("Darwin", "ok"), ("Linux", "–")])
@@ -152,9 +234,10 @@ def test_it_needs_neither_torch_nor_a_converter():
 
 
 def test_it_is_instant():
-    """Nothing heavy is imported: versions are read from what was installed."""
+    """Nothing heavy is imported here: versions are read from what was installed, and a process of its own imports."""
     code = (
-        "import sys\nfrom twinkeel.pipeline.cli import cli\ntry: cli(['doctor'])\nexcept SystemExit as end: print('CODE', end.code)\n"
+        "import sys\nfrom twinkeel.pipeline import doctor\ndoctor.failed_imports = lambda names: {}\n"
+        "from twinkeel.pipeline.cli import cli\ntry: cli(['doctor'])\nexcept SystemExit as end: print('CODE', end.code)\n"
         "heavy = {'torch', 'numpy', 'coreai', 'onnx', 'coremltools', 'pydantic', 'PIL', 'sklearn'}\n"
         "print('HEAVY', sorted(heavy & sys.modules.keys()))"
     )

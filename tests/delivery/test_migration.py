@@ -53,6 +53,22 @@ def test_a_changed_contract_is_told_with_what_to_do(tmp_path):
         assert "set [project] version to '2.0.0'" in migration.section("android", old, fallen)
 
 
+def test_runtimes_of_the_system_are_no_library(tmp_path):
+    both = "coreai, coreml on older systems"
+    for number, (before, after, is_system) in enumerate(
+        [
+            ("coreml", both, True),
+            (both, "coreai", True),
+            ("executorch", "coreml", False),
+            ("coreai", "executorch", False),
+        ]
+    ):
+        old = kit(tmp_path / f"{number} old", runtime=before)
+        told = migration.section("ios", old, kit(tmp_path / f"{number} new", "2.0.0+bbbbbbbb", runtime=after))
+        assert ("another library beside the kit" in told) is not is_system
+        assert ("these are parts of iOS" in told) is is_system
+
+
 def test_equal_contracts_and_kits_of_before_are_not_told(tmp_path):
     one = kit(tmp_path / "one")
     assert not migration.section("ios", one, kit(tmp_path / "two", "3.0.0+aaaaaaaa"))

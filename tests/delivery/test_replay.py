@@ -291,6 +291,51 @@ def test_no_runtime_at_all_is_an_error_that_says_what_to_install(build, toy):
     assert manifest.hash_files(out) == before
 
 
+@pytest.fixture
+def recorded(monkeypatch):
+    """Let manifests say that these versions built their artifacts."""
+    known = manifest.read_verified
+
+    def pretend(**versions):
+        changed = {name.replace("_", "-"): version for name, version in versions.items()}
+
+        def read(folder):
+            content, golden = known(folder)
+            row = content["artifacts"][0]["runs"][0]
+            if row["by"] == "build":  # a replay on the same machine takes its place
+                row["versions"] = changed
+            return content | {"versions": changed}, golden
+
+        monkeypatch.setattr(manifest, "read_verified", read)
+
+    return pretend
+
+
+def test_the_version_that_built_is_what_is_to_be_installed(build, toy, recorded):
+    out, said = build("fine"), []
+    absent = toy("toy_absent", NAME="Absent", PACKAGES=("absent-runtime",), MODULES=("no_such_module",))
+    recorded(absent_runtime="3.2.0b1+cpu")
+    with pytest.raises(DeviceError, match=r"There: pip install absent-runtime==3\.2\.0b1$"):
+        run(out, both(absent), said=said)
+    assert any(
+        line.startswith("skipped Absent: ") and line.endswith("There: pip install absent-runtime==3.2.0b1")
+        for line in said
+    )
+
+
+def test_another_version_than_the_one_that_built_is_said(build, toy, recorded):
+    out = build("fine")
+    for version, expected in ((f"{np.__version__}+local", []), ("1.0.0b3", ["1.0.0b3"])):
+        recorded(numpy=version)
+        said = []
+        run(out, both(toy()), said=said)
+        found = [line for line in said if line.startswith("WARNING Toy: numpy ")]
+        assert len(found) == len(expected), said
+        for line in found:
+            assert f"numpy {np.__version__} ran what 1.0.0b3 ran when it was built" in line
+            assert line.endswith("There: pip install numpy==1.0.0b3")
+
+
 def test_a_folder_with_nothing_to_replay_says_so(build):
     with pytest.raises(VerifyError, match="nothing that a runtime could replay"):
         run(build("fine"), {})

@@ -77,6 +77,12 @@ def test_core_ai_takes_core_ml_of_its_precision_along():
         assert sdk.earlier(Ios(), other, [pair, other]) is None
 
 
+def test_the_kit_and_the_target_know_the_same_ios():
+    from twinkeel.targets.ios import coreai
+
+    assert sdk.SINCE == coreai.SINCE and coreai.NAME == CORE_AI
+
+
 @pytest.mark.parametrize(
     ("built", "targets", "ios", "words"),
     [

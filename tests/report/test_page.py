@@ -285,6 +285,24 @@ def test_what_ran_on_a_device_stands_apart_from_what_is_documented():
     assert "✓ device A phone, Android 15 GPU, fell back to CPU" in page.text and place
 
 
+def test_whose_kernels_ran_core_ai_is_said():
+    result, content = made_up()
+    assert "Core AI" not in _page(result, content)
+    first = result.rows[0]
+    built = evidence.row(
+        evidence="runtime",
+        by="build",
+        machine={"system": "Linux", "architecture": "x86-64"},
+        versions={"coreai-core": "1.0.0b3"},
+    )
+    result.rows[0] = replace(first, artifact=replace(first.artifact, target="ios/coreai"), runs=[built])
+    page = _assert_self_contained(_page(result, content))
+    section = page.text[page.text.index("What they are documented to take") : page.text.index("Check by check")]
+    assert "whose kernels for processors are not those of iOS" in section
+    assert "runtime for processors" in page.text[: page.text.index("What they are documented to take")]
+    assert evidence.short(built).startswith("runtime for processors x86-64")
+
+
 def test_a_latency_stands_with_the_devices_and_is_no_verdict():
     told = {
         "ran": ["CPU"],

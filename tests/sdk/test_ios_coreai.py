@@ -248,6 +248,28 @@ def test_readme_and_documentation_say_what_runs(contents, tmp_path):
     assert types <= SWIFT_WORDS
 
 
+def test_core_ml_of_a_kit_for_ios_27_is_said_to_be_for_simulators(contents, tmp_path):
+    plain = contents["BothClasses"]
+    new = plain.settings.model_copy(update={"minimum_deployment_target": "iOS27"})
+    both = replace(plain, settings=new, earlier=replace(plain.earlier, settings=new))
+    sdk.write(both, tmp_path / "sdk")
+    readme = (tmp_path / "sdk" / "README.md").read_text()
+    assert "run by Core AI, and by Core ML in simulators." in readme and "needs iOS 27 and Xcode 27 or later;" in readme
+    assert "Core AI, and Core ML in simulators alone, whose SDK has none." in readme
+    assert "Xcode 16" not in readme and "before" not in readme.split("**Processors**")[0]
+    described = json.loads((tmp_path / "sdk" / "contract.json").read_text())["contract"]
+    assert described["runtime"] == "coreai, coreml in simulators"
+
+
+def test_readme_says_whose_kernels_ran(contents, tmp_path):
+    for module in ("BothClasses", "NewMasks"):
+        sdk.write(contents[module], tmp_path / module)
+        readme = (tmp_path / module / "README.md").read_text()
+        assert "run by Apple's runtime for processors, the Python package coreai-core" in readme
+        assert "its kernels are not those of iOS" in readme
+        assert ("by twinkeel's own executor" in readme) == (module == "BothClasses")
+
+
 def test_sources_are_formatted(contents, swift, tmp_path):
     for module in ("BothFeatures", "NewMasks"):
         sdk.write(contents[module], tmp_path / module)

@@ -109,14 +109,27 @@ def test_an_image_is_letterboxed_where_the_manifest_beside_says_so(tmp_path):
     [
         ("missing.mlpackage", "held-out-00.png", "does not exist"),
         ("labels.txt", "held-out-00.png", "is no .mlpackage folder and no .pte"),
+        ("onnx/mobilenet_v2-int8.onnx", "held-out-00.png", "is a program of onnxruntime, and `run` takes Core ML's"),
         ("executorch/mobilenet_v2-int8.pte", "held-out-00.png", "0 Core ML payloads"),
         ("coreml/mobilenet_v2-w4.mlpackage", "missing.png", "cannot read the image"),
         ("coreml/mobilenet_v2-w4.mlpackage", "golden.json", "cannot read the image"),
     ],
-    ids=["no-model", "text", "other-program", "no-image", "no-picture"],
+    ids=["no-model", "text", "other-runtime", "other-program", "no-image", "no-picture"],
 )
 def test_what_cannot_be_run_is_one_clear_error(model, image, message, fixed_build, run_cli):
     folder = fixed_build.folders["ios"]
     result = run_cli("run", folder / model, folder / "golden" / image)
     assert isinstance(result.exception, TwinkeelError), result.output
     assert message in str(result.exception)
+    assert "onnxruntime" not in message or f"`twinkeel parity {folder}`" in str(result.exception)
+
+
+def test_a_core_ai_package_is_named_with_what_runs_it(tmp_path, run_cli):
+    path = tmp_path / "x.aimodel"
+    path.mkdir()
+    (path / "main.mlirb").touch()
+    found = run_cli("run", path, tmp_path / "x.png")
+    assert str(found.exception) == (
+        f"'{path}' is a Core AI package, and `run` takes Core ML's: an .mlpackage, or a .pte with one inside. `twinkeel parity FOLDER` "
+        "runs it on the golden images, FOLDER being the finished one that holds it, out/ios for example."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,16 @@ def _link(path):
     (path / "main.mlirb").symlink_to(other)
 
 
+def _pipe(path):
+    (path / "main.mlirb").unlink()
+    os.mkfifo(path / "main.mlirb")
+
+
+def _folder(path):
+    (path / "main.hash").unlink()
+    (path / "main.hash").mkdir()
+
+
 def _linked_folder(path):
     other = path.parent / "elsewhere"
     path.rename(other)
@@ -149,15 +160,17 @@ def _deep_metadata(path):
 
 
 DAMAGE = {
-    "no-folder": (_no_folder, "it is no folder"),
+    "no-folder": (_no_folder, "it is no folder but a file"),
     "gone": (_gone, "it is not there"),
     "program-gone": (_program_gone, "make a package"),
     "hash-gone": (_hash_gone, "make a package"),
     "truncated": (_truncated, "was changed or cut short"),
     "one-byte": (_one_byte, "was changed or cut short"),
     "git-pointer": (_pointer, "git lfs pull"),
-    "link-out": (_link, "is a link"),
-    "folder-is-a-link": (_linked_folder, "it is no folder"),
+    "link-out": (_link, "'main.mlirb' is a link, .*cp -rL"),
+    "pipe": (_pipe, "'main.mlirb' is a pipe, and a package holds plain files"),
+    "folder-inside": (_folder, "'main.hash' is a folder"),
+    "folder-is-a-link": (_linked_folder, "it is a link, .*cp -rL"),
     "one-file-more": (_one_more, "make a package"),
     "metadata": (_metadata, "no whole Core AI package"),
     "deep-metadata": (_deep_metadata, "no whole Core AI package"),
@@ -191,8 +204,22 @@ def test_a_program_that_ends_core_ai_ends_no_other_process(content, packages, tm
     path = shutil.copytree(packages["int8"], tmp_path / "x.aimodel")
     sealed(path, content)
     for look in (coreai.load, coreai.trace):
-        with pytest.raises(PackageError, match="does not run: it ends Core AI's process by signal"):
+        with pytest.raises(PackageError, match="does not run: it ends Core AI's process by signal") as caught:
             look(path)
+        assert "as that reads 'main.mlirb', which is damaged, or of another version" in str(caught.value)
+        assert "__import__" not in str(caught.value) and str(caught.value).endswith("Build again.")
+
+
+def test_core_ai_that_does_not_import_names_doctor(packages, monkeypatch):
+    code = "raise ImportError('libCoreAI.so: cannot open shared object file')"
+    monkeypatch.setattr(coreai.runtime, "_CHILD", code)
+    with pytest.raises(
+        PackageError, match=r"does not import: ImportError: libCoreAI\.so.* `twinkeel doctor`"
+    ) as caught:
+        coreai.load(packages["fp32"])
+    assert "Build again" not in str(caught.value)
+    assert "`twinkeel doctor`" in parity.described(ImportError("libCoreAI.so: cannot open"))
+    assert "doctor" not in parity.described(ValueError("no model"))
 
 
 @needs_runtime
@@ -298,7 +325,7 @@ class _Some:
     KERNELS, EVIDENCE, REFERENCES = "coreai", "runtime", coreai.REFERENCES
 
 
-def _judged(operators, images, precision="fp16"):
+def _judged(operators, images, precision="fp16", label_errors=None, in_float=()):
     """The row of an artifact whose outputs are the reference's where it ran."""
     from twinkeel.pipeline.config import Config
 
@@ -306,7 +333,7 @@ def _judged(operators, images, precision="fp16"):
     truth = np.array([0, 1, 2, 0])  # the last two images are at the edges
     known = dict.fromkeys((references.ORIGINAL, "fp32", "int8"), made)
     judge = parity.Judge(
-        outputs=parity.Outputs(references=known, truth=truth, outputs=()),
+        outputs=parity.Outputs(references=known, truth=truth, outputs=(), in_float=in_float),
         targets={"ios/coreai": _Some},
         config=Config(),
         meaning=classification.MEANING,
@@ -317,8 +344,8 @@ def _judged(operators, images, precision="fp16"):
         twin=None,
         operators=operators,
         outputs=ran,
-        metrics={"max_error": 1e-3, "float_snr_db": 60.0},
-        decodes=False,
+        metrics={"max_error": 1e-3, "float_snr_db": 60.0, "label_errors": label_errors},
+        decodes=label_errors is not None,
         images=images,
     )
     return judge.rows([measured], [])[0]
@@ -337,3 +364,14 @@ def test_float16_is_judged_to_the_last_bit_where_all_of_it_is_known():
     assert not _judged({"conv2d": 3, "pad": 1}, None).is_verified
     other = _judged({"conv2d": 3, "gelu": 1, "decomposable.broadcasting_mul": 2}, None)
     assert other.is_verified and "rounded otherwise: decomposable.broadcasting_mul, gelu" in other.checks[0].reason
+
+
+@pytest.mark.parametrize("operators", [{"conv2d": 3}, {"gelu": 1}], ids=["known", "rounded-otherwise"])
+@pytest.mark.parametrize("in_float", [(), ("softmax",)], ids=["integers", "floats-between"])
+@pytest.mark.parametrize("precision", coreai.PRECISIONS)
+def test_labels_are_judged_whatever_is_inside(precision, in_float, operators):
+    for errors in (0.0, 1.0):
+        row = _judged(operators, None, precision, errors, in_float)
+        checks = [check for check in row.checks if check.metric == "label_errors"]
+        assert [check.is_met for check in checks] == [errors == 0]
+    assert "label_errors" not in {check.metric for check in _judged(operators, None, precision).checks}

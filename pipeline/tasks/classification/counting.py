@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...data import Images, arrays
-from ...parity import Counted, Limit, Meaning, Values, drop_of, share_of
+from ...parity import NAMED, Counted, Limit, Meaning, Values, drop_of, share_of
 from ...program import Decode, Output
 from .ranking import softmax
 
@@ -74,7 +74,6 @@ def label_errors(classify: Decode, images: Images, logits: Values, labels: list[
     return errors
 
 
-_LABELS = Limit(metric="label_errors", sense="<=", value=0, reason="the labels in the package are those of the logits")
 _ACCURACY = Limit.counted("accuracy_drop", "<=", 0.005, "half a point of top-1")
 _AGREEMENT = Limit.counted("agreement", ">=", 0.9, "one answer of ten turned is another model to who uses it")
 
@@ -82,13 +81,11 @@ MEANING = Meaning(
     counted={"accuracy_drop": "<=", "agreement": ">="},
     limits={
         ("quantize", "int8", "runtime"): (_AGREEMENT, _ACCURACY),
-        ("lower", "fp32", "reference executor"): (_LABELS,),
-        ("lower", "fp16", "reference executor"): (_ACCURACY, _LABELS),
-        ("lower", "int8", "reference executor"): (_ACCURACY, _LABELS),
+        ("lower", "fp16", "reference executor"): (_ACCURACY,),
+        ("lower", "int8", "reference executor"): (_ACCURACY,),
         ("lower", "w8", "reference executor"): (
             _ACCURACY,
             Limit.counted("agreement", ">=", 0.95, "with activations in float, 8 bits turn half of what int8 may"),
-            _LABELS,
         ),
         ("lower", "w4", "reference executor"): (
             Limit.counted(
@@ -100,12 +97,11 @@ MEANING = Meaning(
             Limit.counted(
                 "agreement", ">=", 0.8, "one answer of five turned, twice what int8 may, is the price of 4 bits"
             ),
-            _LABELS,
         ),
     },
     score=accuracy,
     count=count,
-    decoding=_LABELS.metric,
+    decoding=NAMED.metric,
     decode_errors=label_errors,
 )
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...parity import (
+    NAMED,
     Counted,
     Counts,
     Limit,
@@ -252,6 +253,7 @@ def meaning(config: Config) -> Meaning:
         score=_score_of(config),
         count=_count_of(config),
         scored_at_most=SCORED,
+        decoding=NAMED.metric,
     )
 
 

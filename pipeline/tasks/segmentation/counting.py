@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...parity import (
+    NAMED,
     Counted,
     Counts,
     Limit,
@@ -264,6 +265,7 @@ MEANING = Meaning(
     },
     score=score,
     count=count,
+    decoding=NAMED.metric,
 )
 
 _HALF = Limit.counted("agreement", ">=", 0.95, "without truth in place of a point of mIoU: pixels on a hair may turn")

@@ -89,13 +89,17 @@ def _words(contents: Contents, trees: Collection[str]) -> dict[str, object]:
     """What the templates ask of the runtimes, and call them; a file that needs any is compiled where `framework` is."""
     has_coreml, has_coreai = "coreml" in trees, "coreai" in trees
     names = {"coreml": "Core ML", "coreai": "Core AI", "executorch": "ExecuTorch"}
-    both = contents.earlier is not None
+    both = ""
+    if contents.earlier is not None:
+        simulators = contents.is_for_simulators
+        both = "Core AI, and by Core ML in simulators" if simulators else "Core AI on iOS 27 and later, Core ML before"
     return {
         "has_coreml": has_coreml,
         "has_coreai": has_coreai,
         "has_units": has_coreml or has_coreai,
         "framework": "CoreML" if has_coreml else "CoreAI" if has_coreai else "ExecuTorch",
-        "runtimes": "Core AI on iOS 27 and later, Core ML before" if both else names[contents.runtime],
+        "runtimes": both or names[contents.runtime],
+        "xcode": 27 if has_coreai and (not has_coreml or contents.is_for_simulators) else 16,
         "system": "Core AI and Core ML are" if both else f"{names[contents.runtime]} is",
         "is_by_unit": any(one.unit_limits for one in (contents, contents.earlier) if one is not None),
     }
