@@ -7,6 +7,7 @@ from .decoding import put_into as put_into
 from .decoding import refitted as refitted
 from .doubts import missing_classes as missing_classes
 from .files import ImageFile as ImageFile
+from .files import counted as counted
 from .files import digests as digests
 from .files import listed as listed
 from .files import others as others

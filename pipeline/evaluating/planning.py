@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Fit, Gathered, ImageFile, gathered
+from ..data import Fit, Gathered, ImageFile, counted, gathered
 from ..delivery import machine, manifest, runtimes
 from ..errors import DataError, DeviceError, VerifyError, nearest
 from ..files import digest, rendered
@@ -187,11 +187,17 @@ def planned(
         tensors=manifest.tensors_of(content),
         per_shard=min(max(SHARD_BYTES // (4 * height * width), SHARD_IMAGES[0]), SHARD_IMAGES[1]),
         skips_damaged=skips_damaged,
-        notes=(*found.there.notes, *notes, *found.notes),
+        notes=(*found.there.notes, *_passed(found.there), *notes, *found.notes),
         skipped=skipped,
         how=_how(content, next(iter(read))),
         described={key: content[key] for key in task.DESCRIBES if key in content},
     )
+
+
+def _passed(there: Gathered) -> list[str]:
+    """What is not evaluated, for something that belongs to it is not there, or it is something else."""
+    passed = {kind: count for kind, count in there.passed.items() if count}
+    return [f"passed over: {counted(passed)}"] if passed else []
 
 
 def _how(content: Mapping[str, Any], folder: Path) -> Fit:

@@ -709,3 +709,11 @@ def test_what_is_counted_takes_no_more_memory_of_more_images(build, data):
     peak(2)  # what is imported and remembered
     few, many = peak(4), peak(400)
     assert many < few + 4_000_000, (few, many)  # of 18 MB; what an interval takes grows with the root
+
+
+def test_what_is_passed_over_is_told(build, data, evaluate):
+    Image.new("RGB", (32, 32)).save(data / "loose.png")
+    (data / "notes.txt").write_text("of whom they are")
+    _, found = evaluate(build(), "--data", data)
+    (told,) = [note for note in found["notes"] if note.startswith("passed over: ")]
+    assert "1 image in no class folder" in told and "1 .txt" in told, told
