@@ -15,7 +15,7 @@ from ..config import Config
 from ..errors import ConfigError, WorkerError
 from ..saying import Say
 from ..store import Staff, count
-from .tasks import Done, Task, Unfit, described, perform, versions
+from .tasks import Done, Task, Unfit, described, other_versions, perform, versions
 
 HERE = ("data", "rounds", "latency")
 """Steps that are made on the machine of the command: the user's images lie there, and its milliseconds can be compared."""
@@ -232,11 +232,7 @@ def _checked(client: Any, needs: Mapping[str, str], devices: Sequence[str], say:
         if told["versions"]["machine"] != versions()["machine"]:
             unfit[address] = f"runs {told['versions']['machine']}, where other jobs would be made"
             continue
-        if wrong := [
-            f"{name} {told['versions'].get(name, 'none')[:20]} (here {wanted[:20]})"
-            for name, wanted in versions().items()
-            if told["versions"].get(name) != wanted
-        ]:
+        if wrong := other_versions(told["versions"], versions()):
             raise WorkerError(
                 f"the worker {address} on {told['node']} has other versions than this machine: {', '.join(wrong[:5])}"
                 f"{' and more' if len(wrong) > 5 else ''}. What it made would be another thing: install the same there, or start no worker there."

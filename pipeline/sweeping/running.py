@@ -15,7 +15,7 @@ from ..parity import described
 from ..saying import Say
 from ..store import Damaged, Entry, Job, Store, Workshop, is_no_room
 from .crews import Crew
-from .tasks import Asked, Done, Task, Unfit, fingerprint
+from .tasks import Asked, Done, Task, Unfit, versions
 
 _REPAIRS = 100
 """Damaged results that one sweep makes anew; more of them, and the store itself is broken."""
@@ -219,7 +219,7 @@ class Yard:
             site=course.site,
             store=self.store.url,
             patience=self.patience,
-            versions=fingerprint(),
+            versions=versions(),
         )
 
     def _begin(self, course: Course, task: Task) -> None:

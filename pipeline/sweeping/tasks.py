@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -94,7 +92,7 @@ class Task:
         step: name of the step's module.
         keys: of the jobs by their names, as whoever asks for them computed them.
         patience: seconds for which a store that does not answer is asked again.
-        versions: `fingerprint` of whoever asks; a worker that has others does nothing.
+        versions: of whoever asks; a worker that has others does nothing.
     """
 
     step: str
@@ -103,7 +101,7 @@ class Task:
     site: Site
     store: str
     patience: float
-    versions: str
+    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +132,9 @@ def perform(task: Task) -> Done:
 def _performed(task: Task) -> Done:
     began = time.monotonic()
     workers.quieten()
-    if task.versions != fingerprint():
+    if wrong := other_versions(versions(), task.versions):
         raise Unfit(
-            f"the worker {platform.node()} has other versions of packages or of twinkeel than the machine that asks; install the same there",
+            f"the worker {platform.node()} has other versions than the machine that asks: {', '.join(wrong[:5])}; install the same there",
             _address(),
         )
     step = cast("Step", importlib.import_module(f"{_STEPS}.{task.step}"))
@@ -194,9 +192,13 @@ _OTHERS = ("coreai-core", "coreai-torch", "timm", "torchvision", "h5py", "pillow
 """Of extras that change what a job gives, or whether it can be made."""
 
 
-@functools.cache
-def fingerprint() -> str:
-    return hashlib.sha256(json.dumps(versions(), sort_keys=True).encode()).hexdigest()
+def other_versions(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """What a worker has otherwise than this machine, in words."""
+    return [
+        f"{name} {found.get(name, 'none')[:20]} (here {version[:20]})"
+        for name, version in wanted.items()
+        if found.get(name) != version
+    ]
 
 
 def described() -> dict[str, Any]:
