@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -150,6 +151,11 @@ def _condition(term: str, score: str, axes: Mapping[str, Sequence[object]]) -> C
     if name not in (score, "score", "size", "bytes", "latency"):
         raise ConfigError(f"--pick: there is no '{name}'. {nearest(name, [score, 'size', 'latency', *axes])}")
     measure, bound = _measure(name, score), _number(value, _UNITS[_measure(name, score)], term)
+    most = 1.0 if measure == "score" else math.inf
+    if not any(_SENSES[sense](one, bound) for one in (0.0, most, min(max(bound, 0.0), most))):
+        raise ConfigError(
+            f"--pick: '{term}' is never met: {name} is {'0 to 1, or 0 to 100 %' if most == 1 else 'more than 0'}"
+        )
     return Condition(text=term, is_met=lambda line: _SENSES[sense](_value(line, measure), bound))
 
 
