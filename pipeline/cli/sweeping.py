@@ -191,7 +191,6 @@ def _shared(path: Path | None, url: str | None, patience: float) -> Store:
         raise ConfigError(
             "--store none keeps nothing, and variants share what they need by the store. Give a folder or an address, or leave --store out."
         )
-    found.begin()
     return Store(found.url, patience)
 
 
@@ -254,6 +253,7 @@ def _swept(
 
     with outputs.claimed(out, say) as scratch, crew() as made_by:
         (scratch / "results").mkdir()
+        store.begin()
         yard = Yard(crew=made_by, store=store, scratch=scratch / "results", say=say, patience=patience)
         found = Sweep(plan=plan, yard=yard, say=say, hours=hours, stopwatch=watch).lines()
         count, seconds = sum(map(len, yard.made.values())), sum(map(sum, yard.made.values()))

@@ -195,7 +195,9 @@ def of_cluster(address: str, needs: Mapping[str, str], devices: Sequence[str], s
         ) from error
     staff = Staff(1)
     try:
-        yield Crew(number=1, here=staff, cluster=client, needs=needs, unfit=_checked(client, needs, devices, say))
+        crew = Crew(number=1, here=staff, cluster=client, needs=needs, unfit=_checked(client, needs, devices, say))
+        crew._look(is_new=True)
+        yield crew
     finally:
         staff.shutdown(cancel_futures=True)
         client.close()
