@@ -622,7 +622,8 @@ def test_labels(program, tmp_path):
     program.spec.description.input.add(name="x").type.imageType.height = 8
     program.spec.description.input[0].type.imageType.width = 8
     program.spec.description.input[0].type.imageType.colorSpace = 10
-    program.op("identity", dims=(1, 1, 8, 8), x="x")
+    program.ints("shape", 1, 64)
+    program.op("reshape", dims=(1, 64), x="x", shape="shape")
     package = program.write()
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     os.mkfifo(tmp_path / "pipe")
@@ -1044,7 +1045,8 @@ def wide_and_flat(program, side=(8, 16)):
 
 def test_an_image_that_is_all_width_is_cropped_before_it_takes_memory(tmp_path, little_memory):
     program = wide_and_flat(Program(tmp_path, (1, 1, 224, 300)), (224, 300))
-    program.op("identity", dims=(1, 1, 224, 300), x="x")
+    program.ints("shape", 1, 224 * 300)
+    program.op("reshape", dims=(1, 224 * 300), x="x", shape="shape")
     Image.new("L", (10**6, 2), 7).save(tmp_path / "x.png")
     found = classify.classify(program.write(), tmp_path / "x.png")
     assert {probability for _, probability in found.ranking} == {1 / (224 * 300)}  # one grey, all over
