@@ -235,7 +235,7 @@ def _artifacts(
     """Each file once, however many folders hold it; and why others are left out."""
     found: dict[tuple[str, str], Artifact] = {}
     skipped: dict[str, str] = {}
-    targets_there = {str(entry["target"]) for content, _ in read.values() for entry in content["artifacts"]}
+    there = {str(entry["target"]) for content, _ in read.values() for entry in content["artifacts"]}
     for folder, (content, _) in read.items():
         for entry in content["artifacts"]:
             name, target = shown(f"{entry['target']} {entry['precision']}"), targets.get(entry["target"])
@@ -260,10 +260,10 @@ def _artifacts(
                     versions=runtimes.versions(runtime),
                 )
     if not found:
-        told = (
-            "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            or f"there is no artifact of {', '.join(map(shown, only))}. {nearest(str(only[0]), targets_there)}"
-        )
+        told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        if not told and only:
+            told = f"there is no artifact of {', '.join(map(shown, only))}. {nearest(only[0], there)}"
+        told = told or "the build has no artifact"
         raise DeviceError(f"nothing can be evaluated here: {told}")
     artifacts = list(found.values())
     return tuple(_with_reference(one, artifacts) for one in artifacts), skipped
