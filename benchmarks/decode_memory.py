@@ -66,6 +66,7 @@ def contents(platform: str, artifact: Path) -> Any:
         limits=(),
         state="verified",
         counted=(),
+        counted_before=(),
         doubts=(),
         golden=Golden(
             names=("one",),
