@@ -301,12 +301,17 @@ def _lloyd(groups: NDArray[np.float64], weights: NDArray[np.float64], rounds: in
     share = np.linspace(0, 1, PALETTE)
     low, high = groups.min(1, keepdims=True), groups.max(1, keepdims=True)
     centres: NDArray[np.float64] = (np.quantile(groups, share, axis=1).T + low + (high - low) * share) / 2
-    count = len(groups)
+    moving = np.arange(len(groups))
     for _ in range(rounds):
-        slot = (_nearest(groups, centres) + PALETTE * np.arange(count)[:, None]).ravel()
-        sums = np.bincount(slot, (groups * weights).ravel(), count * PALETTE).reshape(count, PALETTE)
-        members = np.bincount(slot, weights.ravel(), count * PALETTE).reshape(count, PALETTE)
-        centres = np.sort(np.where(members > 0, sums / np.where(members > 0, members, 1), centres), axis=1)
+        before, count = centres[moving], len(moving)
+        slot = (_nearest(groups[moving], before) + PALETTE * np.arange(count)[:, None]).ravel()
+        sums = np.bincount(slot, (groups[moving] * weights[moving]).ravel(), count * PALETTE).reshape(count, PALETTE)
+        members = np.bincount(slot, weights[moving].ravel(), count * PALETTE).reshape(count, PALETTE)
+        after = np.sort(np.where(members > 0, sums / np.where(members > 0, members, 1), before), axis=1)
+        centres[moving] = after
+        moving = moving[(after != before).any(1)]  # the others have arrived
+        if not len(moving):
+            break
     return centres
 
 

@@ -104,7 +104,7 @@ def compressed(folded: nn.Module, calibration: Images, bits: int, say: Say) -> C
         calibration: ``(N, H, W, 4)`` uint8 RGBA images.
     """
     even = equalize.equalize(folded, calibration)
-    bases = [folded, even.module] if even.gains_db else [folded]
+    bases = [_Graph(one, calibration) for one in ((folded, even.module) if even.gains_db else (folded,))]
     plans = [_plan(base, calibration, bits) for base in bases]
     (choice, _), base = min(zip(plans, bases, strict=True), key=lambda one: one[0][1])
     plain = packing.compress(folded, bits)
@@ -138,16 +138,16 @@ def compressed(folded: nn.Module, calibration: Images, bits: int, say: Say) -> C
         + ", ".join(f"{number} of {len(choice)} layers in {n}" for n, number in wider.items())
         + f"; {told(tried[best])} on calibration images that it was not fitted to, "
         + f"{told(as_it_stands)} rounded as they stand"
-        + (", equalized" if base is not folded else "")
+        + (", equalized" if base.source is not folded else "")
     )
     return found
 
 
-def _plan(module: nn.Module, calibration: Images, bits: int) -> tuple[dict[str, Form], float]:
+def _plan(graph: _Graph, calibration: Images, bits: int) -> tuple[dict[str, Form], float]:
     """A form for each layer by name, and the noise that they promise."""
-    noise, cost = _noises(module, _spread(calibration, _PROBED_IMAGES), FORMS[bits])
+    noise, cost = _noises(graph, _spread(calibration, _PROBED_IMAGES), FORMS[bits])
     smallest = sum(min(sizes.values()) for sizes in cost.values())
-    count = sum(layer.weight.numel() for _, layer in packing.weighted(module))
+    count = sum(layer.weight.numel() for _, layer in packing.weighted(graph.source))
     choice = allocate(noise, cost, max(BUDGETS[bits] * count, ROOM * smallest))
     return choice, sum(noise[name][form] for name, form in choice.items())
 
@@ -204,8 +204,9 @@ def _filled(
 class _Graph(Interpreter):
     """The graph of a module on any number of images; `layer` computes its convolutions and linear layers."""
 
-    def __init__(self, module: nn.Module, images: Images) -> None:
-        super().__init__(equalize.export(module, images[:1]))
+    def __init__(self, source: nn.Module, images: Images) -> None:
+        super().__init__(equalize.export(source, images[:1]))
+        self.source = source
         self.layer: Callable[[Node, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = _apply
 
     def on(self, images: Images) -> torch.Tensor:
@@ -235,10 +236,9 @@ def _spread(images: Images, count: int) -> Images:
 
 
 def _noises(
-    module: nn.Module, images: Images, forms: Sequence[Form]
+    graph: _Graph, images: Images, forms: Sequence[Form]
 ) -> tuple[dict[str, dict[Form, float]], dict[str, dict[Form, float]]]:
     """By layer and form: the noise power that reaches the outputs, and bits."""
-    graph = _Graph(module, images)
     noise: dict[str, dict[Form, float]] = {}
     cost: dict[str, dict[Form, float]] = {}
     errors: dict[str, dict[Form, torch.Tensor]] = {}
@@ -264,16 +264,51 @@ def _noises(
         for _ in range(_PROBES):
             sign = torch.randint(0, 2, said.shape, generator=signs) * 2.0 - 1
             probes.append(torch.autograd.grad((said * sign).sum(), outputs, retain_graph=True))
-        with torch.no_grad():
-            for number, (node, x, _) in enumerate(seen):
-                for form, error in errors[module_path(node)].items():
-                    delta = _apply(node, x, error, None)
-                    others = [d for d in range(delta.ndim) if d != channel_axis(node) % delta.ndim]
-                    delta -= delta.mean(others, keepdim=True)  # the bias takes it
-                    for probe in probes:
-                        reached = (probe[number] * delta).flatten(1).sum(1)
-                        noise[module_path(node)][form] += float(reached.double().square().sum())
+        for number, (node, x, _) in enumerate(seen):
+            of_layer = errors[module_path(node)]
+            reached = _reached(node, x, [probe[number] for probe in probes], list(of_layer.values()))
+            for form, power in zip(of_layer, reached.double().square().sum(1).tolist(), strict=True):
+                noise[module_path(node)][form] += power
     return noise, cost
+
+
+def _reached(node: Node, x: torch.Tensor, probes: list[torch.Tensor], errors: list[torch.Tensor]) -> torch.Tensor:
+    """What errors of the weights do to the probed outputs, to first order, without what a bias would make good.
+
+    A layer is linear in its weights: the gradient of a probe at the weights, once for each image, serves all errors.
+
+    Args:
+        probes: gradients at the layer's output ``(N, ...)``.
+        errors: of the weights.
+
+    Returns:
+        ``(errors, probes * N)``.
+    """
+    mean = sum(_slopes(node, x, _shares(node, x, errors[0]), errors[0]))
+    slopes = []
+    for probe in probes:
+        others = [axis for axis in range(1, probe.ndim) if axis != channel_axis(node) % probe.ndim]
+        total = probe.sum(others) if others else probe
+        for slope, of_image in zip(_slopes(node, x, probe, errors[0]), total, strict=True):
+            slopes.append((slope - of_image.view(-1, *[1] * (slope.ndim - 1)) * mean).flatten())
+    return torch.stack([error.flatten() for error in errors]) @ torch.stack(slopes).T
+
+
+def _shares(node: Node, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A probe that takes the mean of each output channel."""
+    with torch.no_grad():
+        output = _apply(node, x, weight, None)
+    return torch.full_like(output, output.shape[channel_axis(node)] / output.numel())
+
+
+def _slopes(node: Node, x: torch.Tensor, probe: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+    """Of a probe at a layer's weights, for each image, from its gradients at the layer's output."""
+    if _is_linear(node):
+        return list(probe.reshape(len(x), -1, probe.shape[-1]).transpose(1, 2) @ x.reshape(len(x), -1, x.shape[-1]))
+    stride, padding, dilation, groups = _geometry(node)
+    sides = (None, stride, padding, dilation, False, [0, 0], groups, (False, True, False))
+    backward = torch.ops.aten.convolution_backward
+    return [backward(probe[one : one + 1], x[one : one + 1], weight, *sides)[1].contiguous() for one in range(len(x))]
 
 
 def _errors(
@@ -281,8 +316,8 @@ def _errors(
 ) -> tuple[dict[Form, torch.Tensor], dict[Form, float]]:
     """What rounding as they stand does to the weights, and how many bits they then take, by form."""
     values = weight.numpy()
-    power = _inputs(node, x, weight).double().square().mean(1).numpy()
-    importance = np.repeat(power, len(values) // len(power), 0) + 1e-12 * max(float(power.mean()), 1e-30)
+    power = (sum(_slopes(node, x.square(), _shares(node, x, weight), weight))).flatten(1).double().numpy()
+    importance = power + 1e-12 * max(float(power.mean()), 1e-30)
     errors: dict[Form, torch.Tensor] = {}
     cost: dict[Form, float] = {}
     for form in forms:
@@ -295,9 +330,8 @@ def _errors(
     return errors, cost
 
 
-def _rounded(module: nn.Module, calibration: Images, choice: Mapping[str, Form], shrinkage: float) -> Compressed:
+def _rounded(graph: _Graph, calibration: Images, choice: Mapping[str, Form], shrinkage: float) -> Compressed:
     """One pass with all images, twice: the first half follows the float layers, the second the compressed ones."""
-    graph = _Graph(module, calibration)
     images = _spread(calibration, max(1, _ELEMENTS // (2 * max(graph.sizes()))))
     weights: dict[str, PackedWeight] = {}
     dense: dict[str, NDArray[np.float16]] = {}
@@ -320,11 +354,11 @@ def _rounded(module: nn.Module, calibration: Images, choice: Mapping[str, Form],
     graph.layer = layer
     with torch.no_grad():
         graph.on(images[np.tile(np.arange(len(images)), 2)])
-    return Compressed(module=packing.with_weights(module, dense, biases), weights=weights)
+    return Compressed(module=packing.with_weights(graph.source, dense, biases), weights=weights)
 
 
 def _channel_means(layer: Node, x: torch.Tensor) -> torch.Tensor:
-    return x.double().movedim(channel_axis(layer), 0).flatten(1).mean(1)
+    return x.mean([axis for axis in range(x.ndim) if axis != channel_axis(layer) % x.ndim], dtype=torch.float64)
 
 
 def _round(
@@ -367,13 +401,13 @@ def _covariances(
         parts = [_inputs(node, x[start : start + chunk], weight, some) for x in (floating, compressed)]
         torch.randperm(2, generator=draw)  # other places for the next
         # near the mean: the squares of what is left lose no digits
-        shift = shift or [part.mean(1, keepdim=True) for part in parts]
+        shift = shift or [part.mean(2, keepdim=True) for part in parts]
         a, b = (part - near for part, near in zip(parts, shift, strict=True))
-        power += (b.transpose(1, 2) @ b).double()
-        cross += (a.transpose(1, 2) @ b).double()
-        mean += b.double().sum(1)
-        other += a.double().sum(1)
-        seen += b.shape[1]
+        power += (b @ b.mT).double()
+        cross += (a @ b.mT).double()
+        mean += b.sum(2).double()
+        other += a.sum(2).double()
+        seen += b.shape[2]
     power, cross, mean, other = (total / seen for total in (power, cross, mean, other))
     power -= mean[:, :, None] * mean[:, None]
     cross -= other[:, :, None] * mean[:, None]
@@ -406,26 +440,54 @@ def _places(node: Node, x: torch.Tensor, weight: torch.Tensor) -> int:
 def _inputs(
     node: Node, x: torch.Tensor, weight: torch.Tensor, some: tuple[int, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """What output values are computed from: ``(groups, places, taps)``.
+    """What output values are computed from: ``(groups, taps, places)``.
 
     Args:
         some: how many places of each image at most, and the state of the generator that draws them; all where None.
     """
     if x.ndim == 2:
-        return x[None]
+        return x.T[None]
     stride, padding, dilation, groups = _geometry(node)
+    drawn = None if some is None else _drawn(_places(node, x[:1], weight), some)
     if _is_linear(node):
         columns, groups = x.flatten(1, -2).transpose(1, 2), 1
+        columns = columns if drawn is None else columns[..., drawn]
     elif weight.shape[2:] == (1, 1) and stride == [1, 1] and padding == [0, 0]:
-        columns = x.flatten(2)
-    else:
+        columns = x.flatten(2) if drawn is None else x.flatten(2)[..., drawn]
+    elif drawn is None:
         columns = nn.functional.unfold(x, weight.shape[2:], dilation, padding, stride)  # type: ignore[arg-type]
-    if some is not None and columns.shape[2] > some[0]:
-        draw = torch.Generator()
-        draw.set_state(some[1])
-        columns = columns[..., torch.randperm(columns.shape[2], generator=draw)[: some[0]]]
+    else:
+        columns = _unfolded_at(x, weight.shape[2:], stride, padding, dilation, drawn)
     images, _, places = columns.shape
-    return columns.reshape(images, groups, -1, places).permute(1, 0, 3, 2).reshape(groups, images * places, -1)
+    return columns.reshape(images, groups, -1, places).permute(1, 2, 0, 3).reshape(groups, -1, images * places)
+
+
+def _drawn(places: int, some: tuple[int, torch.Tensor]) -> torch.Tensor | None:
+    """Numbers of the places that are read, of the state's next draw; None for all of them."""
+    count, state = some
+    if places <= count:
+        return None
+    draw = torch.Generator()
+    draw.set_state(state)
+    return torch.randperm(places, generator=draw)[:count]
+
+
+def _unfolded_at(
+    x: torch.Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    places: torch.Tensor,
+) -> torch.Tensor:
+    """These columns of what `unfold` gives, ``(N, channels * taps, places)``, without the others."""
+    (top, left), (height, width) = padding, kernel
+    padded = nn.functional.pad(x, (left, left, top, top))
+    wide = (padded.shape[3] - dilation[1] * (width - 1) - 1) // stride[1] + 1
+    down = places // wide * stride[0] + torch.arange(height)[:, None] * dilation[0]
+    across = places % wide * stride[1] + torch.arange(width)[:, None] * dilation[1]
+    taps = (down[:, None] * padded.shape[3] + across).flatten()
+    return padded.flatten(2)[..., taps].reshape(len(x), -1, len(places))
 
 
 def _round_in_turn(weight: torch.Tensor, power: torch.Tensor, grid: PackedWeight) -> NDArray[Any]:
