@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import pickle
@@ -335,6 +336,63 @@ def test_a_worker_of_other_versions_makes_nothing():
     )
     with pytest.raises(Unfit, match=r"other versions than the machine that asks: torch .* \(here 1\.0\); install"):
         perform(task)
+
+
+class NoCredentialsError(Exception):
+    """As botocore calls it."""
+
+
+class NoSuchBucket(Exception):
+    pass
+
+
+def _behind(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+_BUCKET = _behind(FileNotFoundError("The specified bucket does not exist"), NoSuchBucket("of PutObject"))
+_KEY = "The AWS Access Key Id you provided does not exist in our records."
+
+
+@pytest.mark.parametrize(
+    ("error", "is_local", "told"),
+    [
+        (_BUCKET, False, r"There is no 's3://results', and it is not made by itself: make it \(aws s3 mb s3://results\), or .* --store\.$"),
+        (FileNotFoundError("x"), False, "There is no 's3://results'"),
+        (NoCredentialsError("Unable to locate credentials"), False, r"missing, wrong or expired: set them \(AWS_ACCESS_KEY_ID .* every worker"),
+        (PermissionError(_KEY), False, r"in our records\. The keys that lead to it"),
+        (PermissionError("Access Denied"), False, "Who has these keys may not do that: allow reading, writing"),
+        (PermissionError(errno.EACCES, "Permission denied"), True, "This user may not do that: allow .* --store, then run the same"),
+        (OSError(errno.EROFS, "Read-only file system"), True, "It is read-only: mount it"),
+        (OSError(errno.ENOSPC, "No space left"), True, "It is full: make room"),
+        (ConnectionError("refused"), False, "run the same command again when it answers"),
+    ],
+)  # fmt: skip
+def test_a_store_that_cannot_be_used_is_told_with_what_to_do(error, is_local, told, tmp_path):
+    class Files:
+        url, is_local = "s3://results/store", False
+
+        def find(self, key):
+            raise error
+
+    files = Files()
+    files.is_local = is_local
+    shop = Workshop(store=files, scratch=Store(str(tmp_path)), is_shared=True)
+    with pytest.raises(StoreError, match=told) as found:
+        shop.lookup("0" * 64)
+    assert ("when it answers" in str(found.value)) == isinstance(error, ConnectionError)
+
+
+def test_a_file_system_without_keys_is_not_asked_again():
+    class Files:
+        def cat_file(self, path):
+            raise NoCredentialsError("Unable to locate credentials")
+
+    began = time.monotonic()
+    with pytest.raises(NoCredentialsError):
+        Patient(Files(), 2).cat_file("a")
+    assert time.monotonic() - began < 0.2
 
 
 def test_a_file_system_is_asked_again_until_it_answers():
