@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 100
 """Lines of the table on a terminal; of more, those on the front."""
+_KITS = Path("out")
 _PATIENCE = 300
 """Seconds for which workers ask a store again that does not answer."""
 
@@ -45,9 +46,7 @@ _PATIENCE = 300
 @click.option(
     "--kits",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("out"),
-    show_default=True,
-    help="Output folder of the one that is picked.",
+    help=f"Output folder of the one that is picked; {_KITS} without it.",
 )
 @click.option("--hours", type=common.FiniteRange(0, min_open=True), help="For all of it, spent on the best first.")
 @click.option("--jobs", type=click.IntRange(1), help="Worker processes here; by cores and memory without it.")
@@ -86,7 +85,7 @@ def sweep(
     out: Path,
     store_url: str | None,
     pick: str | None,
-    kits: Path,
+    kits: Path | None,
     hours: float | None,
     jobs: int | None,
     scheduler: str | None,
@@ -115,6 +114,9 @@ def sweep(
         raise click.UsageError("--needs is for the workers of a cluster: give --scheduler, too.")
     if serial is not None and binaries is None:
         raise click.UsageError("--serial is of a phone, and nothing is timed there without --binaries.")
+    if kits is not None and pick is None:
+        raise click.UsageError("--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out.")
+    kits = kits or _KITS
     with terminal.progress(console) as say:
         plan = _planned(path, kits, say)
         score = _score(plan)

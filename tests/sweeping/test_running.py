@@ -467,6 +467,8 @@ def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tm
         shown.output.endswith("2 variants: 2 models x 1 artifacts (android/onnx fp32)\n")
         and not (tmp_path / "store").exists()
     )
+    useless = run_cli("sweep", *place, "--plan", "--kits", tmp_path / "out")
+    assert useless.exit_code == 2 and "--kits is the folder of the variant that is picked" in useless.output
     first = run_cli("sweep", *place)
     assert first.exit_code == 0, (first.output, first.exception)
     told = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
