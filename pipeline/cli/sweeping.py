@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, ParityError
+from ..saying import counted
 from . import architectures, common, devices
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ def sweep(
     if serial is not None and binaries is None:
         raise click.UsageError("--serial is of a phone, and nothing is timed there without --binaries.")
     if kits is not None and pick is None:
-        raise click.UsageError("--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out.")
+        raise click.UsageError(
+            "--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out."
+        )
     kits = kits or _KITS
     with terminal.progress(console) as say:
         plan = _planned(path, kits, say)
@@ -182,7 +185,8 @@ def _tell_plan(plan: planning.Plan) -> None:
         numbers = f"{first}" if len(plan.artifacts) == 1 else f"{first}-{first + len(plan.artifacts) - 1}"
         common.echo(f"{numbers}: {told}{f': cannot be: {trial.trouble}' if trial.trouble else ''}")
     artifacts = ", ".join(f"{target} {precision}" for target, precision in plan.artifacts)
-    common.echo(f"{len(plan):,} variants: {len(plan.trials):,} models x {len(plan.artifacts)} artifacts ({artifacts})")
+    counts = counted(len(plan.trials), "model"), counted(len(plan.artifacts), "artifact")
+    common.echo(f"{counted(len(plan), 'variant')}: {' x '.join(counts)} ({artifacts})")
 
 
 def _shared(path: Path | None, url: str | None, patience: float) -> Store:
@@ -257,7 +261,12 @@ def _swept(
         (scratch / "results").mkdir()
         store.begin()
         yard = Yard(crew=made_by, store=store, scratch=scratch / "results", say=say, patience=patience)
-        found = Sweep(plan=plan, yard=yard, say=say, hours=hours, stopwatch=watch).lines()
+        one = Sweep(plan=plan, yard=yard, say=say, hours=hours, stopwatch=watch)
+        try:
+            found = one.lines()
+        except (KeyboardInterrupt, SystemExit):
+            say(f"stopped: {one.so_far()}. What was made is kept: the same command goes on from there.")
+            raise
         count, seconds = sum(map(len, yard.made.values())), sum(map(sum, yard.made.values()))
         kinds = ", ".join(f"{len(taken)} {step}" for step, taken in yard.made.items() if taken)
         say(

@@ -38,7 +38,9 @@ def advice(url: str, error: BaseException, *, is_local: bool) -> str:
     if "NoSuchBucket" in told or (not is_local and any(isinstance(one, FileNotFoundError) for one in _chain(error))):
         bucket = f"{scheme}://{rest.partition('/')[0]}"
         how = f" (aws s3 mb {bucket})" if scheme == "s3" else ""
-        return f"There is no '{bucket}', and it is not made by itself: make it{how}, or give another address with --store."
+        return (
+            f"There is no '{bucket}', and it is not made by itself: make it{how}, or give another address with --store."
+        )
     if errno.EROFS in numbers:
         return f"It is read-only: mount it so that it can be written, or give another folder with --store, {_AGAIN}."
     if numbers & {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
