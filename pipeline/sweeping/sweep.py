@@ -47,6 +47,7 @@ class Sweep:
     Attributes:
         hours: for all of it; None for as long as it takes.
         stopwatch: a phone that takes times too, which lines are then compared by.
+        _half: trials whose int8 has failed, and whose other artifacts are on their way.
     """
 
     plan: Plan
@@ -57,6 +58,7 @@ class Sweep:
     _found: dict[int, _Found] = field(default_factory=dict)
     _quiet: list[Course] = field(default_factory=list)
     _made: dict[tuple[int, tuple[str, str]], Entry] = field(default_factory=dict)
+    _half: set[int] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
     _began: float = field(default_factory=time.monotonic)
     _last: float = 0.0
@@ -80,8 +82,8 @@ class Sweep:
         """How many of the variants are done, in words."""
         quiet = {course.number for course in self._quiet}
         count = len(self.plan.artifacts)
-        judged = count * len(self._found)
-        timed = sum(count for number in self._found if number not in quiet)
+        done = self._found.keys() - self._half
+        judged, timed = count * len(done), count * len(done - quiet)
         rest = "" if timed == judged else f", of which {timed:,} with their latencies"
         return f"{judged:,} of {counted(len(self.plan), 'variant')} are done{rest}"
 
@@ -171,6 +173,7 @@ class Sweep:
         return found
 
     def _fail(self, number: int, trouble: str) -> None:
+        self._half.discard(number)
         self._found[number] = _Found(lines=self._all_failed(number, self.plan.artifacts, trouble), latencies={})
 
     def _all_failed(
@@ -190,9 +193,11 @@ class Sweep:
             others = [pair for pair in asked if pair[1] != "int8"]
             self._fail(number, course.trouble)
             if others:
+                self._half.add(number)
                 return self._course(self.plan.trials[number], course.steps, None, others)
             self._tell(total)
             return None
+        self._half.discard(number)
         lines = dict(self._found[number].lines) if number in self._found else {}
         if course.trouble:
             self._found[number] = _Found(lines=lines | self._all_failed(number, asked, course.trouble), latencies={})
@@ -211,7 +216,7 @@ class Sweep:
         return None
 
     def _tell(self, total: int) -> None:
-        done, now = len(self._found), time.monotonic()
+        done, now = len(self._found.keys() - self._half), time.monotonic()
         if now - self._last > 1 or done == total:
             self._last = now
             rest = time_left(done, total, now - self._began) if done < total else ""

@@ -492,6 +492,18 @@ def test_latencies_are_taken_in_rounds_over_all_models_and_gone_on_with(
     assert run_cli(*place).exit_code == 0 and len(taken) == 10
 
 
+def test_what_is_done_is_counted_without_models_that_are_half_on_their_way():
+    plan = type("Plan", (), {"artifacts": ["fp32", "int8"], "__len__": lambda self: 8})()
+    said = []
+    one = sweep.Sweep(plan=plan, yard=None, say=lambda line, progress=None: said.append((line, progress)))
+    assert one.so_far() == "0 of 8 variants are done"
+    one._found, one._half = dict.fromkeys(range(3)), {1}
+    one._quiet = [SimpleNamespace(number=2)]
+    assert one.so_far() == "4 of 8 variants are done, of which 2 with their latencies"
+    one._tell(4)
+    assert said[0][0].startswith("sweep: 2 of 4 models") and said[0][1] == (2, 4)
+
+
 def test_calibration_images_that_are_not_as_many_as_asked_for_are_told_once(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "digests.json").write_text('{"calibration images": 60}')
