@@ -115,6 +115,12 @@ class Measured:
     checks: Sequence[parity.Check]
     convert: Callable[[], quantize.Quantized] = field(repr=False)
 
+    @property
+    def nearness(self) -> tuple[int, float, float]:
+        """To the gate: how many of its checks are met, the share that the task counts first, SNR in dB; on held-out images."""
+        met = sum(check.is_met for check in self.checks)
+        return met, next(iter(self.rung.shares.values()), 0.0), self.rung.snr_db
+
     @cached_property
     def quantized(self) -> quantize.Quantized:
         return self.convert()
@@ -164,6 +170,8 @@ def climb(
     except Stopped:
         is_stopped = True
         say("quantize: stopped; the best so far is built. Ctrl-C once more ends the build")
+    if is_gated and not best.rung.is_met:  # nothing will be built: what came nearest tells which limit there could be
+        best = max(ladder.measured, key=lambda one: one.nearness)
     best = ladder.finished(best, is_stopped=is_stopped)
     if not best.rung.is_met and is_gated:
         raise ParityError(ladder.report(best))
@@ -239,6 +247,7 @@ class Ladder:
         judging: those that a rung is chosen by.
         left_out: names of rungs that there was no time for.
         wanting: by the name of a rung, what it needs and has not.
+        measured: the best of each rung.
         dropped: the best with layers in float, where the images that judge like less what it costs than what it gains.
         image_seconds: that an image takes through the quantized network.
     """
@@ -259,6 +268,7 @@ class Ladder:
         self.rungs: list[Rung] = []
         self.left_out: list[str] = []
         self.wanting: dict[str, str] = {}
+        self.measured: list[Measured] = []
         self.dropped: Measured | None = None
         self.calibration = data.calibration.inputs
         is_judge = np.arange(len(self.calibration)) % JUDGES == JUDGES - 1
@@ -403,6 +413,7 @@ class Ladder:
         give_back_memory()  # else each rung comes on top of what those before it took and freed
         self.started = time.perf_counter()
         self.rungs.append(best.rung)
+        self.measured.append(best)
         self.say(f"quantize: {best.rung}")
         if is_kept or before is None:
             return best
@@ -525,7 +536,7 @@ class Ladder:
         forbidden = [name for name, when, _ in methods(self.config.quantize) if when == "never"]
         return "\n".join(
             [
-                "int8 misses its gate on every rung, and nothing was built:",
+                f"int8 misses its gate on every rung, and nothing was built; nearest to it, {best.state.note.partition(',')[0]}:",
                 *(f"  {line}" for line in missed),
                 *(f"  {rung}" for rung in self.rungs),
                 f"layers that lose most, SNR with each of them alone quantized (all: {found.all_db:.1f} dB):",

@@ -6,10 +6,11 @@ import hard_models
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.parity import metrics
-from twinkeel.pipeline.program import compress
+from twinkeel.pipeline.program import WEIGHTED, channel_axis, compress
 from twinkeel.pipeline.program.evaluation import evaluate
 from twinkeel.pipeline.program.program import InputContract
 from twinkeel.pipeline.stages import fold, saved, weight_only
@@ -167,3 +168,65 @@ def test_rounding_in_turn_is_better_than_to_the_nearest_where_inputs_go_together
     nearest = grid.dense[..., 0, 0]
     errors = [np.square(inputs @ (found.astype(np.float64) - weight).T).mean() for found in (dense, nearest)]
     assert errors[0] <= 0.5 * errors[1], errors
+
+
+LAYERS = {
+    "pointwise": nn.Conv2d(6, 8, 1),
+    "strided": nn.Conv2d(6, 8, 3, stride=2, padding=1),
+    "depthwise": nn.Conv2d(6, 12, (3, 5), padding=(1, 2), groups=6),
+    "dilated groups": nn.Conv2d(6, 8, 3, padding=2, dilation=2, groups=2),
+    "linear": nn.Sequential(nn.Flatten(), nn.Linear(6 * 7 * 9, 8)),
+    "linear on tokens": nn.Sequential(nn.Flatten(2), nn.Linear(63, 8)),
+}
+
+
+def node_of(layer):
+    """The layer's own node in a graph, its weights, and what it reads for these images."""
+    images = torch.randn(3, 6, 7, 9, generator=torch.Generator().manual_seed(0))
+    graph = torch.export.export(layer, (images,)).module()
+    node = next(node for node in graph.graph.nodes if node.target in WEIGHTED)
+    weighted = layer[-1] if isinstance(layer, nn.Sequential) else layer
+    return node, weighted.weight.detach(), layer[:-1](images) if isinstance(layer, nn.Sequential) else images
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layers_slopes_say_what_every_error_of_its_weights_does(kind):
+    node, weight, x = node_of(LAYERS[kind])
+    draw = torch.Generator().manual_seed(1)
+    errors = [torch.randn(weight.shape, generator=draw) for _ in range(3)]
+    probes = [torch.randn(weight_only._apply(node, x, weight, None).shape, generator=draw) for _ in range(2)]
+    wanted = torch.empty(len(errors), len(probes), len(x))
+    for row, error in zip(wanted, errors, strict=True):
+        change = weight_only._apply(node, x, error, None)
+        axes = [axis for axis in range(change.ndim) if axis != channel_axis(node) % change.ndim]
+        change = change - change.mean(axes, keepdim=True)
+        for line, probe in zip(row, probes, strict=True):
+            line[:] = (probe * change).flatten(1).sum(1)
+    found = weight_only._reached(node, x, probes, errors).reshape(wanted.shape)
+    off = float((found - wanted).abs().max() / wanted.abs().max())
+    assert off < 1e-5, f"{kind}: {off:.2e} of the largest"
+
+
+@pytest.mark.parametrize("kind", ["pointwise", "strided", "depthwise", "dilated groups", "linear on tokens"])
+def test_places_that_are_drawn_are_read_as_all_are(kind):
+    node, weight, x = node_of(LAYERS[kind])
+    draw = torch.Generator().manual_seed(2)
+    state = draw.get_state()
+    everything = weight_only._inputs(node, x, weight)
+    groups, taps, places = everything.shape
+    count = places // len(x) // 2
+    drawn = torch.randperm(places // len(x), generator=draw)[:count]
+    some = weight_only._inputs(node, x, weight, (count, state))
+    wanted = everything.reshape(groups, taps, len(x), -1)[..., drawn].reshape(groups, taps, -1)
+    assert some.shape == wanted.shape and torch.equal(some, wanted)
+
+
+def test_palettes_that_have_arrived_stay_where_they_are():
+    """Rounds end early for groups whose centres do not move; the others go on."""
+    random = np.random.default_rng(0)
+    groups = np.concatenate([random.standard_normal((3, 192)), np.repeat(random.standard_normal((1, 16)), 12, 1)])
+    weights = random.uniform(0.1, 1, groups.shape)
+    together = compress._lloyd(groups, weights)
+    apart = np.concatenate([compress._lloyd(groups[n : n + 1], weights[n : n + 1]) for n in range(len(groups))])
+    np.testing.assert_array_equal(together, apart)
+    np.testing.assert_array_equal(compress._lloyd(groups, weights, 400), compress._lloyd(groups, weights, 500))

@@ -17,7 +17,7 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
     further = "never" if wanted.equalize == "never" else "auto"
     return [
         ("equalization", when, _equalized("proven")),
-        ("equalization, bounds measured", further, _equalized("measured")),
+        ("equalization by measured bounds", further, _equalized("measured")),
     ]
 
 
