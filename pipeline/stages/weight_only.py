@@ -284,7 +284,7 @@ def _reached(node: Node, x: torch.Tensor, probes: list[torch.Tensor], errors: li
     Returns:
         ``(errors, probes * N)``.
     """
-    mean = sum(_slopes(node, x, _shares(node, x, errors[0]), errors[0]))
+    mean = torch.stack(_slopes(node, x, _shares(node, x, errors[0]), errors[0])).sum(0)
     slopes = []
     for probe in probes:
         others = [axis for axis in range(1, probe.ndim) if axis != channel_axis(node) % probe.ndim]
@@ -316,7 +316,7 @@ def _errors(
 ) -> tuple[dict[Form, torch.Tensor], dict[Form, float]]:
     """What rounding as they stand does to the weights, and how many bits they then take, by form."""
     values = weight.numpy()
-    power = (sum(_slopes(node, x.square(), _shares(node, x, weight), weight))).flatten(1).double().numpy()
+    power = torch.stack(_slopes(node, x.square(), _shares(node, x, weight), weight)).sum(0).flatten(1).double().numpy()
     importance = power + 1e-12 * max(float(power.mean()), 1e-30)
     errors: dict[Form, torch.Tensor] = {}
     cost: dict[Form, float] = {}

@@ -14,5 +14,6 @@ from .workers import Staff as Staff
 from .workers import Workers as Workers
 from .workers import count as count
 from .workers import give_back_memory as give_back_memory
+from .workers import light_objects as light_objects
 from .workers import one_thread as one_thread
 from .workers import peak_memory as peak_memory

@@ -153,3 +153,23 @@ def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()) == (0, ["run", "3.0"]), done.stderr
+
+
+def test_what_is_light_for_converters_is_as_before_behind_them(monkeypatch):
+    import copy
+    import gc
+
+    from torch.fx.traceback import NodeSource
+
+    monkeypatch.delattr(NodeSource, "__deepcopy__", raising=False)  # tests have a lasting one
+    before, source = gc.get_threshold(), NodeSource(None)
+    for fails in (False, True):
+        try:
+            with workers.light_objects():
+                assert gc.get_threshold()[0] > before[0] or before[0] >= 50_000
+                assert copy.deepcopy([source])[0] is source
+                if fails:
+                    raise ValueError
+        except ValueError:
+            pass
+        assert gc.get_threshold() == before and copy.deepcopy([source])[0] is not source

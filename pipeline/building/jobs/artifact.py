@@ -119,7 +119,7 @@ def _results(name: tuple[str, str], made: Made) -> dict[str, Entry | Failure]:
 def make_artifacts(site: Site, wanted: Sequence[tuple[str, str]]) -> list[Made]:
     """In a worker: lower and measure artifacts, given by a target's module and a precision; one that fails does not
     hide the others."""
-    from ...store import one_thread, peak_memory
+    from ...store import light_objects, one_thread, peak_memory
 
     found = []
     for module, precision in wanted:
@@ -127,7 +127,7 @@ def make_artifacts(site: Site, wanted: Sequence[tuple[str, str]]) -> list[Made]:
         lowered = measured = None
         error = ""
         try:
-            with one_thread():
+            with one_thread(), light_objects():
                 lowered = lower.lowered(site, target, precision)
                 measured = measure.measured(site, target, precision, lowered)
         except Damaged:

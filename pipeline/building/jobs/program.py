@@ -13,7 +13,7 @@ from ...config import Config, Quantize
 from ...program import Output, Program
 from ...saying import Say
 from ...stages import rungs
-from ...store import Entry, Job, Workshop, give_back_memory
+from ...store import Entry, Job, Workshop, give_back_memory, light_objects
 from ...tasks import named
 from ..order import Order
 from ..site import (
@@ -164,7 +164,8 @@ def quantized_program(
             f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {cost:,} multiply-adds"
         )
     say(f"quantize: {len(data.calibration.images)} calibration images")
-    climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
+    with light_objects():
+        climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
     program = Program(
         name=config.project.name,
         contract=contract,
