@@ -40,3 +40,8 @@ def time_left(done: int, total: int, seconds: float) -> str:
     """In words behind a comma, of work of which so much was done in so many seconds; empty where all is."""
     left = (total - done) * seconds / max(done, 1)
     return f", about {left / 60:.0f} minutes left" if left >= 90 else f", about {left:.0f} s left" if left else ""
+
+
+def counted(count: int, what: str) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

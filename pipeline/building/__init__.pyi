@@ -4,6 +4,7 @@ from . import walk as walk
 from .explaining import explain as explain
 from .exported import Exported as Exported
 from .factories import Factory as Factory
+from .jobs import data as data
 from .jobs import latency as latency
 from .jobs import rows as rows
 from .order import Order as Order

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, ParityError
+from ..saying import counted
 from . import architectures, common, devices
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 100
 """Lines of the table on a terminal; of more, those on the front."""
+_KITS = Path("out")
 _PATIENCE = 300
 """Seconds for which workers ask a store again that does not answer."""
 
@@ -45,9 +47,7 @@ _PATIENCE = 300
 @click.option(
     "--kits",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("out"),
-    show_default=True,
-    help="Output folder of the one that is picked.",
+    help=f"Output folder of the one that is picked; {_KITS} without it.",
 )
 @click.option("--hours", type=common.FiniteRange(0, min_open=True), help="For all of it, spent on the best first.")
 @click.option("--jobs", type=click.IntRange(1), help="Worker processes here; by cores and memory without it.")
@@ -86,7 +86,7 @@ def sweep(
     out: Path,
     store_url: str | None,
     pick: str | None,
-    kits: Path,
+    kits: Path | None,
     hours: float | None,
     jobs: int | None,
     scheduler: str | None,
@@ -115,6 +115,11 @@ def sweep(
         raise click.UsageError("--needs is for the workers of a cluster: give --scheduler, too.")
     if serial is not None and binaries is None:
         raise click.UsageError("--serial is of a phone, and nothing is timed there without --binaries.")
+    if kits is not None and pick is None:
+        raise click.UsageError(
+            "--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out."
+        )
+    kits = kits or _KITS
     with terminal.progress(console) as say:
         plan = _planned(path, kits, say)
         score = _score(plan)
@@ -180,7 +185,8 @@ def _tell_plan(plan: planning.Plan) -> None:
         numbers = f"{first}" if len(plan.artifacts) == 1 else f"{first}-{first + len(plan.artifacts) - 1}"
         common.echo(f"{numbers}: {told}{f': cannot be: {trial.trouble}' if trial.trouble else ''}")
     artifacts = ", ".join(f"{target} {precision}" for target, precision in plan.artifacts)
-    common.echo(f"{len(plan):,} variants: {len(plan.trials):,} models x {len(plan.artifacts)} artifacts ({artifacts})")
+    counts = counted(len(plan.trials), "model"), counted(len(plan.artifacts), "artifact")
+    common.echo(f"{counted(len(plan), 'variant')}: {' x '.join(counts)} ({artifacts})")
 
 
 def _shared(path: Path | None, url: str | None, patience: float) -> Store:
@@ -255,7 +261,12 @@ def _swept(
         (scratch / "results").mkdir()
         store.begin()
         yard = Yard(crew=made_by, store=store, scratch=scratch / "results", say=say, patience=patience)
-        found = Sweep(plan=plan, yard=yard, say=say, hours=hours, stopwatch=watch).lines()
+        one = Sweep(plan=plan, yard=yard, say=say, hours=hours, stopwatch=watch)
+        try:
+            found = one.lines()
+        except (KeyboardInterrupt, SystemExit):
+            say(f"stopped: {one.so_far()}. What was made is kept: the same command goes on from there.")
+            raise
         count, seconds = sum(map(len, yard.made.values())), sum(map(sum, yard.made.values()))
         kinds = ", ".join(f"{len(taken)} {step}" for step, taken in yard.made.items() if taken)
         say(

@@ -71,11 +71,17 @@ class Change:
     def __str__(self) -> str:
         if math.isnan(self.by):
             return f"{self.what} is not known of both; allowed {percent(self.limit or 0.0)}"
-        interval = "" if self.low is None else f", 95 % interval {percent(self.low)} to {percent(self.high or 0.0)}"
-        return f"{self.what} {_WORDS.get(self.what, 'drops')} by {percent(self.by)}{interval}; allowed {percent(self.limit or 0.0)}"
+        ways = _WORDS.get(self.what, ("drops", "rises"))
+        is_other, bounds = self.by < 0, (self.low, self.high)  # the way that is no loss
+        if is_other and self.low is not None and self.high is not None:
+            bounds = -self.high, -self.low
+        interval = "" if bounds[0] is None else f", 95 % interval {percent(bounds[0])} to {percent(bounds[1] or 0.0)}"
+        allowed = f"allowed {'that it ' + ways[0] + ' by ' if is_other else ''}{percent(self.limit or 0.0)}"
+        return f"{self.what} {ways[is_other]} by {percent(abs(self.by))}{interval}; {allowed}"
 
 
-_WORDS = {"size": "grows", "latency": "grows"}
+_WORDS = {"size": ("grows", "shrinks"), "latency": ("grows", "falls")}
+"""For what is lost, and for what is won; a score drops or rises."""
 
 
 @dataclass(frozen=True, kw_only=True)

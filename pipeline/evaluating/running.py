@@ -96,11 +96,11 @@ def _check(one: Future[None], place: Path) -> None:
 
 
 def _tell(plan: Plan, done: int, count: int, seconds: float, say: Say) -> None:
-    images = min(done * plan.per_shard, len(plan.files))
+    images, total = (min(shards * plan.per_shard, len(plan.files)) for shards in (done, count))
     rate = images / max(seconds, 1e-3)
     left = (count - done) * plan.per_shard / rate if rate else 0.0
     rest = f", {rate:,.0f} a second, about {left:,.0f} s left" if done else ""
-    say(f"evaluate: {images:,} images by {len(plan.artifacts)} artifacts{rest}", (done, count))
+    say(f"evaluate: {images:,} of {total:,} images by {len(plan.artifacts)} artifacts{rest}", (done, count))
 
 
 def write(plan: Plan, numbers: Sequence[int], folder: Path, work: Path, worker: int) -> None:

@@ -190,7 +190,7 @@ def _anew(read: Mapping[Path, tuple[dict[str, Any], manifest.Golden]], found: tu
                         sense=check["sense"],
                         limit=check["limit"],
                         before=check.get("verdict") or "open",
-                        images_before=counts["images"],
+                        images_before=counts.get("draws") or counts["images"],
                         now=None if value is None else _verdict(value[1], check["sense"], check["limit"]),
                         counts=None if value is None else value[1],
                     )
@@ -199,6 +199,8 @@ def _anew(read: Mapping[Path, tuple[dict[str, Any], manifest.Golden]], found: tu
 
 
 def _verdict(counts: Counts, sense: str, limit: float) -> Verdict:
+    if not counts.images:
+        return "open"
     if sense == "<=":
         return within(counts.low, counts.high, limit)
     return within(-counts.high, -counts.low, -limit)

@@ -288,7 +288,7 @@ class Check:
         if self.counts is None or self.verdict != "open":
             return ""
         if not self.counts.images:
-            return f"open: there are no {self.counts.of} in {self.counts.draws:,} images, of which nothing can be told"
+            return "open: of none nothing can be told"
         needed = self.images_needed
         could = "more images than anyone has" if needed is None else f"about {needed:,}"
         return f"open: {self.counts.draws or self.counts.images:,} images cannot tell, {could} could"

@@ -74,6 +74,8 @@ class Counts:
     draws: int = 0
 
     def __str__(self) -> str:
+        if not self.images:
+            return f"there are no {self.of}" + (f" in {self.draws:,} images" if self.draws else "")
         changed = f"{self.lost} lost, {self.won} won" if self.won else f"{self.lost} lost"
         what = "" if self.of == "images" else f" {self.of} in {self.draws:,} images"
         return f"{changed} of {self.images:,}{what}, {100 * LEVEL:.0f} % interval {percent(self.low)} to {percent(self.high)}"
@@ -101,7 +103,9 @@ def share_of(images: int, kept: int) -> tuple[float, Counts]:
 
 
 def verdict(counts: Counts, sense: str, limit: float) -> Verdict:
-    """Of a value that must be at most (``<=``) or at least (``>=``) `limit`."""
+    """Of a value that must be at most (``<=``) or at least (``>=``) `limit`; open where nothing was counted, whatever the limit is."""
+    if not counts.images:
+        return "open"
     if sense == "<=":
         return within(counts.low, counts.high, limit)
     return within(-counts.high, -counts.low, -limit)

@@ -162,9 +162,11 @@ def _interval(one: Told, name: str) -> str:
     if value is None:
         return "–"
     share, counts = value
+    if not counts.images:
+        return f"no {counts.of}"
     return f"{percent(share)} ({percent(counts.low)} to {percent(counts.high)})"
 
 
 def _described(value: tuple[float, Any]) -> dict[str, Any]:
     share, counts = value
-    return {"share": share, **asdict(counts)}
+    return {"share": share if math.isfinite(share) else None, **asdict(counts)}

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..rows import Rows
+from .advice import advice
 from .entries import Damaged, Entry, Store
 from .sources import code_digest
 
@@ -210,8 +211,8 @@ class Workshop:
     def _check_shared(self, done: str, error: Exception) -> None:
         if self.is_shared and self.store is not None:
             raise StoreError(
-                f"the store '{self.store.url}', which all work shares, cannot be {done}: {type(error).__name__}: {str(error)[:300]}. "
-                "What was made is kept there: run the same command again when it answers."
+                f"the store '{self.store.url}', which all work shares, cannot be {done}: {type(error).__name__}: {str(error)[:300].rstrip('.')}. "
+                + advice(self.store.url, error, is_local=self.store.is_local)
             ) from error
 
     def _without(self, trouble: str, *, stays: bool = False) -> None:

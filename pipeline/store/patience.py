@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .advice import has_no_keys
+
 _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, ValueError)
 """What a file system says of a file; all else is no answer."""
 _FIRST, _LONGEST = 0.25, 10.0
@@ -41,8 +43,8 @@ class Patient:
                         raise
                     if time.monotonic() + pause > end:
                         self._check_home()
-                except Exception:  # drivers raise anything
-                    if time.monotonic() + pause > end:
+                except Exception as error:  # drivers raise anything
+                    if has_no_keys(error) or time.monotonic() + pause > end:
                         raise
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)

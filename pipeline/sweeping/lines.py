@@ -153,7 +153,7 @@ def cells(lines: Sequence[Line], axes: Sequence[str]) -> list[list[str]]:
             *(["" if math.isnan(line.device_ms) else f"{line.device_ms:.3f}"] if line.device else []),
             "*" if line.is_on_front else "",
             line.state
-            + (f": {_shortened(line.reason or line.device_told)}" if line.reason or line.device_told else ""),
+            + (f": {_shortened(told)}" if (told := line.reason or line.device_told or "; ".join(line.notes)) else ""),
         ]
         for line in lines
     ]

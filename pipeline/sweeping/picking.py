@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from ..errors import ConfigError, SweepError, nearest
 from .lines import Line
@@ -25,6 +27,7 @@ _SIZES = {
 }
 _TIMES = {"": "1", "ms": "1", "us": "1e-3", "µs": "1e-3", "s": "1e3"}
 _SHARES = {"": "1", "%": "0.01"}
+_MOST = {"size": math.inf, "latency": math.inf, "score": 1.0}
 _UNITS = {"size": _SIZES, "latency": _TIMES, "score": _SHARES}
 _SENSES: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "==": operator.eq, "!=": operator.ne,
@@ -35,10 +38,22 @@ _EXAMPLE = "'score >= 0.98, size <= 1MB, min latency', for example"
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """``size <= 1MB``: what it is in words, and whether a line meets it."""
+    """``size <= 1MB``.
+
+    Attributes:
+        text: it in words.
+        of: ``score``, ``size``, ``latency``, or an axis.
+        holds: whether it does for a value of these.
+        bound: what values are compared with.
+    """
 
     text: str
-    is_met: Callable[[Line], bool]
+    of: str
+    holds: Callable[[Any], bool]
+    bound: Any
+
+    def is_met(self, line: Line) -> bool:
+        return self.holds(_value(line, self.of) if self.of in _UNITS else line.varied[self.of])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +80,7 @@ def parsed(text: str, score: str, axes: Mapping[str, Sequence[object]]) -> Wish:
         axes: that vary, and their values.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or nothing can be all that it says.
     """
     conditions, wanted, told = [], None, ""
     for term in filter(None, (part.strip() for part in text.split(","))):
@@ -80,7 +95,25 @@ def parsed(text: str, score: str, axes: Mapping[str, Sequence[object]]) -> Wish:
             conditions.append(_condition(term, score, axes))
     if not conditions and wanted is None:
         raise ConfigError(f"--pick says nothing; {_EXAMPLE}")
+    _check_together(conditions, axes)
     return Wish(conditions=conditions, text=told or f"max {score}", rank=wanted or _ranked("score", is_most=True))
+
+
+def _check_together(conditions: Sequence[Condition], axes: Mapping[str, Sequence[object]]) -> None:
+    """Raise a ConfigError where conditions on one thing leave nothing: two of them, or else all."""
+    for of in dict.fromkeys(one.of for one in conditions):
+        same = [one for one in conditions if one.of == of]
+        values = _tried([one.bound for one in same], _MOST[of]) if of in _UNITS else axes[of]
+        for some in (*itertools.combinations(same, 2), tuple(same)):
+            if not any(all(one.holds(value) for one in some) for value in values):
+                told = " and ".join(f"'{one.text}'" for one in some)
+                raise ConfigError(f"--pick: {told} cannot be met by one variant: leave one of them, or turn its sign")
+
+
+def _tried(bounds: Sequence[float], most: float) -> list[float]:
+    """Values between which nothing changes: bounds, what lies between two of them, and the ends."""
+    marks = sorted({0.0, *(bound for bound in bounds if 0 < bound < most), min(most, 2 * max(*bounds, 1.0))})
+    return [*marks, *((low + high) / 2 for low, high in itertools.pairwise(marks))]
 
 
 def picked(wish: Wish, lines: Sequence[Line]) -> Line:
@@ -147,31 +180,31 @@ def _condition(term: str, score: str, axes: Mapping[str, Sequence[object]]) -> C
         raise ConfigError(f"--pick: '{term}' is no condition, and no min or max; {_EXAMPLE}")
     name, sense, value = found["name"], found["sense"], found["value"].strip().strip("\"'")
     if name in axes:
-        return Condition(text=term, is_met=_of_axis(name, sense, value, axes, term))
+        return Condition(text=term, of=name, holds=_of_axis(name, sense, value, axes, term), bound=value)
     if name not in (score, "score", "size", "bytes", "latency"):
         raise ConfigError(f"--pick: there is no '{name}'. {nearest(name, [score, 'size', 'latency', *axes])}")
     measure, bound = _measure(name, score), _number(value, _UNITS[_measure(name, score)], term)
-    most = 1.0 if measure == "score" else math.inf
+    most = _MOST[measure]
     if not any(_SENSES[sense](one, bound) for one in (0.0, most, min(max(bound, 0.0), most))):
         raise ConfigError(
             f"--pick: '{term}' is never met: {name} is {'0 to 1, or 0 to 100 %' if most == 1 else 'more than 0'}"
         )
-    return Condition(text=term, is_met=lambda line: _SENSES[sense](_value(line, measure), bound))
+    return Condition(text=term, of=measure, holds=lambda value: _SENSES[sense](value, bound), bound=bound)
 
 
 def _of_axis(
     name: str, sense: str, value: str, axes: Mapping[str, Sequence[object]], term: str
-) -> Callable[[Line], bool]:
+) -> Callable[[Any], bool]:
     """A condition on what varies: a word is one of its values, and a number is compared."""
     if sense in ("=", "==", "!="):
         known = [str(one) for one in axes[name]]
         if value not in known:
             raise ConfigError(f"--pick: {name} is never '{value}'. {nearest(value, known)}")
-        return lambda line: (str(line.varied[name]) == value) == (sense != "!=")
+        return lambda one: (str(one) == value) == (sense != "!=")
     bound = _number(value, {"": "1"}, term)
     if not all(isinstance(one, int | float) for one in axes[name]):
         raise ConfigError(f"--pick: '{term}' compares what are no numbers; {name} = {axes[name][0]}, for example")
-    return lambda line: _SENSES[sense](float(line.varied[name]), bound)
+    return lambda one: _SENSES[sense](float(one), bound)
 
 
 def _number(text: str, units: Mapping[str, str], term: str) -> float:

@@ -27,8 +27,10 @@ _MOST_KNOWN = 2000
 """Results that the store is not asked for again, at most: each is a kilobyte or two."""
 _UNTOLD = ("rounds",)
 """Steps of which the sweep itself tells."""
-_QUIET = 60.0
-"""Seconds without a result after which it is looked why."""
+_QUIET = 30.0
+"""Seconds without a result after which it is looked why, and said what is at work."""
+_MOST_TOLD = 4
+"""Tasks at work that are named."""
 
 
 class _Known(dict[str, Entry]):
@@ -66,10 +68,22 @@ class Course:
 
 @dataclass(kw_only=True)
 class _Flight:
-    """A task at work, and the courses that wait for it."""
+    """A task at work, and the courses that wait for it.
+
+    Attributes:
+        sent: when, of `time.monotonic`.
+        began: when a worker took it; None where that is not known.
+    """
 
     task: Task
     waiting: list[Course]
+    sent: float = field(default_factory=time.monotonic)
+    began: float | None = None
+
+    @property
+    def words(self) -> str:
+        first, *others = self.task.keys
+        return f"{first}{f' and {len(others)} more' if others else ''} of {self.waiting[0].name}"
 
 
 @dataclass(kw_only=True)
@@ -83,6 +97,7 @@ class Yard:
         deadline: of `time.monotonic`, from which on nothing more is begun.
         made: seconds that each task took which had to be made, by step, in the order of the steps.
         peak: bytes of memory that a worker took at most.
+        through: is told of each step that a course has behind it.
     """
 
     crew: Crew
@@ -93,6 +108,8 @@ class Yard:
     deadline: float = float("inf")
     made: dict[str, list[float]] = field(default_factory=dict)
     peak: int = 0
+    through: Callable[[Course, Step], None] = lambda course, step: None
+    _looked: float = 0.0
     _known: _Known = field(default_factory=_Known)
     _repaired: int = 0
     _lost: int = 0
@@ -134,8 +151,9 @@ class Yard:
                     active += 1
                 elif self._flights:
                     landed = wait(self._flights, timeout=_QUIET, return_when=FIRST_COMPLETED).done
-                    if not landed and (why := self.crew.trouble([one.task for one in self._flights.values()])):
-                        self.say(f"waiting: {why}")
+                    self._look()
+                    if not landed:
+                        self._tell_quiet()
                     for future in landed:
                         ready.extend(self._landed(future))
                 else:
@@ -143,6 +161,25 @@ class Yard:
         finally:
             for future in self._flights:  # what waits and was not begun is not begun any more
                 future.cancel()
+
+    def _look(self) -> None:
+        """Note what workers have taken since the last look, which they do when a task ends."""
+        for future, flight in self._flights.items():
+            if flight.began is None and future.running():
+                flight.began = max(flight.sent, self._looked)
+        self._looked = time.monotonic()
+
+    def _tell_quiet(self) -> None:
+        """What is at work, and for how long, where nothing has ended for a while; and why nothing may come of it."""
+        flights, now = list(self._flights.values()), time.monotonic()
+        if why := self.crew.trouble([one.task for one in flights]):
+            self.say(f"waiting: {why}")
+        # a scheduler does not say what its workers have begun
+        begun = [one for one in flights if one.began is not None] or flights
+        told = [f"{one.words} for {now - (one.began or one.sent):.0f} s" for one in begun[:_MOST_TOLD]]
+        more = [f"{len(begun) - _MOST_TOLD:,} more"] if len(begun) > _MOST_TOLD else []
+        more += [f"{rest:,} wait for a worker"] if (rest := len(flights) - len(begun)) else []
+        self.say(f"at work: {'; '.join([*told, *more])}")
 
     def _has_room(self, active: int) -> bool:
         number = self.crew.number
@@ -200,6 +237,7 @@ class Yard:
                 raise TwinkeelError(failed[0].error)
             course.site = step.take(course.order, shop, course.site, found)
             course.at += 1
+            self.through(course, step)
 
     def _send(self, course: Course, step: Step, missing: Mapping[str, Job]) -> None:
         """To workers, but what is at work for another course, which this one waits for then."""

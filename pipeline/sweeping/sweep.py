@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..building import Order, Site, Step, latency, row_of, rows, walk
+from ..building import Order, Site, Step, data, latency, row_of, rows, walk
 from ..devices import Stopwatch
 from ..errors import ConfigError
 from ..parity import Row
-from ..saying import EVERY, Say, time_left
+from ..program import COMPRESSED
+from ..saying import EVERY, Say, counted, time_left
 from ..store import Entry, Workshop
 from .halving import Candidate, best_first, epochs_of
 from .lines import Line, with_front
@@ -26,6 +27,8 @@ from .running import Course, Yard
 
 _SHARE = 1 / 3
 """Of the hours, that short trainings may take: what they tell is worth nothing without time to make use of it."""
+_CALIBRATED = ("int8", *COMPRESSED)
+"""Precisions that calibration images have a part in."""
 _OVER = "the time that --hours gives was over"
 
 
@@ -44,6 +47,7 @@ class Sweep:
     Attributes:
         hours: for all of it; None for as long as it takes.
         stopwatch: a phone that takes times too, which lines are then compared by.
+        _half: trials whose int8 has failed, and whose other artifacts are on their way.
     """
 
     plan: Plan
@@ -54,11 +58,14 @@ class Sweep:
     _found: dict[int, _Found] = field(default_factory=dict)
     _quiet: list[Course] = field(default_factory=list)
     _made: dict[tuple[int, tuple[str, str]], Entry] = field(default_factory=dict)
+    _half: set[int] = field(default_factory=set)
+    _told: set[str] = field(default_factory=set)
     _began: float = field(default_factory=time.monotonic)
     _last: float = 0.0
 
     def lines(self) -> list[Line]:
         """Each variant, and what became of it, in the order of the plan."""
+        self.yard.through = self._through
         trials = [trial for trial in self.plan.trials if not trial.trouble]
         self._tell_plan(trials)
         end = math.inf if self.hours is None else self._began + 3600 * self.hours
@@ -71,10 +78,27 @@ class Sweep:
         self._measure()
         return with_front(self._on_device([line for trial in self.plan.trials for line in self._of(trial)]))
 
+    def so_far(self) -> str:
+        """How many of the variants are done, in words."""
+        quiet = {course.number for course in self._quiet}
+        count = len(self.plan.artifacts)
+        done = self._found.keys() - self._half
+        judged, timed = count * len(done), count * len(done - quiet)
+        rest = "" if timed == judged else f", of which {timed:,} with their latencies"
+        return f"{judged:,} of {counted(len(self.plan), 'variant')} are done{rest}"
+
+    def _through(self, course: Course, step: Step) -> None:
+        """Say, once for all models, where there are not as many calibration images as were asked for."""
+        if step is walk.TRAINED[0] and (told := _calibrated(course.order, self.yard.shop(), course.site)):
+            if told not in self._told:
+                self.say(f"data: {told}")
+            self._told.add(told)
+
     def _tell_plan(self, trials: Sequence[Trial]) -> None:
         plan = self.plan
         self.say(
-            f"sweep: {len(plan):,} variants: {len(plan.trials):,} models x {len(plan.artifacts)} artifacts, {self.yard.crew.number} workers"
+            f"sweep: {counted(len(plan), 'variant')}: {counted(len(plan.trials), 'model')} x {counted(len(plan.artifacts), 'artifact')}, "
+            f"{counted(self.yard.crew.number, 'worker')}"
         )
         if len(trials) < len(plan.trials):
             bad = [trial for trial in plan.trials if trial.trouble]
@@ -149,6 +173,7 @@ class Sweep:
         return found
 
     def _fail(self, number: int, trouble: str) -> None:
+        self._half.discard(number)
         self._found[number] = _Found(lines=self._all_failed(number, self.plan.artifacts, trouble), latencies={})
 
     def _all_failed(
@@ -168,9 +193,11 @@ class Sweep:
             others = [pair for pair in asked if pair[1] != "int8"]
             self._fail(number, course.trouble)
             if others:
+                self._half.add(number)
                 return self._course(self.plan.trials[number], course.steps, None, others)
             self._tell(total)
             return None
+        self._half.discard(number)
         lines = dict(self._found[number].lines) if number in self._found else {}
         if course.trouble:
             self._found[number] = _Found(lines=lines | self._all_failed(number, asked, course.trouble), latencies={})
@@ -189,7 +216,7 @@ class Sweep:
         return None
 
     def _tell(self, total: int) -> None:
-        done, now = len(self._found), time.monotonic()
+        done, now = len(self._found.keys() - self._half), time.monotonic()
         if now - self._last > 1 or done == total:
             self._last = now
             rest = time_left(done, total, now - self._began) if done < total else ""
@@ -197,6 +224,7 @@ class Sweep:
 
     def _judged(self, course: Course, shop: Workshop) -> dict[tuple[str, str], Line]:
         found: dict[tuple[str, str], Line] = {}
+        told = _calibrated(course.order, shop, course.site)
         for table in shop.json(course.site.results[rows.NAME], rows.ROWS).values():
             for stored in table["rows"]:
                 row = row_of(stored, math.nan)
@@ -209,7 +237,7 @@ class Sweep:
                     score=row.worth.score,
                     float_score=table["reference_scores"]["float"],
                     bytes=row.artifact.bytes,
-                    notes=course.site.doubts,
+                    notes=(*course.site.doubts, *([told] if told and pair[1] in _CALIBRATED else ())),
                 )
             for error in table["errors"]:
                 pair = tuple(error.partition(":")[0].split(" ", 1))  # type: ignore[assignment]
@@ -225,14 +253,19 @@ class Sweep:
         """
         self.yard.deadline = math.inf
         self._quiet.sort(key=lambda course: course.number)
-        count = len(self._quiet)
+        count, rounds = len(self._quiet), len(walk.ROUNDS)
+        if count:
+            self.say(
+                f"latency: {counted(count, 'model')}, each timed in {rounds} rounds, with nothing else of the sweep at work"
+            )
         for number, step in enumerate(walk.ROUNDS):
             for turn, course in enumerate(self._quiet):
-                if turn == 0 or time.monotonic() - self._last > EVERY:
-                    self._last = time.monotonic()
-                    told = f"latency: round {number + 1} of {len(walk.ROUNDS)}, {turn} of {count} models"
-                    self.say(told, (number * count + turn, len(walk.ROUNDS) * count))
                 self._timed(course, step)
+                done = number * count + turn + 1
+                if done < rounds * count and time.monotonic() - self._last > EVERY:
+                    self._last = time.monotonic()
+                    told = f"latency: {done:,} of {rounds * count:,} measurements taken, {turn + 1} of {count} in round {number + 1} of {rounds}"
+                    self.say(told, (done, rounds * count))
         for course in self._quiet:
             self._timed(course, latency)
             found = self._found[course.number]
@@ -295,6 +328,15 @@ def _known_latencies(order: Order, shop: Workshop, site: Site) -> Mapping[str, f
         name: entry for name, job in jobs.items() if not isinstance(job, str) and (entry := shop.find(job)) is not None
     }
     return latency.take(order, shop, site, found).latency if len(found) == len(jobs) else None
+
+
+def _calibrated(order: Order, shop: Workshop, site: Site) -> str:
+    """How many calibration images there are, where that is not what was asked for; empty where it is, or nothing is calibrated."""
+    asked = order.config.data.calibration
+    found = shop.json(site.data, data.DIGESTS)["calibration images"]
+    if found == asked or not any(precision in _CALIBRATED for _, precision in order.wanted):
+        return ""
+    return f"data.calibration = {asked}: {found} images are taken, for there are no more, or as many of each class"
 
 
 def _differing(sites: Sequence[Site]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from twinkeel.pipeline.building.jobs import data, original, program, weights
 from twinkeel.pipeline.building.site import Architecture, contract_of
-from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.config import Config, Quantize
 from twinkeel.pipeline.delivery import manifest
 from twinkeel.pipeline.errors import ConfigError
 
@@ -158,3 +159,31 @@ def test_the_contract_is_what_was_asked_for():
     assert contract.shape == (1, 20, 300, 4) and contract.grey == 0
     assert json.loads(json.dumps(contract.mean)) == [0.0]
     assert np.prod(contract.shape) == 24_000
+
+
+def test_how_to_quantize_is_asked_of_nothing_where_no_artifact_is_int8(monkeypatch):
+    """No rung is tried, whatever [quantize] says, and variants of it are one program."""
+    given, said = [], []
+
+    def made(config, data, model, say, folder, *, is_gated):
+        given.append((config.quantize, is_gated))
+
+    monkeypatch.setattr(program, "make_program", made)
+    monkeypatch.setattr(program.data_step, "load_data", lambda *_: None)
+    monkeypatch.setattr(program, "load_model", lambda *_: None)
+
+    def key(has_int8, **quantize):
+        config = Config.model_validate({"quantize": quantize})
+        create = Architecture(module="twinkeel.model.mobilenet_v2", options={})
+        results = dict.fromkeys(("data", "weights", "original"), Kept())
+        site = SimpleNamespace(config=config, create=create, results=results, data=Kept(), weights=Kept(), names=())
+        order = SimpleNamespace(has_int8=has_int8)
+        (job,) = program.jobs(order, None, site).values()
+        shop = SimpleNamespace(make=lambda job, write: write(None))
+        program.make(SimpleNamespace(shop=shop, order=order, say=said.append), site, {"quantize": job})
+        return job.key
+
+    assert key(False, qat="always") == key(False, minutes=60) == key(False, weights="per-tensor")
+    assert {quantize for quantize, _ in [(str(one), n) for one, n in given]} == {str(Quantize(qat="never"))}
+    assert said == ["quantize: without the ladder, for no artifact is int8"] * 3 and not any(gate for _, gate in given)
+    assert key(True, qat="always") != key(True, minutes=60) and [one.qat for one, _ in given[3:]] == ["always", "auto"]

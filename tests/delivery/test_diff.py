@@ -68,6 +68,18 @@ def test_growth_of_size_is_told_and_fails_from_its_limit_on(build, run_cli):
     assert told.count("size grows by 5.10 %") == 2 and "allowed 5.00 %" in told
 
 
+def test_what_gets_better_is_told_as_such(build, run_cli):
+    old, new = build("old", right=900), build("new", right=919)
+    told = run_cli("diff", old, new, "--max-score-drop", "0%").output
+    assert told.count("accuracy rises by 1.90 %, 95 % interval -") == 2 and "drops by -" not in told, told
+    assert "allowed that it drops by 0.00 %: these images cannot tell" in told
+    fewer = diff.Change(what="latency", old=2.0, new=1.5, by=-0.25, low=-0.5, high=0.1, limit=0.05, verdict="open")
+    assert str(fewer) == "latency falls by 25.00 %, 95 % interval -10.00 % to 50.00 %; allowed that it grows by 5.00 %"
+    assert str(diff.Change(what="AP", old=0.5, new=0.4, by=0.1, low=0.05, high=0.2, limit=0.01)) == (
+        "AP drops by 10.00 %, 95 % interval 5.00 % to 20.00 %; allowed 1.00 %"
+    )
+
+
 @pytest.mark.parametrize(("right", "state"), [(945, "open"), (950, "open"), (900, "missed"), (990, "holds")], ids=str)
 def test_a_drop_is_judged_with_its_interval(right, state, build, run_cli):
     old, new = build("old"), build("new", right=right)

@@ -13,6 +13,7 @@ import tracemalloc
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -541,6 +542,21 @@ def test_without_truth_boxes_and_masks_are_held_against_the_float32_ones(task, b
         assert 0 < counts.lost < counts.kept
     told, _ = evaluate(build(edit, name="other"), "--data", data)
     assert "--unlabelled" in str(told.exception)
+
+
+def test_where_neither_shows_a_box_there_are_none_and_nothing_holds():
+    from twinkeel.pipeline.report import evaluation
+    from twinkeel.pipeline.tasks.detection import counting
+
+    none = counting.same_of(0, 0, 0, COUNT)
+    told = SimpleNamespace(shares={}, counted={"same_boxes": none}, artifact=SimpleNamespace(names=("a int8",)))
+    assert evaluation._interval(told, "same_boxes") == "no boxes" and evaluation._described(none)["share"] is None
+    check = {"metric": "same_boxes", "sense": ">=", "limit": 0.0, "verdict": "open", "counts": vars(none[1])}
+    entry = {"target": "a", "precision": "int8", "checks": [check]}
+    (anew,) = summary._anew({"out": ({"artifacts": [entry]}, None)}, (told,))
+    assert summary.told(anew) == (
+        f"same_boxes >= 0: open on the build's {COUNT} images, open here: there are no boxes in {COUNT} images"
+    )
 
 
 def against_floats(task, floating, candidate):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -253,3 +255,19 @@ def test_an_environment_that_is_not_torchruns(environment, message):
     assert distributed.is_asked_for(environment) and not distributed.is_asked_for({"WORLD_SIZE": "1"})
     with pytest.raises(ConfigError, match=message), distributed.joined(environment):
         raise AssertionError
+
+
+@pytest.mark.parametrize("error", [ConfigError("a wrong batch"), SystemExit(2), None])
+def test_the_group_is_left_whatever_the_process_ends_with(error, monkeypatch):
+    """Threads of a group that is there as the interpreter ends abort the process."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    place = {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in place.items():  # torch reads some of them itself
+        monkeypatch.setenv(name, value)
+    with pytest.raises(type(error)) if error else contextlib.nullcontext(), distributed.joined(place):
+        assert torch.distributed.is_initialized()
+        if error is not None:
+            raise error
+    assert not torch.distributed.is_initialized()

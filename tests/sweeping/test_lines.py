@@ -113,6 +113,31 @@ def test_a_wish_that_cannot_be_read_says_why(wish, words):
         picking.parsed(wish, "accuracy", AXES)
 
 
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ("accuracy >= .9, accuracy <= .5", r"'accuracy >= \.9' and 'accuracy <= \.5' cannot be met by one variant"),
+        ("size > 1MB, min latency, bytes <= 1000kB", "'size > 1MB' and 'bytes <= 1000kB' cannot"),
+        ("latency < 2ms, size < 1MB, latency >= 2000us", "'latency < 2ms' and 'latency >= 2000us' cannot"),
+        ("score >= 90%, accuracy = 0.8", "'score >= 90%' and 'accuracy = 0.8' cannot"),
+        ("accuracy >= 0.9, accuracy <= 0.9, accuracy != 0.9", "and 'accuracy != 0.9' cannot"),
+        ("precision = int8, precision = fp32", "'precision = int8' and 'precision = fp32' cannot"),
+        ("model.width < 0.3, model.width > 0.2", "'model.width < 0.3' and 'model.width > 0.2' cannot"),
+        ("precision != int8, precision != fp32", "cannot be met by one variant"),
+    ],
+)
+def test_a_wish_that_contradicts_itself_names_the_conditions(wish, words):
+    with pytest.raises(ConfigError, match=words):
+        picking.parsed(wish, "accuracy", AXES)
+
+
+def test_bounds_that_touch_are_no_contradiction(found):
+    wish = "accuracy >= 0.95, accuracy <= 95%, size > 20kB, size < 20.001e3, model.width >= 0.35, model.width != 0.2"
+    with pytest.raises(SweepError, match="no variant meets"):
+        picking.picked(picking.parsed(wish, "accuracy", AXES), found)
+    assert picking.picked(picking.parsed("accuracy >= 0.95, accuracy <= 95%", "accuracy", AXES), found).number == 2
+
+
 def test_a_wish_that_none_meets_says_where_the_bounds_are(found):
     with pytest.raises(SweepError, match=r"'size <= 1kB' of the 4 .*score 0.9500; size 6,000 bytes; latency 0.500 ms"):
         picking.picked(picking.parsed("accuracy >= 0.5, size <= 1kB", "accuracy", AXES), found)

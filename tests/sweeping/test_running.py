@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import pickle
@@ -13,14 +14,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.building.jobs import latency
+from twinkeel.pipeline.building.jobs import data, latency
 from twinkeel.pipeline.building.site import Site
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.errors import ConfigError, StoreError, SweepError, WorkerError
 from twinkeel.pipeline.store.entries import Store
 from twinkeel.pipeline.store.job import Job, Workshop
 from twinkeel.pipeline.store.patience import Patient
-from twinkeel.pipeline.sweeping import crews, running
+from twinkeel.pipeline.sweeping import crews, running, sweep
 from twinkeel.pipeline.sweeping.running import Yard
 from twinkeel.pipeline.sweeping.tasks import Done, Task, Unfit, perform, versions
 
@@ -300,6 +301,31 @@ def test_who_waits_is_told_why(yard, monkeypatch):
     assert said[0] == "waiting: no worker for 1"
 
 
+def test_who_waits_is_told_what_is_at_work_and_for_how_long(yard, monkeypatch):
+    monkeypatch.setattr(running, "_QUIET", 0.05)
+    said, one = [], yard()
+    one.say, one.crew.trouble = lambda line, progress=None: said.append(line), lambda tasks: ""
+    submit, waiting = one.crew.submit, []
+
+    def late(task):
+        """As processes of this machine take them: the first at once, the others when one has ended."""
+        future = Future()
+        if not waiting:
+            future.set_running_or_notify_cancel()
+        made = submit(task)
+        waiting.append(future)
+        if len(waiting) == 3:
+            for number, other in enumerate(waiting):
+                threading.Timer(1.1 + 0.2 * number, other.set_result, [made.result()]).start()
+        return future
+
+    one.crew.submit = late
+    run(one, 3, [step("weights", lambda order, site: {f"weights of {order.number}": f"{order.number}"})])
+    told = [line for line in said if line.startswith("at work: ")]
+    assert told[0] == "at work: weights of 0 of trial 0 for 0 s; 2 wait for a worker"
+    assert "at work: weights of 0 of trial 0 for 1 s; 2 wait for a worker" in told, told
+
+
 def test_of_two_that_make_the_same_at_a_time_the_first_is_right(tmp_path):
     store = Store(str(tmp_path / "store"))
     job = Job(kind="weights", name="weights", inputs={}, code=())
@@ -335,6 +361,63 @@ def test_a_worker_of_other_versions_makes_nothing():
     )
     with pytest.raises(Unfit, match=r"other versions than the machine that asks: torch .* \(here 1\.0\); install"):
         perform(task)
+
+
+class NoCredentialsError(Exception):
+    """As botocore calls it."""
+
+
+class NoSuchBucket(Exception):
+    pass
+
+
+def _behind(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+_BUCKET = _behind(FileNotFoundError("The specified bucket does not exist"), NoSuchBucket("of PutObject"))
+_KEY = "The AWS Access Key Id you provided does not exist in our records."
+
+
+@pytest.mark.parametrize(
+    ("error", "is_local", "told"),
+    [
+        (_BUCKET, False, r"There is no 's3://results', and it is not made by itself: make it \(aws s3 mb s3://results\), or .* --store\.$"),
+        (FileNotFoundError("x"), False, "There is no 's3://results'"),
+        (NoCredentialsError("Unable to locate credentials"), False, r"missing, wrong or expired: set them \(AWS_ACCESS_KEY_ID .* every worker"),
+        (PermissionError(_KEY), False, r"in our records\. The keys that lead to it"),
+        (PermissionError("Access Denied"), False, "Who has these keys may not do that: allow reading, writing"),
+        (PermissionError(errno.EACCES, "Permission denied"), True, "This user may not do that: allow .* --store, then run the same"),
+        (OSError(errno.EROFS, "Read-only file system"), True, "It is read-only: mount it"),
+        (OSError(errno.ENOSPC, "No space left"), True, "It is full: make room"),
+        (ConnectionError("refused"), False, "run the same command again when it answers"),
+    ],
+)  # fmt: skip
+def test_a_store_that_cannot_be_used_is_told_with_what_to_do(error, is_local, told, tmp_path):
+    class Files:
+        url, is_local = "s3://results/store", False
+
+        def find(self, key):
+            raise error
+
+    files = Files()
+    files.is_local = is_local
+    shop = Workshop(store=files, scratch=Store(str(tmp_path)), is_shared=True)
+    with pytest.raises(StoreError, match=told) as found:
+        shop.lookup("0" * 64)
+    assert ("when it answers" in str(found.value)) == isinstance(error, ConnectionError)
+
+
+def test_a_file_system_without_keys_is_not_asked_again():
+    class Files:
+        def cat_file(self, path):
+            raise NoCredentialsError("Unable to locate credentials")
+
+    began = time.monotonic()
+    with pytest.raises(NoCredentialsError):
+        Patient(Files(), 2).cat_file("a")
+    assert time.monotonic() - began < 0.2
 
 
 def test_a_file_system_is_asked_again_until_it_answers():
@@ -390,25 +473,61 @@ def test_latencies_are_taken_in_rounds_over_all_models_and_gone_on_with(
 
     monkeypatch.setattr(latency, "make_times", times)
     place = ("sweep", "-c", tiny(), "-o", tmp_path / "sweep", "--store", tmp_path / "store")
-    assert run_cli(*place).exit_code != 0 and taken == [4, 6, 4, 6, 4, 6, 4]
+    stopped = run_cli(*place)
+    assert stopped.exit_code != 0 and taken == [4, 6, 4, 6, 4, 6, 4]
+    assert (
+        "stopped: 2 of 2 variants are done, of which 0 with their latencies. What was made is kept: the same command"
+        in stopped.output
+    )
     last = 100
     told = run_cli(*place)
     assert told.exit_code == 0 and taken == [4, 6] * 5, (told.output, told.exception)
     assert (
         "the slowest of an artifact's 5 rounds took 9.00 times the fastest (median), 9.00 times at most" in told.output
     )
+    assert "latency: 2 models, each timed in 5 rounds" in told.output and ", 0 of" not in told.output
+    assert "2 variants: 2 models x 1 artifact, 2 workers" in told.output
     variants = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["variants"]
     assert [one["latency_ms"] for one in variants] == [4.0, 6.0]
     assert run_cli(*place).exit_code == 0 and len(taken) == 10
+
+
+def test_what_is_done_is_counted_without_models_that_are_half_on_their_way():
+    plan = type("Plan", (), {"artifacts": ["fp32", "int8"], "__len__": lambda self: 8})()
+    said = []
+    one = sweep.Sweep(plan=plan, yard=None, say=lambda line, progress=None: said.append((line, progress)))
+    assert one.so_far() == "0 of 8 variants are done"
+    one._found, one._half = dict.fromkeys(range(3)), {1}
+    one._quiet = [SimpleNamespace(number=2)]
+    assert one.so_far() == "4 of 8 variants are done, of which 2 with their latencies"
+    one._tell(4)
+    assert said[0][0].startswith("sweep: 2 of 4 models") and said[0][1] == (2, 4)
+
+
+def test_calibration_images_that_are_not_as_many_as_asked_for_are_told_once(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "digests.json").write_text('{"calibration images": 60}')
+    store, said = Store(str(tmp_path / "store")), []
+    site = SimpleNamespace(data=store.put("0" * 64, "data", {}, tmp_path / "data"))
+    shop = Workshop(store=store, scratch=Store(str(tmp_path)))
+    plan = SimpleNamespace(artifacts=[], trials=[])
+    one = sweep.Sweep(plan=plan, yard=SimpleNamespace(shop=lambda: shop), say=said.append)
+    for asked, precision in ((64, "int8"), (64, "w4"), (60, "int8"), (64, "fp32")):
+        config = Config.model_validate({"data": {"calibration": asked}})
+        order = SimpleNamespace(config=config, wanted=[(None, precision)])
+        one._through(SimpleNamespace(order=order, site=site), data)
+    assert said == ["data: data.calibration = 64: 60 images are taken, for there are no more, or as many of each class"]
 
 
 def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tmp_path):
     place = ("-c", tiny(), "-o", tmp_path / "sweep", "--store", tmp_path / "store")
     shown = run_cli("sweep", *place, "--plan")
     assert (
-        shown.output.endswith("2 variants: 2 models x 1 artifacts (android/onnx fp32)\n")
+        shown.output.endswith("2 variants: 2 models x 1 artifact (android/onnx fp32)\n")
         and not (tmp_path / "store").exists()
     )
+    useless = run_cli("sweep", *place, "--plan", "--kits", tmp_path / "out")
+    assert useless.exit_code == 2 and "--kits is the folder of the variant that is picked" in useless.output
     first = run_cli("sweep", *place)
     assert first.exit_code == 0, (first.output, first.exception)
     told = json.loads((tmp_path / "sweep" / "sweep.json").read_text())

@@ -208,7 +208,9 @@ def test_boxes_of_an_image_are_no_draws_of_their_own():
     assert math.isnan(nothing) and (none.low, none.high) == (0, 1)
     (check,) = parity.judge("quantize", [counting._SAME], {"same_boxes": (nothing, none)})
     assert check.verdict == "open" and check.images_needed is None
-    assert "there are no boxes in 5 images" in str(check)
+    assert "there are no boxes in 5 images" in str(check) and " %" not in str(check)
+    every = replace(counting._SAME, value=0.0)  # of none nothing holds, not even what all would
+    assert parity.judge("quantize", [every], {"same_boxes": (nothing, none)})[0].verdict == "open"
 
 
 def test_a_loss_that_all_images_share_has_an_interval_all_the_same():

@@ -28,6 +28,7 @@ from ..work import Found, Work, entries
 NAME = "data"
 SHEET = "contact-sheet.png"
 TAKEN = "taken.json"
+DIGESTS = "digests.json"
 DECODED = "images.npy"
 """All images that were decoded, where a set has most of them: its numbers in it are in ``<set>-rows.npy``, so that they are not copied.
 Every other set has its own in ``<set>-images.npy``."""
@@ -105,7 +106,7 @@ def make_data(config: Config, job: Job, folder: Path, say: Say = lambda *_: None
     (folder / "names.json").write_text(json.dumps(found.names))
     (folder / SHEET).write_bytes(contact.sheet(found, task.labels(found.names), config.data.channels, task.marked))
     described_set = {"calibration": found.calibration.digest(), "calibration images": len(found.calibration.images)}
-    (folder / "digests.json").write_text(json.dumps(described_set))
+    (folder / DIGESTS).write_text(json.dumps(described_set))
     (folder / TAKEN).write_text(json.dumps(found.taken))
     (folder / "warnings.json").write_text(
         json.dumps(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import data as data_module
-from ...config import Config
+from ...config import Config, Quantize
 from ...program import Output, Program
 from ...saying import Say
 from ...stages import rungs
@@ -41,12 +41,22 @@ NAME = "quantize"
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {
         NAME: awaited(site, "data", "weights", "original")
-        or program_job(site.config, site.create, site.data, site.weights, is_gated=order.has_int8)
+        or program_job(asked(order, site.config), site.create, site.data, site.weights, is_gated=order.has_int8)
     }
 
 
+def asked(order: Order, config: Config) -> Config:
+    """What is asked of the quantization: nothing, where no artifact is int8. It is then a reference that golden images and reports hold
+    beside the others, and what `[quantize]` says, hours of training perhaps, would be spent on what nobody ships."""
+    if order.has_int8:
+        return config
+    return config.model_copy(update={"quantize": Quantize(qat="never")})
+
+
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
-    config, shop, is_gated = site.config, work.shop, work.order.has_int8
+    config, shop, is_gated = asked(work.order, site.config), work.shop, work.order.has_int8
+    if not is_gated:
+        work.say("quantize: without the ladder, for no artifact is int8")
 
     def write(folder: Path) -> bool:
         model = load_model(shop, site.weights, config, site.create, len(site.names))
