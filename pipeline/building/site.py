@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,12 @@ class Architecture:
 
     Attributes:
         options: further arguments.
+        makes: the networks of `model/` of the same task by name, for what an error says of a checkpoint that is of another one.
     """
 
     module: str
     options: Mapping[str, Any]
+    makes: Mapping[str, Architecture] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, outputs: int, width: float) -> nn.Module:
         model: nn.Module = importlib.import_module(self.module).create(outputs, width, **self.options)

@@ -193,6 +193,13 @@ def architecture(config: Config, known: Mapping[str, Source] | None = None) -> A
         return Factory.of(config.model.factory, config.model.arguments)
     if config.model.given_by:
         return Zoo.of(config.model.name, config.model.arguments)
-    source = (sources() if known is None else known)[config.model.name]
+    known = sources() if known is None else known
+    source = known[config.model.name]
     given = {name: getattr(config.model, name) for name in source.settings}
-    return Architecture(module=source.module, options={**given, **source.options})
+    task = source.defaults.get("model", {}).get("task")
+    makes = {
+        name: Architecture(module=one.module, options=one.options)
+        for name, one in known.items()
+        if one.defaults.get("model", {}).get("task") == task
+    }
+    return Architecture(module=source.module, options={**given, **source.options}, makes=makes)

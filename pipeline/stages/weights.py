@@ -6,7 +6,7 @@ Which of its tensors are meant is found in `checkpoints/`, where what differs be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..reading import shown
-from .checkpoints import fitting, keras_h5, kinds, telling
+from .checkpoints import fitting, keras_h5, kinds, others, telling
 from .checkpoints.finding import Found
 from .checkpoints.opening import check_size, opened, unreadable
 from .checkpoints.telling import Asked as Asked
@@ -48,13 +48,16 @@ def load_into(
     """
     wanted = model.state_dict()
     fresh = frozenset() if head is None else frozenset(name for name in wanted if name.rpartition(".")[0] == head)
-    content = _of_keras(model, path, key) if path.suffix in keras_h5.SUFFIXES else opened(path)
+    theirs: dict[str, str] = {}
+    if path.suffix in keras_h5.SUFFIXES:
+        content, theirs = _of_keras(model, path, key, fresh, asked)
+    else:
+        content = opened(path)
     shapes = {name: value.shape for name, value in wanted.items()}
-    fits = _of_file(path, lambda: fitting.fits(content, shapes, key, fresh))
+    fits = _of_file(path, lambda: fitting.fits(content, shapes, key, fresh, theirs=theirs))
     best = fits[0]
-    _put(best, model, path, asked)
-    others = [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name]
-    return telling.told(best, others)
+    _put(best, model, path, asked, lambda: others.of_content(content, key, asked.makes))
+    return telling.told(best, [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name])
 
 
 def load_body(body: nn.Module, path: Path, key: str | None = None) -> tuple[str, frozenset[str]]:
@@ -87,14 +90,29 @@ def load_body(body: nn.Module, path: Path, key: str | None = None) -> tuple[str,
     return telling.told(best, []), best.fresh
 
 
-def _put(best: fitting.Fit, module: nn.Module, path: Path, asked: Asked) -> None:
-    """What a checkpoint has of a module, into it; what is fresh stays as it is."""
-    if best.layout is not None:
-        _check_padding(module, best.layout.padding, path)
+def _put(
+    best: fitting.Fit,
+    module: nn.Module,
+    path: Path,
+    asked: Asked,
+    alike: Callable[[], Sequence[others.Other]] = lambda: (),
+) -> None:
+    """What a checkpoint has of a module, into it; what is fresh stays as it is.
+
+    Args:
+        alike: gives the networks that the checkpoint may be of, where it does not fit.
+    """
     if not best.is_whole:
-        raise WeightsError(telling.mismatch(best, path, asked))
+        raise WeightsError(telling.mismatch(best, path, asked, alike))
+    # behind what fits: of another architecture it would be the wrong advice
+    if (
+        best.layout is not None
+        and best.layout.padding is not None
+        and keras_h5.pads_otherwise(module, best.layout.padding)
+    ):
+        raise WeightsError(telling.padding(path, best.layout.padding))
     state = {
-        name: _checked(best.state[name], value, f"'{path}': '{name}'")
+        name: _checked(best.state[name], value, f"'{path}': {telling.named(best, name)}")
         if name in best.state and name not in best.fresh
         else value
         for name, value in module.state_dict().items()
@@ -152,12 +170,15 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     return is_plain and not tensor.is_quantized and not tensor.is_complex()
 
 
-def _of_keras(model: nn.Module, path: Path, key: str | None) -> dict[Any, Any]:
+def _of_keras(
+    model: nn.Module, path: Path, key: str | None, fresh: frozenset[str], asked: Asked
+) -> tuple[dict[Any, Any], dict[str, str]]:
+    """The tensors by the model's names, and their names in the file."""
     _check_signature(path)
     if key is not None:
         raise WeightsError(f"weights.key '{shown(key)}': '{path}' is Keras's and holds one network; leave it out")
-    _check_padding(model, "tensorflow", path)
-    return dict(_guarded(path, lambda: keras_h5.read(path, model)))
+    found = _guarded(path, lambda: keras_h5.read(path, model, fresh, asked.makes))
+    return {name: value for name, (value, _) in found.items()}, {name: own for name, (_, own) in found.items()}
 
 
 def _check_signature(path: Path) -> None:
@@ -177,12 +198,3 @@ def _guarded(path: Path, read: Callable[[], T]) -> T:
         raise
     except Exception as error:  # HDF5 has errors of many types
         raise WeightsError(unreadable(path, error)) from error
-
-
-def _check_padding(model: nn.Module, padding: str | None, path: Path) -> None:
-    """Raise a WeightsError where a checkpoint's networks pad in another way than the model."""
-    if padding is not None and getattr(model, "padding", padding) != padding:
-        raise WeightsError(
-            f"'{path}' is of a network with TensorFlow's padding, which the model does not have: its answers would be "
-            f'others. Set model.padding = "{padding}".'
-        )

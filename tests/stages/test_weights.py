@@ -18,7 +18,7 @@ from twinkeel.pipeline.errors import WeightsError
 from twinkeel.pipeline.files import digest as file_digest
 from twinkeel.pipeline.stages.checkpoint import locate
 from twinkeel.pipeline.stages.checkpoints import keras_h5
-from twinkeel.pipeline.stages.weights import load_into
+from twinkeel.pipeline.stages.weights import Asked, load_into
 
 
 def model(classes=5, width=0.35, seed=0):
@@ -166,11 +166,61 @@ def test_weights_of_tensorflow_into_torch_padding_are_refused(lite, tmp_path):
 def test_another_variant_and_a_damaged_layout_are_named(lite, tmp_path):
     state = to_lite(lite().state_dict(), 4)
     torch.save({k: v for k, v in state.items() if k != "_blocks.3._bn2.bias"}, tmp_path / "short.pth")
-    with pytest.raises(WeightsError, match=r"lacks the key 'features\.4\.conv\.3\.bias'"):
+    with pytest.raises(
+        WeightsError, match=r"lacks the key '_blocks\.3\._bn2\.bias' \('features\.4\.conv\.3\.bias' here\)"
+    ):
         load_into(lite(), tmp_path / "short.pth")
     torch.save(state | {"_se_reduce.weight": torch.zeros(1)}, tmp_path / "more.pth")
     with pytest.raises(WeightsError, match=r"has the key '_se_reduce\.weight'"):
         load_into(lite(), tmp_path / "more.pth")
+
+
+@pytest.fixture
+def known(lite):
+    """Networks that a checkpoint may be of."""
+    return {"efficientnet_lite0": lambda outputs, width: efficientnet_lite.create(outputs, width),
+            "mobilenet_v2": lambda outputs, width: mobilenet_v2.create(outputs, width)}  # fmt: skip
+
+
+def test_of_another_architecture_it_is_said_which_before_the_padding(lite, known, tmp_path):
+    torch.save(to_lite(lite().state_dict(), 4), tmp_path / "w.pth")
+    asked = Asked(makes=known)
+    with pytest.raises(
+        WeightsError, match=r'Set model\.name = "efficientnet_lite0" and model\.width = 0\.5\.'
+    ) as caught:
+        load_into(mobilenet_v2.create(5, 0.35), tmp_path / "w.pth", asked=asked)
+    assert "padding" not in str(caught.value)
+    with pytest.raises(
+        WeightsError, match=r"has the key '_conv_head\.weight' \('features\.5\.0\.weight' here\).*Is it another architecture\?"
+    ):
+        load_into(mobilenet_v2.create(5, 0.35), tmp_path / "w.pth")
+
+
+def test_of_another_width_it_is_said_which(lite, known, tmp_path):
+    torch.save(mobilenet_v2.create(7, 0.5).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r'Set model\.name = "mobilenet_v2" and model\.width = 0\.5\.'):
+        load_into(mobilenet_v2.create(5, 0.35), tmp_path / "w.pth", asked=Asked(makes=known))
+    torch.save(mobilenet_v2.create(7, 0.6).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"called as those of 'mobilenet_v2' are, with other shapes"):
+        load_into(mobilenet_v2.create(5, 0.35), tmp_path / "w.pth", asked=Asked(makes=known))
+
+
+def test_a_shape_that_does_not_fit_is_named_as_in_the_file(lite, tmp_path):
+    torch.save(to_lite(lite(classes=7).state_dict(), 4), tmp_path / "w.pth")
+    asked = Asked(names=list("abcde"), can_train=False)
+    with pytest.raises(
+        WeightsError, match=r"'_fc\.weight' \('classifier\.1\.weight' here\) has shape \(7, 1280\)"
+    ) as caught:
+        load_into(lite(), tmp_path / "w.pth", asked=asked)
+    told = str(caught.value)  # images without labels train no layer
+    assert "head" not in told and "as many lines into the file that data.labels names" in told, told
+    torch.save(
+        {"state_dict": {f"module.{k}": v * torch.nan for k, v in model().state_dict().items()}}, tmp_path / "n.pth"
+    )
+    with pytest.raises(
+        WeightsError, match=r"'module\.features\.0\.0\.weight' \('features\.0\.0\.weight' here\) holds NaN"
+    ):
+        load_into(model(), tmp_path / "n.pth")
 
 
 def layers_of(made):
@@ -265,7 +315,7 @@ FAULTS = {
     "another layer": (lambda layers: [*layers[:2], ("Lambda", "x", {}, {}), *layers[3:]], "'x' is a Lambda"),
     "a head of its own": (lambda layers: [*layers[:-1], ("Dense", "hidden", layers[-1][2], {}), layers[-1]], "one|first that is over"),
     "too few": (lambda layers: layers[:-1], "'classifier.1' is the first that is over"),
-    "a bias more": (lambda layers: changed(layers, 0, arrays=layers[0][2] | {"bias": np.zeros(32, np.float32)}), "has the key 'features.0.0.bias'"),
+    "a bias more": (lambda layers: changed(layers, 0, arrays=layers[0][2] | {"bias": np.zeros(32, np.float32)}), r"has the key 'c\d+/bias' \('features\.0\.0\.bias' here\)"),
     "unknown array": (lambda layers: changed(layers, 0, arrays=layers[0][2] | {"u": np.zeros(32, np.float32)}), "has 'u'"),
     "NaN": (lambda layers: changed(layers, 0, arrays={"kernel": layers[0][2]["kernel"] * np.nan}), "NaN"),
     "whole numbers": (lambda layers: changed(layers, 0, arrays={"kernel": np.ones((3, 3, 3, 32), int)}), "no array of real numbers"),
@@ -304,10 +354,21 @@ def test_keras_files_want_h5py_and_hdf5(lite, tmp_path, monkeypatch):
         load_into(lite(), tmp_path / "w.h5")
 
 
-def test_keras_weights_into_torch_padding_are_refused(tmp_path):
-    (tmp_path / "w.h5").write_bytes(HDF5)
+def test_keras_weights_into_torch_padding_are_refused(lite, tmp_path):
+    path = write_keras(tmp_path / "w.h5", layers_of(lite()), "flat")
     with pytest.raises(WeightsError, match=r'model\.padding = "tensorflow"'):
-        load_into(model(), tmp_path / "w.h5")
+        load_into(lite(padding="torch"), path)
+    with pytest.raises(WeightsError, match=r"has shape \(5, 1280\)"):
+        load_into(lite(classes=6, padding="torch"), path)
+
+
+def test_of_a_keras_file_of_another_architecture_it_is_said_which(lite, known, tmp_path):
+    path = write_keras(tmp_path / "w.h5", layers_of(lite()), "flat")
+    with pytest.raises(
+        WeightsError, match=r'Set model\.name = "efficientnet_lite0" and model\.width = 0\.5\.'
+    ) as caught:
+        load_into(mobilenet_v2.create(5, 0.35), path, asked=Asked(makes=known))
+    assert "padding" not in str(caught.value)
 
 
 def hostile_link(file, h5py, tmp_path):

@@ -19,7 +19,7 @@ from ...stages import ALONE, Epoch, World, checkpoint
 from ...store import Damaged, Entry, Job, Store, Workshop, changes
 from ...tasks import named
 from ..order import Order
-from ..site import CODE, Create, Site, job, meaning_of, model_of, module_of
+from ..site import CODE, Architecture, Create, Site, job, meaning_of, model_of, module_of
 from ..work import Found, Work, awaited, entries
 from . import data as data_step
 
@@ -174,7 +174,8 @@ def make_weights(
     _check_outputs(model, config, len(data.names))
     body = head.body_of(model) if config.trains_head and not config.model.given_by else None
     last = head.last_layer(model, config) if config.trains_head and body is None else None
-    source, told, frozen = _given(model, config, data.names, last, body, folder)
+    makes = create.makes if isinstance(create, Architecture) else {}
+    source, told, frozen = _given(model, config, data.names, last, body, folder, makes)
     if config.trains:
         what = "all behind the body" if body is not None else f"'{last}'" if last is not None else ""
         source += f"{f'; {what} ' if what else ''}trained on {config.data.source}"
@@ -189,7 +190,13 @@ def make_weights(
 
 
 def _given(
-    model: nn.Module, config: Config, names: Sequence[str], last: str | None, body: nn.Module | None, folder: Path
+    model: nn.Module,
+    config: Config,
+    names: Sequence[str],
+    last: str | None,
+    body: nn.Module | None,
+    folder: Path,
+    makes: Mapping[str, Create],
 ) -> tuple[str, str, list[nn.Module]]:
     """Where weights that are not trained are from, and what was loaded, in words, empty where all are trained; and the blocks of a body that
     stay as they are."""
@@ -202,7 +209,8 @@ def _given(
     with tempfile.TemporaryDirectory(dir=folder) as fetched:
         path, found = checkpoint.locate(config.weights, Path(fetched))
         if body is None:
-            asked = weights.Asked(names=names, given_by=config.model.given_by)
+            can_train = config.data.is_trained_on
+            asked = weights.Asked(names=names, given_by=config.model.given_by, can_train=can_train, makes=makes)
             told, frozen = weights.load_into(model, path, config.weights.key, last, asked), []
         else:
             told, left = weights.load_body(body, path, config.weights.key)

@@ -50,6 +50,8 @@ class Fit:
         wanted: shapes of the model's tensors.
         fresh: names in the model that need not be there or fit, for they are trained.
         is_body: what is wanted is the body of a network, and the checkpoint's own head is left.
+        layers: the layout's names of layers, by ours.
+        theirs: names in the file, by the model's, where the content was read under the model's.
     """
 
     found: Found
@@ -61,6 +63,20 @@ class Fit:
     wanted: Shapes = field(repr=False)
     fresh: frozenset[str] = frozenset()
     is_body: bool = False
+    layers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    theirs: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def own(self, key: str) -> str:
+        """What the file calls a tensor of `state` or of the model; the name itself where it has no other."""
+        if key in self.theirs or (key in self.outside and key not in self.state):
+            return self.theirs.get(key, key)
+        name = self.prefix + layouts.renamed(key, self.layers).removeprefix(self.added)
+        return self._uncompiled.get(name, name)
+
+    @cached_property
+    def _uncompiled(self) -> dict[str, str]:
+        """Names that have torch.compile's mark, by what they are without."""
+        return {_plain(key): key for key in self.found.tensors if _plain(key) not in self.found.tensors}
 
     @property
     def name(self) -> str:
@@ -126,6 +142,7 @@ def fits(
     fresh: frozenset[str] = frozenset(),
     *,
     is_body: bool = False,
+    theirs: Mapping[str, str] | None = None,
 ) -> list[Fit]:
     """Every way to read a checkpoint as the model's weights, the best first; averaged weights before the others.
 
@@ -133,13 +150,16 @@ def fits(
         key: the path of the state dict that is meant, perhaps with its prefix.
         fresh: names that need not fit.
         is_body: the checkpoint may hold anything else beside it.
+        theirs: names in the file, where the content has others.
 
     Raises:
         WeightsError: the content has no state dict, or none at `key`.
     """
     # an optimizer has a dictionary for each tensor
     taken = sorted(_taken(content, key), key=lambda one: -len(one.tensors))[:_MOST_READ]
-    found = (replace(fit, is_body=is_body) for one in taken for fit in _readings(one, wanted, fresh))
+    found = (
+        replace(fit, is_body=is_body, theirs=theirs or {}) for one in taken for fit in _readings(one, wanted, fresh)
+    )
     return sorted(found, key=_rank)
 
 
@@ -180,6 +200,11 @@ def _known(found: Iterable[Found]) -> str:
     return f"It has {named}, with the number of tensors." if named else "Its tensors are in no inner dictionary."
 
 
+def _plain(key: str) -> str:
+    """A name without torch.compile's mark."""
+    return key.replace("_orig_mod.", "")
+
+
 def _is_counter(key: str) -> bool:
     return key.endswith("num_batches_tracked")
 
@@ -188,13 +213,14 @@ def _readings(found: Found, wanted: Shapes, fresh: frozenset[str]) -> Iterable[F
     """One state dict under each prefix that could be."""
     tensors = found.tensors
     if not wanted.keys() <= tensors.keys():
-        plain = {key.replace("_orig_mod.", ""): value for key, value in tensors.items()}
+        plain = {_plain(key): value for key, value in tensors.items()}
         tensors = plain if len(plain) == len(tensors) else tensors  # of two with one name neither is chosen
     for prefix in _prefixes(tensors, wanted):
         inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         outside = tuple(key for key in tensors if not key.startswith(prefix))
         layout = None if wanted.keys() <= inside.keys() else layouts.layout_of(inside)
-        state = inside if layout is None else layouts.renamed(inside, layout)
+        layers = {} if layout is None else layouts.layers_of(inside, layout)
+        state = {layouts.renamed(key, layers): value for key, value in inside.items()}
         yield Fit(
             found=found,
             prefix=prefix,
@@ -204,6 +230,7 @@ def _readings(found: Found, wanted: Shapes, fresh: frozenset[str]) -> Iterable[F
             outside=outside,
             wanted=wanted,
             fresh=fresh,
+            layers={ours: own for own, ours in layers.items()},
         )
     for added in _common(wanted, tensors):
         if added:

@@ -29,7 +29,7 @@ from torch import nn
 
 from ...errors import WeightsError
 from ...reading import parse_json, read_json, shown
-from . import h5_arrays
+from . import h5_arrays, others, telling
 
 SUFFIXES = (".h5", ".hdf5", ".keras")
 _SECONDS = 120
@@ -76,56 +76,97 @@ class _Layer:
 
 def outputs_in(path: Path) -> int:
     """How many outputs the last dense layer of the file has; 0 where it has none."""
-    _check_readable(path)
+    check_readable(path)
     dense = [layer.arrays["kernel"].shape[1] for layer in _layers(path)[0] if layer.kind == "Linear"]
     return int(dense[-1]) if dense else 0
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
     if path.suffix == ".keras":
         raise WeightsError(f"'{path}' is an archive of Keras 3. Save the model as HDF5: model.save('weights.h5').")
     if importlib.util.find_spec("h5py") is None:
         raise WeightsError(f"'{path}' is Keras's HDF5, which h5py reads: pip install 'twinkeel[keras]'")
 
 
-def read(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict of `model` with the arrays of the file at `path`.
+def read(
+    path: Path, model: nn.Module, fresh: frozenset[str] = frozenset(), makes: Mapping[str, others.Make] | None = None
+) -> dict[str, tuple[torch.Tensor, str]]:
+    """The state dict of `model` with the arrays of the file at `path`, and the name of each there.
+
+    What the file says of its layers is not looked at where shapes are others: that is what is wrong then.
+
+    Args:
+        fresh: names whose shapes may be others.
+        makes: the networks of `model/` by name, of which the file may be another.
 
     Raises:
         WeightsError: h5py is not there, or a layer does not fit.
     """
-    _check_readable(path)
+    check_readable(path)
     layers, configs = _layers(path)
-    modules = [(name, m) for name, m in model.named_modules() if _kind(m) in _VARIABLES]
-    _check_order(modules, layers, path)
+    modules = _modules(model)
+    if wrong := _out_of_order(modules, layers):
+        hint = telling.of_others(_others(layers, makes or {}))
+        raise WeightsError(f"'{path}'{wrong[0]} {hint or wrong[1]}")
+    state: dict[str, tuple[torch.Tensor, str]] = {}
+    for (name, module), layer in zip(modules, layers, strict=True):
+        state |= _tensors(name, module, layer, path)
+    wanted = {name: value.shape for name, value in model.state_dict().items() if name not in fresh}
+    if any(name in state and state[name][0].shape != shape for name, shape in wanted.items()):
+        return state
+    if pads_otherwise(model, "tensorflow"):
+        raise WeightsError(telling.padding(path, "tensorflow"))
     for config in configs:
         _check_config(config, path)
-    state: dict[str, torch.Tensor] = {}
     for (name, module), layer in zip(modules, layers, strict=True):
         _check_module(name, module, layer, path)
-        state |= _tensors(name, module, layer, path)
     _check_activations(model, configs, path)
     return state
+
+
+def pads_otherwise(model: nn.Module, padding: str) -> bool:
+    """Whether a model pads in another way than this; one that does not say how is taken for one that does."""
+    return getattr(model, "padding", padding) != padding
+
+
+def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, m) for name, m in model.named_modules() if _kind(m) in _VARIABLES]
+
+
+def _others(layers: Sequence[_Layer], makes: Mapping[str, others.Make]) -> list[others.Other]:
+    """Of which networks the file may be."""
+
+    def looked_at(model: nn.Module) -> tuple[bool, bool]:
+        modules = _modules(model)
+        if _out_of_order(modules, layers):
+            return False, False
+        state: dict[str, torch.Tensor] = {}
+        for (name, module), layer in zip(modules, layers, strict=True):
+            state |= {key: tensor for key, (tensor, _) in _tensors(name, module, layer, Path()).items()}
+        return True, others.is_alike(state, others.shapes_of(model))
+
+    return others.chosen(makes, looked_at)
 
 
 def _kind(module: nn.Module) -> str:
     return "Conv2d" if isinstance(module, nn.Conv2d) else type(module).__name__
 
 
-def _check_order(modules: Sequence[tuple[str, nn.Module]], layers: Sequence[_Layer], path: Path) -> None:
-    """Raise a WeightsError where the file has other kinds of layers than the model, or another number."""
+def _out_of_order(modules: Sequence[tuple[str, nn.Module]], layers: Sequence[_Layer]) -> tuple[str, str] | None:
+    """What other kind of layer the file has than the model, or what other number, and the likely cause; None where they are the same."""
     for (name, module), layer in zip(modules, layers, strict=False):
         if _kind(module) != layer.kind:
-            raise WeightsError(
-                f"'{path}': layer '{shown(layer.name)}' ({layer.kind}) stands where the model has '{name}' "
-                f"({_kind(module)}). Is it another architecture?"
+            return (
+                f": layer '{shown(layer.name)}' ({layer.kind}) stands where the model has '{name}' ({_kind(module)}).",
+                "Is it another architecture?",
             )
-    if len(modules) != len(layers):
-        over = layers[len(modules)].name if len(layers) > len(modules) else modules[len(layers)][0]
-        raise WeightsError(
-            f"'{path}' has {len(layers)} layers with weights, the model {len(modules)}; '{shown(over)}' is the first that "
-            "is over. Is it another architecture, or does it have a head of its own?"
-        )
+    if len(modules) == len(layers):
+        return None
+    over = layers[len(modules)].name if len(layers) > len(modules) else modules[len(layers)][0]
+    return (
+        f" has {len(layers)} layers with weights, the model {len(modules)}; '{shown(over)}' is the first that is over.",
+        "Is it another architecture, or does it have a head of its own?",
+    )
 
 
 def _layers(path: Path) -> tuple[list[_Layer], list[Mapping[str, Any]]]:
@@ -207,9 +248,9 @@ def _configs(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
             yield config
 
 
-def _tensors(name: str, module: nn.Module, layer: _Layer, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one module, in torch's order of dimensions."""
-    state: dict[str, torch.Tensor] = {}
+def _tensors(name: str, module: nn.Module, layer: _Layer, path: Path) -> dict[str, tuple[torch.Tensor, str]]:
+    """The tensors of one module, in torch's order of dimensions, and their names in the file."""
+    state: dict[str, tuple[torch.Tensor, str]] = {}
     taken = set()
     for key, variables in _VARIABLES[layer.kind].items():
         variable = next((v for v in variables if v in layer.arrays), None)
@@ -217,7 +258,8 @@ def _tensors(name: str, module: nn.Module, layer: _Layer, path: Path) -> dict[st
             continue
         taken.add(variable)
         array = layer.arrays[variable]
-        state[f"{name}.{key}".removeprefix(".")] = torch.from_numpy(array.transpose(_order(module, array.ndim)).copy())
+        tensor = torch.from_numpy(array.transpose(_order(module, array.ndim)).copy())
+        state[f"{name}.{key}".removeprefix(".")] = tensor, f"{layer.name}/{variable}"
     other = sorted(layer.arrays.keys() - taken)
     if other:
         raise WeightsError(f"'{path}': layer '{shown(layer.name)}' has '{shown(other[0])}', which the model does not")

@@ -80,8 +80,8 @@ def layout_of(state: Mapping[str, torch.Tensor]) -> Layout | None:
     return next((layout for layout in LAYOUTS if f"{layout.stem}.weight" in state), None)
 
 
-def renamed(state: Mapping[str, torch.Tensor], layout: Layout) -> dict[str, torch.Tensor]:
-    """With our names; a key that is not the layout's stays as it is."""
+def layers_of(state: Mapping[str, torch.Tensor], layout: Layout) -> dict[str, str]:
+    """Our names of the layout's layers, by its own."""
     found = {key: match for key in state if (match := re.match(layout.block, key)) is not None}
     order = sorted({tuple(map(int, match.groups())) for match in found.values()})
     last = f"features.{len(order) + 1}"
@@ -94,10 +94,10 @@ def renamed(state: Mapping[str, torch.Tensor], layout: Layout) -> dict[str, torc
         names = zip(layout.expanded, _EXPANDED, strict=True) if is_expanded else zip(layout.plain, _PLAIN, strict=True)
         number = order.index(tuple(map(int, match.groups()))) + 1
         parts |= {match.group() + name: f"features.{number}.conv.{place}" for name, place in names}
-    targets = ends | parts
-    return {_renamed(key, targets): value for key, value in state.items()}
+    return ends | parts
 
 
-def _renamed(key: str, targets: Mapping[str, str]) -> str:
+def renamed(key: str, layers: Mapping[str, str]) -> str:
+    """A tensor's name with that of its layer in the place of the one that it has; as it is, where the layer is none of these."""
     layer, _, rest = key.rpartition(".")
-    return f"{targets[layer]}.{rest}" if layer in targets else key
+    return f"{layers[layer]}.{rest}" if layer in layers else key

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from ...reading import quoted, shown
 from .fitting import HARMLESS, Fit
+from .others import Make, Other, is_longer
 
 _LONGEST, _MOST = 200, 2000
 """Of names, and names, that are compared letter by letter."""
@@ -25,10 +26,14 @@ class Asked:
     Attributes:
         names: of the classes of the data; none where they are not known.
         given_by: the setting that the model comes from, as of `config.Model`; empty for networks of `model/`.
+        can_train: whether its last layer could be trained on the data, which takes labels.
+        makes: the networks of `model/` by name, of which the checkpoint may be another; none where that is not asked.
     """
 
     names: Sequence[str] = ()
     given_by: str = ""
+    can_train: bool = True
+    makes: Mapping[str, Make] = field(default_factory=dict)
 
 
 def told(fit: Fit, others: Sequence[Fit]) -> str:
@@ -82,24 +87,54 @@ def _left(fit: Fit) -> list[str]:
     return found + ([f"left: its last layer ('{shown(min(last))}')"] if last else [])
 
 
-def mismatch(fit: Fit, path: Path, asked: Asked) -> str:
-    """The first name that does not fit, both shapes, the nearest names, counts, and the likely cause."""
+def named(fit: Fit, key: str) -> str:
+    """A tensor by its name in the file, and by the model's where that is another."""
+    own = fit.own(key)
+    return f"'{shown(own)}'" + (f" ('{shown(key)}' here)" if own != key else "")
+
+
+def mismatch(fit: Fit, path: Path, asked: Asked, others: Callable[[], Sequence[Other]] = lambda: ()) -> str:
+    """The first name that does not fit, both shapes, the nearest names, counts, and the likely cause.
+
+    Args:
+        others: gives the networks that the checkpoint may be of.
+    """
     head = f"'{path}'" + (f": '{shown(fit.found.path)}'" if fit.found.path else "")
     count = f"{fit.matching} of the model's {len(fit.wanted)} tensors are there with their shapes."
     if fit.extra:
         key = fit.extra[0]
         near = _near(key, [*fit.missing, *fit.wanted])
         like = f" (the most like it: '{near}')" if near else ""
-        return f"{head} has the key '{shown(key)}', which the model does not{like}. {count} {_cause_of_names(fit)}"
+        cause = of_others(others()) or _cause_of_names(fit)
+        return f"{head} has the key {named(fit, key)}, which the model does not{like}. {count} {cause}"
     if fit.missing:
         key = fit.missing[0]
         near = _near(key, [name for name in fit.state if name not in fit.wanted])
-        like = f" (the most like it: '{shown(near)}')" if near else ""
-        return f"{head} lacks the key '{key}'{like}. {count} Is it another architecture, or only a part?"
+        like = f" (the most like it: {named(fit, near)})" if near else ""
+        cause = of_others(others()) or "Is it another architecture, or only a part?"
+        return f"{head} lacks the key {named(fit, key)}{like}. {count} {cause}"
     key = fit.misshapen[0]
     shape = tuple(fit.state[key].shape)
-    return f"{head}: '{key}' has shape {shape}, the model needs {tuple(fit.wanted[key])}. {count} " + _cause_of_shape(
-        fit, key, shape, asked
+    cause = _cause_of_shape(fit, key, shape, asked) or of_others(others()) or _variant(asked)
+    return f"{head}: {named(fit, key)} has shape {shape}, the model needs {tuple(fit.wanted[key])}. {count} {cause}"
+
+
+def of_others(found: Sequence[Other]) -> str:
+    """Of which network a checkpoint is, and what to set; empty where that is not known."""
+    if not found:
+        return ""
+    names = " or ".join(f"'{one.name}'" for one in found)
+    if found[0].width is None:
+        return f"Its layers are called as those of {names} are, with other shapes: set model.name and model.width to those that it was trained with."
+    given = [f'model.name = "{one.name}" and model.width = {one.width}' for one in found]
+    return f"It is another architecture, or has another width: its tensors are those of {names}. Set {', or '.join(given)}."
+
+
+def padding(path: Path, wanted: str) -> str:
+    """That a checkpoint's networks pad in another way than the model."""
+    return (
+        f"'{path}' is of a network with TensorFlow's padding, which the model does not have: its answers would be "
+        f'others. Set model.padding = "{wanted}".'
     )
 
 
@@ -117,28 +152,30 @@ def _cause_of_names(fit: Fit) -> str:
 
 
 def _cause_of_shape(fit: Fit, key: str, shape: tuple[int, ...], asked: Asked) -> str:
+    """That the number of classes is another; empty where it is not that."""
     layer = next(reversed([name for name in fit.wanted if name.endswith("weight")]), "").rpartition(".")[0]
     is_last = {name.rpartition(".")[0] for name in fit.misshapen} == {layer} and _is_longer(fit, key)
     ours = len(asked.names) or (fit.wanted[key][0] if is_last else 0)
     theirs = f"{shape[0]} classes" if is_last and fit.wanted[key][0] == ours else _classes(fit, ours, asked)
     if not theirs:
-        return _variant(asked)
-    named = quoted([shown(name, 50) for name in asked.names], 5)
+        return ""
+    classes = f"The checkpoint has {theirs}" + (
+        f", and the data {ours}: {quoted([shown(name, 50) for name in asked.names], 5)}" if asked.names else ""
+    )
+    if asked.given_by == "memory":
+        return f"{classes}: make the model with as many outputs."
+    if not asked.can_train:
+        return f"{classes}. Write as many lines into the file that data.labels names, in the order of the outputs, or leave it out."
     anew = (
         'train the last layer on the data: [weights] head = "train".'
         if is_last or not asked.given_by
         else 'train the network anew on these classes, where it was trained: [weights] head = "train" trains one last layer, and here are several.'
     )
-    return (
-        f"The checkpoint has {theirs}{f', and the data {ours}: {named}' if asked.names else ''}: use data with as many, or as many lines in the "
-        f"file that data.labels names, or {anew}"
-    )
+    return f"{classes}: use data with as many, or as many lines in the file that data.labels names, or {anew}"
 
 
 def _is_longer(fit: Fit, key: str) -> bool:
-    """Whether a tensor differs in its first side alone: in how many numbers its layer gives."""
-    given, wanted = fit.state[key].shape, fit.wanted[key]
-    return len(given) == len(wanted) > 0 and given[1:] == wanted[1:]
+    return is_longer(fit.state[key].shape, fit.wanted[key])
 
 
 def _classes(fit: Fit, ours: int, asked: Asked) -> str:
