@@ -23,7 +23,7 @@ from pydantic import (
 
 from .errors import ConfigError, nearest
 from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS, WINDOWS_DEVICES
-from .reading import read_bytes, shown
+from .reading import read_bytes, shown, why_unreadable
 
 MAX_BYTES = 2**20
 """Of the file: a template with every setting has some thousand."""
@@ -798,7 +798,7 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
         text = read_bytes(path, MAX_BYTES).decode("utf-8-sig")  # the mark is an editor's
     except (OSError, UnicodeDecodeError) as error:
         hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "`twinkeel init` writes one."
-        raise ConfigError(f"cannot read the configuration '{path}': {error}. {hint}") from error
+        raise ConfigError(f"cannot read the configuration '{path}': {why_unreadable(error)}. {hint}") from error
     try:
         return tomllib.loads(text), text
     except (ValueError, RecursionError) as error:  # the first also for whole numbers of thousands of digits

@@ -16,6 +16,8 @@ MAX_JSON_DEPTH = 50
 """Ours have a depth of 6. Python's own limit is where its stack ends, which differs between reading and writing."""
 _BEGIN = 200
 """Bytes that show what a file is."""
+_HEAD_OF_TEXT = 4096
+"""Bytes that are looked through for what no text has."""
 SHOWN = 200
 """Characters of a stranger's text that an error repeats."""
 
@@ -32,6 +34,21 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise OSError(f"'{path}' has {size:,} bytes; at most {most:,} are read")
     with path.open("rb") as stream:
         return stream.read(size)
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why a file of text cannot be read, in words; of other errors their own."""
+    if isinstance(error, UnicodeDecodeError):
+        place = f"byte {error.start + 1:,} is 0x{error.object[error.start]:02x}"
+        controls = sum(byte < 9 for byte in error.object[:_HEAD_OF_TEXT])
+        return f"it is no text, for {place}" if controls else f"it is no text in UTF-8, for {place}"
+    if isinstance(error, FileNotFoundError):
+        return "there is nothing of this name"
+    if isinstance(error, PermissionError):
+        return "it may not be read by this user"
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"the system says '{error.strerror}'"
+    return str(error)
 
 
 def plain_size(path: Path) -> int:

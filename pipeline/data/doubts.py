@@ -36,7 +36,7 @@ def warnings(data: Dataset, wanted: int = 0) -> list[str]:
     images, found = data.calibration.images, []
     if len(images) < FEW_IMAGES:
         found.append(
-            f"only {len(images)} calibration images; below {FEW_IMAGES} the int8 ranges depend on which they are. "
+            f"only {len(images)} calibration image{'s' if len(images) != 1 else ''}; below {FEW_IMAGES} the int8 ranges depend on which they are. "
             f"{'Raise data.calibration or bring' if len(images) >= wanted else 'Bring'} more images; `twinkeel calibration` shows what that gains."
         )
     correlation = neighbour_correlation(images)

@@ -32,6 +32,7 @@ class Fitted:
         images: ``(N, H, W, 3)`` uint8 RGB of those that could be read, in their order.
         kept: ``(files,)``, which those are.
         damaged: names of the others.
+        why: the error of the first of these; empty where there is none.
         said: how many images were changed while they were read, by what was done.
         seen: ``(N, 3)`` int64: height and width that each had upright, and the orientation in which it is stored, as EXIF numbers it.
     """
@@ -41,6 +42,7 @@ class Fitted:
     damaged: tuple[str, ...]
     said: Counter[str]
     seen: NDArray[np.int64]
+    why: str = ""
 
     def without(self, left_out: NDArray[np.bool_], damaged: Sequence[str], said: Counter[str]) -> Fitted:
         """Less some of the images, ``(N,)``, for what belongs to them could not be read.
@@ -57,6 +59,7 @@ class Fitted:
             damaged=(*self.damaged, *damaged),
             said=self.said + said,
             seen=self.seen[~left_out],
+            why=self.why,
         )
 
 
@@ -88,7 +91,21 @@ def fitted(
     if wrong:
         raise _error(wrong, has_damaged=not skips_damaged and bool(damaged))
     images = found.images if kept.all() else found.images[kept]
-    return Fitted(images=images, kept=kept, damaged=tuple(damaged), said=found.said, seen=found.seen[kept])
+    why = str(next(iter(damaged.values()), ""))
+    return Fitted(images=images, kept=kept, damaged=tuple(damaged), said=found.said, seen=found.seen[kept], why=why)
+
+
+def none_read(place: str, read: Fitted) -> str:
+    """That of all images in a place none can be read, and what is wrong with the first.
+
+    Args:
+        place: the setting and what it is set to.
+    """
+    if not read.damaged:
+        return f"{place} is no folder with images that can be read."
+    if len(read.damaged) == 1:
+        return f"{place} has one image, which is damaged: {read.why}"
+    return f"{place} has {len(read.damaged):,} images, and all are damaged. The first: {read.why}"
 
 
 def _pixels(size: tuple[int, int], how: Fit, file: ImageFile) -> tuple[NDArray[np.uint8], tuple[str, ...], Seen]:

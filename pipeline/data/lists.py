@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from ..reading import read_bytes, shown
+from ..reading import read_bytes, shown, why_unreadable
 from .files import ImageFile
 from .gathering import SETS, Gathered, of_case
 
@@ -106,7 +106,9 @@ def _table(path: Path) -> list[list[str]]:
         delimiter = max(delimiters, key=lambda one: len(next(csv.reader([head], delimiter=one), [])))
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the list '{path}': {error}. Save it as UTF-8 text, a row a line.") from error
+        raise DataError(
+            f"cannot read the list '{path}': {why_unreadable(error)}. Save it as UTF-8 text, a row a line."
+        ) from error
     if not rows:
         raise DataError(f"'{path}': it has no row. Write a path and what is right of it in each.")
     return rows

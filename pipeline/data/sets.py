@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
-from ..reading import shown
-from ..rows import hashes_of, joined
+from ..reading import quoted, shown
+from ..rows import Lines, hashes_of, joined
 from . import beside, given, taken
-from .fitting import Fitted, fitted
+from .files import ImageFile
+from .fitting import Fitted, fitted, none_read
 from .gathering import Gathered
 from .sources import gathered
 from .splits import Dataset, Split, split, split_in_two
@@ -56,7 +57,7 @@ def read_sets(
         [there.files[i] for i in used], config.model.size, config.data.fit, skips_damaged=config.data.skip_damaged
     )
     if not len(read.images):
-        raise DataError(f"data.path '{config.data.path}' is no folder with images that can be read.")
+        raise DataError(none_read(f"data.path '{config.data.path}'", read))
     notes += _all_damaged(there, truth, used, read, names) if has_truth and truth_of is None else []
     right, read = (truth[used[read.kept]], read) if truth_of is None else truth_of(used[read.kept], read)
     used = used[read.kept]
@@ -116,15 +117,9 @@ def calibrated_on(
     unused = len(there.files) - len(chosen)
     chosen = chosen[read.kept]
     files = [there.files[i] for i in chosen]
-    known = set(hashes_of(found.held_out.images).tolist())
-    for file, key in zip(files, hashes_of(read.images).tolist(), strict=True):
-        if key in known:
-            raise DataError(
-                f"'{file}' is one of the held-out images too: measured on it, int8 would look better than it is. "
-                "Calibrate on other images."
-            )
     if not files:
-        raise DataError(f"data.calibration_path '{root}' has no image that can be read.")
+        raise DataError(none_read(f"data.calibration_path '{root}'", read))
+    _check_apart(files, read.images, found.held_out.images)
     train = Split(
         images=joined(found.train.images, found.calibration.images),
         truth=np.concatenate([found.train.truth, found.calibration.truth]),
@@ -136,6 +131,20 @@ def calibrated_on(
     place = f"{shown(root.resolve().name, 100)}{'/' if root.is_dir() else ''}"
     found = replace(found, train=train, calibration=calibration, places={**found.places, "calibration": place})
     return replace(found, taken=_taken_anew(found, there, read, unused, more))
+
+
+def _check_apart(files: Sequence[ImageFile], images: Lines, held_out: Lines) -> None:
+    """Raise a DataError where images to calibrate on are held out too."""
+    known = set(hashes_of(held_out).tolist())
+    shared = [file for file, key in zip(files, hashes_of(images).tolist(), strict=True) if key in known]
+    if not shared:
+        return
+    if len(shared) == 1:
+        what = f"'{shared[0]}' is one of the held-out images too: measured on it"
+    else:
+        which = "all" if len(shared) == len(files) else f"{len(shared):,} of the"
+        what = f"{which} {len(files):,} calibration images are held out too ({quoted(shared, 3)}): measured on them"
+    raise DataError(f"{what}, int8 would look better than it is. Calibrate on other images.")
 
 
 def _taken_anew(

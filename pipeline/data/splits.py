@@ -121,7 +121,9 @@ def split(
         raise DataError(none_trained(int(doubtful.sum())))
     for name, part in parts.items():
         if not len(part.images):
-            raise DataError(f"the {name} set is empty: {len(images)} images are too few, or they are all equal.")
+            raise DataError(
+                f"the {name} set is empty: {len(images)} image{'s are' if len(images) != 1 else ' is'} too few, or they are all equal."
+            )
     return Dataset(
         train=parts["training"],
         calibration=parts["calibration"],
@@ -186,9 +188,9 @@ def split_in_two(
     count = min(config.data.calibration, len(known) - max(1, round(len(known) * config.data.held_out_share)))
     chosen = np.isin(keys, known[: 0 if config.data.calibration_path else count])
     if not (~chosen).any() or not (config.data.calibration_path or chosen.any()):
-        raise DataError(
-            f"{len(known)} different images are too few: some set the int8 ranges, the others are judged on."
-        )
+        one = "1 image is" if len(keys) == 1 else f"1 image, {len(keys):,} times, is"
+        few = one if len(known) == 1 else f"{len(known)} different images are"
+        raise DataError(f"{few} too few: some set the int8 ranges, the others are judged on. Bring more images.")
     whole = Split(images=images, truth=truth, tensors=tensors)
     return Dataset(
         train=whole.part(slice(0)), calibration=whole.part(chosen), held_out=whole.part(~chosen), names=names

@@ -97,8 +97,28 @@ def test_a_folder_of_its_own_is_calibrated_on_and_the_rest_is_trained_on(digits,
 
 def test_a_held_out_image_cannot_be_calibrated_on(digits, tmp_path):
     save(digits.held_out.images[:2], tmp_path / "own")
-    with pytest.raises(DataError, match=r"0\.png' is one of the held-out images"):
+    with pytest.raises(
+        DataError, match=r"all 2 calibration images are held out too \('.*0\.png', '.*1\.png'\): measured"
+    ):
         classification.load(configured(tmp_path / "own"))
+    save(255 - digits.train.images[:3], tmp_path / "own" / "others")
+    with pytest.raises(DataError, match=r"2 of the 5 calibration images are held out too"):
+        classification.load(configured(tmp_path / "own"))
+    (tmp_path / "own" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"0\.png' is one of the held-out images too: measured on it"):
+        classification.load(configured(tmp_path / "own"))
+
+
+def test_many_held_out_images_are_counted_and_three_are_named(digits, tmp_path):
+    save(digits.held_out.images[:5], tmp_path / "own")
+    with pytest.raises(DataError, match=r"all 5 .*2\.png' \.\.\.\)") as caught:
+        classification.load(configured(tmp_path / "own"))
+    assert "3.png" not in str(caught.value)
+
+
+def test_one_calibration_image_is_told_as_one(digits):
+    found = warnings(with_calibration(digits, digits.train.images[:1]))
+    assert any("only 1 calibration image;" in line for line in found), found
 
 
 def test_a_calibration_folder_without_images_is_an_error(tmp_path):

@@ -191,7 +191,8 @@ def test_of_another_architecture_it_is_said_which_before_the_padding(lite, known
         load_into(mobilenet_v2.create(5, 0.35), tmp_path / "w.pth", asked=asked)
     assert "padding" not in str(caught.value)
     with pytest.raises(
-        WeightsError, match=r"has the key '_conv_head\.weight' \('features\.5\.0\.weight' here\).*Is it another architecture\?"
+        WeightsError,
+        match=r"has the key '_conv_head\.weight' \('features\.5\.0\.weight' here\).*Is it another architecture\?",
     ):
         load_into(mobilenet_v2.create(5, 0.35), tmp_path / "w.pth")
 

@@ -69,6 +69,21 @@ def test_json_that_is_no_index(content, told, tmp_path):
         read_labels(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xba\x00\x01\xff", r"it is no text, for byte 1 is 0xba\. Give a text file"),
+        ("caf\xe9\n".encode("latin-1"), r"it is no text in UTF-8, for byte 4 is 0xe9\. Give"),
+        (None, r"x\.txt': there is nothing of this name\. Give"),
+    ],
+)
+def test_a_file_of_names_that_is_no_text_is_said_to_be_none(content, told, tmp_path):
+    if content is not None:
+        (tmp_path / "x.txt").write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        read_labels(tmp_path / "x.txt")
+
+
 def test_names_that_imagenet_has_twice_are_told_apart_by_their_numbers(tmp_path):
     (tmp_path / "x.txt").write_text("n02012849 crane\nn03126707 crane\n")
     found = read_entries(tmp_path / "x.txt")
@@ -170,7 +185,7 @@ def test_class_folders_are_found_in_the_checkpoints_own_order(birds):
     found = classification.load(configured(birds, birds / "labels.txt"))
     assert found.names == ("kite", "stork", "Zebra_Finch", "auk")
     assert set(found.held_out.truth.tolist()) == {0, 2, 3}
-    assert any("1 classes were found in data.labels but for case" in line for line in found.notes)
+    assert any("1 class was found in data.labels but for case" in line for line in found.notes)
     assert classification.doubts(found) == []
     assert ("names of classes", "labels.txt: 4, of which the data have 3") in found.taken
 

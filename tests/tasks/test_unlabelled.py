@@ -60,10 +60,22 @@ def test_names_come_from_a_file_where_there_is_one(tmp_path):
     assert found.names == ("cat", "dog")
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_too_few_images_are_an_error(tmp_path, count):
-    with pytest.raises(DataError, match=r"no folder with images|too few"):
+@pytest.mark.parametrize(("count", "message"), [(0, "no folder with images"), (1, r"^1 image is too few")])
+def test_too_few_images_are_an_error(tmp_path, count, message):
+    with pytest.raises(DataError, match=message):
         classification.load(config(photos(tmp_path / "in", count)), lambda: 2)
+
+
+@pytest.mark.parametrize("setting", ["data.path", "data.calibration_path"])
+def test_where_all_images_are_damaged_it_is_said_how_many_and_why(setting, tmp_path):
+    photos(tmp_path / "in", 4)
+    (tmp_path / "bad").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "bad" / name).write_bytes((tmp_path / "in" / "0" / "0.png").read_bytes()[:60])
+    given = {"skip_damaged": True, **({"calibration_path": str(tmp_path / "bad")} if "cal" in setting else {})}
+    told = rf"^{setting} '.*bad' has 2 images, and all are damaged\. The first: .*a\.png'"
+    with pytest.raises(DataError, match=told):
+        classification.load(config(tmp_path / ("in" if "cal" in setting else "bad"), **given), lambda: 2)
 
 
 def test_without_weights_there_is_nothing_to_learn_from(run_cli, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...reading import parse_json, quoted, read_bytes, shown
+from ...reading import parse_json, quoted, read_bytes, shown, why_unreadable
 
 MAX_LABELS = 10_000_000
 """Bytes of a file of class names."""
@@ -52,12 +53,12 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
     try:
         text = read_bytes(path, MAX_LABELS).decode("utf-8-sig")  # a byte order mark is an editor's
         if path.suffix.lower() == ".json":
-            found = _of_index(parse_json(text.encode()))
+            found = _of_index(_parsed(text))
         else:
             found = _of_lines([line.strip() for line in text.splitlines()])
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read data.labels '{path}': {error}. Give a text file, one name a line, or a JSON index."
+            f"cannot read data.labels '{path}': {why_unreadable(error)}. Give a text file, one name a line, or a JSON index."
         ) from error
     if not found:
         raise DataError(f"data.labels '{path}' has no line; every class needs a name")
@@ -73,6 +74,13 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
         check_name(entry.name, f"line {number} of data.labels")
         seen.add(_visible(entry.name))
     return found
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return parse_json(text.encode())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON from line {error.lineno}, column {error.colno} on: {error.msg}") from error
 
 
 def _of_lines(lines: Sequence[str]) -> tuple[Entry, ...]:
@@ -189,7 +197,7 @@ def matched(words: Sequence[str], entries: Sequence[Entry]) -> tuple[list[int], 
     if inexact:
         rest = " ..." if len(inexact) > 5 else ""
         notes.append(
-            f"{len(inexact)} classes were found in data.labels but for case, spaces or '_': {', '.join(inexact[:5])}{rest}."
+            f"{len(inexact)} class{'es were' if len(inexact) > 1 else ' was'} found in data.labels but for case, spaces or '_': {', '.join(inexact[:5])}{rest}."
         )
     return known, notes
 
