@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -642,6 +643,12 @@ class Limit(Section):
     metric: str = Field(description="measured quantity, for example snr_db")
     value: float = Field(description="allowed bound")
     reason: Reason = Field("", description="why; required where the limit is loosened")
+    _place: str = PrivateAttr("")
+
+    @property
+    def place(self) -> str:
+        """The file and the line that it stands in, for errors; empty where it stands in none."""
+        return self._place
 
 
 class Config(Section):
@@ -817,9 +824,13 @@ def of(settings: Mapping[str, Any], where: str, base: Path | None = None, text: 
         ConfigError: as `load`.
     """
     try:
-        return _resolve_paths(Config.model_validate(dict(settings)), Path.cwd() if base is None else base)
+        found = Config.model_validate(dict(settings))
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(where, text, e) for e in error.errors())) from error
+    for number, one in enumerate(found.limit):
+        line = _line_of(text, ["limit", str(number)])
+        one._place = f"{where}:{line}" if line else where
+    return _resolve_paths(found, Path.cwd() if base is None else base)
 
 
 def choices(section: str, key: str) -> tuple[str, ...]:
@@ -1064,13 +1075,20 @@ def _keys(location: list[str]) -> list[str]:
 
 
 def _line_of(text: str, location: list[str]) -> int | None:
-    """The line of a key: the first `key =` after its table's header; of a list's item, the list's."""
+    """The line of a key: the first `key =` after its table's header, of tables that stand several times the one that is meant; of another
+    list's item, the list's."""
+    skipped = int(location[1]) if len(location) > 1 and location[1].isdigit() else 0
     location = [part for part in location if not part.isdigit()]
     section, current = (location[0] if len(location) > 1 else ""), ""
+    if not re.search(rf"^\s*\[\[\s*{re.escape(''.join(location[:1]))}\s*\]\]", text, re.MULTILINE):
+        skipped = 0
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
         if header:
             current = header.group(1).split(".")[0].strip("\"' ")
+            if location and current == location[0] and skipped > 0:
+                current, skipped = "", skipped - 1
+                continue
             if len(location) == 1 and current == location[0]:
                 return number
         elif current == section and location and re.match(rf"\s*[\"']?{re.escape(location[-1])}[\"']?\s*=", line):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import parity
-from ..config import Config
+from ..config import Config, Limit
 from ..delivery import Kit, sdk
 from ..errors import ConfigError
 from ..program import Target, missing
@@ -143,6 +144,48 @@ def plan(config: Config, targets: Mapping[str, Target], platform: str) -> list[t
     return wanted
 
 
+def _check_limits(config: Config, legs: Sequence[tuple[str, str, str, str]]) -> None:
+    """Raise a ConfigError for a limit that cannot be, with the place that it stands in."""
+    for one in config.limit:
+        if wrong := _without_truth(config, one):
+            raise ConfigError(f"{one.place}: {wrong}" if one.place else wrong)
+    try:
+        _check_first(config, len(config.limit), legs)
+    except ConfigError as error:
+        place = _place_of(config, str(error), legs)
+        raise ConfigError(f"{place}: {error}" if place else str(error)) from error
+
+
+def _check_first(config: Config, count: int, legs: Sequence[tuple[str, str, str, str]]) -> None:
+    parity.check_overrides(named(config.model.task).meaning(config), config.limit[:count], legs)
+
+
+def _place_of(config: Config, wrong: str, legs: Sequence[tuple[str, str, str, str]]) -> str:
+    """Where the limit stands without which this would not be wrong; empty where that is not known."""
+    for number, one in enumerate(config.limit, 1):
+        try:
+            _check_first(config, number, legs)
+        except ConfigError as error:
+            if str(error) == wrong:
+                return one.place
+    return ""
+
+
+def _without_truth(config: Config, limit: Limit) -> str:
+    """That a limit's metric, or the one that is most like it, is counted on labels, where the data have none; empty where it is not so."""
+    task = named(config.model.task)
+    without = set(task.meaning(config).counted)
+    with_truth = set(task.MEANING.counted) - without
+    like = difflib.get_close_matches(limit.metric, [*with_truth, *without], n=1)
+    if not like or like[0] not in with_truth:
+        return ""
+    known = f"Without them there is {' or '.join(map(repr, sorted(without)))}." if without else ""
+    return (
+        f"limit.metric: '{like[0]}' takes labels{'' if like[0] == limit.metric else f', if {limit.metric!r} means it'}, and data.source = "
+        f"'{config.data.source}' has none. {known} Give class folders (data.source = 'folder'), or limit another metric."
+    )
+
+
 def checked(
     config: Config,
     targets: Mapping[str, Target],
@@ -158,14 +201,14 @@ def checked(
     Raises:
         ConfigError: the configuration asks for what cannot be.
     """
+    # of both platforms, whichever is built now: one file configures them
+    _check_limits(config, _legs(_asked_for(config, targets)))
     plans = {platform: plan(config, targets, platform) for platform in platforms}
     shipped = {
         platform: sdk.chosen(config, platform, kits[platform], pairs, say) for platform, pairs in plans.items() if pairs
     }
     if not any(plans.values()):
         raise ConfigError(f"[targets] names none of {' or '.join(platforms)}: nothing to build")
-    # of both platforms, whichever is built now: one file configures them
-    parity.check_overrides(named(config.model.task).meaning(config), config.limit, _legs(_asked_for(config, targets)))
     _tell_left_out(config, targets, platforms, say)
     plans = {platform: pairs for platform, pairs in plans.items() if pairs}
     return Order(

@@ -30,15 +30,25 @@ def locate(weights: Weights, cache: Path) -> tuple[Path, str]:
 
     Of a folder it is the file in it, or the index of several.
     """
-    path = shards.chosen(Path(weights.path)) if weights.path is not None else _fetch(weights, cache)
+    path = there(weights) if weights.path is not None else _fetch(weights, cache)
     return path, _checked(weights, path)
 
 
-def _checked(weights: Weights, path: Path) -> str:
+def there(weights: Weights) -> Path:
+    """The file at `weights.path`; of a folder the one in it, or the index of several.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    path = shards.chosen(Path(str(weights.path)))
     if not path.is_file():
         raise WeightsError(
             f"weights.path '{path}' is no file. Give a .safetensors, .pth, .pt, .ckpt or .h5 checkpoint, or a folder with one."
         )
+    return path
+
+
+def _checked(weights: Weights, path: Path) -> str:
     found = shards.digest_of(path)
     if weights.sha256 is not None and found != weights.sha256.lower():
         raise WeightsError(f"'{path}' has SHA-256 {found}, the configuration says {weights.sha256}.")

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from ..reading import shown
-from .checkpoints import fitting, keras_h5, kinds, others, telling
+from .checkpoints import fitting, keras_h5, kinds, opening, others, telling
 from .checkpoints.finding import Found
 from .checkpoints.opening import check_size, opened, unreadable
 from .checkpoints.telling import Asked as Asked
@@ -118,6 +118,15 @@ def _put(
         for name, value in module.state_dict().items()
     }
     module.load_state_dict(state, strict=True)
+
+
+def check_kind(path: Path) -> None:
+    """Raise a WeightsError where it is known at once that a checkpoint cannot be read: it is of no known kind, or h5py is missing."""
+    if path.suffix not in keras_h5.SUFFIXES:
+        opening.check_kind(path)
+        return
+    _check_signature(path)
+    keras_h5.check_readable(path)
 
 
 def outputs_in(path: Path, key: str | None = None) -> int:

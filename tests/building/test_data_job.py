@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from PIL import Image
 from twinkeel.pipeline import saying
 from twinkeel.pipeline.building.jobs import data
 from twinkeel.pipeline.config import Config
+from twinkeel.pipeline.errors import WeightsError
 from twinkeel.pipeline.rows import Rows
 from twinkeel.pipeline.store import Store, Workshop
 from twinkeel.pipeline.tasks import named
@@ -59,6 +63,25 @@ def test_a_set_that_is_all_images_but_some_is_kept_once(folder, tmp_path):
     assert entry.has("held-out-rows.npy") and not entry.has("held-out-images.npy")
     found = data.load_data(shop, entry)
     assert (len(found.train.images), len(found.calibration.images), len(found.held_out.images)) == (0, 9, 51)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("w.pth", b"", "it is empty"),
+        ("w.pth", b"\xff\xd8\xff\xe0" + bytes(range(200)), "is no checkpoint, or one whose beginning is damaged"),
+        ("w.pth", None, "is no file"),
+        ("w.h5", b"PK" * 9, "it is no HDF5 file"),
+        ("w.h5", b"\x89HDF\r\n\x1a\n", r"pip install 'twinkeel\[keras\]'"),
+    ],
+)
+def test_a_checkpoint_of_no_known_kind_is_refused_before_images_are_read(name, content, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    config = config_of(tmp_path / "nothing", {}, {"path": str(tmp_path / name)})
+    with pytest.raises(WeightsError, match=message):
+        data.make(Mock(), Mock(config=config), {"data": Mock()})
 
 
 def test_what_is_seen_of_images_is_part_of_their_key_and_of_what_is_made_of_them(folder, tmp_path):

@@ -215,6 +215,43 @@ def test_a_bad_build_is_one_clear_error_and_leaves_nothing(case, run_cli, tmp_pa
     assert left == []
 
 
+LIMIT = '[[limit]]\nleg = "lower"\nprecision = "fp32"\nmetric = "snr_db"\nvalue = 95.0\n\n'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('metric = "snr"\nvalue = 95.0\n', "twinkeel.toml:8: limit.metric: lower, int8 has no 'snr'"),
+        ('metric = "snr_loss_db"\nvalue = 5.0\n', "twinkeel.toml:8: limit: snr_loss_db <= 5 is looser than 1"),
+        ('metrik = "snr"\nvalue = 95.0\n', "twinkeel.toml:11: limit.1.metrik: unknown key"),
+    ],
+)
+def test_an_error_of_a_limit_names_its_line(wrong, message, run_cli, tmp_path):
+    last = '[[limit]]\nleg = "fold"\nmetric = "snr_db"\nvalue = 96.0\n'
+    text = f'[model]\n{LIMIT}[[limit]]\nleg = "lower"\nprecision = "int8"\n{wrong}\n{last}'
+    (tmp_path / "twinkeel.toml").write_text(text)
+    told = str(run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out").exception)
+    assert message in told, told
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            "accuracy_drop",
+            "twinkeel.toml:6: limit.metric: 'accuracy_drop' takes labels, and data.source = 'images' has none",
+        ),
+        ("accuracy_loss", "'accuracy_drop' takes labels, if 'accuracy_loss' means it, and"),
+        ("agreementt", "Did you mean 'agreement'?"),
+    ],
+)
+def test_a_limit_that_takes_labels_is_refused_without_them(metric, message, run_cli, tmp_path):
+    text = f'[data]\nsource = "images"\npath = "x"\n[weights]\npath = "w.pth"\n[[limit]]\nleg = "lower"\nprecision = "w4"\nmetric = "{metric}"\nvalue = 0.1\n'
+    (tmp_path / "twinkeel.toml").write_text(text)
+    told = str(run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out").exception)
+    assert message in told, told
+
+
 @pytest.mark.parametrize(
     ("version", "precisions", "needed"),
     [("iOS17", ["w4"], 18), ("iOS16", ["fp16", "int8"], 17), ("iOS15", ["w8"], 16), ("iOS16", None, 17)],

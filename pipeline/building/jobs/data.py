@@ -41,6 +41,7 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     config, wanted = site.config, missing[NAME]
+    check_weights(config)
     is_in_memory = isinstance(config.data, Arrays)
     work.say("data: " + (config.data.source if is_in_memory else config.data.path or config.data.source))
     made = work.shop.make(wanted, lambda folder: make_data(config, wanted, folder, work.say, work.number))
@@ -66,6 +67,15 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
         judged=most if count > most else 0,
         told=(*site.told, *warnings, *(some if count > most else ())),
     )
+
+
+def check_weights(config: Config) -> None:
+    """Raise a WeightsError where it is known at once that the checkpoint cannot be read: images may take minutes before it is."""
+    if config.weights.path is None:
+        return
+    from ...stages import weights
+
+    weights.check_kind(checkpoint.there(config.weights))
 
 
 def data_job(config: Config) -> Job:

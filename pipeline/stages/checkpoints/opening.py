@@ -46,6 +46,16 @@ def opened(path: Path) -> dict[Any, Any]:
     return content
 
 
+def check_kind(path: Path) -> None:
+    """Raise a WeightsError where a file is none of the kinds that are read, as far as its beginning and its end tell: this takes no time."""
+    if path.name.endswith(INDEX):
+        return
+    head = _head(path) if check_size(path) else b""
+    is_known = path.suffix == ".safetensors" or kinds.is_safetensors(head)
+    if not head or not (is_known or archive.is_archive(path) or kinds.is_old(path)):
+        opened(path)  # says what it is instead
+
+
 def check_size(path: Path) -> int:
     """Bytes of a plain file; a WeightsError where they are too many, or where what lies there is not the file itself."""
     if (size := plain_size(path)) > MAX_CHECKPOINT_BYTES:
