@@ -239,6 +239,7 @@ ELSEWHERE = {
     "pipeline/stages/pt2_graph.py": "what an operation is called",
     "pipeline/stages/weights.py": "data.labels, a setting, in an error",
     "pipeline/stages/checkpoints/telling.py": "the same",
+    "pipeline/building/order.py": "what an error says that a limit's metric takes: labels",
     "pipeline/tasks/__init__.pyi": "the door: ranking, for kits and `twinkeel run`",
     "pipeline/tasks/features/__init__.py": "the Protocol's function labels",
     "pipeline/tasks/features/telling.py": "the same: it has none",
