@@ -165,7 +165,7 @@ def _cause_of_shape(fit: Fit, key: str, shape: tuple[int, ...], asked: Asked) ->
     if asked.given_by == "memory":
         return f"{classes}: make the model with as many outputs."
     if not asked.can_train:
-        return f"{classes}. Write as many lines into the file that data.labels names, in the order of the outputs, or leave it out."
+        return f"{classes}: write as many lines into the file that data.labels names, in the order of the outputs, or leave it out."
     anew = (
         'train the last layer on the data: [weights] head = "train".'
         if is_last or not asked.given_by
