@@ -715,6 +715,11 @@ class Config(Section):
             raise ValueError(
                 "a model that takes more than an image is not trained here: give [weights] path, or from_factory = true"
             )
+        if self.quantize.learned_rounding == self.quantize.reconstruction == "always":
+            raise ValueError(
+                "quantize.learned_rounding and quantize.reconstruction are both 'always', and both round the same weights: the second "
+                "undoes the first. Set one of them to 'auto'"
+            )
         if self.input and self.quantize.qat == "always":
             raise ValueError(
                 "quantize.qat = 'always' trains models of one image alone, without [[input]]: set it to 'auto'"

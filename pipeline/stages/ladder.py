@@ -158,6 +158,7 @@ def climb(
         with _stopping():
             for name, when, method in known:
                 if when == "always":
+                    ladder.has_time(name, method, best, is_asked=True)
                     best = ladder.measure(name, method(ladder, best) or [best.state], None)
             for is_paid in (False, True) if is_gated else ():
                 for name, when, method in known:
@@ -218,7 +219,8 @@ class _Module(Protocol):
 
     def rungs(self, wanted: Quantize) -> list[tuple[str, str, Method]]:
         """(name, when, method) of each rung; `when` is "always", "auto", "never", or "done" before the first. A method may
-        have attributes: ``seconds``, which gives about how long it takes from the same two; ``applies``, which says of them
+        have attributes: ``seconds``, which gives about how long it takes from the same two; ``needed``, where it is tried however long
+        that is; ``applies``, which says of them
         whether there is anything to do; ``wanting``, which says of the ladder what the method needs and has not,
         in words, empty where it has all."""
 
@@ -371,13 +373,22 @@ class Ladder:
             self.say(f"quantize: no {name}: {why}")
         return bool(why)
 
-    def has_time(self, name: str, method: Method, best: Measured) -> bool:
-        """Says what comes next and how long it may take; False where that is longer than what is left."""
+    def has_time(self, name: str, method: Method, best: Measured, *, is_asked: bool = False) -> bool:
+        """Says what comes next and how long it may take; False where that is longer than what is left.
+
+        Args:
+            is_asked: the configuration asks for it: it is made in any case.
+        """
         left = self.left()
         estimate = getattr(method, "seconds", None)
-        # what does not say how long it takes is short, or there may be no build without it
         seconds = 0.0 if estimate is None else estimate(self, best)
         told = f"about {_duration(seconds)}" if seconds else "at once"
+        self.started = time.perf_counter()
+        if is_asked or (seconds > left and getattr(method, "needed", False)):
+            why = "asked for by [quantize]" if is_asked else "for there is no build without it"
+            over = f", {_duration(left)} of the budget are left" if left < seconds else ""
+            self.say(f"quantize: next {name}, {told}, {why}{over}")
+            return True
         if seconds > left:
             self.left_out.append(name)
             if self.config.quantize.minutes:  # else all are named at once in the end
@@ -427,8 +438,9 @@ class Ladder:
 
     def finished(self, best: Measured, *, is_stopped: bool) -> Measured:
         """The best, with ranges and biases from all calibration images where its weights leave them free, where there is time
-        for it, and where that is not worse on those that judged, though they are among them now: a wider range for one image
-        costs all others."""
+        for it, and where that is not worse on those that judged, though they are among them now, and keeps the gate: a wider range
+        for one image costs all others."""
+        self.started = time.perf_counter()
         state = best.state
         is_free = not state.is_learnt and state.settings.activation_ranges is None
         is_wider = is_free and self.fitted is not self.calibration
@@ -447,7 +459,9 @@ class Ladder:
         if is_wider:
             wider = self.corrected(state, self.calibration) if state.is_corrected else state
             settled = self._settled(best, wider, self.calibration, more)
-            measured = self._judged("chosen", settled, self.calibration, best.rung.calibration_db) or measured
+            judged = self._judged("chosen", settled, self.calibration, best.rung.calibration_db)
+            if judged is not None and judged.rung.is_met >= best.rung.is_met:
+                measured = judged
         seconds = time.perf_counter() - self.started
         told = replace(
             measured.rung, name="chosen", note=measured.state.note, seconds=seconds, peak_bytes=peak_memory(), is_stopped=is_stopped
@@ -517,16 +531,24 @@ class Ladder:
 
     def sensitivities(self, measured: Measured) -> sensitivity.Sensitivity:
         """On as many calibration images as a minute allows."""
-        pixels = self.calibration.shape[1] * self.calibration.shape[2]
-        count = max(4, min(len(self.calibration), _SENSITIVITY_PIXELS // pixels))
-        chosen = np.linspace(0, len(self.calibration) - 1, min(count, len(self.calibration))).astype(int)
+        chosen = np.linspace(0, len(self.calibration) - 1, self._sensitivity_images()).astype(int)
         return sensitivity.measure_layers(
             measured.quantized.module, measured.state.tuned, self.outputs, self.calibration[chosen], lambda *_: None
         )
 
+    def sensitivity_seconds(self) -> float:
+        """Every layer alone, and all without it; their graph takes twice as long as its simulation."""
+        layers = len(_multiply_adds(self.folded, self.calibration[:1]))
+        return 4 * layers * self._sensitivity_images() * self.image_seconds
+
+    def _sensitivity_images(self) -> int:
+        pixels = self.calibration.shape[1] * self.calibration.shape[2]
+        return min(max(4, _SENSITIVITY_PIXELS // pixels), len(self.calibration))
+
     def report(self, best: Measured) -> str:
         """Why no rung passes: the gate, every rung, the layers to blame."""
         missed = [str(check) for check in best.checks if not check.is_met]
+        self.say(f"quantize: looking for the layers that lose most, about {_duration(self.sensitivity_seconds())}")
         found = self.sensitivities(best)
         blamed = sorted(found.layers, key=lambda layer: layer.alone_db)[:_BLAMED]
         order = quantize.weighted_layers(best.quantized.module)
@@ -539,17 +561,35 @@ class Ladder:
                 f"int8 misses its gate on every rung, and nothing was built; nearest to it, {best.state.note.partition(',')[0]}:",
                 *(f"  {line}" for line in missed),
                 *(f"  {rung}" for rung in self.rungs),
-                f"layers that lose most, SNR with each of them alone quantized (all: {found.all_db:.1f} dB):",
+                f"layers that lose most, SNR on {found.images} calibration images with each of them alone quantized (all: {found.all_db:.1f} dB):",
                 *(
                     f"  {layer.name} ({layer.kind}): {layer.alone_db:.1f} dB{last.get(layer.name, '')}"
                     for layer in blamed
                 ),
+                *self._explained(blamed, found),
                 *([f"The configuration forbids {', '.join(forbidden)}."] if forbidden else []),
                 *left_out,
-                "Allow more rungs or epochs under [quantize], give more calibration images, or write a [[limit]] for "
-                "the leg 'quantize' with a reason.",
+                *self._advice(is_more_to_try=bool(forbidden or self.left_out)),
             ]
         )
+
+    def _explained(self, blamed: Sequence[sensitivity.Layer], found: sensitivity.Sensitivity) -> list[str]:
+        if not blamed or blamed[0].alone_db >= found.all_db:
+            return []
+        return [
+            "One alone may lose more than all together: their biases and weights are fitted to each other's errors."
+        ]
+
+    def _advice(self, *, is_more_to_try: bool) -> list[str]:
+        """What to type next."""
+        ways = ["allow more rungs or minutes under [quantize]"] if is_more_to_try else []
+        ways += ["more epochs there"] if len(self.data.train.images) and self.config.quantize.qat != "never" else []
+        ways += ["give more calibration images", "write a [[limit]] for the leg 'quantize' with a reason"]
+        told = f"{', '.join(ways[:-1])}, or {ways[-1]}."
+        told = told[0].upper() + told[1:]
+        if self.config.quantize.weights == "per-tensor":
+            return [f'One scale for all channels of a layer loses most: set [quantize] weights = "per-channel". {told}']
+        return [told]
 
 
 def _is_paid(states: Sequence[State]) -> bool:

@@ -220,6 +220,67 @@ def test_rungs_can_be_asked_for_and_forbidden(shallow_program, few):
     assert next(rung.name for rung in climb(shallow_program.folded, few, wanted)[0].rungs) == "equalization"
 
 
+def test_ranges_of_all_images_never_lose_the_gate(hard, few, monkeypatch):
+    """They please those that judge, who are among them, and lose answers on others: what passed is built."""
+    judged = ladder.Ladder._judged
+
+    def unlucky(self, name, *given):
+        found = judged(self, name, *given)
+        if name == "chosen":
+            rung = dataclasses.replace(found.rung, calibration_db=99.0, snr_db=1.0, is_met=False)
+            found = dataclasses.replace(found, rung=rung)
+        return found
+
+    monkeypatch.setattr(ladder.Ladder, "_judged", unlucky)
+    found, _ = climb(hard[0], few, config(snr_db=5.0, **only()))
+    assert found.rungs[-1].is_met and found.rungs[-1].snr_db == found.rungs[0].snr_db, found.rungs
+
+
+def test_two_that_round_the_same_weights_are_not_both_asked_for():
+    with pytest.raises(ValueError, match="the second undoes the first"):
+        config(learned_rounding="always", reconstruction="always")
+
+
+def test_what_comes_next_is_said_of_every_rung_whatever_the_budget(hard, few, monkeypatch):
+    monkeypatch.setattr(blocks, "STEPS", 20)
+    wanted = config(snr_db=90.0, **only("float_layers", bias_correction="always", minutes=0, max_float_layers=2))
+    lines = []
+    with pytest.raises(ParityError) as caught:
+        ladder.climb(hard[0], few, CONTRACT, wanted, classification, lambda line, *_: lines.append(line))
+    told = [line for line in lines if line.startswith(("quantize: next", "quantize: looking"))]
+    asked, needed, looked = told
+    assert "next bias correction, about" in asked and "asked for by [quantize], 0 s of the budget are left" in asked, (
+        told
+    )
+    assert "next layers in float, about" in needed and "for there is no build without it" in needed, told
+    assert "looking for the layers that lose most, about" in looked, told
+    assert "Allow more rungs or minutes under [quantize], give more calibration images, or write a [[limit]]" in str(
+        caught.value
+    )
+
+
+def test_seconds_of_a_rung_are_its_own(hard, few, monkeypatch):
+    passed = [0.0]
+
+    def slow(*_):
+        passed[0] += 1e6
+        return []
+
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + passed[0])
+    monkeypatch.setattr(ladder, "time", clock)
+    methods = [("slow", "auto", slow), ("quick", "auto", lambda _, best: [best.state]), ("slow", "auto", slow)]
+    monkeypatch.setattr(ladder, "methods", lambda _: methods)
+    found, _ = climb(hard[0], few, config(snr_db=5.0, **only()))
+    assert [rung.name for rung in found.rungs] == ["plain", "quick", "chosen"]
+    assert all(rung.seconds < 1e6 for rung in found.rungs), found.rungs
+
+
+def test_one_scale_for_all_channels_is_named_where_it_is_the_cause(hard, few):
+    with pytest.raises(ParityError) as caught:
+        climb(hard[0], few, config(snr_db=90.0, **only(weights="per-tensor")))
+    assert 'set [quantize] weights = "per-channel"' in str(caught.value)
+
+
 def test_a_gate_that_no_rung_meets_is_an_error_with_every_rung_and_the_layers_to_blame(
     shallow_program, few, monkeypatch
 ):

@@ -27,5 +27,5 @@ def _equalized(bounds: Any) -> Method:
         found = ladder.equalized(replace(plain, is_learnt=False), bounds)
         return [] if found.floating is best.state.floating else [found]
 
-    equalized.seconds = lambda ladder, _: 6 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]
+    equalized.seconds = lambda ladder, _: 9 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]
     return equalized

@@ -52,3 +52,17 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
 def _with(state: State, kept: frozenset[str], note: str) -> State:
     """Its ranges are those of a graph with other quantizers."""
     return replace(state, settings=replace(state.settings, activation_ranges=None, float_layers=kept), note=note)
+
+
+def _seconds(ladder: Ladder, best: Measured) -> float:
+    """The search for the layers, and up to three choices, each with its rounding learnt anew where there is time for it."""
+    images = len(ladder.judging) + len(ladder.held_out)
+    learning = 0.0
+    if best.state.unlearnt is not None:
+        learning = 3 * blocks.seconds(ladder.simulation(best.state), ladder.image_seconds)
+    found = ladder.sensitivity_seconds() + 3 * images * ladder.image_seconds
+    return found + learning if found + learning < ladder.left() else found
+
+
+_partly_float.seconds = _seconds  # type: ignore[attr-defined]
+_partly_float.needed = True  # type: ignore[attr-defined]
