@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,3 +99,8 @@ def artifacts_awaited(order: Order, site: Site) -> str:
 def entries(found: Found) -> dict[str, Entry]:
     """Without those that failed."""
     return {name: one for name, one in found.items() if isinstance(one, Entry)}
+
+
+def in_store(work: Work, jobs: Sequence[Job]) -> Callable[[], tuple[int, int]]:
+    """How many of some jobs have a result, of how many."""
+    return lambda: (sum(work.shop.lookup(job.key) is not None for job in jobs), len(jobs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,6 +53,7 @@ class Row:
         images: on how many of the images it ran; None for all.
         runs: what ran it where, the build itself first; see `evidence`.
         before: checks of what it was lowered from; an artifact is no better than that.
+        weights_db: SNR of its reference against the float model, where its weights alone are in fewer bits: what they lose; NaN elsewhere.
     """
 
     artifact: Artifact
@@ -66,6 +68,7 @@ class Row:
     images: int | None = None
     runs: Sequence[Mapping[str, Any]] = ()
     before: Sequence[limits.Check] = ()
+    weights_db: float = math.nan
 
     @property
     def verdict(self) -> Verdict:
@@ -186,7 +189,14 @@ class Judge:
             outputs=found[: outputs.held_out],
             images=None if item.images is None else len(ran),
             runs=item.runs,
+            weights_db=self._weights_db(artifact.precision, target.REFERENCES[artifact.precision], some),
         )
+
+    def _weights_db(self, precision: str, reference: str, some: Sequence[int]) -> float:
+        if precision not in limits.WEIGHTS_ALONE or reference not in self.outputs.references or not some:
+            return math.nan
+        floating, found = self.outputs.of("fp32")[some], self.outputs.of(reference)[some]
+        return metrics.snr_db(floating, found, self.outputs.outputs)
 
     def _arithmetic(self, item: Measured, target: Target) -> tuple[str, Sequence[str]]:
         """Whose arithmetic an artifact has, and what of it is not known to the last bit."""

@@ -47,6 +47,9 @@ _OUTSIDE = 1e-4
 _SHARES = 33
 _SPREAD = 7.0
 _STEPS = 22
+_BELOW = 0.7
+"""Of the images that the score intervals take: from there the fewest are looked for by the exact ones, and below:"""
+_FEW = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +139,43 @@ def state(verdicts: Iterable[Verdict | None], *, is_met: bool) -> State:
     return "open" if "open" in verdicts else "verified"
 
 
+@functools.cache
 def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     """About how many images could tell, if these are typical; None where more than `MOST_IMAGES` would be needed.
 
-    By the score intervals (Tango; Wilson), on counts that grow in proportion; rounded up to two digits. Of what is not images itself the
-    interval narrows with the root of their number.
+    The fewest of which the same share, in whole images, has the verdict; of more than a hundred in two digits. The score intervals (Tango; Wilson)
+    say where to look for it: they are near, narrower for few images, and quick. Of what is not images itself the interval narrows with the root
+    of their number.
     """
     if not counts.images:
         return None
     if counts.draws:
         return _draws_needed(counts, limit)
+    near = _near(counts, sense, limit)
+    found = None if near is None else max(counts.images + 1, int(_BELOW * near) if near > _FEW else 0)
+    while found is not None and not _tells(_in_proportion(counts, found), sense, limit):
+        found = _rounded_up(found + 1)
+        if found > MOST_IMAGES:
+            return None
+    return None if found is None else _rounded_up(found)
+
+
+def _in_proportion(counts: Counts, images: int) -> tuple[int, int, int]:
+    """So many images, and how many of them would be lost and won."""
+    return images, round(counts.lost * images / counts.images), round(counts.won * images / counts.images)
+
+
+def _tells(counted: tuple[int, int, int], sense: str, limit: float) -> bool:
+    """Whether the verdict on images, lost and won ones, is not open."""
+    images, lost, won = counted
+    if sense == "<=":
+        return tested(images, lost, won, limit) != "open"
+    low, high = share_interval(images, images - lost)
+    return within(-high, -low, -limit) != "open"
+
+
+def _near(counts: Counts, sense: str, limit: float) -> int | None:
+    """How many images the score intervals take, on counts that grow in proportion."""
 
     def tells(images: int) -> bool:
         lost, won = (count * images / counts.images for count in (counts.lost, counts.won))
@@ -163,7 +193,7 @@ def images_needed(counts: Counts, sense: str, limit: float) -> int | None:
     while most - least > max(1, most // 100):
         middle = (least + most) // 2
         least, most = (least, middle) if tells(middle) else (middle, most)
-    return _rounded_up(most)
+    return most
 
 
 def _draws_needed(counts: Counts, limit: float) -> int | None:

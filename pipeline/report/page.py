@@ -142,6 +142,8 @@ def page(name: str, said: Report, insight: Insight) -> str:
             device_runs=device_runs(rows),
             precisions=_ordered({row.artifact.precision for row in rows} | {p for _, p in _errors(results)}),
             name_of=name_of,
+            weights_alone=report.weights_alone,
+            legs=report.LEGS,
             references={key: describe_reference(key) for key in REFERENCES if key in {row.reference for row in rows}},
             trade=[]
             if math.isnan(first.reference_scores["float"])

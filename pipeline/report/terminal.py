@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from ..parity import LayerDrift, RuntimeDrift, Sensitivity
 
 
+_INT8 = "int8 reference in exact arithmetic"
+LEGS = {"fold": "folded against original", "quantize": f"{_INT8} against float"}
+"""What is compared with what, by the leg of the program's checks."""
+
+
 def console(*, is_error: bool = False, is_quiet: bool = False) -> Console:
     """Plain and wide enough for the table where no terminal is attached.
 
@@ -71,7 +76,7 @@ def print_result(result: Result, to: Console) -> None:
     floating, quantized = (_share(result.reference_scores[key]) for key in ("float", "int8"))
     to.print(f"float reference {task.SCORE} {floating}, int8 reference {quantized}")
     for check in result.program_checks:
-        to.print(f"leg {check.leg}: {_short(check)} {'' if check.is_met else 'FAILED'}")
+        to.print(f"leg {check.leg}, {LEGS[check.leg]}: {_short(check)} {'' if check.is_met else 'FAILED'}")
     to.print(table)
     for line in (*open_verdicts(result), *failures(result)):
         to.print(line, markup=False)
@@ -94,7 +99,7 @@ def cells(result: Result) -> tuple[list[str], list[list[str]]]:
             row.artifact.target,
             row.artifact.precision,
             f"{row.artifact.bytes:,}",
-            "\n".join(_short(check) for check in row.checks),
+            "\n".join(filter(None, (*map(_of_reference, row.checks), weights_alone(row)))),
             *result.task.columns(row.worth).values(),
             f"{row.latency_ms:.3f}",
             "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
@@ -231,7 +236,7 @@ def _drifted(layer: LayerDrift) -> str:
 def open_verdicts(result: Result) -> list[str]:
     """What the images of a build cannot tell, one line for all artifacts of which the same was counted."""
     found: dict[str, list[str]] = {}
-    named = [("int8 reference", check) for check in result.program_checks]
+    named = [(_INT8, check) for check in result.program_checks]
     named += [(f"{r.artifact.target} {r.artifact.precision}", check) for r in result.rows for check in r.checks]
     for name, check in named:
         if check.verdict == "open" and check.is_met:
@@ -250,7 +255,18 @@ def failures(result: Result) -> list[str]:
     return lines + [f"FAILED {error}" for error in result.errors]
 
 
-def _short(check: Check) -> str:
+def weights_alone(row: Row) -> str:
+    """What weights in fewer bits lose, which no number against a reference of the same weights tells; empty of other artifacts."""
+    return "" if math.isnan(row.weights_db) else f"weights alone {row.weights_db:.1f} dB against float"
+
+
+def _of_reference(check: Check) -> str:
+    """A check of an artifact, whose SNR is against its reference, not against the float model."""
+    return _short(check, " against its reference" if check.metric == "snr_db" else "")
+
+
+def _short(check: Check, of: str = "") -> str:
     if check.did_not_run:
         return "did not run"
-    return f"{check.metric} {check.measured:.4g} ({check.sense} {check.limit:g}){', open' * (check.verdict == 'open')}"
+    is_open = check.verdict == "open"
+    return f"{check.metric} {check.measured:.4g}{of} ({check.sense} {check.limit:g}){', open' * is_open}"

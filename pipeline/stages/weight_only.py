@@ -127,7 +127,7 @@ def compressed(folded: nn.Module, calibration: Images, bits: int, say: Say) -> C
     best, as_it_stands = min(tried, key=lambda share: tried[share]), noise(plain)
     if tried[best] * 10 ** (WORTH_DB / 10) >= as_it_stands:
         say(
-            f"compress: w{bits}, {plain.bits_per_weight:.2f} bits a weight, as they stand: {told(as_it_stands)} on "
+            f"compress: w{bits}, {plain.bits_per_weight:.2f} bits a weight, as they stand: {told(as_it_stands)} against float on "
             f"calibration images, {told(tried[best])} where rounding was fitted to others of them"
         )
         return plain
@@ -136,7 +136,7 @@ def compressed(folded: nn.Module, calibration: Images, bits: int, say: Say) -> C
     say(
         f"compress: w{bits}, {found.bits_per_weight:.2f} bits a weight, "
         + ", ".join(f"{number} of {len(choice)} layers in {n}" for n, number in wider.items())
-        + f"; {told(tried[best])} on calibration images that it was not fitted to, "
+        + f"; {told(tried[best])} against float on calibration images that it was not fitted to, "
         + f"{told(as_it_stands)} rounded as they stand"
         + (", equalized" if base.source is not folded else "")
     )

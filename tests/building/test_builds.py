@@ -493,26 +493,3 @@ def test_a_factory_that_gives_no_model_is_one_clear_error(run_cli, own, tmp_path
     result = run_cli("build", "android", "-c", path, "-o", tmp_path / "out", "--store", "none")
     assert isinstance(result.exception, ConfigError) and words in str(result.exception), result.exception
     assert not (tmp_path / "out").exists()
-
-
-def test_references_say_how_many_of_them_are_made(monkeypatch):
-    from concurrent.futures import Future
-    from types import SimpleNamespace
-
-    from twinkeel.pipeline.building.jobs import reference
-
-    first, second, made, lines = Future(), Future(), {"one"}, []
-
-    def say(line, progress):
-        lines.append((line.partition(" after")[0], progress))
-        made.add("other")
-        (second if first.done() else first).set_result({})
-
-    monkeypatch.setattr(reference, "EVERY", 0.01)
-    work = SimpleNamespace(say=say, shop=SimpleNamespace(lookup=lambda key: key if key in made else None))
-    reference._wait(work, [first, second], [SimpleNamespace(key=key) for key in ("one", "other", "third")])
-    assert lines == [("references: 1 of 3", (1, 3)), ("references: 2 of 3", (2, 3))]
-    failed = Future()
-    failed.set_exception(ValueError())
-    reference._wait(work, [failed, Future()], [])
-    assert len(lines) == 2

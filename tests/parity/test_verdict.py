@@ -121,6 +121,28 @@ def test_an_open_verdict_names_images_that_would_decide_it():
     assert verdict.images_needed(counts(1000, 5), "<=", 0.005) is None
 
 
+@pytest.mark.parametrize(
+    ("images", "lost", "won", "sense", "limit"),
+    [(8, 2, 0, ">=", 0.9), (8, 1, 0, ">=", 0.95), (16, 2, 0, ">=", 0.9), (32, 4, 0, ">=", 0.9), (32, 8, 0, ">=", 0.8),
+     (100, 2, 0, ">=", 0.95), (359, 0, 0, ">=", 0.99), (2000, 20, 0, ">=", 0.988), (8, 2, 1, "<=", 0.005), (32, 1, 0, "<=", 0.005),
+     (32, 0, 0, "<=", 0.02), (359, 2, 0, "<=", 0.02), (359, 3, 2, "<=", 0.005)],
+)  # fmt: skip
+def test_the_images_that_could_tell_are_the_fewest_by_the_interval_of_the_verdict(images, lost, won, sense, limit):
+    def counted(number):
+        gone, more = round(lost * number / images), round(won * number / images)
+        return counts(number, gone, more) if sense == "<=" else verdict.share_of(number, number - gone)[1]
+
+    needed = verdict.images_needed(counted(images), sense, limit)
+    assert needed is not None and needed > images
+    assert verdict.verdict(counted(needed), sense, limit) != "open", needed
+    assert verdict.verdict(counted(int(0.9 * needed)), sense, limit) == "open", needed
+
+
+def test_a_few_images_are_not_told_that_too_few_more_could_tell():
+    # 12 of 16 has an exact interval up to 92.7 %: still open
+    assert verdict.images_needed(verdict.share_of(8, 6)[1], ">=", 0.9) == 22
+
+
 def test_the_tests_that_an_interval_inverts_give_its_verdict():
     random = np.random.default_rng(1)
     for _ in range(60):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import math
 import re
 from dataclasses import replace
@@ -22,7 +24,7 @@ from twinkeel.pipeline.parity.judging import Row
 from twinkeel.pipeline.parity.meaning import Worth
 from twinkeel.pipeline.parity.sensitivity import Layer, read
 from twinkeel.pipeline.program.artifact import Artifact
-from twinkeel.pipeline.report import charts
+from twinkeel.pipeline.report import charts, terminal
 from twinkeel.pipeline.report import page as html_report
 from twinkeel.pipeline.report.page import Insight
 from twinkeel.pipeline.report.parts import classification as part
@@ -333,6 +335,37 @@ def test_the_contact_sheet_is_on_the_page_where_there_is_one():
     (picture,) = [tag for name, tag in page.tags if name == "img" and tag.get("class") == "sheet"]
     assert picture["src"] == "data:image/png;base64," + base64.b64encode(b"\x89PNG bytes").decode() and picture["alt"]
     assert ("a", {"href": "#sheet"}) in page.tags and ("h2", {"id": "sheet"}) in page.tags
+
+
+def test_what_weights_alone_lose_stands_beside_an_snr_against_their_own_reference():
+    result, content = made_up()
+    artifact = replace(result.rows[0].artifact, target="ios/coreml", precision="w4")
+    w4 = replace(result.rows[0], artifact=artifact, checks=[_check(measured=53.1)], weights_db=13.82)
+    assert math.isnan(result.rows[0].weights_db)
+    result = replace(result, rows=[*result.rows, w4])
+    _, lines = terminal.cells(result)
+    assert lines[2][3] == "snr_db 53.1 against its reference (>= 90)\nweights alone 13.8 dB against float"
+    assert lines[0][3] == "snr_db 120 against its reference (>= 90)"
+    text = " ".join(Page(_page(result, content)).text.split())
+    assert "53.1 against its reference" in text and text.count("weights alone 13.8 dB against float") == 2, text
+    described = json.loads(terminal.as_json(Built(results=[result], ran=[], peak=0, files=[], comparison=None)))
+    assert [row["weights_db"] for row in described["platforms"][0]["artifacts"]] == [None, None, 13.82]
+
+
+def test_the_line_of_a_leg_says_which_int8_reference_is_meant():
+    result, content = made_up()
+    kept, counts = verdict.share_of(32, 28)
+    limit = parity.Limit.counted("agreement", ">=", 0.9, "nine of ten")
+    checks = [*result.program_checks, *parity.judge("quantize", [limit], {"agreement": (kept, counts)})]
+    result = replace(result, program_checks=checks)
+    to = terminal.Console(file=io.StringIO(), width=200, highlight=False)
+    terminal.print_result(result, to)
+    lines = to.file.getvalue().splitlines()
+    assert "leg fold, folded against original: snr_db 120 (>= 90)" in [line.strip() for line in lines]
+    quantize = "leg quantize, int8 reference in exact arithmetic against float: agreement 0.875 (>= 0.9), open"
+    assert quantize in [line.strip() for line in lines], lines
+    assert lines[-1].endswith("could: int8 reference in exact arithmetic"), lines[-1]
+    assert "int8 reference in exact arithmetic against float" in Page(_page(result, content)).text
 
 
 def test_a_failed_build_says_so_on_top():

@@ -5,22 +5,19 @@ from __future__ import annotations
 import errno
 import importlib
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import cast
 
 from ...parity import described
 from ...program import Target, references
-from ...saying import EVERY
 from ...store import Damaged, Entry, Job, Workshop, is_no_room
 from ..order import Order
 from ..site import Made, Site
+from ..waiting import Progress, completed
 from ..work import Failure, Found, Work, reference_awaited
 from . import lower, measure
 
-SILENT = 30.0
-"""Seconds after which something is said though no more is made than before."""
 _NO_ROOM = 1_000_000
 """Bytes that are left on a disk when it is full."""
 
@@ -55,7 +52,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     work.say(f"artifacts: {total} to make, {len(tasks)} processes, {min(len(tasks), work.number)} at a time")
     waiting = {work.submit(make_artifacts, site, _modules(work, task)): task for task in tasks}
     found: dict[str, Entry | Failure] = {}
-    for future in _completed(work, site, waiting):
+    for future in completed(work.say, waiting, "artifacts", _converted(work, site, waiting.values()), "converted"):
         task = waiting[future]
         for names, made in zip(task, _outcome(work, future, site, task), strict=True):
             work.peak = max(work.peak, made.peak)
@@ -69,30 +66,12 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     return found
 
 
-def _completed(
-    work: Work, site: Site, waiting: Mapping[Future[list[Made]], Sequence[Sequence[tuple[str, str]]]]
-) -> Iterator[Future[list[Made]]]:
-    """In the order in which they end. A process has many artifacts to make: what the store has of them is told meanwhile, when it is
-    more than before, or nothing was said for long."""
-    began = said = time.monotonic()
+def _converted(work: Work, site: Site, tasks: Iterable[Sequence[Sequence[tuple[str, str]]]]) -> Callable[[], Progress]:
+    """How many artifacts the store has: a process has many to make."""
     lowering = [
-        lower.lower_job(site, work.order.targets[names[0][0]], names[0][1]).key
-        for task in waiting.values()
-        for names in task
+        lower.lower_job(site, work.order.targets[names[0][0]], names[0][1]).key for task in tasks for names in task
     ]
-    before, left = 0, set(waiting)
-    while left:
-        ended = wait(left, EVERY, FIRST_COMPLETED).done
-        for future in ended:
-            left.discard(future)
-            yield future
-        if ended:
-            said = time.monotonic()
-            continue
-        done, now = sum(work.shop.lookup(key) is not None for key in lowering), time.monotonic()
-        if done > before or now - said > SILENT:
-            before, said = done, now
-            work.say(f"artifacts: {done} of {len(lowering)} converted after {now - began:.0f} s", (done, len(lowering)))
+    return lambda: (sum(work.shop.lookup(key) is not None for key in lowering), len(lowering))
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:

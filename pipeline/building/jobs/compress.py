@@ -9,7 +9,8 @@ from ...program import COMPRESSED, compressed_in
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, compress_name, job, load_program, module_of, numbers_of
-from ..work import Found, Work, awaited, entries
+from ..waiting import completed
+from ..work import Found, Work, awaited, entries, in_store
 from .data import inputs_in, part_of
 
 
@@ -21,10 +22,11 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     wanted = [key for key in _keys(work.order) if compress_name(key) in missing]
     work.say(f"compress: {', '.join(wanted)}")
+    waiting = {work.submit(compressed, site, key): key for key in wanted}
     found: dict[str, Entry] = {}
-    for key, future in [(key, work.submit(compressed, site, key)) for key in wanted]:
+    for future in completed(work.say, waiting, "compress", in_store(work, [missing[compress_name(k)] for k in wanted])):
         entry, line = future.result()
-        found[compress_name(key)] = entry
+        found[compress_name(waiting[future])] = entry
         work.say(line)
     return found
 

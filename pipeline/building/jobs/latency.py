@@ -18,6 +18,7 @@ from ...program import Target
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, contract_of, job
+from ..waiting import completed
 from ..work import Found, Work, artifacts_awaited, entries
 from .data import all_images
 
@@ -56,7 +57,8 @@ def taken(work: Work, site: Site, rounds: int = 1) -> dict[str, list[float]]:
     """
     wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running(work.order, site).items()}
     work.say(f"latency: {len(wanted)} artifacts in turn")
-    found: dict[str, list[float]] = work.submit(make_times, site, wanted, rounds).result()
+    (ended,) = completed(work.say, [work.submit(make_times, site, wanted, rounds)], "latency")
+    found: dict[str, list[float]] = ended.result()
     return found
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,11 @@ import numpy as np
 
 from ...program import is_quantized, references
 from ...program import layers as layers_module
-from ...saying import EVERY
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, job, load_program, module_of, numbers_of
-from ..work import Found, Work, entries, reference_awaited
+from ..waiting import completed
+from ..work import Found, Work, entries, in_store, reference_awaited
 from .data import all_images, judged_in
 
 
@@ -33,9 +31,8 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
     work.say(f"references: {', '.join(sorted(keys))}")
     shares = [keys[n :: work.number] for n in range(min(work.number, len(keys)))]
     futures = [work.submit(make_references, site, share) for share in shares]
-    _wait(work, futures, [missing[_name(key)] for key in keys])
     found: dict[str, Entry] = {}
-    for future in futures:
+    for future in completed(work.say, futures, "references", in_store(work, [missing[_name(key)] for key in keys])):
         found |= future.result()
     return {_name(key): entry for key, entry in found.items()}
 
@@ -85,14 +82,6 @@ def load_recording(workshop: Workshop, entries: Mapping[str, Entry]) -> layers_m
             layers = tuple(layers_module.Layer(**(d | {"shape": tuple(d["shape"])})) for d in described_layers)
             found.append(layers_module.Recording(layers=layers, steps={key: workshop.array(entry, "steps.npy")}))
     return layers_module.joined(found)
-
-
-def _wait(work: Work, futures: Sequence[Future[Any]], jobs: Sequence[Job]) -> None:
-    """Until all are made, or one has failed; says how many are, for each takes as long as the images are many."""
-    began = time.monotonic()
-    while wait(futures, EVERY, FIRST_EXCEPTION).not_done and not any(f.done() and f.exception() for f in futures):
-        done = sum(work.shop.lookup(job.key) is not None for job in jobs)
-        work.say(f"references: {done} of {len(jobs)} after {time.monotonic() - began:.0f} s", (done, len(jobs)))
 
 
 def _reference_cost(key: str) -> tuple[bool, str]:
