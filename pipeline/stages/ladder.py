@@ -32,7 +32,7 @@ from .. import parity
 from ..config import Config, Quantize
 from ..errors import ParityError
 from ..parity import sensitivity
-from ..program import WEIGHTED, InputContract, Output, evaluate, module_path
+from ..program import WEIGHTED, InputContract, Output, compress, evaluate, module_path
 from ..saying import Say
 from ..store import give_back_memory, peak_memory
 from ..tasks import Task
@@ -538,7 +538,7 @@ class Ladder:
 
     def sensitivity_seconds(self) -> float:
         """Every layer alone, and all without it; their graph takes twice as long as its simulation."""
-        layers = len(_multiply_adds(self.folded, self.calibration[:1]))
+        layers = len(compress.weighted(self.folded))
         return 4 * layers * self._sensitivity_images() * self.image_seconds
 
     def _sensitivity_images(self) -> int:
