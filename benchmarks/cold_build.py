@@ -4,8 +4,8 @@ cold_build.py [--out FOLDER] [--width 1.0] [--resolution 224]
 
 Given weights, ten classes, a folder of pictures. A plain script is what a user would write instead for one artifact, in a
 process of its own: import, load the checkpoint, read the images where it calibrates, convert, write. Nothing is checked
-there, and nothing tells whether it computes what torch does. No script looks for better int8, and so the build does not either
-(`[quantize] minutes = 0`). Ours is the command as it is: data, fold, equalize, quantize,
+there, and nothing tells whether it computes what torch does. No script looks for better int8 or for better weights in 8 and 4
+bits, and so the build does not either (`[quantize] minutes = 0`). Ours is the command as it is: data, fold, equalize, quantize,
 every artifact of both platforms, references, parity, drift, kits and report. Half of the plain scripts run before it and
 half after it, so that a machine that slows down slows both.
 
@@ -165,7 +165,8 @@ def prepare(root: Path, width: float, size: int) -> None:
 def configure(root: Path, width: float, size: int, *, more: str = "", labels: str = "") -> None:
     wide = (("quantize", "int8", "snr_db", -99), ("quantize", "int8", "accuracy_drop", 1),
             ("quantize", "int8", "agreement", 0), ("lower", "int8", "snr_loss_db", 99),
-            *(("lower", p, "accuracy_drop", 1) for p in ("fp16", "int8", "w8")))  # fmt: skip
+            *(("lower", p, "accuracy_drop", 1) for p in ("fp16", "int8", "w8", "w4")),
+            *(("lower", p, "agreement", 0) for p in ("w8", "w4")))  # fmt: skip
     limits = "".join(
         f'[[limit]]\nleg = "{leg}"\nprecision = "{p}"\nmetric = "{m}"\nvalue = {float(v)}\nreason = "random weights"\n'
         for leg, p, m, v in wide

@@ -394,7 +394,10 @@ class Quantize(Section):
     """The rungs of the ladder: ``always`` whatever it is worth, ``auto`` where it is best, or ``never``."""
 
     minutes: float = Field(
-        5.0, ge=0, le=100_000, description="for methods that cost nothing at run time; the best is taken"
+        5.0,
+        ge=0,
+        le=100_000,
+        description="for methods that cost nothing at run time; the best is taken. With 0 none is tried, and w8 and w4 are rounded as they stand",
     )
     equalize: When = Field("auto", description="make channel ranges even")
     bias_correction: When = Field("auto", description="mean errors of channels into the biases")

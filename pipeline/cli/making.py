@@ -100,7 +100,7 @@ def _trained(
 @click.option(
     "--minutes",
     type=common.FiniteRange(0),
-    help="For methods of quantization that cost nothing at run time; [quantize] minutes without it.",
+    help="For methods of quantization that cost nothing at run time, 0 for none; [quantize] minutes without it.",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Worker processes; by cores and memory without it.")
 @click.option("--explain", is_flag=True, help="Say what would run and why, and do nothing.")

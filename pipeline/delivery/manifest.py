@@ -262,7 +262,6 @@ def described(check: Check) -> dict[str, Any]:
         "measured": finite(check.measured),
         "is_met": check.is_met,
         "verdict": check.verdict,
-        "images_needed": check.images_needed,
     }
 
 

@@ -246,6 +246,8 @@ class Check:
     Attributes:
         counts: behind a value that is counted on images; None for what is arithmetic.
         must_show: an open verdict is not enough.
+        images_needed: of an open verdict, about how many images could tell; None where it is not open, or where no number could.
+            `judge` seeks it once, and it is stored with the rest: a build with nothing to do only prints it.
     """
 
     leg: str
@@ -257,6 +259,7 @@ class Check:
     needs_all: bool = False
     counts: Counts | None = None
     must_show: bool = False
+    images_needed: int | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Check:
@@ -276,13 +279,6 @@ class Check:
         return self.verdict == "holds" or (self.verdict == "open" and not self.must_show)
 
     @property
-    def images_needed(self) -> int | None:
-        """Of an open verdict, about how many images could tell; None where it is not open, or where no number could."""
-        if self.counts is None or self.verdict != "open":
-            return None
-        return verdicts.images_needed(self.counts, self.sense, self.limit)
-
-    @property
     def open_because(self) -> str:
         """Of an open verdict, what it would take, in words."""
         if self.counts is None or self.verdict != "open":
@@ -292,6 +288,11 @@ class Check:
         needed = self.images_needed
         could = "more images than anyone has" if needed is None else f"about {needed:,}"
         return f"open: {self.counts.draws or self.counts.images:,} images cannot tell, {could} could"
+
+    @property
+    def against(self) -> str:
+        """Of an SNR of an artifact, what it is measured against, which is not the float model; empty of all else."""
+        return "against its reference" if self.leg == "lower" and self.metric == "snr_db" else ""
 
     @property
     def did_not_run(self) -> bool:
@@ -341,6 +342,13 @@ def judge(
                 needs_all=limit.needs_all,
                 counts=counts,
                 must_show=must_show,
+                images_needed=_images_needed(counts, limit),
             )
         )
     return found
+
+
+def _images_needed(counts: Counts | None, limit: Limit) -> int | None:
+    if counts is None or verdicts.verdict(counts, limit.sense, limit.value) != "open":
+        return None
+    return verdicts.images_needed(counts, limit.sense, limit.value)

@@ -99,7 +99,7 @@ def cells(result: Result) -> tuple[list[str], list[list[str]]]:
             row.artifact.target,
             row.artifact.precision,
             f"{row.artifact.bytes:,}",
-            "\n".join(filter(None, (*map(_of_reference, row.checks), weights_alone(row)))),
+            "\n".join(filter(None, (*map(_short, row.checks), weights_alone(row)))),
             *result.task.columns(row.worth).values(),
             f"{row.latency_ms:.3f}",
             "\n".join(f"{evidence.short(run)}{'' if evidence.is_met(run) else ' FAILED'}" for run in row.runs)
@@ -260,13 +260,9 @@ def weights_alone(row: Row) -> str:
     return "" if math.isnan(row.weights_db) else f"weights alone {row.weights_db:.1f} dB against float"
 
 
-def _of_reference(check: Check) -> str:
-    """A check of an artifact, whose SNR is against its reference, not against the float model."""
-    return _short(check, " against its reference" if check.metric == "snr_db" else "")
-
-
-def _short(check: Check, of: str = "") -> str:
+def _short(check: Check) -> str:
     if check.did_not_run:
         return "did not run"
     is_open = check.verdict == "open"
-    return f"{check.metric} {check.measured:.4g}{of} ({check.sense} {check.limit:g}){', open' * is_open}"
+    measured = f"{check.metric} {check.measured:.4g} {check.against}".rstrip()
+    return f"{measured} ({check.sense} {check.limit:g}){', open' * is_open}"

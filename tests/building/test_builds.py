@@ -128,12 +128,22 @@ def test_a_changed_author_runs_only_what_writes_it(fixed_build, tmp_path):
 
 
 def test_a_changed_setting_of_the_quantization_runs_it_and_says_so(fixed_build, tmp_path):
-    found = explained(changed(fixed_build, quantize={"weights": "per-tensor"}), fixed_build, tmp_path)
+    settings = fixed_build.config.quantize.model_dump() | {"weights": "per-tensor"}
+    found = explained(changed(fixed_build, quantize=settings), fixed_build, tmp_path)
     quantize = found.pop("quantize")
     assert quantize.why == "quantization settings changed" and not quantize.is_open
     assert {line.why for line in found.values()} == {"as far as 'quantize' comes out different"}
     everything = {line.name for line in explain_all(fixed_build.config, fixed_build, tmp_path)}
     assert set(found) == everything - {"data", "weights", "original", "quantize", "compress w4", "compress w8"}
+
+
+def test_weights_alone_look_at_calibration_images_where_there_is_time_for_it(fixed_build, tmp_path):
+    settings = fixed_build.config.quantize.model_dump()
+    some, more = (
+        explained(changed(fixed_build, quantize=settings | {"minutes": n}), fixed_build, tmp_path) for n in (1, 2)
+    )
+    assert {some[f"compress {key}"].why for key in ("w4", "w8")} == {"calibration images changed"}
+    assert some.keys() == more.keys()
 
 
 def test_judging_on_fewer_images_runs_what_is_judged_and_nothing_before(fixed_build, tmp_path):
@@ -210,7 +220,7 @@ def test_a_second_build_writes_nothing_and_imports_no_torch(project):
         "import sys; from twinkeel.pipeline.cli import cli\n"
         "try: cli(sys.argv[1:])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "print('HEAVY', [m for m in ('torch', 'onnx', 'sklearn', 'matplotlib', 'PIL', 'psutil') if m in sys.modules])"
+        "print('HEAVY', [m for m in ('torch', 'onnx', 'sklearn', 'scipy', 'matplotlib', 'PIL', 'psutil') if m in sys.modules])"
     )
     arguments = ["build", "all", "-c", project / "twinkeel.toml", "-o", project / "out", "--store", project / "store"]
     done = subprocess.run(

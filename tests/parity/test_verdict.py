@@ -229,7 +229,5 @@ def test_what_one_simulates_is_what_is_promised():
     random = np.random.default_rng(0)
     for images, drop, least, most in ((359, 0.0, 0.0, 0.05), (359, 0.005, 0.0, 0.05), (2000, 0.03, 0.99, 1.0)):
         draws = random.multinomial(images, [drop + 0.003, 0.003, 1 - drop - 0.006], 400)
-        missed = np.mean(
-            [verdict.verdict(counts(images, int(a), int(b)), "<=", 0.005) == "missed" for a, b, _ in draws]
-        )
+        missed = np.mean([verdict.tested(images, int(a), int(b), 0.005) == "missed" for a, b, _ in draws])
         assert least <= missed <= most, (images, drop, missed)

@@ -61,6 +61,14 @@ def test_more_is_kept_than_by_rounding_at_about_the_same_size(bits, gain, folded
 
 
 @pytest.mark.parametrize("bits", [8, 4])
+def test_without_time_for_it_weights_are_rounded_as_they_stand(bits, folded):
+    said = []
+    found = weight_only.rounded(folded, bits, lambda line, *_: said.append(line))
+    assert saved.write_compressed(found) == saved.write_compressed(compress.compress(folded, bits))
+    assert len(said) == 1 and "as they stand: minutes = 0" in said[0]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
 def test_what_is_stored_is_what_is_computed_with_and_equal_work_gives_equal_bytes(bits, folded, images, found):
     content = saved.write_compressed(found[bits])
     again = weight_only.compressed(folded, images[0], bits, silent)

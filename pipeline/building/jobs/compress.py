@@ -40,17 +40,20 @@ def _keys(order: Order) -> list[str]:
 
 
 def compress_job(site: Site, key: str) -> Job:
-    inputs = {
-        **numbers_of(site, "fp32"),
-        "calibration images": inputs_in(site.data, "calibration"),
-        "bits": COMPRESSED[key],
-    }
+    inputs = {**numbers_of(site, "fp32"), "bits": COMPRESSED[key]}
+    if _is_fitted(site):
+        inputs["calibration images"] = inputs_in(site.data, "calibration")
     code = (
         module_of(site.create),
         *(f"{CODE}.stages.{name}" for name in ("weight_only", "equalize", "saved", "fold")),
         f"{CODE}.program.compress",
     )
     return job("compress", compress_name(key), inputs, code, ("torch", "numpy", "safetensors"), by=__name__)
+
+
+def _is_fitted(site: Site) -> bool:
+    """Without any minutes nothing is searched for, here as in the ladder; how many there are changes nothing."""
+    return site.config.quantize.minutes > 0
 
 
 def compressed(site: Site, key: str) -> tuple[Entry, str]:
@@ -63,9 +66,17 @@ def compressed(site: Site, key: str) -> tuple[Entry, str]:
 
     def write(folder: Path) -> None:
         program = load_program(site, is_quantized=False)
-        images = part_of(shop, site.data, "calibration").inputs
+        bits = COMPRESSED[key]
+
+        def say(line: str, *_: object) -> None:
+            said.append(line)
+
         with one_thread():
-            found = weight_only.compressed(program.folded, images, COMPRESSED[key], lambda line, *_: said.append(line))
+            if _is_fitted(site):
+                images = part_of(shop, site.data, "calibration").inputs
+                found = weight_only.compressed(program.folded, images, bits, say)
+            else:
+                found = weight_only.rounded(program.folded, bits, say)
         (folder / "weights.safetensors").write_bytes(saved.write_compressed(found))
 
     entry = shop.make(compress_job(site, key), write)
