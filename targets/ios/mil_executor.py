@@ -18,8 +18,8 @@ import math
 import struct
 import tempfile
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,6 +55,8 @@ _CLAMPS = ("clip", "relu", "relu6")
 MAX_SPEC_BYTES = 32 * 2**20
 """Of ``model.mlmodel``; weights lie outside of it, and MobileNetV2 has 0.2 MB. In memory it can take 40 times as much."""
 MAX_WEIGHT_BYTES = 2 * 2**30
+_KEPT_VALUES = 2**24
+"""Of constants in the type that operations compute in, which are kept between predictions: 64 MB in float32."""
 _MAX_RANK = 32
 _MAX_PAYLOAD_NODES = 2**20
 """Bytes of the list of files in a payload; that of a package has 1,000."""
@@ -83,6 +85,46 @@ class Prediction:
     arrays: Mapping[str, NDArray[Any]]
     label: str | None
     probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Declared:
+    """A type of the program: for a tensor its sizes, None where one is open, and of what its values are."""
+
+    kind: str | None
+    name: str = ""
+    shape: tuple[int, ...] | None = None
+    dtype: Any = None
+
+    @classmethod
+    def of(cls, kind: Any) -> _Declared:
+        import torch
+
+        if not kind.HasField("tensorType"):
+            return cls(kind=kind.WhichOneof("type"))
+        name, shape = _type_name(kind), _declared_shape(kind)
+        dtype = getattr(torch, np.dtype(_TYPES[name][0]).name) if name in _TYPES else None
+        return cls(kind="tensorType", name=name, shape=None if shape is None else tuple(shape), dtype=dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """An operation, ready to run: what is the same for every input was looked up once.
+
+    Attributes:
+        computed_in: floats are taken in this type.
+        fixed: parameters that do not depend on the input, by name.
+        read: other parameters: the name, what it is bound to, and whether it is a list.
+        outputs: their names and types.
+    """
+
+    type: str
+    label: str
+    function: Callable[..., Any]
+    computed_in: Any
+    outputs: Sequence[tuple[str, _Declared]]
+    fixed: dict[str, Any] = field(default_factory=dict)
+    read: list[tuple[str, Sequence[Any], bool]] = field(default_factory=list)
 
 
 class Model:
@@ -115,7 +157,8 @@ class Model:
             raise PackageError(f"'{package}' has {count:,} operations; at most {MAX_OPERATIONS:,} are run")
         self._outputs = list(block.outputs)
         self._constants: dict[str, Any] = {}
-        self._kept, budget = 0, Budget()
+        self._steps: dict[Arithmetic, list[_Step]] = {}
+        self._kept, self._prepared, budget = 0, 0, Budget()
         self._operations = [op for op in block.operations if not self._store(op, budget)]
         last_use = {
             binding.name: number
@@ -204,15 +247,19 @@ class Model:
             raise PackageError(f"the package takes {sorted(self._inputs)}; {missing} were not given")
         for name, kind in self._inputs.items():
             array = self._pixels(inputs[name]) if self.image and name == self.image.name else inputs[name]
-            values[name] = _conform(torch.from_numpy(np.ascontiguousarray(array)), kind, f"input '{name}'", arithmetic)
+            given = torch.from_numpy(np.ascontiguousarray(array))
+            values[name] = _conform(given, _Declared.of(kind), f"input '{name}'", arithmetic)
         also = tuple(also)
         shapes = (*also, *(tuple(values[name].shape) for name in self._inputs))
         # other pixels take as much as those before; a third of the time would go into counting it
         budget = None if self._has_fixed_sizes and shapes in self._fitting else Budget()
         kept, computed = {*self._outputs, *also}, values.maps[0]
+        steps = self._steps.setdefault(arithmetic, [])
         with torch.inference_mode():
-            for op, names in zip(self._operations, self._last_used, strict=True):
-                self._run(op, values, arithmetic, budget)
+            for number, (op, names) in enumerate(zip(self._operations, self._last_used, strict=True)):
+                if number == len(steps):
+                    steps.append(self._step(op, arithmetic, is_kept=True))
+                self._run(steps[number], values, arithmetic, budget)
                 for name in names:
                     if name not in kept:
                         computed.pop(name, None)
@@ -273,33 +320,65 @@ class Model:
             self._count([_size(self._constants[op.outputs[0].name])])
             return True
         if op.type in CONSTANT_OPS:
-            self._run(op, self._constants, "declared", budget)
+            self._run(self._step(op, "declared", is_kept=False), self._constants, "declared", budget)
             self._count(_size(self._constants.get(output.name)) for output in op.outputs)
             return True
         return False
 
-    def _run(self, op: Any, values: MutableMapping[str, Any], arithmetic: Arithmetic, budget: Budget | None) -> None:
-        """Compute one operation and put its outputs into `values`."""
+    def _step(self, op: Any, arithmetic: Arithmetic, *, is_kept: bool) -> _Step:
+        """All of an operation that does not depend on the input.
+
+        Args:
+            is_kept: for the predictions to come too; not where that would keep more than `_KEPT_VALUES` of constants.
+        """
         import torch
 
-        from ._mil_bounds import cost
         from ._mil_ops import OPS, quantize_unrounded
 
-        label = f"operation '{op.type}' ({op.outputs[0].name if op.outputs else 'without output'})"
-        label = shown(label)
+        label = shown(f"operation '{op.type}' ({op.outputs[0].name if op.outputs else 'without output'})")
         if op.type not in OPS:
             raise PackageError(f"{label} is not known to this executor, opset {self.opset}")
         if op.blocks:
             raise PackageError(f"{label} has nested blocks, which are not known to this executor")
-        computed_in = torch.float32 if arithmetic == "declared" else torch.float64
-        function = quantize_unrounded if (op.type, arithmetic) == ("quantize", "unrounded") else OPS[op.type]
+        is_unrounded = (op.type, arithmetic) == ("quantize", "unrounded")
+        step = _Step(
+            type=op.type,
+            label=label,
+            function=quantize_unrounded if is_unrounded else OPS[op.type],
+            computed_in=torch.float32 if arithmetic == "declared" else torch.float64,
+            outputs=[(output.name, _Declared.of(output.type)) for output in op.outputs],
+        )
+        for key, argument in op.inputs.items():
+            bindings, name = list(argument.arguments), key.rstrip("_")
+            is_list = key == "values" or len(bindings) != 1
+            if all(binding.HasField("value") or binding.name in self._constants for binding in bindings):
+                given = [self._bound(binding, self._constants, op.type) for binding in bindings]
+                count = sum(map(_size, given)) if is_kept else 0
+                if self._prepared + count <= _KEPT_VALUES:
+                    self._prepared += count
+                    step.fixed[name] = _in_float(given if is_list else given[0], step.computed_in)
+                    continue
+            step.read.append((name, bindings, is_list))
+        if op.type.startswith("constexpr_"):  # in the iOS16 form, constant operations keep theirs as attributes
+            for key, value in op.attributes.items():
+                if key != "name":
+                    step.fixed[key.rstrip("_")] = _in_float(self._value(value, op.type), step.computed_in)
+        return step
+
+    def _run(
+        self, step: _Step, values: MutableMapping[str, Any], arithmetic: Arithmetic, budget: Budget | None
+    ) -> None:
+        """Compute one operation and put its outputs into `values`."""
+        from ._mil_bounds import cost
+
         try:
-            arguments = {
-                key.rstrip("_"): _in_float(value, computed_in) for key, value in self._arguments(op, values).items()
-            }
+            arguments = step.fixed.copy()
+            for name, bindings, is_list in step.read:
+                given = [_in_float(self._bound(one, values, step.type), step.computed_in) for one in bindings]
+                arguments[name] = given if is_list else given[0]
             if budget is not None:
-                budget.add(cost(op.type, arguments), label)
-            results = function(**arguments)
+                budget.add(cost(step.type, arguments), step.label)
+            results = step.function(**arguments)
         except PackageError:
             raise
         except (
@@ -310,23 +389,13 @@ class Model:
             RuntimeError,
             TypeError,
             ValueError,
-        ) as error:
-            raise PackageError(f"{label}: {str(error)[:500]}") from error  # a damaged program gives functions anything
+        ) as error:  # a damaged program gives functions anything
+            raise PackageError(f"{step.label}: {str(error)[:500]}") from error
         results = results if isinstance(results, list) else [results]
-        if len(results) != len(op.outputs):
-            raise PackageError(f"{label} gives {len(results)} values, the package declares {len(op.outputs)}")
-        for output, result in zip(op.outputs, results, strict=True):
-            values[output.name] = _conform(result, output.type, label, arithmetic)
-
-    def _arguments(self, op: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs by name; in the iOS16 form, constant operations keep them as attributes."""
-        found: dict[str, Any] = {}
-        for key, argument in op.inputs.items():
-            given = [self._bound(binding, values, op.type) for binding in argument.arguments]
-            found[key] = given if key == "values" or len(given) != 1 else given[0]
-        if op.type.startswith("constexpr_"):
-            found |= {key: self._value(value, op.type) for key, value in op.attributes.items() if key != "name"}
-        return found
+        if len(results) != len(step.outputs):
+            raise PackageError(f"{step.label} gives {len(results)} values, the package declares {len(step.outputs)}")
+        for (name, declared), result in zip(step.outputs, results, strict=True):
+            values[name] = _conform(result, declared, step.label, arithmetic)
 
     def _bound(self, binding: Any, values: Mapping[str, Any], owner: str) -> Any:
         """What an input is bound to: a value of its own, or one by name."""
@@ -606,30 +675,32 @@ def _in_float(value: Any, dtype: Any) -> Any:
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def _conform(result: Any, kind: Any, label: str, arithmetic: Arithmetic) -> Any:
+def _conform(result: Any, declared: _Declared, label: str, arithmetic: Arithmetic) -> Any:
     """The result in its declared type; its shape must be the declared one."""
     import torch
 
     if not isinstance(result, torch.Tensor):
         return result
-    if not kind.HasField("tensorType"):
-        raise PackageError(f"{label} gives a tensor, the package declares a {kind.WhichOneof('type')}")
-    shape, name = _declared_shape(kind), _type_name(kind)
-    if shape is not None and list(result.shape) != shape:
-        raise PackageError(f"{label} gives shape {list(result.shape)}, the package declares {shape}")
-    if name not in _TYPES:
+    if declared.kind != "tensorType":
+        raise PackageError(f"{label} gives a tensor, the package declares a {declared.kind}")
+    name, dtype = declared.name, declared.dtype
+    if declared.shape is not None and result.shape != declared.shape:
+        raise PackageError(f"{label} gives shape {list(result.shape)}, the package declares {list(declared.shape)}")
+    if dtype is None:
         raise PackageError(f"{label} declares values of type {name}, which is not known")
-    declared = getattr(torch, np.dtype(_TYPES[name][0]).name)
-    if declared.is_floating_point:
+    if dtype.is_floating_point:
         if not result.is_floating_point():
             raise PackageError(f"{label} gives {result.dtype}, the package declares {name}")
-        return result.to(declared) if arithmetic == "declared" else result
+        return result.to(dtype) if arithmetic == "declared" else result
     if arithmetic == "unrounded" and name in ("INT8", "UINT8") and result.is_floating_point():
         return result
-    if result.is_floating_point() and bool(result.isnan().any()):
-        raise PackageError(
-            f"{label} is given what is no number: a value before it is beyond float16, which ends at 65,504"
-        )
-    if result.is_floating_point() and bool((result != result.trunc()).any()):
-        raise PackageError(f"{label} gives fractions, the package declares {name}")
-    return result.to(declared)
+    converted = result.to(dtype)
+    if result.is_floating_point() and not bool((converted == result).all()):
+        if bool(result.isnan().any()):
+            raise PackageError(
+                f"{label} is given what is no number: a value before it is beyond float16, which ends at 65,504"
+            )
+        if bool((result != result.trunc()).any()):
+            raise PackageError(f"{label} gives fractions, the package declares {name}")
+        raise PackageError(f"{label} gives {result.abs().max():.6g} and the like, which no {name} holds")
+    return converted
