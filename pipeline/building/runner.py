@@ -29,6 +29,8 @@ from .walk import build as build_all
 from .walk import walk
 from .work import Work
 
+IMPORTED = "twinkeel.pipeline.store.imported"
+"""By the process that those of a build are forked from, where that can be."""
 _CLOCKS = 2.0
 """Seconds that a file system's clock is behind this machine's at most."""
 _REPAIRS = 100
@@ -176,7 +178,7 @@ class _Late(Executor):
 
     def _started(self) -> Workers:
         if self._workers is None:
-            self._workers = Workers(self._jobs or count())
+            self._workers = Workers(self._jobs or count(), IMPORTED)
             self._stack.callback(self._workers.shutdown, cancel_futures=True)
         return self._workers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -265,7 +266,8 @@ def load_program(
 
     known = descriptive(site)
     settings = {name: known[name] for name in reads}
-    return SavedProgram(model, contract_of(site.config), output_names(site.config), read, settings)
+    key = json.dumps([repr(site.create), numbers_of(site, "fp32")], sort_keys=True)
+    return SavedProgram(model, contract_of(site.config), output_names(site.config), read, settings, key)
 
 
 def descriptive(site: Site) -> dict[str, Any]:

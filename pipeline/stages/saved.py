@@ -6,6 +6,7 @@ when it reads them, as twinkeel trusts who may write to its store.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +119,10 @@ def _bare(graph: GraphModule) -> GraphModule:
     return bare
 
 
+_FOLDED: dict[str, fold.Shipped] = {}
+"""The module that was folded last, by its key: tracing a network takes longer than all else that loading it does."""
+
+
 class SavedProgram(Program):
     """A program whose modules are loaded when they are first asked for.
 
@@ -126,6 +131,7 @@ class SavedProgram(Program):
         names: of the outputs; the model's own where there are none.
         read: gives the content of a file of the saved program by its name.
         settings: those of `DESCRIPTIVE` that may be read.
+        key: of the model, its contract and its names: programs of one key that are loaded one after the other are folded once.
     """
 
     def __init__(
@@ -135,8 +141,11 @@ class SavedProgram(Program):
         names: Sequence[str],
         read: Callable[[str], bytes],
         settings: Mapping[str, Any],
+        key: str = "",
     ) -> None:
-        self.__dict__.update(settings, name="model", contract=contract, _model=model, _names=names, _read=read)
+        self.__dict__.update(
+            settings, name="model", contract=contract, _model=model, _names=names, _read=read, _key=key
+        )
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
@@ -153,7 +162,13 @@ class SavedProgram(Program):
     def folded(self) -> fold.Shipped:  # type: ignore[override]
         from . import fold
 
-        return fold.fold(self._model, self.contract, self._names)
+        if self._key and self._key in _FOLDED:
+            return copy.deepcopy(_FOLDED[self._key])
+        folded = fold.fold(self._model, self.contract, self._names)
+        if self._key:
+            _FOLDED.clear()
+            _FOLDED[self._key] = copy.deepcopy(folded)  # converters change what they are given
+        return folded
 
     @cached_property
     def w8(self) -> Compressed:

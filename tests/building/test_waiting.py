@@ -53,7 +53,7 @@ class Workers:
 
 
 def _compress(workers, monkeypatch):
-    monkeypatch.setattr(compress, "_keys", lambda order: ["w4", "w8"])
+    monkeypatch.setattr(compress, "keys", lambda order: ["w4", "w8"])
     missing = {f"compress {key}": SimpleNamespace(key=key) for key in ("w4", "w8")}
     found = compress.make(workers, None, missing)
     assert found == {"compress w4": 1, "compress w8": 2}

@@ -100,6 +100,20 @@ def test_a_logit_that_is_no_number_is_named():
     assert "infinite or NaN" in original.trouble(found, NAMES[:3], is_trained=False)
 
 
+@pytest.mark.parametrize("images", [5, 20, 90, 359, 5000])
+def test_what_is_told_without_the_exact_test_is_what_that_tells(images):
+    from scipy.special import betainc
+
+    for right in {0, 1, images // 10, images // 5, images // 2, images - 1, images}:
+        for chance in (0.001, 0.1, 0.2, 0.5, 0.9, 0.999):
+            found = original.Look(
+                images=images, right=right, chance=chance, is_finite=True, always=-1, moved=(), right_moved=0, luck=1.0, classes=10,
+            )  # fmt: skip
+            is_more = bool(right) and betainc(right, images - right + 1, chance) <= original._BY_CHANCE
+            expected = not is_more and original.share_interval(images, right)[1] < (1 + chance) / 2
+            assert original._is_chance(found) == expected, (images, right, chance)
+
+
 def test_few_images_prove_nothing_against_a_model():
     labels = np.array([0, 0, 1, 1, 2, 2])
     assert trouble(np.array([0, 1, 1, 1, 2, 0]), labels, names=NAMES[:3]) == ""

@@ -10,15 +10,21 @@ import time
 from pathlib import Path
 
 import pytest
+from twinkeel.pipeline.building.runner import IMPORTED
 from twinkeel.pipeline.errors import ConfigError, WorkerError
 from twinkeel.pipeline.store import workers
 from twinkeel.pipeline.store.entries import Damaged
 from twinkeel.pipeline.store.workers import Here, Workers
 
+FORKED = pytest.param(
+    IMPORTED, id="forked", marks=pytest.mark.skipif(sys.platform != "linux", reason="there they import it themselves")
+)
+ALL_KINDS = pytest.mark.parametrize("imported", [pytest.param("", id="fresh"), FORKED])
 
-@pytest.fixture
-def two():
-    with Workers(2) as executor:
+
+@pytest.fixture(params=[pytest.param("", id="fresh"), FORKED])
+def two(request):
+    with Workers(2, request.param) as executor:
         yield executor
 
 
@@ -26,6 +32,20 @@ def test_each_call_has_a_process_of_its_own(two):
     pids = {two.submit(os.getpid).result() for _ in range(3)}
     assert len(pids) == 3 and os.getpid() not in pids
     assert Here().submit(os.getpid).result() == os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there they import it themselves")
+def test_a_fork_has_what_was_imported_once_and_the_environment_and_folder_of_now(monkeypatch, tmp_path):
+    with Workers(1, IMPORTED) as executor:
+        assert executor.submit(_has, "torch._dynamo").result()
+        monkeypatch.setenv("SET_AFTERWARDS", "yes")
+        monkeypatch.delenv("CI", raising=False)
+        monkeypatch.chdir(tmp_path)
+        assert executor.submit(os.getenv, "SET_AFTERWARDS").result() == "yes"
+        assert executor.submit(os.getenv, "CI").result() is None
+        assert executor.submit(os.getcwd).result() == str(tmp_path)
+    with Workers(1) as executor:
+        assert not executor.submit(_has, "torch").result()
 
 
 def test_errors_come_back_as_they_are(two):
@@ -54,8 +74,9 @@ def test_a_process_that_leaves_is_an_error(two):
         two.submit(os._exit, 3).result()
 
 
-def test_what_runs_is_stopped_with_the_build():
-    executor = Workers(1)
+@ALL_KINDS
+def test_what_runs_is_stopped_with_the_build(imported):
+    executor = Workers(1, imported)
     future = executor.submit(time.sleep, 600)
     while not executor._running:
         time.sleep(0.01)
@@ -63,11 +84,12 @@ def test_what_runs_is_stopped_with_the_build():
     assert isinstance(future.exception(), WorkerError)
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+@ALL_KINDS
+def test_workers_end_with_a_parent_that_is_killed(imported, tmp_path):
     (tmp_path / "parent.py").write_text(
         "import sys\nfrom twinkeel.pipeline.store.workers import Workers\nsys.path.insert(0, sys.argv[2])\n"
         "import child\n"
-        "if __name__ == '__main__':\n    Workers(1).submit(child.work, sys.argv[1]).result()\n"
+        f"if __name__ == '__main__':\n    Workers(1, {imported!r}).submit(child.work, sys.argv[1]).result()\n"
     )
     (tmp_path / "child.py").write_text(
         "import os, time\ndef work(path):\n    open(path, 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
@@ -87,11 +109,12 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         time.sleep(0.05)
 
 
-def test_what_a_crash_leaves_is_not_spoken_of(tmp_path):
+@ALL_KINDS
+def test_what_a_crash_leaves_is_not_spoken_of(imported, tmp_path):
     (tmp_path / "parent.py").write_text(
         "import sys\nfrom twinkeel.pipeline.store import workers\nsys.path.insert(0, sys.argv[1])\nimport child\n"
         "if __name__ == '__main__':\n    workers.quieten()\n"
-        "    print(workers.Workers(1).submit(child.work).exception())\n"
+        f"    print(workers.Workers(1, {imported!r}).submit(child.work).exception())\n"
     )
     (tmp_path / "child.py").write_text(
         "import multiprocessing, os\ndef work():\n    left = multiprocessing.Semaphore()\n    os._exit(1)\n"
@@ -124,6 +147,10 @@ def test_a_result_is_made_on_one_thread_however_many_there_are():
         torch.set_num_threads(before)
 
 
+def _has(module):
+    return module in sys.modules
+
+
 def _fail(kind):
     raise {"config": ConfigError("as it was"), "damaged": Damaged("a key", "a file"), "value": ValueError("bad")}[kind]
 
@@ -141,13 +168,14 @@ def _is_alive(pid):
         return False
 
 
-def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path):
+@ALL_KINDS
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(imported, tmp_path):
     script = tmp_path / "build.py"
     script.write_text(
         "import math\n"
         "from twinkeel.pipeline.store.workers import Workers\n"
         "print('run')\n"
-        "workers = Workers(1)\n"
+        f"workers = Workers(1, {imported!r})\n"
         "print(workers.submit(math.sqrt, 9.0).result())\n"
         "workers.shutdown()\n"
     )

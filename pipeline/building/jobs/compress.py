@@ -16,11 +16,11 @@ from .data import inputs_in, part_of
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     wait = awaited(site, "data", "weights", "original")
-    return {compress_name(key): wait or compress_job(site, key) for key in _keys(order)}
+    return {compress_name(key): wait or compress_job(site, key) for key in keys(order)}
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
-    wanted = [key for key in _keys(work.order) if compress_name(key) in missing]
+    wanted = [key for key in keys(work.order) if compress_name(key) in missing]
     work.say(f"compress: {', '.join(wanted)}")
     waiting = {work.submit(compressed, site, key): key for key in wanted}
     found: dict[str, Entry] = {}
@@ -35,7 +35,7 @@ def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     return site.knowing(entries(found))
 
 
-def _keys(order: Order) -> list[str]:
+def keys(order: Order) -> list[str]:
     return sorted({key for t, precision in order.wanted if (key := compressed_in(t.REFERENCES[precision]))})
 
 

@@ -15,6 +15,7 @@ from ...saying import Say
 from ...stages import rungs
 from ...store import Entry, Job, Workshop, give_back_memory, light_objects
 from ...tasks import named
+from .. import ahead
 from ..order import Order
 from ..site import (
     CODE,
@@ -62,8 +63,9 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
         model = load_model(shop, site.weights, config, site.create, len(site.names))
         return make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
 
-    made = shop.make(missing[NAME], write)
-    give_back_memory()
+    with ahead.beside(work, site):
+        made = shop.make(missing[NAME], write)
+        give_back_memory()
     return {NAME: made}
 
 

@@ -22,28 +22,28 @@ from .data import all_images, judged_in
 
 def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
     return {
-        _name(key): reference_awaited(site, key) or reference_job(site, key) for key in references.keys(order.wanted)
+        name_of(key): reference_awaited(site, key) or reference_job(site, key) for key in references.keys(order.wanted)
     }
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
-    keys = sorted((key for key in references.keys(work.order.wanted) if _name(key) in missing), key=_reference_cost)
+    keys = sorted((key for key in references.keys(work.order.wanted) if name_of(key) in missing), key=_reference_cost)
     work.say(f"references: {', '.join(sorted(keys))}")
     shares = [keys[n :: work.number] for n in range(min(work.number, len(keys)))]
     futures = [work.submit(make_references, site, share) for share in shares]
     found: dict[str, Entry] = {}
-    for future in completed(work.say, futures, "references", in_store(work, [missing[_name(key)] for key in keys])):
+    for future in completed(work.say, futures, "references", in_store(work, [missing[name_of(key)] for key in keys])):
         found |= future.result()
-    return {_name(key): entry for key, entry in found.items()}
+    return {name_of(key): entry for key, entry in found.items()}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     known = entries(found)
-    said = {key: known[name] for key in references.keys(order.wanted) if (name := _name(key)) in known}
+    said = {key: known[name] for key in references.keys(order.wanted) if (name := name_of(key)) in known}
     return site.knowing({}, references=said)
 
 
-def _name(key: str) -> str:
+def name_of(key: str) -> str:
     return f"reference {key}"
 
 
@@ -51,7 +51,7 @@ def reference_job(site: Site, key: str) -> Job:
     inputs: dict[str, Any] = numbers_of(site, key)
     inputs |= {"reference": key, "images": judged_in(site)}
     code = (module_of(site.create), f"{CODE}.program.references", f"{CODE}.stages.saved")
-    return job("reference", _name(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
+    return job("reference", name_of(key), inputs, code, ("torch", "torchao", "numpy"), by=__name__)
 
 
 def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:

@@ -16,6 +16,7 @@ images:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -165,6 +166,14 @@ def _doubt(found: Look, names: Sequence[str]) -> str:
 
 
 def _is_chance(found: Look) -> bool:
+    if found.right > 0 and 0 < found.chance < found.right / found.images:
+        # Chernoff's bound, above the exact probability, tells of most models without scipy, which takes a build with nothing to do
+        # longer to import than all else
+        share = found.right / found.images
+        apart = share * math.log(share / found.chance)
+        apart += (1 - share) * math.log((1 - share) / (1 - found.chance)) if share < 1 else 0.0
+        if -found.images * apart <= math.log(_BY_CHANCE):
+            return False
     from scipy.special import betainc
 
     if found.right and found.chance > 0:
