@@ -74,10 +74,7 @@ class Workers(Executor):
         if _UNSPOKEN not in sys.warnoptions:
             sys.warnoptions.append(_UNSPOKEN)
         self.number = number
-        self._is_forked = bool(imported) and sys.platform == "linux"
-        if self._is_forked:
-            multiprocessing.get_context("forkserver").set_forkserver_preload([imported])
-            forkserver.ensure_running()  # it imports while there is other work to do
+        self._is_forked = bool(imported) and sys.platform == "linux" and _is_served(imported)
         self._threads = ThreadPoolExecutor(number)
         self._running: set[BaseProcess] = set()
         self._is_stopped = False
@@ -140,6 +137,17 @@ class Staff(Workers):
             if not process.is_alive():
                 self._running.discard(process)
                 self._own.process = None
+
+
+def _is_served(imported: str) -> bool:
+    """Have a process that others are forked from: it imports the module while there is other work to do. False where there is no place for
+    its socket, whose path has 107 bytes at most."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([imported])
+    try:
+        forkserver.ensure_running()
+    except OSError:
+        return False
+    return True
 
 
 def _begun(log: str, *, is_forked: bool = False) -> tuple[BaseProcess, Connection]:

@@ -48,6 +48,23 @@ def test_a_fork_has_what_was_imported_once_and_the_environment_and_folder_of_now
         assert not executor.submit(_has, "torch").result()
 
 
+def test_where_a_socket_has_no_place_each_process_imports_for_itself(tmp_path):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    code = (
+        "import math\nfrom twinkeel.pipeline.store.workers import Workers\n"
+        f"with Workers(1, {IMPORTED!r}) as executor:\n    print(executor.submit(math.sqrt, 9.0).result())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "3.0", "")
+
+
 def test_errors_come_back_as_they_are(two):
     with pytest.raises(ConfigError, match="as it was"):
         two.submit(_fail, "config").result()
