@@ -95,7 +95,7 @@ def here(monkeypatch):
     """
     from twinkeel.pipeline.building import runner
 
-    monkeypatch.setattr(runner, "Workers", lambda number: _executor())
+    monkeypatch.setattr(runner, "Workers", lambda *_: _executor())
 
 
 def _executor():

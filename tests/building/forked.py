@@ -64,6 +64,6 @@ def _work(log: str, arguments: list[str], largest: int | None) -> None:
     from twinkeel.pipeline.cli import main
     from twinkeel.pipeline.store import Here
 
-    runner.Workers = lambda number, imported: Here()  # type: ignore[attr-defined]
+    runner.Workers = lambda *_: Here()  # type: ignore[attr-defined]
     sys.argv = ["twinkeel", *arguments]
     main()

@@ -55,7 +55,7 @@ def users(tmp_path_factory):
             ]
             with pytest.MonkeyPatch.context() as patch:
                 if name != next(iter(DETECTORS)):
-                    patch.setattr(runner, "Workers", lambda number: Here())
+                    patch.setattr(runner, "Workers", lambda *_: Here())
                 result = CliRunner().invoke(cli, [str(one) for one in arguments])
             assert result.exit_code == 0, (result.output[-3000:], result.exception)
             made[name] = root / "out"

@@ -61,4 +61,4 @@ def in_this_process(monkeypatch):
         yield crews.Crew(number=2, here=Here())
 
     monkeypatch.setattr(crews, "local", local)
-    monkeypatch.setattr(runner, "Workers", lambda number: Here())
+    monkeypatch.setattr(runner, "Workers", lambda *_: Here())
