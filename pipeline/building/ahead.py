@@ -41,7 +41,7 @@ def beside(work: Work, site: Site) -> Iterator[None]:
     then = [key for key in references.keys(order.wanted) if compressed_in(key) in weights]
     begun = work.submit(make, site, first, weights, then)
     yield
-    (ended,) = completed(work.say, [begun], "float references", in_store(work, list(missing.values())))
+    (ended,) = completed(work.say, [begun], "meanwhile", in_store(work, list(missing.values())))
     if ended.exception() is None:
         ran, lines = ended.result()
         work.ran += ran

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,25 @@ def test_folding_is_exact_at_the_padded_borders_too(small_model):
     assert snr >= 110, f"{snr:.1f} dB"
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.Dropout)]
+
+
+def test_programs_of_one_key_are_folded_once_and_changed_apart(small_model, monkeypatch):
+    from twinkeel.pipeline.stages.saved import SavedProgram
+
+    folds, really = [], fold.fold
+    monkeypatch.setattr(fold, "fold", lambda *given: folds.append(1) or really(*given))
+
+    def program(key):
+        return SavedProgram(copy.deepcopy(small_model), contract(), (), lambda name: b"", {}, key)
+
+    expected = evaluate(really(small_model, contract()), noise(), 8)
+    with torch.no_grad():
+        for key in ("a", "a", "b", "", "b"):
+            folded = program(key).folded
+            assert np.array_equal(evaluate(folded, noise(), 8), expected), key
+            for tensor in folded.parameters():  # as a converter may
+                tensor.zero_()
+    assert len(folds) == 3
 
 
 def test_quantizing_leaves_the_float_reference_alone(small_model):
