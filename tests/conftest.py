@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from twinkeel.pipeline.files import write_json
+from twinkeel.pipeline.store import workers
 from twinkeel.pipeline.tasks import classification
 
 if TYPE_CHECKING:
@@ -55,13 +56,11 @@ def light_converters():
 
 
 def _lighten():
-    """Converters make millions of objects. To look for garbage after every 700 new ones, and each time through all that the
-    imported modules hold, takes a seventh of their time; to copy where a node of a graph comes from, with all before it, at
-    every pass, a sixth of a lowering by ExecuTorch."""
+    """As builds do around their converters, for good."""
     gc.set_threshold(50_000, 20, 20)
     gc.freeze()
-    if (traceback := sys.modules.get("torch.fx.traceback")) is not None:
-        traceback.NodeSource.__deepcopy__ = lambda self, memo: self
+    if "torch._export.serde.serialize" in sys.modules:
+        workers.lighten()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -180,7 +180,7 @@ def test_how_to_quantize_is_asked_of_nothing_where_no_artifact_is_int8(monkeypat
         order = SimpleNamespace(has_int8=has_int8)
         (job,) = program.jobs(order, None, site).values()
         shop = SimpleNamespace(make=lambda job, write: write(None))
-        program.make(SimpleNamespace(shop=shop, order=order, say=said.append), site, {"quantize": job})
+        program.make(SimpleNamespace(shop=shop, order=order, say=said.append, number=1), site, {"quantize": job})
         return job.key
 
     assert key(False, qat="always") == key(False, minutes=60) == key(False, weights="per-tensor")

@@ -59,7 +59,7 @@ def _is_fitted(site: Site) -> bool:
 def compressed(site: Site, key: str) -> tuple[Entry, str]:
     """In a worker: the weights, from the store or made, and what was said of them."""
     from ...stages import saved, weight_only
-    from ...store import one_thread
+    from ...store import light_objects, one_thread
 
     shop = site.workshop
     said: list[str] = []
@@ -71,7 +71,7 @@ def compressed(site: Site, key: str) -> tuple[Entry, str]:
         def say(line: str, *_: object) -> None:
             said.append(line)
 
-        with one_thread():
+        with one_thread(), light_objects():
             if _is_fitted(site):
                 images = part_of(shop, site.data, "calibration").inputs
                 found = weight_only.compressed(program.folded, images, bits, say)

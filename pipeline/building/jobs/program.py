@@ -63,7 +63,7 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
         model = load_model(shop, site.weights, config, site.create, len(site.names))
         return make_program(config, data_step.load_data(shop, site.data), model, work.say, folder, is_gated=is_gated)
 
-    with ahead.beside(work, site):
+    with ahead.beside(work, site), light_objects():
         made = shop.make(missing[NAME], write)
         give_back_memory()
     return {NAME: made}
@@ -166,8 +166,7 @@ def quantized_program(
             f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {cost:,} multiply-adds"
         )
     say(f"quantize: {len(data.calibration.images)} calibration images")
-    with light_objects():
-        climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
+    climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
     program = Program(
         name=config.project.name,
         contract=contract,

@@ -56,7 +56,7 @@ def reference_job(site: Site, key: str) -> Job:
 
 def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
     """In a worker: what references say of all images."""
-    from ...store import one_thread
+    from ...store import light_objects, one_thread
 
     shop = site.workshop
     images, golden = all_images(site)
@@ -69,7 +69,7 @@ def make_references(site: Site, keys: Sequence[str]) -> dict[str, Entry]:
             np.save(folder / "steps.npy", recording.steps[key])
             (folder / "layers.json").write_text(json.dumps([asdict(layer) for layer in recording.layers]))
 
-    with one_thread():
+    with one_thread(), light_objects():
         return {key: shop.make(reference_job(site, key), lambda folder, key=key: make(key, folder)) for key in keys}  # type: ignore[misc]
 
 
