@@ -18,7 +18,8 @@ import math
 import struct
 import tempfile
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -348,6 +349,12 @@ class Model:
             computed_in=torch.float32 if arithmetic == "declared" else torch.float64,
             outputs=[(output.name, _Declared.of(output.type)) for output in op.outputs],
         )
+        with _named(label):
+            self._fix(step, op, is_kept=is_kept)
+        return step
+
+    def _fix(self, step: _Step, op: Any, *, is_kept: bool) -> None:
+        """Convert what is constant among an operation's inputs, and note the others as to be read."""
         for key, argument in op.inputs.items():
             bindings, name = list(argument.arguments), key.rstrip("_")
             is_list = key == "values" or len(bindings) != 1
@@ -363,7 +370,6 @@ class Model:
             for key, value in op.attributes.items():
                 if key != "name":
                     step.fixed[key.rstrip("_")] = _in_float(self._value(value, op.type), step.computed_in)
-        return step
 
     def _run(
         self, step: _Step, values: MutableMapping[str, Any], arithmetic: Arithmetic, budget: Budget | None
@@ -371,7 +377,7 @@ class Model:
         """Compute one operation and put its outputs into `values`."""
         from ._mil_bounds import cost
 
-        try:
+        with _named(step.label):
             arguments = step.fixed.copy()
             for name, bindings, is_list in step.read:
                 given = [_in_float(self._bound(one, values, step.type), step.computed_in) for one in bindings]
@@ -379,18 +385,6 @@ class Model:
             if budget is not None:
                 budget.add(cost(step.type, arguments), step.label)
             results = step.function(**arguments)
-        except PackageError:
-            raise
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            MemoryError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:  # a damaged program gives functions anything
-            raise PackageError(f"{step.label}: {str(error)[:500]}") from error
         results = results if isinstance(results, list) else [results]
         if len(results) != len(step.outputs):
             raise PackageError(f"{step.label} gives {len(results)} values, the package declares {len(step.outputs)}")
@@ -436,7 +430,7 @@ class Model:
             else:
                 array = _immediate(value.immediateValue.tensor, kind, math.prod(shape), owner)
             return torch.from_numpy(array.copy()).reshape(shape)
-        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
             raise PackageError(f"'{owner}' cannot be read: {shown(error)}") from error
 
     def _blob(self, reference: Any, kind: str, count: int, owner: str) -> NDArray[Any]:
@@ -664,6 +658,25 @@ def _declared_shape(kind: Any) -> list[int] | None:
         raise PackageError(f"a type has {count:,} dimensions; at most {_MAX_RANK} are known")
     sizes = [d.constant.size if d.HasField("constant") else -1 for d in kind.tensorType.dimensions]
     return None if -1 in sizes else sizes
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Whatever a damaged program leads torch into is an error of the operation that is called `label`."""
+    try:
+        yield
+    except PackageError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # a damaged program gives functions anything
+        raise PackageError(f"{label}: {str(error)[:500]}") from error
 
 
 def _in_float(value: Any, dtype: Any) -> Any:

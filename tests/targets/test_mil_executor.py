@@ -301,6 +301,24 @@ def test_a_damaged_package_is_one_clear_error(name, package, tmp_path):
         mil_executor.open_model(copy)
 
 
+@pytest.mark.parametrize("place", ["constants", "inputs"])
+def test_no_memory_for_values_is_an_error_of_the_operation(place, package, monkeypatch):
+    """torch then raises a RuntimeError; what is constant is converted once, the rest for each image."""
+    in_float = mil_executor._in_float
+
+    def convert(value, kind):
+        is_input = isinstance(value, torch.Tensor) and tuple(value.shape) == (1, 3, SIDE, SIDE)
+        is_weight = isinstance(value, torch.Tensor) and value.ndim == 4 and not is_input
+        if {"constants": is_weight, "inputs": is_input}[place]:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return in_float(value, kind)
+
+    model = mil_executor.Model(package)
+    monkeypatch.setattr(mil_executor, "_in_float", convert)
+    with pytest.raises(PackageError, match=r"operation '\w+' \(.*\): .*can't allocate memory"):
+        model.predict({"x": _batch(IMAGES[0])})
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
