@@ -178,13 +178,13 @@ def configure(root: Path, width: float, size: int, *, more: str = "", labels: st
     )
 
 
-def build(root: Path, *options: str) -> tuple[float, dict[str, Any]]:
-    """Seconds of the command, and what it says."""
+def build(root: Path, **environment: str) -> tuple[float, dict[str, Any]]:
+    """Seconds of the command, and what it says; in another environment no answer that was kept is said again."""
     command = [sys.executable, "-c", "from twinkeel.pipeline.cli import main; main()", "build", "all", "--json"]
     began = time.monotonic()
     done = subprocess.run(
-        [*command, "-c", "twinkeel.toml", "-o", "out", "--store", "store", *options],
-        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
+        [*command, "-c", "twinkeel.toml", "-o", "out", "--store", "store"],
+        cwd=root, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
     )  # fmt: skip
     return time.monotonic() - began, json.loads(done.stdout)
 
@@ -213,6 +213,7 @@ def measure(root: Path, width: float, size: int) -> dict[str, Any]:
         apart[name] = plain(root, name, width, size)
         print(f"plain script, {name}: {apart[name]:.1f} s", flush=True)
     warm = sorted(build(root)[0] for _ in range(5))[2]
+    looks = sorted(build(root, OF_THIS_RUN=str(number))[0] for number in range(5))[2]
     more = '[[limit]]\nleg = "lower"\nprecision = "fp32"\nmetric = "snr_db"\nvalue = 91.0\n'
     configure(root, width, size, more=more)
     tolerance, ran_tolerance = build(root)
@@ -233,6 +234,7 @@ def measure(root: Path, width: float, size: int) -> dict[str, Any]:
         "allowed": LIMIT,
         "peak_bytes_of_a_worker": peak,
         "warm_build_s": round(warm, 2),
+        "warm_build_that_looks_s": round(looks, 2),
         "after_a_changed_tolerance": {"s": round(tolerance, 2), "ran": ran_tolerance["ran"]},
         "after_changed_class_names": {"s": round(labels, 2), "ran": ran_labels["ran"]},
     }
@@ -257,19 +259,20 @@ def draw(found: dict[str, Any], out: Path) -> None:
         ("twinkeel build all, from nothing", found["cold_build_s"], f"  × {found['cold_build_over_sum']:.2f}"),
         ("after changed class names", names, ""),
         ("after a changed tolerance", tolerance, ""),
-        ("with nothing to do", found["warm_build_s"], ""),
+        ("nothing to do, every job looked at", found["warm_build_that_looks_s"], ""),
+        ("the same command again", found["warm_build_s"], ""),
     )
     for place, (_, seconds, ratio) in enumerate(rows):
         if place:
             axes.barh(place, seconds, color=peers.OURS, height=0.6)
         weight = "bold" if place else "normal"
-        told = f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+        told = f"{seconds:.{0 if seconds >= 10 else 1 if seconds >= 1 else 2}f} s"
         axes.text(
             seconds + 0.01 * total, place, told + ratio, va="center", fontsize=9, fontweight=weight,
             bbox={"color": "white", "pad": 1},
         )  # fmt: skip
     axes.axvline(found["allowed"] * total, ymax=0.8, color="black", linestyle=":", linewidth=1)
-    axes.text(found["allowed"] * total, 4.4, f" {found['allowed']:g} of the scripts", fontsize=8)
+    axes.text(found["allowed"] * total, 5.4, f" {found['allowed']:g} of the scripts", fontsize=8)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=9)
     axes.set_xlim(0, 1.12 * total)
     axes.set_xlabel("seconds", fontsize=9)

@@ -81,7 +81,7 @@ class Factory:
         )
 
     def digest(self) -> str:
-        """SHA-256 of the sources that the model is made of."""
+        """SHA-256 of the sources that the model is made of, and of what is called in them."""
         file = self.file()
         root = _root(file)
         files = sorted(root.rglob("*.py")) if (file.parent / "__init__.py").is_file() else sorted(root.glob("*.py"))
@@ -90,7 +90,9 @@ class Factory:
                 f"model.factory: '{root}' holds {len(files):,} Python files; put the model into a package of its own"
             )
         found = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        return hashlib.sha256(repr((self.source.rpartition("/")[2], sorted(found.items()))).encode()).hexdigest()
+        # a file is known by its place in its package, wherever that lies
+        name = file.relative_to(root).as_posix() if self.source.endswith(".py") else self.source
+        return hashlib.sha256(repr((name, self.function, sorted(found.items()))).encode()).hexdigest()
 
     def __call__(self, outputs: int, width: float) -> nn.Module:
         """The model as the function gives it; the width is that of our own networks.

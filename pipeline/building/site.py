@@ -166,8 +166,9 @@ def job(
 
 def model_of(config: Config, create: Create) -> dict[str, Any]:
     """What a model is made of, as ingredients: settings, and the sources of the user's own."""
-    # a program is its content, wherever it lies and whatever it is called
-    found = config.model.model_dump(exclude={"exported", *(["name"] if config.model.exported is not None else [])})
+    # a program and a factory are their content, wherever they lie; a program also whatever it is called
+    out = {"exported", "factory", *(["name"] if config.model.exported is not None else [])}
+    found = config.model.model_dump(exclude=out)
     return found | {"sources": create.digest()} if isinstance(create, Factory | Zoo | Exported) else found
 
 

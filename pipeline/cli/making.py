@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ConfigError
-from . import architectures, common
+from . import architectures, common, unchanged
 from .sweeping import sweep
 
 if TYPE_CHECKING:
@@ -118,13 +118,36 @@ def build(
     quiet: bool,
 ) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
+    if explain and quiet and not is_json:
+        raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
+
+    def asked() -> tuple[Store | None, bool]:
+        """The store, and whether there was nothing to do."""
+        return _build(platform, path, out, store_url, minutes, jobs, explain=explain, is_json=is_json, quiet=quiet)
+
+    with unchanged.heard() as said:
+        store, is_idle = asked()
+    if not explain and store is not None:
+        unchanged.keep(said, store.folder, None if is_idle else lambda: asked()[1])
+
+
+def _build(
+    platform: str,
+    path: Path | None,
+    out: Path,
+    store_url: str | None,
+    minutes: float | None,
+    jobs: int | None,
+    *,
+    explain: bool,
+    is_json: bool,
+    quiet: bool,
+) -> tuple[Store | None, bool]:
     from ..building import order, runner
     from ..report import page as html_report
     from ..report import terminal as report
     from ..store import workers
 
-    if explain and quiet and not is_json:
-        raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
     workers.quieten()
     config = common.read_config(path)
     if minutes is not None:
@@ -147,9 +170,10 @@ def build(
         )
         if explain:
             _explain(asked, store, is_json=is_json)
-            return
+            return store, True
         built = runner.build(asked, store, say, None, jobs)
     common.tell_built(built, out, console, is_json=is_json)
+    return store, not built.ran
 
 
 def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:

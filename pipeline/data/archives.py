@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+from .. import noted
 from ..errors import DataError
 from ..reading import plain_size, shown
 
@@ -66,6 +67,7 @@ def opened(path: Path) -> Archive:
     try:
         plain_size(path)
         status = path.stat()
+        noted.files([str(path)])
         return _opened(path, (status.st_ino, status.st_size, status.st_mtime_ns))
     except DataError:
         raise

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from .. import noted
 from ..files import digest, keep
 
 _SETTLED = 2_000_000_000
@@ -32,6 +33,7 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
     """
     place = _place(root)
     known = _read(place)
+    noted.files(f"{root}/{name}" for name in names)
     some = [names[start : start + _TOGETHER] for start in range(0, len(names), _TOGETHER)]
     with ThreadPoolExecutor() as pool:
         # of text, for a Path takes longer to make than the file to look at

@@ -129,6 +129,11 @@ class Store:
             home = self._root if self.is_local else ""
             self._fs, self._reader = Patient(self._fs, patience, home), Patient(self._reader, patience, home)
 
+    @property
+    def folder(self) -> str | None:
+        """Of a store on this machine's file systems."""
+        return self._root if self.is_local else None
+
     def begin(self) -> None:
         """Make its folder, where it is one of this machine: who has patience with a store takes one without for a share that is away.
 

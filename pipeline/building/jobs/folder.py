@@ -61,7 +61,8 @@ def folder_job(order: Order, site: Site, platform: str) -> Job:
         "limits": [limit.model_dump() for limit in config.limit],
         "open verdicts": config.parity.require,
         "int8 is shipped": order.has_int8,
-        "model": config.model.model_dump(exclude={"exported"}),  # what is told of it; what it is, is in the results
+        # what is told of it; what it is, is in the results
+        "model": config.model.model_dump(exclude={"exported", "factory"}) | {"given by": config.model.given_by},
         "input contract": asdict(contract_of(config)),
         "how images are fitted": config.data.fit,
         "names": list(site.names),

@@ -1,0 +1,330 @@
+"""What a build said, said again while nothing that it read has changed: a command with nothing to do is then no build at all.
+
+A pass over all jobs asks for the library of every room before it can tell that there is nothing to do. What the last pass read is known by
+Python's own audit events (PEP 578): files that were opened and folders that were listed, own and others' sources among them, whatever the
+configuration names, the store's files, and `out` itself. Where all of these have the sizes, times and inodes that they had, and the
+command, its environment, its terminal and this machine are the same, the pass would say what it said. Anything else, and an answer of
+another day, is a build as ever.
+
+It saves time, and is never needed. The standard library alone is imported here, and little of that; and paths are text, for a Path takes
+longer to make than the file to look at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .. import noted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+_AGE = 24 * 3600
+"""Seconds for which an answer is given again."""
+_MOST = 100
+"""Answers that are kept; the oldest go."""
+_SETTLED = 2_000_000_000
+"""Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same. One that is
+younger is known by its content."""
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_OF_SHELLS = ("_", "OLDPWD", "PWD", "SHLVL")
+"""In the environment, and no business of a program; the working directory is asked for by itself."""
+_OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
+_NOTHING: list[int] = []
+
+Said = list[list[Any]]
+"""1 or 2 for the stream, and text, in the order in which it was written."""
+
+
+class _Watch:
+    """The files that this process opens to read, and the folders that it lists, from now on; it cannot be ended.
+
+    Attributes:
+        place: of the answer, by the environment as it was given.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.files = {file for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
+        self.folders = {path or "." for path in sys.path}
+        noted.into(self.files)
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            if not isinstance(path, str | bytes) or (isinstance(flags, int) and flags & _WRITES):
+                return
+            path = os.fsdecode(path)
+            if mode is not None or os.path.isabs(
+                path
+            ):  # `os.open` of a relative path can mean one in a folder that is open
+                self.files.add(path)
+        elif event in ("os.listdir", "os.scandir"):
+            path = arguments[0]
+            if path is None or isinstance(path, str | bytes):
+                self.folders.add(os.fsdecode(path or "."))
+
+
+_watch: _Watch | None = None
+
+
+def said_again(arguments: Sequence[str]) -> bool:
+    """Whether what the command would say was said, from what was kept; where it was not, all that this process reads is noted from now on."""
+    global _watch
+    if list(arguments[:1]) != ["build"] or {"--explain", "--help", "-h"}.intersection(arguments):
+        return False
+    place = _place()
+    if place is None:
+        return False
+    said = _last(place)
+    if said is None:
+        _watch = _Watch(place)
+        return False
+    _say(said)
+    return True
+
+
+class _Heard:
+    """A stream whose text is noted, and written too unless it is `silent`; all else is the stream's own."""
+
+    def __init__(self, number: int, stream: TextIO, said: Said, *, silent: bool) -> None:
+        self._number, self._stream, self._said, self._silent = number, stream, said, silent
+
+    def write(self, text: str) -> int:
+        if self._said and self._said[-1][0] == self._number:
+            self._said[-1][1] += text
+        else:
+            self._said.append([self._number, text])
+        return len(text) if self._silent else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def heard(*, silent: bool = False) -> Iterator[Said]:
+    """What is written to standard output and standard error meanwhile; nothing where it would not be kept."""
+    said: Said = []
+    if _watch is None:
+        yield said
+        return
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Heard(n, stream, said, silent=silent) for n, stream in enumerate(streams, 1))  # type: ignore[assignment]
+    try:
+        yield said
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def keep(said: Said, root: str | None, again: Callable[[], bool] | None) -> None:
+    """Keep what a finished build said.
+
+    Args:
+        said: by a pass that had nothing to do.
+        root: folder of the store; None where there is none, or it lies elsewhere: nothing is kept then.
+        again: where the build had something to do, another pass, whose words are taken instead; whether it had nothing to do.
+    """
+    if _watch is None or root is None:
+        return
+    if again is not None:
+        try:
+            with heard(silent=True) as said:
+                if not again():
+                    return
+        except Exception:  # what was asked for is built, and said
+            return
+    _write(_watch.place, {"said": said, **_seen_by(_watch, os.path.abspath(root))})
+
+
+def _last(place: str) -> Said | None:
+    """What is to be said again; None where a build has to look."""
+    try:
+        with open(place) as stream:
+            kept = json.load(stream)
+        if not 0 <= time.time() - kept["time"] <= _AGE:
+            return None
+        if any(_state(folder, names) != state for folder, (names, state) in kept["files"].items()):
+            return None
+        if any(_content(path) != content for path, content in kept["young"].items()):
+            return None
+        if any(_names(folder) != names for folder, names in kept["folders"].items()):
+            return None
+        for path in kept["records"]:
+            os.utime(path)  # the store drops what was not used for longest
+        said: Said = kept["said"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None  # none, damaged, or what it was made of is gone
+    now = time.time_ns()
+    if kept["young"] and all(_is_settled(_seen(path), now) for path in kept["young"]):
+        _write(place, kept | {"young": {}})
+    return said
+
+
+def _say(said: Said) -> None:
+    from .. import streams
+    from ..errors import TwinkeelError
+
+    streams.prepare()
+    try:
+        for number, text in said:
+            stream = sys.stdout if number == 1 else sys.stderr
+            stream.write(text)
+            stream.flush()
+    except BrokenPipeError:  # nobody reads any more
+        sys.exit(1)
+    except TwinkeelError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
+        sys.exit(error.exit_code)
+
+
+def _place() -> str | None:
+    """File of the answer to this command, here, in this environment; None where that cannot be said."""
+    import platform
+
+    import platformdirs
+
+    try:
+        here = os.getcwd()
+    except OSError:
+        return None
+    terminals = []
+    for number in range(3):
+        try:
+            terminals.append([os.isatty(number), *os.get_terminal_size(number)])
+        except OSError:
+            terminals.append([os.isatty(number)])
+    environment = sorted((name, value) for name, value in os.environ.items() if name not in _OF_SHELLS)
+    started = [sys.version, sys.executable, sys.path, sys.orig_argv, sys.warnoptions]
+    streams = [getattr(stream, "encoding", None) for stream in (sys.stdout, sys.stderr)]
+    machine = [*platform.uname()[:5], _booted(), getattr(os, "getuid", int)()]
+    asked = repr([sys.argv, here, environment, started, streams, terminals, machine, __file__])
+    name = hashlib.sha256(asked.encode(errors="surrogateescape")).hexdigest()
+    return os.path.join(platformdirs.user_cache_dir("twinkeel"), "unchanged", f"{name}.json")
+
+
+def _booted() -> str:
+    """Of the machine since it was started, where that is told: a disk can be given to another one."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _seen_by(watch: _Watch, root: str) -> dict[str, Any]:
+    """All that a process read, by folders, and as what it was found."""
+    import platformdirs
+
+    others = (*_OF_THE_SYSTEM, os.path.join(platformdirs.user_cache_dir("twinkeel"), ""))
+    files = {os.path.abspath(path) for path in _with_sources(tuple(watch.files))}
+    stored = {path for path in files if _is_in(path, root)}
+    records, latest = os.path.join(root, "records"), os.path.join(root, "latest")
+    used = sorted(path for path in stored if _is_in(path, records) and os.path.exists(path))
+    files = {path for path in files if path in stored or not path.startswith(others)}
+    listed = {os.path.abspath(path) for path in tuple(watch.folders)} | _around(files - stored)
+    files -= {*used, *(path for path in stored if _is_in(path, latest))}
+    files.add(os.path.abspath("twinkeel.toml"))  # taken where there is one
+    by_folder: dict[str, list[str]] = {}
+    for path in sorted(files):
+        folder, name = os.path.split(path)
+        if os.path.isdir(folder):  # what lay in a folder that is gone was a scratch of the build
+            by_folder.setdefault(folder, []).append(name)
+    now = time.time_ns()
+    young = [path for path in files if os.path.isfile(path) and not _is_settled(_seen(path), now)]
+    return {
+        "time": now / 1e9,
+        "records": used,
+        "files": {folder: [names, _state(folder, names)] for folder, names in by_folder.items()},
+        "folders": {
+            path: _names(path)
+            for path in sorted(listed)
+            if os.path.isdir(path) and not _is_in(path, root) and not os.path.join(path, "").startswith(others)
+        },
+        "young": {path: _content(path) for path in young},
+    }
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+def _with_sources(paths: Iterable[str]) -> Iterator[str]:
+    """With the source of each compiled module: Python looks whether that is older, and opens the compiled one."""
+    from importlib.util import source_from_cache
+
+    for path in paths:
+        yield path
+        if path.endswith(".pyc"):
+            with contextlib.suppress(ValueError, NotImplementedError):
+                yield source_from_cache(path)
+
+
+def _around(files: Iterable[str]) -> set[str]:
+    """The folders of files that are no part of Python or of this project: another file beside one can matter too. The working directory is
+    none of them: it is where people write down what a build says."""
+    import tempfile
+
+    parts = tuple(os.path.join(os.path.abspath(part), "") for part in (sys.prefix, sys.base_prefix, *sys.path) if part)
+    own = os.path.join(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")), "")
+    found = {os.path.dirname(path) for path in files if not path.startswith((*parts, own, sys.pycache_prefix or own))}
+    return found - {tempfile.gettempdir(), os.getcwd(), os.sep}
+
+
+def _state(folder: str, names: Sequence[str]) -> str:
+    """What files of a folder are, as one hash."""
+    content = hashlib.sha256()
+    for name in names:
+        content.update(repr(_seen(f"{folder}/{name}")).encode())
+    return content.hexdigest()
+
+
+def _seen(path: str) -> list[int]:
+    """Size, time of the content and of the entry in nanoseconds, and inode; nothing where there is nothing."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return _NOTHING
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _is_settled(seen: list[int], now: int) -> bool:
+    return not seen or max(seen[1], seen[2]) < now - _SETTLED
+
+
+def _names(folder: str) -> str:
+    """Hash of what a folder holds, by name: what comes and goes again, as a build's own scratch does, changes nothing."""
+    names = sorted(os.fsencode(name) for name in os.listdir(folder) if name != "__pycache__")
+    return hashlib.sha256(b"\0".join(names)).hexdigest()
+
+
+def _content(path: str) -> str:
+    """Hash of a file."""
+    content = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            content.update(block)
+    return content.hexdigest()
+
+
+def _write(place: str, answer: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    folder, partial = os.path.dirname(place), f"{place}.{os.getpid()}"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(partial, "w") as stream:
+            json.dump(answer, stream, separators=(",", ":"))
+        os.replace(partial, place)
+        old = sorted((entry.stat().st_mtime, entry.path) for entry in os.scandir(folder))
+        for _, path in old[:-_MOST]:
+            os.unlink(path)
+    except OSError:  # a disk that is full or read-only
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
