@@ -128,7 +128,7 @@ def build(
     with unchanged.heard() as said:
         store, is_idle = asked()
     if not explain and store is not None:
-        unchanged.keep(said, store.folder, None if is_idle else lambda: asked()[1])
+        unchanged.keep(said, str(out), store.folder, None if is_idle else lambda: asked()[1])
 
 
 def _build(

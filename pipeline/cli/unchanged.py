@@ -32,6 +32,8 @@ _MOST = 100
 _SETTLED = 2_000_000_000
 """Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same. One that is
 younger is known by its content."""
+_TICK = 20_000_000
+"""Nanoseconds by which the times of files can be behind the clock."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _OF_SHELLS = ("_", "OLDPWD", "PWD", "SHLVL")
 """In the environment, and no business of a program; the working directory is asked for by itself."""
@@ -47,10 +49,11 @@ class _Watch:
 
     Attributes:
         place: of the answer, by the environment as it was given.
+        began: nanoseconds since 1970.
     """
 
     def __init__(self, place: str) -> None:
-        self.place = place
+        self.place, self.began = place, time.time_ns()
         self.files = {file for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
         self.folders = {path or "." for path in sys.path}
         noted.into(self.files)
@@ -123,24 +126,30 @@ def heard(*, silent: bool = False) -> Iterator[Said]:
         sys.stdout, sys.stderr = streams
 
 
-def keep(said: Said, root: str | None, again: Callable[[], bool] | None) -> None:
-    """Keep what a finished build said.
+def keep(said: Said, out: str, root: str | None, again: Callable[[], bool] | None) -> None:
+    """Keep what a finished build said; not where something that it read has changed meanwhile, before or behind it.
 
     Args:
         said: by a pass that had nothing to do.
+        out: folder that was built, in which a pass has its own scratch.
         root: folder of the store; None where there is none, or it lies elsewhere: nothing is kept then.
         again: where the build had something to do, another pass, whose words are taken instead; whether it had nothing to do.
     """
     if _watch is None or root is None:
         return
+    began = _watch.began
     if again is not None:
+        began = time.time_ns()
         try:
             with heard(silent=True) as said:
                 if not again():
                     return
         except Exception:  # what was asked for is built, and said
             return
-    _write(_watch.place, {"said": said, **_seen_by(_watch, os.path.abspath(root))})
+    files, folders, used = _read_by(_watch, os.path.abspath(root))
+    own = os.path.abspath(out)
+    if all(_is_before(path, began) for path in (*files, *(path for path in folders if not _is_in(path, own)))):
+        _write(_watch.place, {"said": said, "records": used, **_as_found(files, folders)})
 
 
 def _last(place: str) -> Said | None:
@@ -219,8 +228,8 @@ def _booted() -> str:
         return ""
 
 
-def _seen_by(watch: _Watch, root: str) -> dict[str, Any]:
-    """All that a process read, by folders, and as what it was found."""
+def _read_by(watch: _Watch, root: str) -> tuple[list[str], list[str], list[str]]:
+    """Files and folders that a process read, and the records that it used of the store at `root`, which mark their use by their time."""
     import platformdirs
 
     others = (*_OF_THE_SYSTEM, os.path.join(platformdirs.user_cache_dir("twinkeel"), ""))
@@ -230,24 +239,30 @@ def _seen_by(watch: _Watch, root: str) -> dict[str, Any]:
     used = sorted(path for path in stored if _is_in(path, records) and os.path.exists(path))
     files = {path for path in files if path in stored or not path.startswith(others)}
     listed = {os.path.abspath(path) for path in tuple(watch.folders)} | _around(files - stored)
+    listed = {path for path in listed if not _is_in(path, root) and not os.path.join(path, "").startswith(others)}
     files -= {*used, *(path for path in stored if _is_in(path, latest))}
     files.add(os.path.abspath("twinkeel.toml"))  # taken where there is one
+    # what lay in a folder that is gone was a scratch of the build
+    there = {folder for folder in map(os.path.dirname, files) if os.path.isdir(folder)}
+    return (
+        sorted(path for path in files if os.path.dirname(path) in there),
+        sorted(filter(os.path.isdir, listed)),
+        used,
+    )
+
+
+def _as_found(files: list[str], folders: list[str]) -> dict[str, Any]:
+    """What these are now, as `_last` asks for it."""
     by_folder: dict[str, list[str]] = {}
-    for path in sorted(files):
+    for path in files:
         folder, name = os.path.split(path)
-        if os.path.isdir(folder):  # what lay in a folder that is gone was a scratch of the build
-            by_folder.setdefault(folder, []).append(name)
+        by_folder.setdefault(folder, []).append(name)
     now = time.time_ns()
     young = [path for path in files if os.path.isfile(path) and not _is_settled(_seen(path), now)]
     return {
         "time": now / 1e9,
-        "records": used,
         "files": {folder: [names, _state(folder, names)] for folder, names in by_folder.items()},
-        "folders": {
-            path: _names(path)
-            for path in sorted(listed)
-            if os.path.isdir(path) and not _is_in(path, root) and not os.path.join(path, "").startswith(others)
-        },
+        "folders": {path: _names(path) for path in folders},
         "young": {path: _content(path) for path in young},
     }
 
@@ -293,6 +308,11 @@ def _seen(path: str) -> list[int]:
     except (OSError, ValueError):
         return _NOTHING
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _is_before(path: str, when: int) -> bool:
+    seen = _seen(path)
+    return not seen or max(seen[1], seen[2]) < when - _TICK
 
 
 def _is_settled(seen: list[int], now: int) -> bool:
