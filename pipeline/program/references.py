@@ -73,6 +73,13 @@ def keys(wanted: Sequence[tuple[Target, str]]) -> list[str]:
     return sorted(found)
 
 
+def cost(key: str) -> float:
+    """What a reference takes, as a multiple of the float one: sums in float64 take longest, an image of 224 pixels a quarter of a second."""
+    if not is_quantized(key.removesuffix(UNROUNDED)):
+        return 1
+    return 3 if key in ("int8-xnnpack", "int8-onnxruntime") else 15
+
+
 def run(
     program: Program, key: str, images: data_module.Images, golden: Sequence[int]
 ) -> tuple[NDArray[np.float32], Recording | None]:

@@ -121,3 +121,12 @@ def test_a_worker_that_fails_ends_the_waiting(monkeypatch):
     found = waiting.completed(lambda *_: None, [at_work, failed], "work")
     with pytest.raises(ZeroDivisionError):
         next(found).result()
+
+
+def test_references_are_dealt_out_by_what_they_take():
+    """Sums in float64 take five times as long as integers: two of the three that have them are not for one worker of two with the rest."""
+    keys = ["fp32", "int8", "int8-fp16", "int8-fp16-unrounded", "int8-onnxruntime", "int8-xnnpack"]
+    slow, rest = reference.shares_of(keys, 2)
+    assert slow == ["int8", "int8-fp16-unrounded"] and set(rest) == set(keys) - set(slow)
+    assert reference.shares_of(["fp32", "int8"], 4) == [["int8"], ["fp32"]]
+    assert reference.shares_of(keys, 1) == [[*sorted(keys, key=lambda key: (-reference.references.cost(key), key))]]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...program import is_quantized, references
 from ...program import layers as layers_module
+from ...program import references
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, job, load_program, module_of, numbers_of
@@ -27,10 +27,9 @@ def jobs(order: Order, shop: Workshop, site: Site) -> dict[str, Job | str]:
 
 
 def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
-    keys = sorted((key for key in references.keys(work.order.wanted) if name_of(key) in missing), key=_reference_cost)
-    work.say(f"references: {', '.join(sorted(keys))}")
-    shares = [keys[n :: work.number] for n in range(min(work.number, len(keys)))]
-    futures = [work.submit(make_references, site, share) for share in shares]
+    keys = [key for key in references.keys(work.order.wanted) if name_of(key) in missing]
+    work.say(f"references: {', '.join(keys)}")
+    futures = [work.submit(make_references, site, share) for share in shares_of(keys, work.number)]
     found: dict[str, Entry] = {}
     for future in completed(work.say, futures, "references", in_store(work, [missing[name_of(key)] for key in keys])):
         found |= future.result()
@@ -84,6 +83,9 @@ def load_recording(workshop: Workshop, entries: Mapping[str, Entry]) -> layers_m
     return layers_module.joined(found)
 
 
-def _reference_cost(key: str) -> tuple[bool, str]:
-    """Quantized references take longest and are dealt out first."""
-    return not is_quantized(key), key
+def shares_of(keys: Sequence[str], number: int) -> list[list[str]]:
+    """References dealt out to as many workers at most, the longest first, each to the one that has least to do."""
+    shares: list[list[str]] = [[] for _ in range(min(number, len(keys)))]
+    for key in sorted(keys, key=lambda key: (-references.cost(key), key)):
+        min(shares, key=lambda share: sum(map(references.cost, share))).append(key)
+    return shares
