@@ -252,3 +252,15 @@ def test_without_rounding_a_quantized_reference_is_near_the_float_one(small_prog
     rounded, unrounded = (small_program.evaluate(key, images) for key in ("int8", "int8-unrounded"))
     folded = small_program.evaluate("fp32", images)
     assert metrics.snr_db(folded, unrounded) > metrics.snr_db(folded, rounded) + 3
+
+
+def test_no_pattern_with_a_batchnorm_is_traced_for_a_network_without_one(small_model, monkeypatch):
+    """Each of the dozen takes a sixth of a second, for every rung anew."""
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils
+
+    folded = fold.fold(small_model, contract())
+    monkeypatch.setattr(
+        xnnpack_quantizer_utils, "_get_aten_graph_module_for_pattern", lambda *_: pytest.fail("a pattern was traced")
+    )
+    prepared = quantize.prepare(folded, noise(2), quantize.Settings())
+    assert sum("activation_post_process" in node.name for node in prepared.graph.nodes) > 20
