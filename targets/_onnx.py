@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ def build(program: Program, precision: str, out: Path) -> Path:
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    _describe_operators_once()
     exported = torch.onnx.export(
         program.reference(precision),
         example_inputs(program.contract),
@@ -63,6 +65,16 @@ def build(program: Program, precision: str, out: Path) -> Path:
     onnx.checker.check_model(model)
     out.write_bytes(model.SerializeToString(deterministic=True))
     return out
+
+
+def _describe_operators_once() -> None:
+    """torch 2.13 has onnxscript describe its five hundred operators at every export, which takes most of a second; they do not change."""
+    from torch.onnx._internal.exporter import _registration
+
+    known: Any = getattr(_registration, "onnxscript_apis", None)
+    described = getattr(known, "get_torchlib_ops", None)
+    if described is not None and not hasattr(described, "cache_info"):
+        known.get_torchlib_ops = functools.cache(described)
 
 
 def _make_means_pools(graph: Any) -> None:
