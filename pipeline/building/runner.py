@@ -84,6 +84,18 @@ def _built(wanted: Order, store: Store | None, say: Say, executor: Executor | No
                     say(f"WARNING {line}")
 
 
+def look(wanted: Order, store: Store, say: Say) -> Built:
+    """What `build` gives where there is nothing to do. It makes nothing, writes nothing into ``out``, and waits for nobody.
+
+    Raises:
+        ToDo: there is something.
+    """
+    with tempfile.TemporaryDirectory(prefix="twinkeel-") as scratch:
+        shop = Workshop(store=store, scratch=Store(scratch))
+        work = Work(order=wanted, shop=shop, folder=Path(scratch), say=say, executor=Here(), only_looks=True)
+        return build_all(work)
+
+
 def weights(
     config: Config,
     create: Create,

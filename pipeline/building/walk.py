@@ -26,7 +26,7 @@ from .jobs import (
 )
 from .site import Site
 from .telling import comparison, is_there, result_of
-from .work import Failure, Step, Work
+from .work import Failure, Step, ToDo, Work
 
 TRAINED: tuple[Step, ...] = (data, weights)
 """What gives weights."""
@@ -49,8 +49,11 @@ def build(work: Work) -> Built:
     """All steps, and what they gave put into its place."""
     order, shop = work.order, work.shop
     site = walk(work, STEPS)
-    _place(work, site)
-    shop.remember(order.place)
+    if work.only_looks:
+        _check_placed(work, site)
+    else:
+        _place(work, site)
+        shop.remember(order.place)
     return Built(
         comparison=comparison(shop, site) if len(site.finished) > 1 else None,
         results=[result_of(order, shop, site, platform, has_answers=False) for platform in order.plans],
@@ -70,12 +73,25 @@ def walk(work: Work, steps: Sequence[Step]) -> Site:
             name: entry for name, job in jobs.items() if isinstance(job, Job) and (entry := shop.find(job)) is not None
         }
         if missing := {name: job for name, job in jobs.items() if name not in found and isinstance(job, Job)}:
+            if work.only_looks:
+                raise ToDo(", ".join(missing))
             work.ran += [name for name in jobs if name not in found]
             found |= step.make(work, site, missing)
         before, site = site, step.take(order, shop, site, found)
         for line in site.told[len(before.told) :]:
             work.say(line)
     return site
+
+
+def _check_placed(work: Work, site: Site) -> None:
+    """Raise `ToDo` where `out` is not what `_place` would leave there."""
+    shop, out, page = work.shop, work.order.out, site.results[report.NAME]
+    for platform, entry in site.finished.items():
+        if not is_there(shop, entry, out / platform):
+            raise ToDo(platform)
+    for name in page.files:
+        if not (out / name).is_file() or (out / name).read_bytes() != shop.read(page, name):
+            raise ToDo(name)
 
 
 def _place(work: Work, site: Site) -> None:

@@ -27,6 +27,10 @@ Found = Mapping[str, Entry | Failure]
 """Results by the names of their jobs."""
 
 
+class ToDo(Exception):
+    """Of a pass that only looks: there is something to do."""
+
+
 @dataclass(kw_only=True)
 class Work:
     """What a pass works with.
@@ -37,6 +41,7 @@ class Work:
         peak: bytes of memory that a worker took at most, 0 where none ran.
         followers: the other processes of a training, where there are some.
         checkpoints: folder for what a training that was ended goes on from; of this user's caches where it is None.
+        only_looks: nothing is made, and nothing put into `out`: where something would be, the pass ends with `ToDo`.
     """
 
     order: Order
@@ -48,6 +53,7 @@ class Work:
     peak: int = 0
     followers: Followers = field(default_factory=Followers)
     checkpoints: Path | None = None
+    only_looks: bool = False
 
     def submit(self, function: Any, /, *args: Any) -> Future[Any]:
         """To a worker."""

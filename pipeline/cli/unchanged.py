@@ -40,6 +40,8 @@ _OF_SHELLS = ("_", "OLDPWD", "PWD", "SHLVL")
 _OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
 _NOTHING: list[int] = []
 
+_REALPATH = os.path.realpath
+
 Said = list[list[Any]]
 """1 or 2 for the stream, and text, in the order in which it was written."""
 
@@ -48,6 +50,7 @@ class _Watch:
     """The files that this process opens to read, and the folders that it lists, from now on; it cannot be ended.
 
     Attributes:
+        links: paths that were resolved and led elsewhere, and where.
         place: of the answer, by the environment as it was given.
         began: nanoseconds since 1970.
     """
@@ -56,8 +59,17 @@ class _Watch:
         self.place, self.began = place, time.time_ns()
         self.files = {file for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
         self.folders = {path or "." for path in sys.path}
+        self.links: dict[str, str] = {}
         noted.into(self.files)
         sys.addaudithook(self._hear)
+        os.path.realpath = self._resolve
+
+    def _resolve(self, path: Any, **options: Any) -> Any:
+        """`os.path.realpath`, which no event tells of: where a link led is known only here."""
+        found = _REALPATH(path, **options)
+        if isinstance(found, str) and (given := os.path.abspath(os.fspath(path))) != found:
+            self.links[given] = found
+        return found
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -126,30 +138,33 @@ def heard(*, silent: bool = False) -> Iterator[Said]:
         sys.stdout, sys.stderr = streams
 
 
-def keep(said: Said, out: str, root: str | None, again: Callable[[], bool] | None) -> None:
+def keep(said: Said, out: str, root: str | None, look: Callable[[], object] | None) -> None:
     """Keep what a finished build said; not where something that it read has changed meanwhile, before or behind it.
 
     Args:
         said: by a pass that had nothing to do.
         out: folder that was built, in which a pass has its own scratch.
         root: folder of the store; None where there is none, or it lies elsewhere: nothing is kept then.
-        again: where the build had something to do, another pass, whose words are taken instead; whether it had nothing to do.
+        look: where the build had something to do: a pass that makes nothing, whose words are taken instead; an exception where there is
+            something to do again, as after a ladder that was ended.
     """
     if _watch is None or root is None:
         return
     began = _watch.began
-    if again is not None:
+    if look is not None:
+        time.sleep(2 * _TICK / 1e9)  # what the build itself has written is before that
         began = time.time_ns()
         try:
             with heard(silent=True) as said:
-                if not again():
-                    return
-        except Exception:  # what was asked for is built, and said
+                look()
+        except (Exception, KeyboardInterrupt):  # what was asked for is built, and said
             return
     files, folders, used = _read_by(_watch, os.path.abspath(root))
     own = os.path.abspath(out)
     if all(_is_before(path, began) for path in (*files, *(path for path in folders if not _is_in(path, own)))):
-        _write(_watch.place, {"said": said, "records": used, **_as_found(files, folders)})
+        links = {path: led for path, led in _watch.links.items() if not path.startswith(_OF_THE_SYSTEM)}
+        if all(_REALPATH(path) == led for path, led in links.items()):
+            _write(_watch.place, {"said": said, "records": used, "links": links, **_as_found(files, folders)})
 
 
 def _last(place: str) -> Said | None:
@@ -162,6 +177,8 @@ def _last(place: str) -> Said | None:
         if any(_state(folder, names) != state for folder, (names, state) in kept["files"].items()):
             return None
         if any(_content(path) != content for path, content in kept["young"].items()):
+            return None
+        if any(_REALPATH(path) != led for path, led in kept["links"].items()):
             return None
         if any(_names(folder) != names for folder, names in kept["folders"].items()):
             return None
@@ -283,14 +300,22 @@ def _with_sources(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _around(files: Iterable[str]) -> set[str]:
-    """The folders of files that are no part of Python or of this project: another file beside one can matter too. The working directory is
-    none of them: it is where people write down what a build says."""
+    """The folders of files that are no part of Python or of what it imported: another file beside one can matter too. The working directory
+    is none of them: it is where people write down what a build says."""
     import tempfile
 
-    parts = tuple(os.path.join(os.path.abspath(part), "") for part in (sys.prefix, sys.base_prefix, *sys.path) if part)
-    own = os.path.join(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")), "")
-    found = {os.path.dirname(path) for path in files if not path.startswith((*parts, own, sys.pycache_prefix or own))}
-    return found - {tempfile.gettempdir(), os.getcwd(), os.sep}
+    code = {os.path.dirname(file) for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
+    parts = tuple(
+        os.path.join(os.path.abspath(part), "")
+        for part in {sys.prefix, sys.base_prefix, sys.pycache_prefix or sys.prefix}
+    )
+    found = {os.path.dirname(path) for path in files if not path.startswith(parts)}
+    return (
+        found
+        - code
+        - {os.path.join(folder, "__pycache__") for folder in code}
+        - {tempfile.gettempdir(), os.getcwd(), os.sep}
+    )
 
 
 def _state(folder: str, names: Sequence[str]) -> str:

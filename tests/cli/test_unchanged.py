@@ -77,6 +77,9 @@ def built(tmp_path_factory):
         (root / "images" / name).mkdir(parents=True)
         for number in range(12):
             Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(root / f"images/{name}/{number}.png")
+    (root / "images").rename(root / "photos-1")
+    shutil.copytree(root / "photos-1", root / "photos-2")
+    (root / "images").symlink_to("photos-1")
     (root / "twinkeel.toml").write_text(CONFIGURATION)
     (root / "net.py").write_text(NET)
     (root / "beside.py").write_text("FEATURES = 8 * 8 * 8\n")
@@ -118,7 +121,16 @@ def _of_the_store(root, part):
     )
 
 
+def _lead(link, there):
+    """Lead a link elsewhere, as a script does that points `best` at the last run."""
+    link.unlink()
+    link.symlink_to(there)
+
+
 CHANGES = {
+    "where a link leads": lambda root: _lead(root / "images", "photos-2"),
+    "a link that leads nowhere": lambda root: (root / "images").unlink(),
+    "a file beside an image": lambda root: (root / "images" / "cat" / "0.txt").write_text("a caption"),
     "a setting": lambda root: (root / "twinkeel.toml").open("a").write("[project]\nversion = '3'\n"),
     "an image": lambda root: shutil.copy(root / "images/cat/1.png", root / "images/cat/2.png"),
     "one image more": lambda root: shutil.copy(root / "images/cat/1.png", root / "images/dog/new.png"),
@@ -137,7 +149,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_has_changed_is_looked_at(change, built, tmp_path):
     """In a project of its own, after a build that kept what it said."""
-    root = shutil.copytree(built, tmp_path / "project")
+    root = shutil.copytree(built, tmp_path / "project", symlinks=True)
     assert _looked(root)
     (tmp_path / "asks").touch()
     assert _run(root).returncode == 0
@@ -147,7 +159,7 @@ def test_what_has_changed_is_looked_at(change, built, tmp_path):
 
 def test_a_project_that_was_copied_finds_its_results(built, tmp_path):
     """With the store: a model is known by its sources, wherever they lie."""
-    root = shutil.copytree(built, tmp_path / "project")
+    root = shutil.copytree(built, tmp_path / "project", symlinks=True)
     assert "nothing to do" in _run(root, "--explain").stdout
     shutil.rmtree(root / "out")
     done = _run(root)
@@ -155,7 +167,7 @@ def test_a_project_that_was_copied_finds_its_results(built, tmp_path):
 
 
 def test_what_was_changed_in_the_folder_is_put_right(built, tmp_path):
-    root = shutil.copytree(built, tmp_path / "project")
+    root = shutil.copytree(built, tmp_path / "project", symlinks=True)
     assert _looked(root) and not _looked(root)
     artifact, page = next((root / "out").rglob("*.onnx")), root / "out/report.html"
     before = artifact.read_bytes(), page.read_bytes()
@@ -205,7 +217,7 @@ def _watch(place, files):
     """One that has heard of these alone."""
     watch = unchanged._Watch.__new__(unchanged._Watch)
     watch.place, watch.began = str(place), time.time_ns()
-    watch.files, watch.folders = {str(file) for file in files}, {str(file.parent) for file in files}
+    watch.files, watch.folders, watch.links = {str(file) for file in files}, {str(file.parent) for file in files}, {}
     return watch
 
 
@@ -225,7 +237,6 @@ def test_what_changes_while_a_pass_runs_is_not_taken_for_what_it_read(changed, i
     def again():
         time.sleep(0.05)
         (tmp_path / changed).write_text("b")
-        return True
 
     if is_idle:
         again()
@@ -238,7 +249,7 @@ def test_what_changes_while_a_pass_runs_is_not_taken_for_what_it_read(changed, i
 
 
 def test_a_build_that_is_not_verified_is_never_said_again(built, tmp_path):
-    root = shutil.copytree(built, tmp_path / "project")
+    root = shutil.copytree(built, tmp_path / "project", symlinks=True)
     limit = '[[limit]]\nleg = "lower"\nprecision = "fp32"\nmetric = "snr_db"\nvalue = 300\nreason = "to miss it"\n'
     (root / "twinkeel.toml").write_text(CONFIGURATION + limit)
     for _ in range(2):
@@ -267,6 +278,31 @@ def test_a_file_that_is_younger_than_a_tick_is_known_by_its_content(tmp_path, mo
     settled = json.loads(place.read_text())
     monkeypatch.setattr(unchanged, "_SETTLED", 0)
     assert unchanged._last(str(place)) and settled["young"] and not json.loads(place.read_text())["young"]
+
+
+def test_nothing_is_made_nor_put_anywhere_to_know_what_would_be_said(built, tmp_path):
+    """A build whose results are not kept, as those of a ladder that was ended, is not made once more in silence; and one that another
+    has built over since is not put back."""
+    root = shutil.copytree(built, tmp_path / "project", symlinks=True)
+    code = CODE.replace(
+        "from twinkeel.pipeline.cli import main",
+        "from twinkeel.pipeline.cli import main, unchanged\n"
+        "import pathlib, shutil\n"
+        "kept = unchanged.keep\n"
+        "def keep(*given):\n"
+        "    WHAT\n"
+        "    kept(*given)\n"
+        "unchanged.keep = keep",
+    )
+    for what in ("shutil.rmtree('store')", "pathlib.Path('out/android/manifest.json').unlink()"):
+        (root / "out" / "report.html").unlink(missing_ok=True)
+        (root / "names").write_text(what)
+        shutil.rmtree(root / "store", ignore_errors=True)
+        done = _run(root, code=code.replace("WHAT", what))
+        assert done.returncode == 0 and "all verified" in done.stdout, done.stderr
+        assert (root / "store").exists() != what.startswith("shutil") and (root / "out/report.html").is_file()
+        assert (root / "out/android/manifest.json").exists() == what.startswith("shutil")
+        assert _looked(root, code=CODE), "it was kept all the same"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")  # noqa: PTH110
