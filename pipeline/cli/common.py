@@ -43,6 +43,18 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Folder(click.Path):
+    """A folder, and not what a variable that is not set gives: the working directory is ``.``."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty. Is a variable not set? '.' is the working directory.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A share: ``0.05`` or ``5%``."""
 
@@ -85,8 +97,7 @@ def config_option(function: Any) -> Any:
 
 
 def out_option(function: Any) -> Any:
-    kind = click.Path(path_type=Path, file_okay=False)
-    return click.option("-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder.")(
+    return click.option("-o", "--out", type=Folder(), default=Path("out"), show_default=True, help="Output folder.")(
         function
     )
 
@@ -177,7 +188,8 @@ def read_config(path: Path | None) -> Config:
     from .. import config
 
     default = Path("twinkeel.toml")
-    chosen = path if path is not None else default if default.is_file() else None
+    # a link that leads nowhere is no configuration that is not there
+    chosen = path if path is not None else default if default.is_file() or default.is_symlink() else None
     loaded = config.load(chosen)
     try:
         return checked(loaded)

@@ -62,7 +62,7 @@ class _Watch:
         self.links: dict[str, str] = {}
         noted.into(self.files)
         sys.addaudithook(self._hear)
-        os.path.realpath = self._resolve
+        os.path.realpath = self._resolve  # type: ignore[assignment]
 
     def _resolve(self, path: Any, **options: Any) -> Any:
         """`os.path.realpath`, which no event tells of: where a link led is known only here."""

@@ -161,6 +161,7 @@ def climb(
                     ladder.has_time(name, method, best, is_asked=True)
                     best = ladder.measure(name, method(ladder, best) or [best.state], None)
             for is_paid in (False, True) if is_gated else ():
+                best = ladder.passing(best) if is_paid else best
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
@@ -170,7 +171,9 @@ def climb(
                         best = ladder.measure(name, states, best)
     except Stopped:
         is_stopped = True
-        say("quantize: stopped; the best so far is built. Ctrl-C once more ends the build")
+        best = ladder.passing(best)
+        is_lost = is_gated and not best.rung.is_met
+        say(f"quantize: stopped; {_MISSED if is_lost else 'the best so far is built'}. Ctrl-C once more ends the build")
     if is_gated and not best.rung.is_met:  # nothing will be built: what came nearest tells which limit there could be
         best = max(ladder.measured, key=lambda one: one.nearness)
     best = ladder.finished(best, is_stopped=is_stopped)
@@ -209,6 +212,9 @@ def settings(config: Config) -> quantize.Settings:
     wanted = config.quantize
     estimator = "minmax" if wanted.range_estimator == "auto" else wanted.range_estimator
     return quantize.Settings(estimator=estimator, weights=wanted.weights)
+
+
+_MISSED = "no rung so far passes the gate, so nothing will be built"
 
 
 class _Module(Protocol):
@@ -431,6 +437,12 @@ class Ladder:
         if is_paid:
             self.dropped = best
         return before
+
+    def passing(self, best: Measured) -> Measured:
+        """The best of those that cost nothing and pass the gate, where `best`, chosen by the images that judge, misses it: nothing has
+        to be paid for then."""
+        met = [one for one in self.measured if one.rung.is_met and not one.state.settings.float_layers]
+        return max(met, key=lambda one: one.rung.calibration_db) if met and not best.rung.is_met else best
 
     def _rank(self, one: Measured, states: Sequence[State], more: float = 0.0) -> tuple[bool, float]:
         """By the images that judge; where bytes and speed are paid for the gate, by the gate first."""

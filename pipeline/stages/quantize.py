@@ -153,7 +153,9 @@ def quantizer(settings: Settings, *, is_qat: bool = False) -> Any:
         def annotate(self, model: GraphModule) -> GraphModule:
             if not any("batch_norm" in str(node.target) for node in model.graph.nodes):
                 # it would trace a dozen small graphs with a BatchNorm to look for each: two seconds, every time
-                self.SUPPORTED_PATTERNS = [known for known in self.SUPPORTED_PATTERNS if "_bn" not in known.name]
+                self.SUPPORTED_PATTERNS = [
+                    known for known in XNNPACKQuantizer.SUPPORTED_PATTERNS if "_bn" not in known.name
+                ]
             pixels = next((n for n in model.graph.nodes if n.target == aten.sub.Tensor), None)
             if pixels is not None:
                 pixels.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=activation, _annotated=True)

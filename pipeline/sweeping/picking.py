@@ -127,6 +127,11 @@ def picked(wish: Wish, lines: Sequence[Line]) -> Line:
         raise SweepError(
             f"none of {len(lines)} variants was timed {lines[0].where}, so none can be picked. The table says why."
         )
+    if not left and any(line.state in ("verified", "open") and math.isnan(line.score) for line in lines):
+        raise SweepError(
+            f"none of {len(lines)} variants has a score, for nothing says what is right of their images, and what is picked has to know what its "
+            "answers are worth: give images of which that is known, or build one variant after the other."
+        )
     if not left and any(line.state == "not reached" for line in lines):
         count = sum(line.state == "not reached" for line in lines)
         raise SweepError(

@@ -619,3 +619,24 @@ def test_weights_are_solved_for_where_their_rounding_was_not_learnt_or_it_is_ask
         best = SimpleNamespace(state=SimpleNamespace(is_learnt=is_learnt))
         assert ladder.applies(reconstruction(), None, best) is not is_learnt
         assert ladder.applies(reconstruction(reconstruction="always"), None, best)
+
+
+def test_nothing_is_paid_for_where_a_rung_that_costs_nothing_passes():
+    """Few images judge: they can like best what misses the gate on the held-out ones."""
+
+    def measured(is_met, calibration_db, layers=()):
+        rung = SimpleNamespace(is_met=is_met, calibration_db=calibration_db)
+        return SimpleNamespace(
+            rung=rung, state=SimpleNamespace(settings=quantize.Settings(float_layers=frozenset(layers)))
+        )
+
+    free, better, liked, paid = (
+        measured(True, 20.0),
+        measured(True, 22.0),
+        measured(False, 37.0),
+        measured(True, 40.0, "a"),
+    )
+    known = SimpleNamespace(measured=[free, better, liked, paid])
+    assert ladder.Ladder.passing(known, liked) is better
+    assert ladder.Ladder.passing(known, free) is free
+    assert ladder.Ladder.passing(SimpleNamespace(measured=[liked, paid]), liked) is liked

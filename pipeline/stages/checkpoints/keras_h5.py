@@ -227,7 +227,8 @@ def _read_apart(path: Path, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise WeightsError(f"cannot read the checkpoint '{path}': it takes longer than {_SECONDS} s") from error
     if done.returncode == h5_arrays.REFUSED:
-        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(done.stderr, 1000)}")
+        cut = " Was it copied whole? Copy or save it again." if "truncated" in done.stderr else ""
+        raise WeightsError(f"cannot read the checkpoint '{path}': {shown(done.stderr, 1000)}{cut}")
     if done.returncode:
         raise WeightsError(
             f"cannot read the checkpoint '{path}': HDF5's library ended with {done.returncode}. Is the file whole?"

@@ -69,7 +69,8 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
             raise DataError(f"data.labels '{path}': line {number} is empty; every class needs a name")
         if _visible(entry.name) in seen:
             raise DataError(
-                f"data.labels '{path}': line {number} repeats '{shown(entry.name)}'; every class needs its own"
+                f"data.labels '{path}': line {number} repeats '{shown(entry.name)}'; every class needs its own. Say which is meant, as in "
+                f"'{shown(entry.name)} (2)', or put an identifier in front of each line, as in 'n02012849 crane'"
             )
         check_name(entry.name, f"line {number} of data.labels")
         seen.add(_visible(entry.name))
