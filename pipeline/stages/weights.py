@@ -49,15 +49,17 @@ def load_into(
     wanted = model.state_dict()
     fresh = frozenset() if head is None else frozenset(name for name in wanted if name.rpartition(".")[0] == head)
     theirs: dict[str, str] = {}
+    size = None
     if path.suffix in keras_h5.SUFFIXES:
-        content, theirs = _of_keras(model, path, key, fresh, asked)
+        content, theirs, size = _of_keras(model, path, key, fresh, asked)
     else:
         content = opened(path)
     shapes = {name: value.shape for name, value in wanted.items()}
     fits = _of_file(path, lambda: fitting.fits(content, shapes, key, fresh, theirs=theirs))
     best = fits[0]
     _put(best, model, path, asked, lambda: others.of_content(content, key, asked.makes))
-    return telling.told(best, [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name])
+    others_too = [fit for fit in fits[1:] if fit.is_whole and fit.name != best.name]
+    return telling.told(best, others_too) + telling.of_size(size, asked.size)
 
 
 def load_body(body: nn.Module, path: Path, key: str | None = None) -> tuple[str, frozenset[str]]:
@@ -181,13 +183,13 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 
 def _of_keras(
     model: nn.Module, path: Path, key: str | None, fresh: frozenset[str], asked: Asked
-) -> tuple[dict[Any, Any], dict[str, str]]:
-    """The tensors by the model's names, and their names in the file."""
+) -> tuple[dict[Any, Any], dict[str, str], tuple[int, int] | None]:
+    """The tensors by the model's names, their names in the file, and the size of the input that it says."""
     _check_signature(path)
     if key is not None:
         raise WeightsError(f"weights.key '{shown(key)}': '{path}' is Keras's and holds one network; leave it out")
-    found = _guarded(path, lambda: keras_h5.read(path, model, fresh, asked.makes))
-    return {name: value for name, (value, _) in found.items()}, {name: own for name, (_, own) in found.items()}
+    found, size = _guarded(path, lambda: keras_h5.read(path, model, fresh, asked.makes))
+    return {name: value for name, (value, _) in found.items()}, {name: own for name, (_, own) in found.items()}, size
 
 
 def _check_signature(path: Path) -> None:

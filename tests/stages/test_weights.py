@@ -333,6 +333,16 @@ def test_a_keras_file_that_says_something_else_is_refused(fault, lite, tmp_path)
         load_into(lite(), path)
 
 
+@pytest.mark.parametrize(("size", "is_told"), [((160, 128), False), ((32, 32), True), (None, False)])
+def test_the_input_that_a_keras_file_says_is_told_where_another_is_built(size, is_told, lite, tmp_path):
+    layers = layers_of(lite())
+    first = ("InputLayer", "input", {}, {"batch_shape": [None, 160, 128, 3]})
+    path = write_keras(tmp_path / "w.h5", [first, *layers], "flat")
+    told = load_into(lite(), path, asked=Asked(size=size))
+    words = "WARNING its network took 128 x 160 pixels, and 32 x 32 are built: [model] resolution = [160, 128]"
+    assert (words in told) == ("WARNING" in told) == is_told, told
+
+
 def test_a_nested_network_without_its_order_is_refused(lite, tmp_path):
     h5py = pytest.importorskip("h5py")
     path = write_keras(tmp_path / "w.h5", layers_of(lite()), "nested")

@@ -210,7 +210,9 @@ def _given(
         path, found = checkpoint.locate(config.weights, Path(fetched))
         if body is None:
             can_train = config.data.is_trained_on
-            asked = weights.Asked(names=names, given_by=config.model.given_by, can_train=can_train, makes=makes)
+            asked = weights.Asked(
+                names=names, given_by=config.model.given_by, can_train=can_train, makes=makes, size=config.model.size
+            )
             told, frozen = weights.load_into(model, path, config.weights.key, last, asked), []
         else:
             told, left = weights.load_body(body, path, config.weights.key)

@@ -90,8 +90,9 @@ def check_readable(path: Path) -> None:
 
 def read(
     path: Path, model: nn.Module, fresh: frozenset[str] = frozenset(), makes: Mapping[str, others.Make] | None = None
-) -> dict[str, tuple[torch.Tensor, str]]:
-    """The state dict of `model` with the arrays of the file at `path`, and the name of each there.
+) -> tuple[dict[str, tuple[torch.Tensor, str]], tuple[int, int] | None]:
+    """The state dict of `model` with the arrays of the file at `path`, and the name of each there; and height and width of the input that it
+    says its network has, None where it does not.
 
     What the file says of its layers is not looked at where shapes are others: that is what is wrong then.
 
@@ -113,7 +114,7 @@ def read(
         state |= _tensors(name, module, layer, path)
     wanted = {name: value.shape for name, value in model.state_dict().items() if name not in fresh}
     if any(name in state and state[name][0].shape != shape for name, shape in wanted.items()):
-        return state
+        return state, None
     if pads_otherwise(model, "tensorflow"):
         raise WeightsError(telling.padding(path, "tensorflow"))
     for config in configs:
@@ -121,7 +122,16 @@ def read(
     for (name, module), layer in zip(modules, layers, strict=True):
         _check_module(name, module, layer, path)
     _check_activations(model, configs, path)
-    return state
+    return state, _size(configs)
+
+
+def _size(configs: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Of the first input, ``(None, height, width, channels)``."""
+    for config in configs:
+        shape = config["config"].get("batch_shape") or config["config"].get("batch_input_shape")
+        if isinstance(shape, list) and len(shape) == 4 and all(isinstance(side, int) for side in shape[1:3]):
+            return shape[1], shape[2]
+    return None
 
 
 def pads_otherwise(model: nn.Module, padding: str) -> bool:

@@ -28,12 +28,23 @@ class Asked:
         given_by: the setting that the model comes from, as of `config.Model`; empty for networks of `model/`.
         can_train: whether its last layer could be trained on the data, which takes labels.
         makes: the networks of `model/` by name, of which the checkpoint may be another; none where that is not asked.
+        size: height and width of its input; None where that is not known.
     """
 
     names: Sequence[str] = ()
     given_by: str = ""
     can_train: bool = True
     makes: Mapping[str, Make] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+
+def of_size(theirs: tuple[int, int] | None, ours: tuple[int, int] | None) -> str:
+    """What there is to say of a checkpoint whose network had another input; empty where nothing is."""
+    if theirs is None or ours is None or theirs == ours:
+        return ""
+    had, has = (f"{width} x {height}" for height, width in (theirs, ours))
+    setting = str(theirs[0]) if theirs[0] == theirs[1] else f"[{theirs[0]}, {theirs[1]}]"
+    return f"; WARNING its network took {had} pixels, and {has} are built: [model] resolution = {setting} is what it was made for"
 
 
 def told(fit: Fit, others: Sequence[Fit]) -> str:
