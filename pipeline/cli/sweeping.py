@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, ParityError
+from ..errors import ConfigError, ParityError, SweepError
 from ..saying import counted
 from . import architectures, common, devices
 
@@ -132,12 +132,20 @@ def sweep(
         crew = partial(_crew, plan, scheduler, needs, jobs, say)
         found = _swept(plan, store, crew, out, hours, patience, watch, say)
         picked: dict[str, Any] | None = None
+        built: Built | None = None
+        unpicked: SweepError | None = None
         _write(out, found, score, plan, picked, say)
         if wish is not None:
-            picked, built = _built(plan, found, wish, str(pick), store, jobs, say)
-            _write(out, found, score, plan, picked, lambda *_: None)
+            try:
+                picked, built = _built(plan, found, wish, str(pick), store, jobs, say)
+            except SweepError as error:  # what was found is shown all the same
+                unpicked = error
+            else:
+                _write(out, found, score, plan, picked, lambda *_: None)
     _show(out, found, score, picked, console, is_json=is_json)
-    if wish is not None:
+    if unpicked is not None:
+        raise unpicked
+    if built is not None:
         common.tell_built(built, kits, console, is_json=False)
     if not any(line.state in ("verified", "open") for line in found):
         raise ParityError(f"none of {len(found)} variants passed its checks; the table says why: {out / 'sweep.csv'}")
@@ -175,6 +183,12 @@ def _score(plan: planning.Plan) -> str:
 def _wish(pick: str, score: str, plan: planning.Plan) -> picking.Wish:
     from ..sweeping import picking
 
+    given = {plan.config(one).data.source for one in plan.trials if not one.trouble}
+    if given == {"images"}:
+        raise ConfigError(
+            "--pick asks what variants' answers are worth, and of data.source = 'images' nothing says what is right: give images of which that "
+            "is known, or leave --pick out."
+        )
     return picking.parsed(pick, score, plan.axes)
 
 

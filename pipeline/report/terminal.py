@@ -163,7 +163,7 @@ def print_usage(url: str, usage: Usage, to: Console, *, is_json: bool) -> None:
     """Results of a store by the kind of their job."""
     kinds: dict[str, list[int]] = {}
     for entry in usage.entries:
-        kinds.setdefault(entry.name.split()[0], []).append(entry.bytes)
+        kinds.setdefault(entry.name.split()[0].rstrip(","), []).append(entry.bytes)
     if is_json:
         described = {kind: {"results": len(sizes), "bytes": sum(sizes)} for kind, sizes in sorted(kinds.items())}
         to.out(json.dumps({"url": url, "bytes": usage.bytes, "jobs": described}, indent=2), highlight=False)

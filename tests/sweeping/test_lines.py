@@ -141,6 +141,8 @@ def test_bounds_that_touch_are_no_contradiction(found):
 def test_a_wish_that_none_meets_says_where_the_bounds_are(found):
     with pytest.raises(SweepError, match=r"'size <= 1kB' of the 4 .*score 0.9500; size 6,000 bytes; latency 0.500 ms"):
         picking.picked(picking.parsed("accuracy >= 0.5, size <= 1kB", "accuracy", AXES), found)
+    with pytest.raises(SweepError, match="none of 1 variants has a score, for nothing says what is right"):
+        picking.picked(picking.parsed("min size", "accuracy", AXES), [line(1, math.nan, 6000, 0.5)])
     with pytest.raises(SweepError, match="none of 1 variants passed"):
         picking.picked(picking.parsed("min size", "accuracy", AXES), found[4:5])
 

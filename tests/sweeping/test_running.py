@@ -540,8 +540,9 @@ def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tm
     artifact = next((tmp_path / "out" / "android" / "onnx").iterdir())
     assert artifact.stat().st_size == told["variants"][0]["bytes"]
     assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["picked"]["variant"] == 1
-    refused = run_cli("sweep", *place, "--pick", "size <= 1kB", "--kits", tmp_path / "none")
+    refused = run_cli("sweep", *place, "--pick", "size <= 1kB", "--kits", tmp_path / "none", "--json")
     assert isinstance(refused.exception, SweepError) and not (tmp_path / "none").exists()
+    assert len(json.loads(refused.stdout)["variants"]) == 2  # what was found is told all the same
     # a network that fails is a row with its reason
     shutil.rmtree(tmp_path / "sweep")
     broken = tiny(("[4, 6]", "[4, 0]"))
