@@ -27,10 +27,10 @@ WIDTH = 0.2
 """Of the fixed weights."""
 
 LONGEST_FIRST = (
-    "test_default_build", "test_builds", "test_networks", "test_users_detectors", "test_family", "test_ladder", "test_ios", "test_users_ladder",
+    "test_default_build", "test_builds", "test_networks", "test_users_detectors", "test_detection", "test_family", "test_ladder", "test_ios", "test_users_ladder",
     "test_padding", "test_android", "test_replay", "test_several", "test_targets", "test_drift", "test_faults", "test_coreml", "test_integer",
-    "test_calling", "test_equalize", "test_cli", "test_exported", "test_litert", "test_weight_only", "test_evaluate", "test_upstream",
-    "test_segmentation_build", "test_features", "test_zoos", "test_detection", "test_ios_detection", "test_ios_segmentation",
+    "test_calling", "test_unchanged", "test_equalize", "test_cli", "test_exported", "test_litert", "test_weight_only", "test_evaluate", "test_upstream",
+    "test_segmentation_build", "test_features", "test_zoos", "test_ios_detection", "test_ios_segmentation",
     "test_ios_features", "test_ios_coreai", "test_android_detection", "test_android_segmentation", "test_android_features", "test_one_by_one", "test_executorch",
     "test_canonical", "test_unlabelled", "test_original", "test_inputs", "test_trust", "test_sensitivity", "test_stages", "test_together", "test_cluster", "test_folders",
 )  # fmt: skip

@@ -294,15 +294,18 @@ def test_nothing_is_made_nor_put_anywhere_to_know_what_would_be_said(built, tmp_
         "    kept(*given)\n"
         "unchanged.keep = keep",
     )
-    for what in ("shutil.rmtree('store')", "pathlib.Path('out/android/manifest.json').unlink()"):
-        (root / "out" / "report.html").unlink(missing_ok=True)
-        (root / "names").write_text(what)
-        shutil.rmtree(root / "store", ignore_errors=True)
+    for number, what in enumerate(("shutil.rmtree('store')", "pathlib.Path('out/android/manifest.json').unlink()")):
+        shutil.copytree(built / "store", root / "store", symlinks=True, dirs_exist_ok=True)
+        (root / "twinkeel.toml").write_text(CONFIGURATION + f"[project]\nversion = '2.{number}'\n")
         done = _run(root, code=code.replace("WHAT", what))
-        assert done.returncode == 0 and "all verified" in done.stdout, done.stderr
+        assert done.returncode == 0 and "all verified" in done.stdout and "nothing to do" not in done.stdout, (
+            done.stderr
+        )
         assert (root / "store").exists() != what.startswith("shutil") and (root / "out/report.html").is_file()
         assert (root / "out/android/manifest.json").exists() == what.startswith("shutil")
-        assert _looked(root, code=CODE), "it was kept all the same"
+        (tmp_path / "asks").touch()
+        assert _run(root, code=code.replace("WHAT", what)).returncode == 1, "it was kept all the same"
+        (tmp_path / "asks").unlink()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")  # noqa: PTH110
