@@ -1,10 +1,23 @@
-"""Files that were looked at and not opened, noted for who keeps what a command read."""
+"""Files that are known without being read: by what the system says of them, and noted for who keeps what a command looked at."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
+SETTLED = 2_000_000_000
+"""Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same."""
+
+Seen = tuple[int, int, int, int]
+"""Size, time of the content and of the entry in nanoseconds, and inode."""
+
 _noted: list[set[str]] = []
+
+
+def seen(path: str) -> Seen:
+    """Raises an OSError where there is nothing."""
+    status = os.stat(path)  # noqa: PTH116  of text, for a Path takes longer to make than the file to look at
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def into(names: set[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..delivery import migration, outputs
@@ -49,11 +49,12 @@ def build(work: Work) -> Built:
     """All steps, and what they gave put into its place."""
     order, shop = work.order, work.shop
     site = walk(work, STEPS)
-    if work.only_looks:
-        _check_placed(work, site)
-    else:
-        _place(work, site)
+    folders, files = _unplaced(work, site)
+    if not work.only_looks:
+        _place(work, site, folders, files)
         shop.remember(order.place)
+    elif folders or files:
+        raise ToDo(", ".join([*folders, *files]))
     return Built(
         comparison=comparison(shop, site) if len(site.finished) > 1 else None,
         results=[result_of(order, shop, site, platform, has_answers=False) for platform in order.plans],
@@ -83,27 +84,28 @@ def walk(work: Work, steps: Sequence[Step]) -> Site:
     return site
 
 
-def _check_placed(work: Work, site: Site) -> None:
-    """Raise `ToDo` where `out` is not what `_place` would leave there."""
+def _unplaced(work: Work, site: Site) -> tuple[dict[str, Entry], dict[str, bytes]]:
+    """Platforms' folders, and files beside them, that are not in `out` as they are to be there."""
     shop, out, page = work.shop, work.order.out, site.results[report.NAME]
-    for platform, entry in site.finished.items():
-        if not is_there(shop, entry, out / platform):
-            raise ToDo(platform)
-    for name in page.files:
-        if not (out / name).is_file() or (out / name).read_bytes() != shop.read(page, name):
-            raise ToDo(name)
+    folders = {
+        platform: entry for platform, entry in site.finished.items() if not is_there(shop, entry, out / platform)
+    }
+    files = {name: shop.read(page, name) for name in page.files}
+    return folders, {
+        name: content
+        for name, content in files.items()
+        if not (out / name).is_file() or (out / name).read_bytes() != content
+    }
 
 
-def _place(work: Work, site: Site) -> None:
+def _place(work: Work, site: Site, folders: Mapping[str, Entry], files: Mapping[str, bytes]) -> None:
     """Put what is not there already into `out`: folders first, then the files beside them, the index last."""
     shop, out, page = work.shop, work.order.out, site.results[report.NAME]
     staged = {}
-    for platform, entry in site.finished.items():
-        if not is_there(shop, entry, out / platform):
-            staging = work.folder / platform
-            shop.fetch(entry, staging, "folder")
-            staged[platform] = staging / "folder"
-    files = {name: shop.read(page, name) for name in page.files}
+    for platform, entry in folders.items():
+        staging = work.folder / platform
+        shop.fetch(entry, staging, "folder")
+        staged[platform] = staging / "folder"
     sections = [
         section
         for platform, staging in staged.items()
@@ -112,13 +114,12 @@ def _place(work: Work, site: Site) -> None:
     for platform, staging in staged.items():
         outputs.replace_folder(staging, out / platform, work.folder.parent)
     for name, content in files.items():
-        if not (out / name).is_file() or (out / name).read_bytes() != content:
-            outputs.save(content, out / name)
+        outputs.save(content, out / name)
     if sections:
         _note(out, sections, work.say)
     known = {
         *outputs.files_in(out),
-        *files,
+        *page.files,
         *([migration.NAME] if sections else []),
         f"{work.order.config.project.name}.safetensors",
         *_OF_OTHERS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,73 +118,50 @@ def build(
     quiet: bool,
 ) -> None:
     """Build every artifact of a platform, or of all, and prove it against torch."""
-    if explain and quiet and not is_json:
-        raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
-
-    def asked(*, only_looks: bool = False) -> tuple[Store | None, bool]:
-        """The store, and whether there was nothing to do."""
-        how = _How(explain=explain, is_json=is_json, is_quiet=quiet, only_looks=only_looks)
-        return _build(platform, path, out, store_url, minutes, jobs, how)
-
-    with unchanged.heard() as said:
-        store, is_idle = asked()
-    if not explain and store is not None:
-        unchanged.keep(said, str(out), store.folder, None if is_idle else lambda: asked(only_looks=True))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _How:
-    """How a build is asked for, and told."""
-
-    explain: bool
-    is_json: bool
-    is_quiet: bool
-    only_looks: bool
-
-
-def _build(
-    platform: str,
-    path: Path | None,
-    out: Path,
-    store_url: str | None,
-    minutes: float | None,
-    jobs: int | None,
-    how: _How,
-) -> tuple[Store | None, bool]:
     from ..building import order, runner
     from ..report import page as html_report
     from ..report import terminal as report
     from ..store import workers
 
-    workers.quieten()
-    config = common.read_config(path)
-    if minutes is not None:
-        config = config.model_copy(update={"quantize": config.quantize.model_copy(update={"minutes": minutes})})
-    console = report.console(is_error=how.is_json, is_quiet=how.is_quiet)
-    platforms = common.PLATFORMS if platform == "all" else (platform,)
-    store = common.store_of(config, store_url)
-    with report.progress(console) as say:
-        if told := architectures.told(config):
-            say(told)
-        asked = order.checked(
-            config,
-            common.targets(),
-            common.kits(),
-            architectures.architecture(config),
-            platforms,
-            out,
-            html_report.render,
-            say,
-        )
-        if how.explain:
-            _explain(asked, store, is_json=how.is_json)
-            return store, True
-        if how.only_looks and store is not None:
-            built = runner.look(asked, store, say)
-        else:
-            built = runner.build(asked, store, say, None, jobs)
-    common.tell_built(built, out, console, is_json=how.is_json)
-    return store, not built.ran
+    if explain and quiet and not is_json:
+        raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
+
+    def asked_for(*, only_looks: bool = False) -> tuple[Store | None, bool]:
+        """One pass; the store, and whether there was nothing to do."""
+        workers.quieten()
+        config = common.read_config(path)
+        if minutes is not None:
+            config = config.model_copy(update={"quantize": config.quantize.model_copy(update={"minutes": minutes})})
+        console = report.console(is_error=is_json, is_quiet=quiet)
+        platforms = common.PLATFORMS if platform == "all" else (platform,)
+        store = common.store_of(config, store_url)
+        with report.progress(console) as say:
+            if told := architectures.told(config):
+                say(told)
+            asked = order.checked(
+                config,
+                common.targets(),
+                common.kits(),
+                architectures.architecture(config),
+                platforms,
+                out,
+                html_report.render,
+                say,
+            )
+            if explain:
+                _explain(asked, store, is_json=is_json)
+                return store, True
+            if only_looks and store is not None:
+                built = runner.look(asked, store, say)
+            else:
+                built = runner.build(asked, store, say, None, jobs)
+        common.tell_built(built, out, console, is_json=is_json)
+        return store, not built.ran
+
+    with unchanged.heard() as said:
+        store, is_idle = asked_for()
+    if not explain and store is not None:
+        unchanged.keep(said, str(out), store.folder, None if is_idle else lambda: asked_for(only_looks=True))
 
 
 def _explain(asked: Order, store: Store | None, *, is_json: bool) -> None:

@@ -29,17 +29,12 @@ _AGE = 24 * 3600
 """Seconds for which an answer is given again."""
 _MOST = 100
 """Answers that are kept; the oldest go."""
-_SETTLED = 2_000_000_000
-"""Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same. One that is
-younger is known by its content."""
 _TICK = 20_000_000
 """Nanoseconds by which the times of files can be behind the clock."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _OF_SHELLS = ("_", "OLDPWD", "PWD", "SHLVL")
 """In the environment, and no business of a program; the working directory is asked for by itself."""
 _OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/")
-_NOTHING: list[int] = []
-
 _REALPATH = os.path.realpath
 
 Said = list[list[Any]]
@@ -57,7 +52,7 @@ class _Watch:
 
     def __init__(self, place: str) -> None:
         self.place, self.began = place, time.time_ns()
-        self.files = {file for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
+        self.files = _of_modules()
         self.folders = {path or "." for path in sys.path}
         self.links: dict[str, str] = {}
         noted.into(self.files)
@@ -77,14 +72,18 @@ class _Watch:
             if not isinstance(path, str | bytes) or (isinstance(flags, int) and flags & _WRITES):
                 return
             path = os.fsdecode(path)
-            if mode is not None or os.path.isabs(
-                path
-            ):  # `os.open` of a relative path can mean one in a folder that is open
+            # `os.open` of a relative path can mean one in a folder that is open
+            if mode is not None or os.path.isabs(path):
                 self.files.add(path)
         elif event in ("os.listdir", "os.scandir"):
             path = arguments[0]
             if path is None or isinstance(path, str | bytes):
                 self.folders.add(os.fsdecode(path or "."))
+
+
+def _of_modules() -> set[str]:
+    """Files of all that is imported."""
+    return {file for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
 
 
 _watch: _Watch | None = None
@@ -213,8 +212,6 @@ def _say(said: Said) -> None:
 
 def _place() -> str | None:
     """File of the answer to this command, here, in this environment; None where that cannot be said."""
-    import platform
-
     import platformdirs
 
     try:
@@ -230,7 +227,7 @@ def _place() -> str | None:
     environment = sorted((name, value) for name, value in os.environ.items() if name not in _OF_SHELLS)
     started = [sys.version, sys.executable, sys.path, sys.orig_argv, sys.warnoptions]
     streams = [getattr(stream, "encoding", None) for stream in (sys.stdout, sys.stderr)]
-    machine = [*platform.uname()[:5], _booted(), getattr(os, "getuid", int)()]
+    machine = [*os.uname(), _booted(), os.getuid()]
     asked = repr([sys.argv, here, environment, started, streams, terminals, machine, __file__])
     name = hashlib.sha256(asked.encode(errors="surrogateescape")).hexdigest()
     return os.path.join(platformdirs.user_cache_dir("twinkeel"), "unchanged", f"{name}.json")
@@ -304,7 +301,7 @@ def _around(files: Iterable[str]) -> set[str]:
     is none of them: it is where people write down what a build says."""
     import tempfile
 
-    code = {os.path.dirname(file) for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
+    code = set(map(os.path.dirname, _of_modules()))
     parts = tuple(
         os.path.join(os.path.abspath(part), "")
         for part in {sys.prefix, sys.base_prefix, sys.pycache_prefix or sys.prefix}
@@ -326,13 +323,12 @@ def _state(folder: str, names: Sequence[str]) -> str:
     return content.hexdigest()
 
 
-def _seen(path: str) -> list[int]:
-    """Size, time of the content and of the entry in nanoseconds, and inode; nothing where there is nothing."""
+def _seen(path: str) -> noted.Seen | None:
+    """None where there is nothing."""
     try:
-        status = os.stat(path)
+        return noted.seen(path)
     except (OSError, ValueError):
-        return _NOTHING
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        return None
 
 
 def _is_before(path: str, when: int) -> bool:
@@ -340,8 +336,9 @@ def _is_before(path: str, when: int) -> bool:
     return not seen or max(seen[1], seen[2]) < when - _TICK
 
 
-def _is_settled(seen: list[int], now: int) -> bool:
-    return not seen or max(seen[1], seen[2]) < now - _SETTLED
+def _is_settled(seen: noted.Seen | None, now: int) -> bool:
+    """One that is not is known by its content."""
+    return not seen or max(seen[1], seen[2]) < now - noted.SETTLED
 
 
 def _names(folder: str) -> str:
@@ -352,24 +349,20 @@ def _names(folder: str) -> str:
 
 def _content(path: str) -> str:
     """Hash of a file."""
-    content = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            content.update(block)
-    return content.hexdigest()
+    from pathlib import Path
+
+    from ..files import digest
+
+    return digest(Path(path))
 
 
 def _write(place: str, answer: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    folder, partial = os.path.dirname(place), f"{place}.{os.getpid()}"
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with open(partial, "w") as stream:
-            json.dump(answer, stream, separators=(",", ":"))
-        os.replace(partial, place)
-        old = sorted((entry.stat().st_mtime, entry.path) for entry in os.scandir(folder))
+    from pathlib import Path
+
+    from .. import files
+
+    files.keep(json.dumps(answer, separators=(",", ":")).encode(), Path(place))
+    with contextlib.suppress(OSError):
+        old = sorted((entry.stat().st_mtime, entry.path) for entry in os.scandir(os.path.dirname(place)))
         for _, path in old[:-_MOST]:
             os.unlink(path)
-    except OSError:  # a disk that is full or read-only
-        with contextlib.suppress(OSError):
-            os.unlink(partial)

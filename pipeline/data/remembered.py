@@ -15,14 +15,9 @@ from typing import Any
 from .. import noted
 from ..files import digest, keep
 
-_SETTLED = 2_000_000_000
-"""Nanoseconds for which a file has to be at rest: within a tick of its clock it could change once more and look the same."""
 _TOGETHER = 64
 """Files that a thread looks at before it takes others: handing one over takes longer than looking at it."""
 _HASH = re.compile("[0-9a-f]{64}")
-
-Seen = tuple[int, int, int, int]
-"""Size, time of the content and of the entry in nanoseconds, and inode."""
 
 
 def digests(root: Path, names: Sequence[str]) -> list[str]:
@@ -49,17 +44,12 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
 
 def _one(path: str, known: list[Any] | None) -> tuple[str, list[Any] | None]:
     """A file's hash, and what to remember; nothing where it has changed just now."""
-    before, now = _seen(path), time.time_ns()
+    before, now = noted.seen(path), time.time_ns()
     if known is not None and known[:-1] == list(before):
         return str(known[-1]), known
     found = digest(Path(path))
-    is_settled = max(before[1], before[2]) < now - _SETTLED and _seen(path) == before
+    is_settled = max(before[1], before[2]) < now - noted.SETTLED and noted.seen(path) == before
     return found, [*before, found] if is_settled else None
-
-
-def _seen(path: str) -> Seen:
-    status = os.stat(path)  # noqa: PTH116  as above
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _place(root: Path) -> Path:

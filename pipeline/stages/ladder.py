@@ -172,8 +172,10 @@ def climb(
     except Stopped:
         is_stopped = True
         best = ladder.passing(best)
-        is_lost = is_gated and not best.rung.is_met
-        say(f"quantize: stopped; {_MISSED if is_lost else 'the best so far is built'}. Ctrl-C once more ends the build")
+        built = "the best so far is built"
+        if is_gated and not best.rung.is_met:
+            built = "no rung so far passes the gate, so nothing will be built"
+        say(f"quantize: stopped; {built}. Ctrl-C once more ends the build")
     if is_gated and not best.rung.is_met:  # nothing will be built: what came nearest tells which limit there could be
         best = max(ladder.measured, key=lambda one: one.nearness)
     best = ladder.finished(best, is_stopped=is_stopped)
@@ -212,9 +214,6 @@ def settings(config: Config) -> quantize.Settings:
     wanted = config.quantize
     estimator = "minmax" if wanted.range_estimator == "auto" else wanted.range_estimator
     return quantize.Settings(estimator=estimator, weights=wanted.weights)
-
-
-_MISSED = "no rung so far passes the gate, so nothing will be built"
 
 
 class _Module(Protocol):

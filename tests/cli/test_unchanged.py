@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from twinkeel.pipeline import noted
 from twinkeel.pipeline.cli import unchanged
 
 CODE = """
@@ -276,7 +277,7 @@ def test_a_file_that_is_younger_than_a_tick_is_known_by_its_content(tmp_path, mo
     file.write_text("a")
     assert unchanged._last(str(place)) == [[1, "said"]]
     settled = json.loads(place.read_text())
-    monkeypatch.setattr(unchanged, "_SETTLED", 0)
+    monkeypatch.setattr(noted, "SETTLED", 0)
     assert unchanged._last(str(place)) and settled["young"] and not json.loads(place.read_text())["young"]
 
 
