@@ -90,18 +90,16 @@ def test_a_note_grows_from_the_top_and_somebody_elses_stays(tmp_path):
     assert (tmp_path / migration.NAME).read_text() == "my own" and "move it away" in said[-1]
 
 
-def test_a_rebuild_that_changes_the_contract_leaves_a_note(tmp_path, monkeypatch):
+def test_a_rebuild_that_changes_the_contract_leaves_a_note(tmp_path):
     out, said = tmp_path / "out", []
     (tmp_path / "work" / "now").mkdir(parents=True)
     kit(out / "android" / "sdk")
-    monkeypatch.setattr(walk, "is_there", lambda *_: False)
-
     def place(version, **changes):
         shop = SimpleNamespace(fetch=lambda _, staging, name: kit(staging / name / "sdk", version, **changes))
         order = SimpleNamespace(out=out, config=SimpleNamespace(project=SimpleNamespace(name="toy")))
         work = SimpleNamespace(order=order, shop=shop, folder=tmp_path / "work" / "now", say=said.append)
-        finished = SimpleNamespace(finished={"android": None}, results={walk.report.NAME: SimpleNamespace(files=[])})
-        walk._place(work, finished)
+        site = SimpleNamespace(results={walk.report.NAME: SimpleNamespace(files=[])})
+        walk._place(work, site, {"android": None}, {})
         shutil.rmtree(tmp_path / "work" / "now" / "android")
 
     place("1.0.1+aaaaaaaa")
