@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..config import IMAGENET_MEAN, IMAGENET_STD, Config
 from ..reading import quoted
-from ..rows import AT_ONCE, Lines, parts
+from ..rows import AT_ONCE, Lines, hashes_of, parts
 from .splits import Dataset, Split
 
 FEW_IMAGES = 64
@@ -34,9 +34,11 @@ def warnings(data: Dataset, wanted: int = 0) -> list[str]:
         wanted: number of calibration images that was asked for; where there are fewer, more are not there.
     """
     images, found = data.calibration.images, []
-    if len(images) < FEW_IMAGES:
+    different = len(set(hashes_of(images)))
+    if different < FEW_IMAGES:
+        copies = f", of {len(images)} that are given: the others are the same" if different < len(images) else ""
         found.append(
-            f"only {len(images)} calibration image{'s' if len(images) != 1 else ''}; below {FEW_IMAGES} the int8 ranges depend on which they are. "
+            f"only {different} calibration image{'s' if different != 1 else ''}{copies}; below {FEW_IMAGES} the int8 ranges depend on which they are. "
             f"{'Raise data.calibration or bring' if len(images) >= wanted else 'Bring'} more images; `twinkeel calibration` shows what that gains."
         )
     correlation = neighbour_correlation(images)

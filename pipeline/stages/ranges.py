@@ -58,9 +58,11 @@ class Seen:
         self._counts: torch.Tensor | None = None
         self._values: list[torch.Tensor] | None = []
         self._packed: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]] | None = None
+        self._ranges: dict[Estimator, tuple[float, float]] = {}
 
     def add(self, values: torch.Tensor) -> None:
         """Count values of any shape, float32."""
+        self._ranges.clear()
         low, high = (float(end) for end in values.aminmax())
         self._least, self._most = min(self._least, low), max(self._most, high)
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -73,7 +75,12 @@ class Seen:
         self._counts, self._packed = counts if self._counts is None else self._counts.add_(counts), None
 
     def range(self, estimator: Estimator) -> tuple[float, float]:
-        """Least and largest value of the range; min <= 0 <= max."""
+        """Least and largest value of the range; min <= 0 <= max. Looked for once: every candidate asks."""
+        if estimator not in self._ranges:
+            self._ranges[estimator] = self._found(estimator)
+        return self._ranges[estimator]
+
+    def _found(self, estimator: Estimator) -> tuple[float, float]:
         if estimator == "minmax" or self.low == self.high:
             return self.low, self.high
         if estimator == "percentile":

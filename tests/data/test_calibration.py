@@ -39,6 +39,11 @@ def test_a_tiny_set_and_missing_classes_are_named(digits):
     assert any("8 of 10 classes have no calibration image ('0', '1', '2', '3', '5' ...)" in line for line in found)
 
 
+def test_copies_of_an_image_are_one(digits):
+    found = warnings(with_calibration(digits, digits.calibration.images[np.arange(80) % 5], np.arange(80) % 10))
+    assert "only 5 calibration images, of 80 that are given: the others are the same; below 64" in found[0], found
+
+
 def test_noise_is_told_from_images(digits):
     noise = np.random.default_rng(0).integers(0, 256, digits.calibration.images.shape, np.uint8)
     found = warnings(with_calibration(digits, noise))

@@ -94,6 +94,7 @@ def test_a_rebuild_that_changes_the_contract_leaves_a_note(tmp_path):
     out, said = tmp_path / "out", []
     (tmp_path / "work" / "now").mkdir(parents=True)
     kit(out / "android" / "sdk")
+
     def place(version, **changes):
         shop = SimpleNamespace(fetch=lambda _, staging, name: kit(staging / name / "sdk", version, **changes))
         order = SimpleNamespace(out=out, config=SimpleNamespace(project=SimpleNamespace(name="toy")))

@@ -23,7 +23,7 @@ from twinkeel.pipeline.program import integer
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
 from twinkeel.pipeline.program.graph import WEIGHTED, attribute, module_path
 from twinkeel.pipeline.program.program import InputContract
-from twinkeel.pipeline.stages import blocks, calibration, fold, ladder, layerwise, qat, quantize, simulation
+from twinkeel.pipeline.stages import blocks, calibration, fold, ladder, layerwise, qat, quantize, ranges, simulation
 from twinkeel.pipeline.tasks import classification
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -258,6 +258,19 @@ def test_what_comes_next_is_said_of_every_rung_whatever_the_budget(hard, few, mo
     assert "Allow more rungs or minutes under [quantize], give more calibration images, or write a [[limit]]" in str(
         caught.value
     )
+
+
+def test_what_ranges_take_is_told_by_what_one_of_them_takes(hard, few, monkeypatch):
+    """However few images there are, each tensor has its bounds to be tried."""
+    rungs = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
+    best = rungs.measure("plain", [rungs.start()], None)
+    rungs.image_seconds = 0.0
+    monkeypatch.setattr(ranges.Seen, "_least_error", lambda self: time.sleep(0.02) or (self.low, self.high))
+    seconds = {
+        name: method.seconds(rungs, best) for name, _, method in ladder.methods(config().quantize) if "ranges" in name
+    }
+    tensors = len(rungs.statistics(best.state, rungs.fitted).seen)
+    assert tensors > 10 and seconds["ranges by percentile"] < 0.02 * tensors <= seconds["ranges by mse"]
 
 
 def test_seconds_of_a_rung_are_its_own(hard, few, monkeypatch):

@@ -103,3 +103,13 @@ def test_estimators_give_up_an_outlier():
 def test_nothing_but_zeros_is_a_range_of_nothing():
     for estimator in ("minmax", "percentile", "mse"):
         assert seen(np.zeros((2, 3), np.float32)).range(estimator) == (0, 0)
+
+
+def test_a_range_is_looked_for_once_and_anew_behind_more_values(monkeypatch):
+    found, looked = seen(np.linspace(-1, 1, 100, dtype=np.float32)), []
+    errors = found._least_error
+    monkeypatch.setattr(found, "_least_error", lambda: looked.append(1) or errors())
+    first = found.range("mse")
+    assert found.range("mse") == first and len(looked) == 1
+    found.add(torch.linspace(-3, 3, 100))
+    assert found.range("mse")[1] > 2 and len(looked) == 2

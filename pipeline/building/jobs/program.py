@@ -165,7 +165,8 @@ def quantized_program(
         say(
             f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {cost:,} multiply-adds"
         )
-    say(f"quantize: {len(data.calibration.images)} calibration images")
+    count = len(data.calibration.images)
+    say(f"quantize: {count} calibration image{'s' if count != 1 else ''}")
     climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
     program = Program(
         name=config.project.name,

@@ -25,6 +25,9 @@ def _ranged(estimator: Any) -> Method:
         state = replace(best.state, settings=changed, note="")
         return [ladder.corrected(state) if state.is_corrected else state]
 
-    passes = 10 if estimator == "mse" else 4  # many bounds are tried for each tensor
-    ranged.seconds = lambda ladder, _: passes * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]
+    def seconds(ladder: Ladder, best: Measured) -> float:
+        passes = 4 * len(ladder.fitted) * ladder.image_seconds
+        return passes + (ladder.search_seconds(best.state, estimator) if not best.state.is_learnt else 0.0)
+
+    ranged.seconds = seconds  # type: ignore[attr-defined]
     return ranged

@@ -38,7 +38,10 @@ def _reconstructed_instead(ladder: Ladder, best: Measured) -> list[State]:
 
 def _with_means(ladder: Ladder, state: State) -> list[State]:
     """With the biases that the method gave, and with biases corrected once more."""
-    return [replace(state, note=""), replace(ladder.corrected(state), note="biases corrected anew")]
+    return [
+        replace(state, note="biases fitted with it"),
+        replace(ladder.corrected(state), note="biases corrected anew"),
+    ]
 
 
 _learnt.applies = lambda _, best: not best.state.is_learnt  # type: ignore[attr-defined]
