@@ -36,8 +36,9 @@ from ..program import WEIGHTED, InputContract, Output, compress, evaluate, modul
 from ..saying import Say
 from ..store import give_back_memory, peak_memory
 from ..tasks import Task
-from . import blocks, equalize, layerwise, quantize, ranges, rungs
+from . import blocks, equalize, layerwise, quantize, rungs
 from .history import Rung
+from .ranges import Estimator
 from .simulation import Ranges, Simulation, Statistics, parameters
 
 if TYPE_CHECKING:
@@ -370,7 +371,7 @@ class Ladder:
         wanted = self.statistics(state, self.fitted if images is None else images)
         return self.simulation(state).ranges(wanted, state.settings.estimator)
 
-    def search_seconds(self, state: State, estimator: ranges.Estimator) -> float:
+    def search_seconds(self, state: State, estimator: Estimator) -> float:
         """That ranges of all activations take by an estimator, from what one of them takes: many bounds are tried for each tensor, however
         few images there are."""
         seen = self.statistics(state, self.fitted).seen
