@@ -43,15 +43,29 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class Folder(click.Path):
-    """A folder, and not what a variable that is not set gives: the working directory is ``.``."""
+_EMPTY = "it is empty. Is a variable not set?"
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, file_okay=False)
+
+class Place(click.Path):
+    """A file or a folder, and not what a variable that is not set gives: the working directory is ``.``."""
+
+    def __init__(self, *, is_folder: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=not is_folder)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("it is empty. Is a variable not set? '.' is the working directory.", param, ctx)
+            self.fail(f"{_EMPTY} '.' is the working directory.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class StoreUrl(click.types.StringParamType):
+    """A folder or an address, which is not empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail(
+                f"{_EMPTY} 'none' keeps nothing, and without --store it is where the configuration says.", param, ctx
+            )
         return super().convert(value, param, ctx)
 
 
@@ -90,14 +104,15 @@ def shown_size(size: tuple[int, int]) -> str:
 
 
 def config_option(function: Any) -> Any:
-    kind = click.Path(path_type=Path)
+    kind = Place()
     return click.option(
         "-c", "--config", "path", type=kind, help="twinkeel.toml; without it ./twinkeel.toml or the defaults."
     )(function)
 
 
 def out_option(function: Any) -> Any:
-    return click.option("-o", "--out", type=Folder(), default=Path("out"), show_default=True, help="Output folder.")(
+    kind = Place(is_folder=True)
+    return click.option("-o", "--out", type=kind, default=Path("out"), show_default=True, help="Output folder.")(
         function
     )
 
@@ -106,6 +121,7 @@ def store_option(function: Any) -> Any:
     return click.option(
         "--store",
         "store_url",
+        type=StoreUrl(),
         envvar="TWINKEEL_STORE",
         help="Where results are kept, a folder or an address that fsspec knows; 'none' keeps nothing.",
     )(function)

@@ -45,10 +45,10 @@ def phone_options(function: Any) -> Any:
 
 
 @device.command()
-@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+@click.argument("out", type=common.Place(), default=Path("out"))
 @click.option(
     "--binaries",
-    type=click.Path(path_type=Path),
+    type=common.Place(),
     required=True,
     help="Folder of the runtimes' benchmark programs for the phone: benchmark_model, executor_runner, onnxruntime_perf_test, and the "
     "libraries that they load. Nothing is downloaded.",
@@ -109,7 +109,7 @@ def android(
 
 
 @device.command()
-@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+@click.argument("out", type=common.Place(), default=Path("out"))
 @click.option(
     "--unit",
     "units",

@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+@click.argument("out", type=common.Place(), default=Path("out"))
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=common.Place(),
     required=True,
     help="Class folders, an archive, or a list; images with boxes or masks.",
 )
 @click.option(
     "-o",
     "--into",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=common.Place(is_folder=True),
     default=Path("evaluation"),
     show_default=True,
     help="Folder for what is found; what is there of the same images and artifacts is not computed again.",
 )
 @click.option(
     "--names",
-    type=click.Path(path_type=Path),
+    type=common.Place(),
     help="What the model's outputs are called in the data: the file of names that its build was given.",
 )
 @click.option(

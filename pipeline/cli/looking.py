@@ -63,9 +63,9 @@ def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("image", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, where the model has none.")
+@click.argument("model", type=common.Place())
+@click.argument("image", type=common.Place())
+@click.option("--labels", type=common.Place(), help="Class names, one a line, where the model has none.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to print.")
 @click.option("--repeat", type=click.IntRange(1), default=10, show_default=True, help="Runs that are timed.")
 def run(model: Path, image: Path, labels: Path | None, top: int, repeat: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path), default=Path("twinkeel.toml"))
+@click.argument("path", type=common.Place(), default=Path("twinkeel.toml"))
 def init(path: Path) -> None:
     """Write a commented twinkeel.toml with every setting at its default."""
     from .. import config
@@ -41,7 +41,7 @@ def init(path: Path) -> None:
 @common.store_option
 @click.option(
     "--checkpoints",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=common.Place(is_folder=True),
     help="Folder for the state after each epoch, which the same command goes on from; of this user's caches without it.",
 )
 def train(path: Path | None, out: Path, store_url: str | None, checkpoints: Path | None) -> None:

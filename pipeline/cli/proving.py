@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--device-results", type=click.Path(path_type=Path), help="File that a kit's test on a device wrote.")
+@click.argument("folder", type=common.Place())
+@click.option("--device-results", type=common.Place(), help="File that a kit's test on a device wrote.")
 def parity(folder: Path, device_results: Path | None) -> None:
     """Run the artifacts of a finished folder on its golden inputs and compare, from its files alone.
 
@@ -49,7 +49,7 @@ def parity(folder: Path, device_results: Path | None) -> None:
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+@click.argument("out", type=common.Place(), default=Path("out"))
 @click.option(
     "--python",
     "command",
@@ -79,7 +79,7 @@ def replay(out: Path, command: str | None, timeout: float) -> None:
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
+@click.argument("out", type=common.Place(), default=Path("out"))
 def compare(out: Path) -> None:
     """Compare the int8 artifacts of all runtimes below OUT, pair by pair, on the golden images."""
     from ..delivery import compare as compare_folders
@@ -93,10 +93,8 @@ def compare(out: Path) -> None:
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path), default=Path("out"))
-@click.option(
-    "--tables", type=click.Path(path_type=Path, file_okay=False), help="Folder for the table and the picture."
-)
+@click.argument("out", type=common.Place(), default=Path("out"))
+@click.option("--tables", type=common.Place(is_folder=True), help="Folder for the table and the picture.")
 def drift(out: Path, tables: Path | None) -> None:
     """Compare each layer of the int8 artifacts below OUT with the quantized reference; writes a table and a picture.
 
@@ -131,8 +129,8 @@ def drift(out: Path, tables: Path | None) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key, a PEM file: check the signature too.")
+@click.argument("folder", type=common.Place())
+@click.option("--key", type=common.Place(), help="Public Ed25519 key, a PEM file: check the signature too.")
 def verify(folder: Path, key: Path | None) -> None:
     """Check every hash of a finished folder, or of all that a build wrote, and with --key who signed it."""
     count, _, strays = _whole(folder, key)
@@ -157,8 +155,8 @@ def _whole(folder: Path, key: Path | None) -> tuple[int, list[Path], list[str]]:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), required=True, help="Private Ed25519 key, a PEM file.")
+@click.argument("folder", type=common.Place())
+@click.option("--key", type=common.Place(), required=True, help="Private Ed25519 key, a PEM file.")
 def sign(folder: Path, key: Path) -> None:
     """Check the hashes of a finished folder and sign its manifest."""
     from ..delivery import signature
@@ -168,8 +166,8 @@ def sign(folder: Path, key: Path) -> None:
 
 
 @click.command()
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=common.Place())
+@click.argument("new", type=common.Place())
 @click.option("--max-size-growth", type=common.Share(), help="Of each artifact: 5%.")
 @click.option("--max-score-drop", type=common.Share(), help="Of what the task counts: 0.005, or 0.5%.")
 @click.option("--max-latency-growth", type=common.Share(), help="Of each artifact: 20%. Measures, as --latency.")
@@ -180,7 +178,7 @@ def sign(folder: Path, key: Path) -> None:
 @click.option("--require", type=click.Choice(["shown"]), help="'shown': fail too where the images cannot tell.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", "is_markdown", is_flag=True, help="As a table in Markdown, for a comment.")
-@click.option("--key", type=click.Path(path_type=Path), help="Public Ed25519 key: check the signatures of both.")
+@click.option("--key", type=common.Place(), help="Public Ed25519 key: check the signatures of both.")
 def diff(
     old: Path,
     new: Path,

@@ -37,7 +37,7 @@ _PATIENCE = 300
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=common.Place(is_folder=True),
     default=Path("sweep"),
     show_default=True,
     help="Folder for the table, the JSON and the picture.",
@@ -46,7 +46,7 @@ _PATIENCE = 300
 @click.option("--pick", metavar="WISH", help="'score >= 0.98, size <= 1MB, min latency': builds the kits of the one.")
 @click.option(
     "--kits",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=common.Place(is_folder=True),
     help=f"Output folder of the one that is picked; {_KITS} without it.",
 )
 @click.option("--hours", type=common.FiniteRange(0, min_open=True), help="For all of it, spent on the best first.")
@@ -67,7 +67,7 @@ _PATIENCE = 300
 )
 @click.option(
     "--binaries",
-    type=click.Path(path_type=Path),
+    type=common.Place(),
     help="Time the Android artifacts on a phone too, with the benchmark programs of this folder, as `twinkeel device android` does; "
     "variants are then compared by that.",
 )
@@ -125,7 +125,7 @@ def sweep(
         score = _score(plan)
         wish = None if pick is None else _wish(pick, score, plan)
         if is_plan:
-            _tell_plan(plan)
+            _tell_plan(plan, is_json=is_json)
             return
         store = _shared(path, store_url, patience)
         watch = None if binaries is None else _stopwatch(plan, binaries, unit, serial, threads, timeout, out, say)
@@ -192,11 +192,16 @@ def _wish(pick: str, score: str, plan: planning.Plan) -> picking.Wish:
     return picking.parsed(pick, score, plan.axes)
 
 
-def _tell_plan(plan: planning.Plan) -> None:
+def _tell_plan(plan: planning.Plan, *, is_json: bool) -> None:
+    from ..sweeping import lines
+
+    if is_json:
+        common.echo(lines.plan_as_json(plan).decode().rstrip())
+        return
     for trial in plan.trials:
         told = ", ".join(f"{name} = {value}" for name, value in trial.settings.items()) or "as it stands"
-        first = trial.number * len(plan.artifacts) + 1
-        numbers = f"{first}" if len(plan.artifacts) == 1 else f"{first}-{first + len(plan.artifacts) - 1}"
+        first, last = (plan.number(trial.number, plan.artifacts[place]) for place in (0, -1))
+        numbers = f"{first}" if first == last else f"{first}-{last}"
         common.echo(f"{numbers}: {told}{f': cannot be: {trial.trouble}' if trial.trouble else ''}")
     artifacts = ", ".join(f"{target} {precision}" for target, precision in plan.artifacts)
     counts = counted(len(plan.trials), "model"), counted(len(plan.artifacts), "artifact")
@@ -325,7 +330,7 @@ def _built(
     from ..sweeping import picking
 
     line = picking.picked(wish, found)
-    trial = plan.trials[(line.number - 1) // len(plan.artifacts)]
+    trial = plan.trial(line.number)
     varied = ", ".join(f"{name} = {value}" for name, value in line.varied.items())
     say(f"picked: variant {line.number} of {len(found)}, {wish.text}: {varied}")
     built = runner.build(plan.winner(trial, (line.target, line.precision), say), store, say, None, jobs)

@@ -7,10 +7,13 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..files import rendered
 from .pareto import front
+
+if TYPE_CHECKING:
+    from .planning import Plan
 
 TABLE, RESULTS, PICTURE = "sweep.csv", "sweep.json", "sweep.png"
 _VERSION = 1
@@ -104,6 +107,22 @@ def as_json(
         "picked": None if picked is None else dict(picked),
     }
     return rendered(content)
+
+
+def plan_as_json(plan: Plan) -> bytes:
+    """The variants that there are to be: each with its number and what it is, as `as_json` has it, and why it cannot be."""
+    variants = [
+        {
+            "number": plan.number(trial.number, artifact),
+            "varied": plan.varied(trial.number, artifact),
+            "state": "cannot be" if trial.trouble else "planned",
+            "reason": trial.trouble,
+        }
+        for trial in plan.trials
+        for artifact in plan.artifacts
+    ]
+    axes = {name: list(values) for name, values in plan.axes.items()}
+    return rendered({"schema_version": _VERSION, "axes": axes, "variants": variants})
 
 
 def _described(line: Line) -> dict[str, Any]:

@@ -80,6 +80,18 @@ class Plan:
     def __len__(self) -> int:
         return len(self.trials) * len(self.artifacts)
 
+    def number(self, trial: int, artifact: tuple[str, str]) -> int:
+        """Of the variant, from 1 on."""
+        return trial * len(self.artifacts) + list(self.artifacts).index(artifact) + 1
+
+    def trial(self, number: int) -> Trial:
+        """That a variant is an artifact of."""
+        return self.trials[(number - 1) // len(self.artifacts)]
+
+    def varied(self, trial: int, artifact: tuple[str, str]) -> dict[str, Any]:
+        """What the variant is, by axis, target and precision last."""
+        return {**self.trials[trial].settings, "target": artifact[0], "precision": artifact[1]}
+
     def config(
         self,
         trial: Trial,

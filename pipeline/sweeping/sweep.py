@@ -182,9 +182,7 @@ class Sweep:
         return {pair: self._line(number, pair, state="failed", reason=trouble) for pair in artifacts}
 
     def _line(self, number: int, pair: tuple[str, str], **told: Any) -> Line:
-        varied = {**self.plan.trials[number].settings, "target": pair[0], "precision": pair[1]}
-        at = number * len(self.plan.artifacts) + list(self.plan.artifacts).index(pair) + 1
-        return Line(number=at, varied=varied, **told)
+        return Line(number=self.plan.number(number, pair), varied=self.plan.varied(number, pair), **told)
 
     def _taken(self, course: Course, total: int) -> Course | None:
         """Note what a trial gave; of one whose int8 cannot be, a course of the other artifacts."""
@@ -292,7 +290,7 @@ class Sweep:
         found: dict[int, Line] = {}
         for count, line in enumerate(good):
             pair = line.target, line.precision
-            trial = (line.number - 1) // len(self.plan.artifacts)
+            trial = self.plan.trial(line.number).number
             entry = self._made[trial, pair]
             name = f"artifact{self.plan.known.targets[line.target].SUFFIX}"
             with tempfile.TemporaryDirectory(dir=self.yard.scratch) as folder:

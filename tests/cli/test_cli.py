@@ -390,6 +390,29 @@ def test_an_option_takes_numbers_alone(option, number):
         option.type.convert(number, option, None)
 
 
+def places(group, context):
+    """Parameters of all commands that are files, folders or addresses."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inside = click.Context(command, info_name=name, parent=context)
+        if isinstance(command, click.Group):
+            yield from places(command, inside)
+        else:
+            yield from (
+                (command, one) for one in command.params if isinstance(one.type, click.Path) or one.name == "store_url"
+            )
+
+
+def test_no_place_is_what_a_variable_that_is_not_set_gives(run_cli, tmp_path):
+    found = list(places(cli, click.Context(cli)))
+    assert len(found) > 30
+    for command, one in found:
+        with pytest.raises(click.BadParameter, match=r"it is empty\. Is a variable not set"):
+            one.type.convert("", one, click.Context(command))
+    done = run_cli("sweep", "-o", "", "--plan")
+    assert done.exit_code == 2 and "'--out'" in done.output and "it is empty" in done.output
+
+
 def test_a_number_that_is_none_is_a_usage_error(run_cli, tmp_path):
     assert len(list(_numbers(cli))) >= 3
     for arguments in (

@@ -526,12 +526,16 @@ def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tm
         shown.output.endswith("2 variants: 2 models x 1 artifact (android/onnx fp32)\n")
         and not (tmp_path / "store").exists()
     )
+    planned = json.loads(run_cli("sweep", *place, "--plan", "--json").stdout)
     useless = run_cli("sweep", *place, "--plan", "--kits", tmp_path / "out")
     assert useless.exit_code == 2 and "--kits is the folder of the variant that is picked" in useless.output
     first = run_cli("sweep", *place)
     assert first.exit_code == 0, (first.output, first.exception)
     told = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert [one["state"] for one in told["variants"]] == ["verified", "verified"] and told["front"]
+    assert planned["axes"] == told["axes"] and {one["state"] for one in planned["variants"]} == {"planned"}
+    numbered = [[(one["number"], one["varied"]) for one in some["variants"]] for some in (planned, told)]
+    assert numbered[0] == numbered[1]
     assert "1 data, 2 weights" in first.output and (tmp_path / "sweep" / "sweep.png").is_file()
     assert all(one["latency_ms"] > 0 and one["bytes"] > 1000 for one in told["variants"])
     again = run_cli("sweep", *place, "--pick", "min size", "--kits", tmp_path / "out", "--hours", "1")
