@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from twinkeel.pipeline import noted
-from twinkeel.pipeline.cli import unchanged
+from twinkeel.pipeline.cli import reads, unchanged
 
 CODE = """
 import atexit, os, sys
@@ -207,17 +207,17 @@ def test_what_is_no_build_is_never_said_again(built):
     ids=["whole", "of another day", "of tomorrow", "cut off", "empty", "deep"],
 )
 def test_an_answer_that_is_old_or_damaged_is_none(spoil, is_taken, tmp_path, monkeypatch):
-    monkeypatch.setattr(unchanged, "_watch", _watch(tmp_path / "kept.json", []))
+    monkeypatch.setattr(unchanged, "_asked", (str(tmp_path / "kept.json"), _watch([])))
     unchanged.keep([[1, "said"]], "out", str(tmp_path / "store"), None)
     kept = tmp_path / "kept.json"
     kept.write_text(spoil(kept.read_text()))
     assert (unchanged._last(str(kept)) == [[1, "said"]]) == is_taken
 
 
-def _watch(place, files):
+def _watch(files):
     """One that has heard of these alone."""
-    watch = unchanged._Watch.__new__(unchanged._Watch)
-    watch.place, watch.began = str(place), time.time_ns()
+    watch = reads.Watch.__new__(reads.Watch)
+    watch.began = time.time_ns()
     watch.files, watch.folders, watch.links = {str(file) for file in files}, {str(file.parent) for file in files}, {}
     return watch
 
@@ -232,8 +232,8 @@ def test_what_changes_while_a_pass_runs_is_not_taken_for_what_it_read(changed, i
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text("a")
     time.sleep(0.1)
-    watch = _watch(place, [tmp_path / "files" / "x", tmp_path / "out" / "x"])
-    monkeypatch.setattr(unchanged, "_watch", watch)
+    watch = _watch([tmp_path / "files" / "x", tmp_path / "out" / "x"])
+    monkeypatch.setattr(unchanged, "_asked", (str(place), watch))
 
     def again():
         time.sleep(0.05)
@@ -266,13 +266,13 @@ def test_a_file_that_is_younger_than_a_tick_is_known_by_its_content(tmp_path, mo
     place = tmp_path / "answers" / "kept.json"
     file.write_text("a")
     time.sleep(0.1)
-    monkeypatch.setattr(unchanged, "_watch", _watch(place, [file]))
+    monkeypatch.setattr(unchanged, "_asked", (str(place), _watch([file])))
     unchanged.keep([[1, "said"]], "out", str(store), None)
     kept = json.loads(place.read_text())
     assert str(file) in kept["young"] and unchanged._last(str(place)) == [[1, "said"]]
-    seen = {str(file): unchanged._seen(str(file))}
+    seen = {str(file): reads._seen(str(file))}
     file.write_text("b")
-    monkeypatch.setattr(unchanged, "_seen", lambda path, of=unchanged._seen: seen.get(path) or of(path))
+    monkeypatch.setattr(reads, "_seen", lambda path, of=reads._seen: seen.get(path) or of(path))
     assert unchanged._last(str(place)) is None
     file.write_text("a")
     assert unchanged._last(str(place)) == [[1, "said"]]
