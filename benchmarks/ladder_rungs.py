@@ -28,7 +28,7 @@ import real_weights
 from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.parity import verdict
-from twinkeel.pipeline.stages import fold, ladder
+from twinkeel.pipeline.stages import candidates, fold, ladder
 from twinkeel.pipeline.tasks import classification
 
 
@@ -67,7 +67,9 @@ def measured(
 
 
 def _alone(folded: Any, images: data.Dataset, contract: Any, config: Config, others: int) -> list[dict[str, Any]]:
-    tried = ladder.Ladder(folded, images, contract, config, classification, lambda line, *_: print(line, flush=True))
+    tried = candidates.Ladder(
+        folded, images, contract, config, classification, lambda line, *_: print(line, flush=True)
+    )
     plain = tried.measure("plain", [tried.start()], None)
     for name, when, method in ladder.methods(config.quantize):
         if when == "auto" and not ladder.is_costly(method) and (states := method(tried, plain)):

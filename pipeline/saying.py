@@ -42,6 +42,13 @@ def time_left(done: int, total: int, seconds: float) -> str:
     return f", about {left / 60:.0f} minutes left" if left >= 90 else f", about {left:.0f} s left" if left else ""
 
 
+def duration(seconds: float) -> str:
+    """``90 s``, ``5 min``, ``3 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
 def counted(count: int, what: str) -> str:
     """``1 worker``, ``2 workers``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -48,7 +48,7 @@ def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
     from ..delivery import outputs
     from ..report import terminal as report
     from ..stages import calibration as stage
-    from ..stages import ladder
+    from ..stages import candidates
     from ..store import workers
 
     workers.quieten()
@@ -56,7 +56,7 @@ def calibration(path: Path | None, out: Path, store_url: str | None) -> None:
     console = report.console()
     with report.progress(console) as say:
         program, loaded = common.ungated_program(config, store_url, out, say)
-        settings = ladder.settings(config)
+        settings = candidates.settings(config)
         points = stage.curve(program.tuned, program.folded, loaded, program.contract, settings, say)
     outputs.add(out, stage.files(points))
     console.print(f"wrote {out / stage.TABLE} and {out / stage.PICTURE}")

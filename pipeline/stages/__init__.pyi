@@ -1,4 +1,5 @@
 from . import calibration as calibration
+from . import candidates as candidates
 from . import checkpoint as checkpoint
 from . import distributed as distributed
 from . import fold as fold

@@ -23,7 +23,18 @@ from twinkeel.pipeline.program import integer
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
 from twinkeel.pipeline.program.graph import WEIGHTED, attribute, module_path
 from twinkeel.pipeline.program.program import InputContract
-from twinkeel.pipeline.stages import blocks, calibration, fold, ladder, layerwise, qat, quantize, ranges, simulation
+from twinkeel.pipeline.stages import (
+    blocks,
+    calibration,
+    candidates,
+    fold,
+    ladder,
+    layerwise,
+    qat,
+    quantize,
+    ranges,
+    simulation,
+)
 from twinkeel.pipeline.tasks import classification
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -120,7 +131,7 @@ def _disturbed(module):
 
 
 def test_methods_do_not_see_the_images_that_judge_them(hard, few):
-    found = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
+    found = candidates.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
     fitted, judging = (
         {image.tobytes() for image in data.arrays(images)[0]} for images in (found.fitted, found.judging)
     )
@@ -136,7 +147,7 @@ def test_few_calibration_images_are_fitted_to_and_judge(hard, few):
     tiny = dataclasses.replace(
         few, calibration=data.Split(images=few.calibration.images[:3], truth=few.calibration.truth[:3])
     )
-    found = ladder.Ladder(hard[0], tiny, CONTRACT, config(), classification, lambda *_: None)
+    found = candidates.Ladder(hard[0], tiny, CONTRACT, config(), classification, lambda *_: None)
     assert len(found.fitted) == len(found.judging) == 3
 
 
@@ -206,8 +217,8 @@ def test_a_second_ctrl_c_ends_the_build(hard, few, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(ladder, "methods", lambda _: [("endless", "auto", twice)])
-    finish = ladder.Ladder.finished
-    monkeypatch.setattr(ladder.Ladder, "finished", lambda *args, **more: (twice(), finish(*args, **more)))
+    finish = candidates.Ladder.finished
+    monkeypatch.setattr(candidates.Ladder, "finished", lambda *args, **more: (twice(), finish(*args, **more)))
     with pytest.raises(KeyboardInterrupt) as error:
         climb(hard[0], few, config(snr_db=-50.0))
     assert not isinstance(error.value, ladder.Stopped)
@@ -223,7 +234,7 @@ def test_rungs_can_be_asked_for_and_forbidden(shallow_program, few):
 
 def test_ranges_of_all_images_never_lose_the_gate(hard, few, monkeypatch):
     """They please those that judge, who are among them, and lose answers on others: what passed is built."""
-    judged = ladder.Ladder._judged
+    judged = candidates.Ladder._judged
 
     def unlucky(self, name, *given):
         found = judged(self, name, *given)
@@ -232,7 +243,7 @@ def test_ranges_of_all_images_never_lose_the_gate(hard, few, monkeypatch):
             found = dataclasses.replace(found, rung=rung)
         return found
 
-    monkeypatch.setattr(ladder.Ladder, "_judged", unlucky)
+    monkeypatch.setattr(candidates.Ladder, "_judged", unlucky)
     found, _ = climb(hard[0], few, config(snr_db=5.0, **only()))
     assert found.rungs[-1].is_met and found.rungs[-1].snr_db == found.rungs[0].snr_db, found.rungs
 
@@ -262,7 +273,7 @@ def test_what_comes_next_is_said_of_every_rung_whatever_the_budget(hard, few, mo
 
 def test_what_ranges_take_is_told_by_what_one_of_them_takes(hard, few, monkeypatch):
     """However few images there are, each tensor has its bounds to be tried."""
-    rungs = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
+    rungs = candidates.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
     best = rungs.measure("plain", [rungs.start()], None)
     rungs.image_seconds = 0.0
     monkeypatch.setattr(ranges.Seen, "_least_error", lambda self: time.sleep(0.02) or (self.low, self.high))
@@ -281,7 +292,7 @@ def test_seconds_of_a_rung_are_its_own(hard, few, monkeypatch):
         return []
 
     clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + passed[0])
-    monkeypatch.setattr(ladder, "time", clock)
+    monkeypatch.setattr(candidates, "time", clock)
     methods = [("slow", "auto", slow), ("quick", "auto", lambda _, best: [best.state]), ("slow", "auto", slow)]
     monkeypatch.setattr(ladder, "methods", lambda _: methods)
     found, _ = climb(hard[0], few, config(snr_db=5.0, **only()))
@@ -576,10 +587,10 @@ def test_one_scale_for_all_channels_is_refused_where_it_misses_the_gate(hard, fe
 
 
 def test_without_layers_in_float_the_ranges_are_calibrated_anew(hard, few):
-    found = ladder.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
+    found = candidates.Ladder(hard[0], few, CONTRACT, config(), classification, lambda *_: None)
     kept = frozenset({"model.features.1.conv.0.0", "model.features.1.conv.1"})
     settings = quantize.Settings(float_layers=kept, activation_ranges=((-1.0, 1.0),) * 3)
-    state = ladder.State(floating=hard[0], tuned=hard[0], settings=settings)
+    state = candidates.State(floating=hard[0], tuned=hard[0], settings=settings)
     held_out = data.rgba(few.held_out.images[:4])
     plain = evaluate_batched(found.all_int8(state).module, held_out)
     assert np.array_equal(plain, evaluate_batched(hard[1].module, held_out))
@@ -589,7 +600,7 @@ def test_beside_layers_in_float_the_rounding_is_learnt_anew_where_there_is_time(
     """Weights that were rounded for some ranges may lose with those of a graph with other quantizers."""
     monkeypatch.setattr(blocks, "STEPS", 30)
     wanted = config(snr_db=90.0, **only("learned_rounding", "float_layers", max_float_layers=2))
-    found = ladder.Ladder(hard[0], few, CONTRACT, wanted, classification, lambda *_: None)
+    found = candidates.Ladder(hard[0], few, CONTRACT, wanted, classification, lambda *_: None)
     best = found.measure("plain", [found.start()], None)
     rungs = {name: method for name, _, method in ladder.methods(wanted.quantize)}
     best = found.measure("learned rounding", rungs["learned rounding"](found, best), best)
@@ -613,14 +624,14 @@ def test_training_is_tried_beside_layers_in_float_too_where_neither_alone_is_eno
         return module, None
 
     monkeypatch.setattr(qat, "train_quantized", trained)
-    monkeypatch.setattr(ladder, "WORTH_DB", 1e3)  # the images that judge like nothing
+    monkeypatch.setattr(candidates, "WORTH_DB", 1e3)  # the images that judge like nothing
     wanted = config(snr_db=90.0, **only("float_layers", "qat", max_float_layers=2, minutes=1000))
     with pytest.raises(ParityError) as caught:
         climb(hard[0], few, wanted)
     assert asked == [False, True] and "quantization-aware training beside layers in float" in str(caught.value)
     # kept by the judges or not, what came nearest to the gate is what is told of it
     assert "nearest to it, layers in float:" in str(caught.value), str(caught.value)
-    monkeypatch.setattr(ladder, "WORTH_DB", -1e3)  # they like all: training begins from layers in float
+    monkeypatch.setattr(candidates, "WORTH_DB", -1e3)  # they like all: training begins from layers in float
     asked.clear()
     with pytest.raises(ParityError, match="layers in float"):
         climb(hard[0], few, wanted)
@@ -653,6 +664,6 @@ def test_nothing_is_paid_for_where_a_rung_that_costs_nothing_passes():
         measured(True, 40.0, "a"),
     )
     known = SimpleNamespace(measured=[free, better, liked, paid])
-    assert ladder.Ladder.passing(known, liked) is better
-    assert ladder.Ladder.passing(known, free) is free
-    assert ladder.Ladder.passing(SimpleNamespace(measured=[liked, paid]), liked) is liked
+    assert candidates.Ladder.passing(known, liked) is better
+    assert candidates.Ladder.passing(known, free) is free
+    assert candidates.Ladder.passing(SimpleNamespace(measured=[liked, paid]), liked) is liked

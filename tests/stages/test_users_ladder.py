@@ -11,7 +11,7 @@ from twinkeel.pipeline import data
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import InputContract, evaluate
-from twinkeel.pipeline.stages import blocks, equalize, fold, ladder, weight_only
+from twinkeel.pipeline.stages import blocks, candidates, equalize, fold, ladder, weight_only
 from twinkeel.pipeline.tasks import named
 
 CONTRACT = InputContract.of(networks.RESOLUTION, programs.MEAN, programs.STD)
@@ -41,7 +41,7 @@ def case(request):
 def test_every_method_that_costs_nothing_is_done_and_some_is_worth_it(case, monkeypatch):
     monkeypatch.setattr(blocks, "STEPS", 20)  # that it learns is asked in `test_ladder.py`
     folded, found = case
-    climbing = ladder.Ladder(folded, found, CONTRACT, CONFIG, named("features"), lambda *_: None)
+    climbing = candidates.Ladder(folded, found, CONTRACT, CONFIG, named("features"), lambda *_: None)
     plain = climbing.measure("plain", [climbing.start()], None)
     best = plain.rung.calibration_db
     for name, _, method in ladder.methods(CONFIG.quantize):

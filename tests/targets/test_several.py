@@ -14,7 +14,7 @@ from twinkeel.pipeline.data import arrays, with_tensors
 from twinkeel.pipeline.errors import ConversionError
 from twinkeel.pipeline.parity import metrics, run_all
 from twinkeel.pipeline.program import InputContract, Output, Tensor, evaluate, parts
-from twinkeel.pipeline.stages import blocks, equalize, fold, ladder, weight_only
+from twinkeel.pipeline.stages import blocks, equalize, fold, quantize, simulation, weight_only
 
 RUNTIMES = ("android/executorch", "android/litert", "android/onnx")
 NUMBERS = Tensor(name="numbers", shape=(several.NUMBERS,), low=-1, high=1)
@@ -71,11 +71,11 @@ def test_the_range_of_an_input_is_the_one_that_it_is_said_to_have():
     (numbers,), images = drawn([NUMBERS]), pixels()
     few = with_tensors(images, (0.1 * numbers,))
     folded = fold.fold(several.paired(), contract(NUMBERS))
-    settings = ladder.quantize.Settings()
-    simulated = ladder.Simulation(folded, few[:1], contract(NUMBERS), settings)
+    settings = quantize.Settings()
+    simulated = simulation.Simulation(folded, few[:1], contract(NUMBERS), settings)
     ranges = simulated.ranges(simulated.statistics(folded, few), "minmax")
     for made in (
-        ladder.quantize.quantize(folded, few, contract(NUMBERS)),
+        quantize.quantize(folded, few, contract(NUMBERS)),
         simulated.converted(folded, settings, ranges),
     ):
         given = [n for n in made.module.graph.nodes if n.op == "placeholder"][1]
@@ -137,9 +137,9 @@ def test_an_input_given_back_is_right_or_named(name, tmp_path):
 
 def test_a_network_whose_input_is_read_at_its_end_has_no_block_to_learn():
     torch.manual_seed(0)
-    samples, settings = with_tensors(pixels(), drawn([NUMBERS])), ladder.quantize.Settings()
+    samples, settings = with_tensors(pixels(), drawn([NUMBERS])), quantize.Settings()
     folded = fold.fold(Ending().eval().requires_grad_(False), contract(NUMBERS))
-    simulated = ladder.Simulation(folded, samples[:1], contract(NUMBERS), settings)
+    simulated = simulation.Simulation(folded, samples[:1], contract(NUMBERS), settings)
     assert blocks.blocks(simulated) == [] and blocks.seconds(simulated, 1.0) == 0
     wanted = simulated.statistics(folded, samples)
     ranges = simulated.ranges(wanted, "minmax")
@@ -204,8 +204,8 @@ def test_a_learnt_rounding_is_better_and_no_output_pays_for_another(case):
     program, few = case
     tensors = () if isinstance(few, np.ndarray) else (NUMBERS,)
     samples = with_tensors(pixels(48), drawn(tensors, 48))
-    settings = ladder.quantize.Settings()
-    simulated = ladder.Simulation(program.folded, samples[:1], program.contract, settings)
+    settings = quantize.Settings()
+    simulated = simulation.Simulation(program.folded, samples[:1], program.contract, settings)
     wanted = simulated.statistics(program.folded, samples)
     ranges = simulated.ranges(wanted, "minmax")
     plain = simulated.outputs(simulated.rounded(program.folded, settings, ranges), ranges, samples)

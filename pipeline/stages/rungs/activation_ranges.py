@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...config import Quantize
-from ..ladder import Ladder, Measured, Method, State
+from ..candidates import Ladder, Measured, Method, State
 
 COST = 0.02
 IS_COSTLY = False

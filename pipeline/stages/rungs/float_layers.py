@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ...config import Quantize
 from .. import blocks, quantize
-from ..ladder import Ladder, Measured, Method, State
+from ..candidates import Ladder, Measured, Method, State
 
 COST = 0.3
 IS_COSTLY = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...config import Quantize, When
-from ..ladder import Ladder, Measured, Method, State
+from ..candidates import Ladder, Measured, Method, State
 
 COST = 1
 IS_COSTLY = True
