@@ -1,7 +1,7 @@
 """The user's own model: a function that they wrote, in a file of theirs or in a package that is installed.
 
-It is run because the configuration names it. What it gives is known by its sources: all Python files of its package, or of
-its folder where it is a file by itself, so that a change of what it imports from there is a change of the model.
+It is run because the configuration names it. What it gives is known by its sources, and by those of what they import (`own_code.py`), so
+that a change of these is a change of the model.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, nearest
+from . import own_code
 
 if TYPE_CHECKING:
     from torch import nn
 
-_FILES_AT_MOST = 5000
 _OUTPUTS = "num_classes"
 """An argument of this name gets the number of outputs where the configuration does not give it, as torchvision's and
 timm's functions take it."""
@@ -84,12 +83,7 @@ class Factory:
         """SHA-256 of the sources that the model is made of, and of what is called in them."""
         file = self.file()
         root = _root(file)
-        files = sorted(root.rglob("*.py")) if (file.parent / "__init__.py").is_file() else sorted(root.glob("*.py"))
-        if len(files) > _FILES_AT_MOST:
-            raise ConfigError(
-                f"model.factory: '{root}' holds {len(files):,} Python files; put the model into a package of its own"
-            )
-        found = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        found = own_code.digests(file, root)
         # a file is known by its place in its package, wherever that lies
         name = file.relative_to(root).as_posix() if self.source.endswith(".py") else self.source
         return hashlib.sha256(repr((name, self.function, sorted(found.items()))).encode()).hexdigest()
@@ -133,7 +127,7 @@ class Factory:
         root = _root(file)
         if (file.parent / "__init__.py").is_file():  # a part of a package: by its name, so that its own imports work
             parts = file.relative_to(root.parent).with_suffix("").parts
-            with _on_path(root.parent):
+            with own_code.on_path(root.parent):
                 return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
         name = f"twinkeel_factory_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
         if name in sys.modules:
@@ -143,7 +137,7 @@ class Factory:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            with _on_path(file.parent):
+            with own_code.on_path(file.parent):
                 spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
@@ -177,13 +171,3 @@ def _root(file: Path) -> Path:
     while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
         folder = folder.parent
     return folder
-
-
-@contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    """What is beside the user's file can be imported while that is."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))

@@ -61,6 +61,7 @@ def build(work: Work) -> Built:
         ran=work.ran,
         peak=work.peak,
         files=sorted(site.results[report.NAME].files),
+        is_placed=bool(folders or files),
     )
 
 

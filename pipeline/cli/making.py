@@ -127,7 +127,7 @@ def build(
         raise click.UsageError("--explain prints and --quiet does not: give one of the two, or --json as well.")
 
     def asked_for(*, only_looks: bool = False) -> tuple[Store | None, bool]:
-        """One pass; the store, and whether there was nothing to do."""
+        """One pass; the store, and whether there was nothing to do, in `out` neither."""
         workers.quieten()
         config = common.read_config(path)
         if minutes is not None:
@@ -156,7 +156,7 @@ def build(
             else:
                 built = runner.build(asked, store, say, None, jobs)
         common.tell_built(built, out, console, is_json=is_json)
-        return store, not built.ran
+        return store, not (built.ran or built.is_placed)
 
     with unchanged.heard() as said:
         store, is_idle = asked_for()

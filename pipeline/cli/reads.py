@@ -77,7 +77,12 @@ def found(watch: Watch, root: str, own: str, began: int) -> dict[str, Any] | Non
     links = {path: led for path, led in watch.links.items() if not path.startswith(_OF_THE_SYSTEM)}
     if any(_REALPATH(path) != led for path, led in links.items()):
         return None
-    return {"records": used, "links": links, **_as_found(files, folders)}
+    of_code = _of_code()
+    for path in {*map(os.path.dirname, files), *folders}:
+        if not os.path.join(path, "").startswith(of_code):
+            links[path] = _REALPATH(path)  # a folder that is one may be a link tomorrow
+    waiting = [path for folder in folders for path in _led_nowhere(folder)]
+    return {"records": used, "links": links, **_as_found(sorted({*files, *waiting}), folders)}
 
 
 def are_same(kept: Mapping[str, Any]) -> bool:
@@ -164,17 +169,26 @@ def _around(files: Iterable[str]) -> set[str]:
     import tempfile
 
     code = set(map(os.path.dirname, _of_modules()))
-    parts = tuple(
-        os.path.join(os.path.abspath(part), "")
-        for part in {sys.prefix, sys.base_prefix, sys.pycache_prefix or sys.prefix}
-    )
-    found = {os.path.dirname(path) for path in files if not path.startswith(parts)}
+    of_code = _of_code()
+    found = {os.path.dirname(path) for path in files if not path.startswith(of_code)}
     return (
         found
         - code
         - {os.path.join(folder, "__pycache__") for folder in code}
         - {tempfile.gettempdir(), os.getcwd(), os.sep}
     )
+
+
+def _of_code() -> tuple[str, ...]:
+    """Where Python lies, and what it imports."""
+    parts = {sys.prefix, sys.base_prefix, sys.pycache_prefix or sys.prefix}
+    return tuple(os.path.join(os.path.abspath(part), "") for part in parts)
+
+
+def _led_nowhere(folder: str) -> list[str]:
+    """Links of a folder to what is not there: a disk that is not mounted, perhaps."""
+    with os.scandir(folder) as entries:
+        return [entry.path for entry in entries if entry.is_symlink() and not os.path.exists(entry.path)]
 
 
 def _state(folder: str, names: Sequence[str]) -> str:

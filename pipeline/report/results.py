@@ -74,6 +74,7 @@ class Built:
         peak: bytes of memory that a worker took at most, 0 where none ran.
         files: names of the files beside the folders.
         comparison: of the int8 artifacts of several platforms, on the golden images.
+        is_placed: whether folders or files were put where they were not as they are to be.
     """
 
     results: list[Result]
@@ -81,3 +82,4 @@ class Built:
     peak: int
     files: list[str]
     comparison: Comparison | None
+    is_placed: bool = False

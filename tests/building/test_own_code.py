@@ -1,0 +1,98 @@
+"""A user's own network is known by all that its code is made of."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from twinkeel.pipeline.building import own_code
+from twinkeel.pipeline.building.factories import Factory
+from twinkeel.pipeline.errors import ConfigError
+
+FILES = {
+    "net.py": "from parts.cfg import K\nimport elsewhere, beside\nPATH = 'tables/steps.json'\ndef create():\n    import late\n",
+    "beside.py": "import importlib\nKIND = importlib.import_module('kinds.' + 'small')\n",
+    "parts/cfg.py": "from .deep import inner\nK = 8\n",
+    "parts/deep/inner.py": "J = 1\n",
+    "kinds/small.py": "",
+    "tables/steps.json": "[1]",
+    "tables/other.json": "[1]",
+    "data/cats/readme.py": "",
+    "elsewhere.py": "",
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name, text in FILES.items():
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "project"
+
+
+def digest(project, source="net.py"):
+    return Factory.of(f"{project / source}:create", {}).digest()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "other" not in name and "data" not in name])
+def test_a_change_of_what_the_code_imports_or_reads_is_one_of_the_model(name, project):
+    before = digest(project)
+    assert digest(project) == before
+    (project / name).write_text(FILES[name] + " ")
+    assert digest(project) != before
+
+
+@pytest.mark.parametrize("name", ["tables/other.json", "data/cats/readme.py"])
+def test_what_the_code_does_not_speak_of_is_none(name, project):
+    before = digest(project)
+    (project / name).write_text("changed")
+    assert digest(project) == before
+
+
+def test_links_are_followed_and_may_lead_round(project, tmp_path):
+    (project / "parts").rename(tmp_path / "away")
+    (project / "parts").symlink_to(tmp_path / "away")
+    (tmp_path / "away" / "deep" / "parts").symlink_to(tmp_path / "away")
+    before = digest(project)
+    (tmp_path / "away" / "deep" / "inner.py").write_text("J = 2\n")
+    assert digest(project) != before
+
+
+def test_all_of_a_package_counts_and_what_it_imports_beside_itself(project, monkeypatch):
+    (project / "__init__.py").touch()
+    (project.parent / "sibling.py").write_text("")
+    (project / "beside.py").write_text("import sibling\n")
+    before = digest(project)
+    (project / "data" / "cats" / "readme.py").write_text("changed")
+    changed = digest(project)
+    (project.parent / "sibling.py").write_text("changed")
+    assert len({before, changed, digest(project)}) == 3
+
+
+def test_modules_elsewhere_on_the_path_count_by_their_files_and_installed_ones_by_their_versions(
+    project, tmp_path, monkeypatch
+):
+    (tmp_path / "lib" / "ours").mkdir(parents=True)
+    (tmp_path / "lib" / "ours" / "__init__.py").write_text("from .core import a\n")
+    (tmp_path / "lib" / "ours" / "core.py").write_text("a = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    (project / "net.py").write_text("import os, torch\nfrom ours import a\ndef create(): ...\n")
+    found = own_code.digests(project / "net.py", project)
+    assert {"ours:__init__.py", "ours:core.py", "net.py"} <= found.keys() and "os" not in found
+    assert found["torch"].startswith("2.") and "ours" not in sys.modules
+
+
+def test_a_module_among_all_that_is_installed_is_alone(tmp_path, monkeypatch):
+    place = tmp_path / "site-packages"
+    (place / "other").mkdir(parents=True)
+    (place / "other" / "__init__.py").write_text("")
+    (place / "net.py").write_text("import other\ndef create(): ...\n")
+    monkeypatch.syspath_prepend(str(place))
+    assert list(own_code.digests(Factory.of("net:create", {}).file(), place)) == ["net.py"]
+
+
+def test_too_many_files_are_an_error(project, monkeypatch):
+    monkeypatch.setattr(own_code, "_FILES_AT_MOST", 3)
+    with pytest.raises(ConfigError, match=r"more than 3 Python files; put the model into a package"):
+        digest(project)
