@@ -409,7 +409,7 @@ class Quantize(Section):
     float_layers: When = Field(
         "auto", description="keep the most sensitive layers in float; auto: where the gate is missed"
     )
-    max_float_layers: int = Field(6, ge=2, le=1000, description="at most so many")
+    max_float_layers: int = Field(6, ge=2, le=1000, description="at most so many, each with the one that reads it")
     qat: When = Field(
         "auto", description="quantization-aware training, on training images; auto: gate missed, and time for it"
     )

@@ -50,7 +50,11 @@ def main() -> None:
         except click.ClickException as error:
             code = error.exit_code
             error.show(file=sys.stderr)
-        except click.Abort:
+        except click.Abort as error:
+            if isinstance(
+                error.__cause__, EOFError
+            ):  # click takes it for the end of what somebody types; nothing is asked for here
+                raise error.__cause__ from None
             common.echo("stopped", is_error=True)
         except TwinkeelError as error:
             code = error.exit_code
@@ -69,7 +73,12 @@ def main() -> None:
             if not (why := _of_names()):
                 raise
             common.echo(f"error: {error.object[:200]!a} cannot be the name of a file here. {why}", is_error=True)
+    _ends.append(code)
     sys.exit(code)
+
+
+_ends: list[int] = []
+"""The exit code, once it is known: then the process ends by itself."""
 
 
 def _end_in_order() -> None:
@@ -80,7 +89,8 @@ def _end_in_order() -> None:
 
     def end(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_DFL)
-        raise SystemExit(128 + number)
+        if not _ends:
+            raise SystemExit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

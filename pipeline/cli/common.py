@@ -70,9 +70,12 @@ class StoreUrl(click.types.StringParamType):
 
 
 class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A share: ``0.05`` or ``5%``."""
+    """A share: ``0.05`` or ``5%``, at `most` 10."""
 
     name = "share"
+
+    def __init__(self, most: float = 10) -> None:
+        self.most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip()
@@ -80,8 +83,8 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
             self.fail(f"{text!r} is no share: 5%, or 0.05.", param, ctx)
-        if not 0 <= share <= 10:
-            self.fail(f"{text!r} is {share:g}, and a share is 0 to 10: 5%, or 0.05.", param, ctx)
+        if not 0 <= share <= self.most:
+            self.fail(f"{text!r} is {share:g}, and a share is 0 to {self.most:g} here: 5%, or 0.05.", param, ctx)
         return share
 
 

@@ -169,7 +169,7 @@ def sign(folder: Path, key: Path) -> None:
 @click.argument("old", type=common.Place())
 @click.argument("new", type=common.Place())
 @click.option("--max-size-growth", type=common.Share(), help="Of each artifact: 5%.")
-@click.option("--max-score-drop", type=common.Share(), help="Of what the task counts: 0.005, or 0.5%.")
+@click.option("--max-score-drop", type=common.Share(most=1), help="Of what the task counts: 0.005, or 0.5%.")
 @click.option("--max-latency-growth", type=common.Share(), help="Of each artifact: 20%. Measures, as --latency.")
 @click.option(
     "--latency", is_flag=True, help="Run the artifacts that differ here, old and new in turn; takes their runtimes."

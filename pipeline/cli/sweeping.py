@@ -120,6 +120,10 @@ def sweep(
             "--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out."
         )
     kits = kits or _KITS
+    if pick is not None and kits.absolute() == out.absolute():
+        raise click.UsageError(
+            f"'{kits}' is the folder of the sweep's tables, and --kits is another: give one that differs."
+        )
     with terminal.progress(console) as say:
         plan = _planned(path, kits, say)
         score = _score(plan)

@@ -169,6 +169,9 @@ class Judge:
             known = {row.metric for row in allowed}
             own = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
             allowed += tuple(row for row in own if row.metric == self.meaning.decoding and row.metric not in known)
+        if in_float and artifact.precision == "int8":
+            reference = outputs.of(target.REFERENCES[artifact.precision])[some]
+            allowed = limits.beside_noise(allowed, metrics.snr_db(outputs.of("fp32")[some], reference, outputs.outputs))
         if in_float:
             what = "in float inside" if artifact.precision == "int8" else "rounded otherwise"
             allowed = tuple(replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed)

@@ -241,19 +241,23 @@ class Ladder:
             self.say(f"quantize: no {name}: {why}")
         return bool(why)
 
-    def has_time(self, name: str, method: Method, best: Measured, *, is_asked: bool = False) -> bool:
+    def seconds(self, method: Method, best: Measured) -> float:
+        """That a rung may take."""
+        estimate = getattr(method, "seconds", None)
+        return 0.0 if estimate is None else float(estimate(self, best))
+
+    def has_time(self, name: str, method: Method, best: Measured, why: str = "") -> bool:
         """Says what comes next and how long it may take; False where that is longer than what is left.
 
         Args:
-            is_asked: the configuration asks for it: it is made in any case.
+            why: it is made in any case.
         """
-        left = self.left()
-        estimate = getattr(method, "seconds", None)
-        seconds = 0.0 if estimate is None else estimate(self, best)
+        left, seconds = self.left(), self.seconds(method, best)
         told = f"about {duration(seconds)}" if seconds else "at once"
         self.started = time.perf_counter()
-        if is_asked or (seconds > left and getattr(method, "needed", False)):
-            why = "asked for by [quantize]" if is_asked else "for there is no build without it"
+        if seconds > left and getattr(method, "needed", False):
+            why = why or "for there is no build without it"
+        if why:
             over = f", {duration(left)} of the budget are left" if left < seconds else ""
             self.say(f"quantize: next {name}, {told}, {why}{over}")
             return True

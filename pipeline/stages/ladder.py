@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -89,10 +89,10 @@ def climb(
         with _stopping():
             for name, when, method in known:
                 if when == "always":
-                    ladder.has_time(name, method, best, is_asked=True)
+                    ladder.has_time(name, method, best, "asked for by [quantize]")
                     best = ladder.measure(name, method(ladder, best) or [best.state], None)
             for is_paid in (False, True) if is_gated else ():
-                best = ladder.passing(best) if is_paid else best
+                best = _before_paid(ladder, known, ladder.passing(best)) if is_paid else best
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
@@ -118,6 +118,22 @@ def climb(
         rungs=tuple(ladder.rungs),
         all_int8=ladder.all_int8(best.state) if best.state.settings.float_layers else None,
     )
+
+
+def _before_paid(ladder: Ladder, known: Sequence[tuple[str, str, Method]], best: Measured) -> Measured:
+    """What costs nothing where it runs, was left out for want of time, and takes less than what costs something and is tried in any case."""
+    paid = [m for _, when, m in known if when == "auto" and getattr(m, "needed", False) and applies(m, ladder, best)]
+    for name, _, method in [one for one in known if one[0] in ladder.left_out] if paid else ():
+        if best.rung.is_met:
+            break
+        if is_costly(method) or not applies(method, ladder, best):
+            continue
+        if ladder.seconds(method, best) < max(ladder.seconds(other, best) for other in paid):
+            ladder.has_time(name, method, best, "before what costs something and takes longer")
+            ladder.left_out.remove(name)
+            if states := method(ladder, best):
+                best = ladder.measure(name, states, best)
+    return best
 
 
 @contextmanager

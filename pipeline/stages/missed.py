@@ -32,7 +32,7 @@ def told(ladder: Ladder, best: Measured, forbidden: Sequence[str]) -> str:
     left_out += [f"There was no {name}: {why}." for name, why in ladder.wanting.items()]
     return "\n".join(
         [
-            f"int8 misses its gate on every rung, and nothing was built; nearest to it, {best.state.note.partition(',')[0]}:",
+            f"int8 misses its gate on every rung that was tried, and nothing was built; nearest to it, {best.state.note.partition(',')[0]}:",
             *(f"  {line}" for line in missed),
             *(f"  {rung}" for rung in ladder.rungs),
             f"layers that lose most, SNR on {found.images} calibration images with each of them alone quantized (all: {found.all_db:.1f} dB):",
@@ -40,7 +40,11 @@ def told(ladder: Ladder, best: Measured, forbidden: Sequence[str]) -> str:
             *_explained(blamed, found),
             *([f"The configuration forbids {', '.join(forbidden)}."] if forbidden else []),
             *left_out,
-            *_advice(ladder, is_more_to_try=bool(forbidden or ladder.left_out)),
+            *_advice(
+                ladder,
+                [check.metric for check in best.checks if not check.is_met],
+                is_more_to_try=bool(forbidden or ladder.left_out),
+            ),
         ]
     )
 
@@ -51,11 +55,20 @@ def _explained(blamed: Sequence[sensitivity.Layer], found: sensitivity.Sensitivi
     return ["One alone may lose more than all together: their biases and weights are fitted to each other's errors."]
 
 
-def _advice(ladder: Ladder, *, is_more_to_try: bool) -> list[str]:
-    """What to type next."""
+def _advice(ladder: Ladder, missed: Sequence[str], *, is_more_to_try: bool) -> list[str]:
+    """What to type next.
+
+    Args:
+        missed: the metrics of the gate that are.
+    """
     ways = ["allow more rungs or minutes under [quantize]"] if is_more_to_try else []
     ways += ["more epochs there"] if len(ladder.data.train.images) and ladder.config.quantize.qat != "never" else []
-    ways += ["give more calibration images", "write a [[limit]] for the leg 'quantize' with a reason"]
+    ours = {(one.leg, one.precision, one.metric) for one in ladder.config.limit}
+    is_own = all(("quantize", "int8", metric) in ours for metric in missed)
+    ways += [
+        "give more calibration images",
+        "loosen your [[limit]]" if is_own else "write a [[limit]] for the leg 'quantize' with a reason",
+    ]
     told = f"{', '.join(ways[:-1])}, or {ways[-1]}."
     told = told[0].upper() + told[1:]
     if ladder.config.quantize.weights == "per-tensor":

@@ -121,7 +121,7 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
     average = Average(model, settings.ema)
     mechanics = Mechanics(world=world, scaler=scaler, average=average)
-    history = _resume(out / "state.pt", model, optimizer, schedule, mechanics, device)
+    history = _resume(out / "state.pt", model, optimizer, schedule, mechanics, device, say)
     held_out = _scored(data.held_out, task.meaning(config).scored_at_most)
 
     def answers(part: Part) -> tuple[Any, torch.Tensor]:
@@ -372,10 +372,14 @@ def _resume(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     mechanics: Mechanics,
     device: torch.device,
+    say: Say,
 ) -> list[Epoch]:
-    """What was trained before, as process 0 finds it; nothing where the file is not what was written."""
-    content = path.read_bytes() if mechanics.world.is_leader and path.is_file() else b""
+    """What was trained before, as process 0 finds it; nothing where the file is not what was written, which is said."""
+    is_there = mechanics.world.is_leader and path.is_file()
+    content = path.read_bytes() if is_there else b""
     if hashlib.sha256(content[32:]).digest() != content[:32]:
+        if is_there:
+            say(f"train: '{path}' is damaged, so what was trained before is not gone on from")
         content = b""
     content = mechanics.world.share(content)
     if not content:

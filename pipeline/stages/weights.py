@@ -25,6 +25,9 @@ T = TypeVar("T")
 _NOBODY = Asked()
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+_LARGEST = 1e12
+"""Of a value: variances of 1e8 are seen where images are not normalized, and a flipped bit of an exponent gives 1e20 and more."""
+
 
 def load_into(
     model: nn.Module,
@@ -172,6 +175,11 @@ def _checked(given: torch.Tensor, value: torch.Tensor, where: str) -> torch.Tens
     found = given.to(value.dtype)
     if not torch.isfinite(found).all():
         raise WeightsError(f"{where} holds NaN or infinite values. Was the training stable?")
+    largest = float(found.abs().max()) if found.is_floating_point() and found.numel() else 0.0
+    if largest > _LARGEST:
+        raise WeightsError(
+            f"{where} holds values up to {largest:.1e}, as no trained network does. Is the file damaged?"
+        )
     return found
 
 

@@ -178,11 +178,13 @@ def of_cluster(address: str, needs: Mapping[str, str], devices: Sequence[str], s
     """
     try:
         from distributed import Client
+        from distributed.comm.registry import backends
     except ImportError as error:
         raise ConfigError(
             f"--scheduler takes packages that are not installed. Install them: pip install 'twinkeel[{EXTRA}]'"
         ) from error
-    if not _ADDRESS.fullmatch(address):
+    found = _ADDRESS.fullmatch(address)
+    if found is None or (found[1] and found[1].removesuffix("://") not in backends):
         raise ConfigError(
             f"--scheduler '{address}' is no address of a Dask scheduler: `dask scheduler` prints it when it starts, as tcp://HOST:8786"
         )

@@ -32,6 +32,7 @@ _UNITS = {"size": _SIZES, "latency": _TIMES, "score": _SHARES}
 _SENSES: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
+_EQUAL = ("=", "==", "!=")
 _TERM = re.compile(r"(?P<name>[\w.]+)\s*(?P<sense>>=|<=|==|!=|>|<|=)\s*(?P<value>.+)")
 _EXAMPLE = "'score >= 0.98, size <= 1MB, min latency', for example"
 
@@ -188,6 +189,10 @@ def _condition(term: str, score: str, axes: Mapping[str, Sequence[object]]) -> C
         return Condition(text=term, of=name, holds=_of_axis(name, sense, value, axes, term), bound=value)
     if name not in (score, "score", "size", "bytes", "latency"):
         raise ConfigError(f"--pick: there is no '{name}'. {nearest(name, [score, 'size', 'latency', *axes])}")
+    if sense in _EQUAL:
+        raise ConfigError(
+            f"--pick: '{term}': {name} is measured, and no number is met exactly: compare it by >=, <=, > or <"
+        )
     measure, bound = _measure(name, score), _number(value, _UNITS[_measure(name, score)], term)
     most = _MOST[measure]
     if not any(_SENSES[sense](one, bound) for one in (0.0, most, min(max(bound, 0.0), most))):
@@ -201,15 +206,23 @@ def _of_axis(
     name: str, sense: str, value: str, axes: Mapping[str, Sequence[object]], term: str
 ) -> Callable[[Any], bool]:
     """A condition on what varies: a word is one of its values, and a number is compared."""
-    if sense in ("=", "==", "!="):
-        known = [str(one) for one in axes[name]]
-        if value not in known:
-            raise ConfigError(f"--pick: {name} is never '{value}'. {nearest(value, known)}")
-        return lambda one: (str(one) == value) == (sense != "!=")
+    if sense in _EQUAL:
+        same = [one for one in axes[name] if str(one) == value or _is_same_number(one, value)]
+        if not same:
+            raise ConfigError(f"--pick: {name} is never '{value}'. {nearest(value, [str(one) for one in axes[name]])}")
+        return lambda one: (one in same) == (sense != "!=")
     bound = _number(value, {"": "1"}, term)
     if not all(isinstance(one, int | float) for one in axes[name]):
         raise ConfigError(f"--pick: '{term}' compares what are no numbers; {name} = {axes[name][0]}, for example")
     return lambda one: _SENSES[sense](float(one), bound)
+
+
+def _is_same_number(one: object, text: str) -> bool:
+    """``0.1`` is ``0.10``."""
+    try:
+        return isinstance(one, int | float) and not isinstance(one, bool) and float(one) == float(text)
+    except ValueError:
+        return False
 
 
 def _number(text: str, units: Mapping[str, str], term: str) -> float:

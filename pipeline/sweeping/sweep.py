@@ -334,7 +334,8 @@ def _calibrated(order: Order, shop: Workshop, site: Site) -> str:
     found = shop.json(site.data, data.DIGESTS)["calibration images"]
     if found == asked or not any(precision in _CALIBRATED for _, precision in order.wanted):
         return ""
-    return f"data.calibration = {asked}: {found} images are taken, for there are no more, or as many of each class"
+    why = "there are no more, or " if found < asked else ""
+    return f"data.calibration = {asked}: {found} images are taken, for {why}as many are of each class"
 
 
 def _differing(sites: Sequence[Site]) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 
 STUCK = """
@@ -53,3 +54,34 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path):
     assert build.poll() is None and (tmp_path / "out" / ".twinkeel").is_dir()
     build.terminate()
     assert build.wait(60) == 128 + signal.SIGTERM
+
+
+ENDING = """
+import atexit, os, signal, sys
+from twinkeel.pipeline.cli import main
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))  # as torchrun does, which has seen another process die
+sys.argv = ["twinkeel", "models"]
+main()
+"""
+
+
+def test_a_signal_to_a_process_that_ends_by_itself_changes_nothing():
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr and "mobilenet_v2" in done.stdout, done.stderr
+
+
+def test_the_end_of_a_file_is_no_ctrl_c(monkeypatch, capsys):
+    """click takes both alike, and "stopped" would be all that is said of a file that is cut off."""
+    from twinkeel.pipeline.cli import command
+
+    def cut(*_, **__):
+        try:
+            raise EOFError("no data left in file")
+        except EOFError as error:
+            raise click.Abort from error
+
+    monkeypatch.setattr(command.cli, "main", cut)
+    monkeypatch.setattr(command, "_ends", [])
+    with pytest.raises(EOFError, match="no data left"):
+        command.main()
+    assert "stopped" not in capsys.readouterr().err

@@ -644,11 +644,15 @@ def test_a_shard_that_its_disk_damaged_is_named(build, data, evaluate, tmp_path)
     folder = build()
     evaluate(folder, "--data", data)
     path = sorted((tmp_path / "found" / "shards").iterdir())[2]
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    result, _ = evaluate(folder, "--data", data)
-    assert isinstance(result.exception, TwinkeelError) and f"'{path}' is damaged" in str(result.exception)
+    content = path.read_bytes()
+    turned = bytearray(content)
+    turned[len(content) // 2] ^= 1
+    for damaged in (bytes(turned), content[:100], b""):
+        path.write_bytes(damaged)
+        result, _ = evaluate(folder, "--data", data)
+        assert isinstance(result.exception, TwinkeelError) and f"'{path}' is damaged" in str(result.exception), len(
+            damaged
+        )
     path.unlink()
     assert evaluate(folder, "--data", data)[0].exit_code == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from twinkeel.pipeline import parity
@@ -154,6 +156,21 @@ def test_weights_in_few_bits_that_lose_answers_are_missed_and_few_images_leave_i
     assert verdict(200, 1000) == "missed"
     assert verdict(round(1000 * (agreement + 0.045)), 1000) == "holds"
     assert verdict(round(40 * agreement), 40) == "open"
+
+
+@pytest.mark.parametrize(
+    ("own_db", "allowed"), [(22.8, 25.8), (26.99, 29.99), (27.0, 30.0), (40.0, 30.0), (float("nan"), 30.0)]
+)
+def test_flipped_roundings_may_be_half_of_the_noise_that_is_there(own_db, allowed):
+    rows = limits.LIMITS["lower", "int8"]
+    found = limits.beside_noise(rows, own_db)
+    assert [row.metric for row in found] == ["snr_db", "snr_loss_db"] and found[1] == rows[1]
+    assert found[0].value == pytest.approx(allowed) and (found[0] == rows[0]) == (allowed == 30.0)
+
+
+def test_a_limit_of_the_configurations_own_stays_as_it_is():
+    own = dataclasses.replace(limits.LIMITS["lower", "int8"][0], value=40.0)
+    assert limits.beside_noise([own], 20.0) == (own,)
 
 
 def test_what_one_runtime_has_in_float_is_no_excuse_for_another():

@@ -266,8 +266,9 @@ def test_what_comes_next_is_said_of_every_rung_whatever_the_budget(hard, few, mo
     )
     assert "next layers in float, about" in needed and "for there is no build without it" in needed, told
     assert "looking for the layers that lose most, about" in looked, told
-    assert "Allow more rungs or minutes under [quantize], give more calibration images, or write a [[limit]]" in str(
-        caught.value
+    assert (
+        "Allow more rungs or minutes under [quantize], give more calibration images, or loosen your [[limit]]"
+        in str(caught.value)
     )
 
 
@@ -612,6 +613,44 @@ def test_beside_layers_in_float_the_rounding_is_learnt_anew_where_there_is_time(
         assert any("learnt anew" in state.note for state in states) == bool(minutes), [s.note for s in states]
         gained[minutes] = found.measure("layers in float", states, best).rung.calibration_db
     assert gained[5.0] >= gained[0.0] > best.rung.calibration_db, (gained, best.rung.calibration_db)
+
+
+def test_beside_layers_in_float_biases_are_corrected_anew(hard, few):
+    """Those that make good the mean errors of layers that have none any more are errors themselves."""
+    wanted = config(snr_db=90.0, **only("bias_correction", "float_layers", max_float_layers=2))
+    found = candidates.Ladder(hard[0], few, CONTRACT, wanted, classification, lambda *_: None)
+    best = found.measure("plain", [found.start()], None)
+    rungs = {name: method for name, _, method in ladder.methods(wanted.quantize)}
+    best = found.measure("bias correction", rungs["bias correction"](found, best), best)
+    (partly,) = rungs["layers in float"](found, best)
+    kept = dataclasses.replace(best.state, settings=partly.settings)
+    gained = [
+        found.measure(name, [state], None).rung.calibration_db for name, state in (("old", kept), ("new", partly))
+    ]
+    assert partly.is_corrected and gained[1] > gained[0] + 1, gained
+
+
+def test_what_costs_nothing_and_takes_less_comes_before_layers_in_float_whatever_the_budget(hard, few, monkeypatch):
+    wanted = config(snr_db=90.0, minutes=0, max_float_layers=2, qat="never")
+    order = []
+
+    def rung(name, seconds):
+        def method(ladder, best):
+            order.append(name)
+            return []
+
+        method.seconds = lambda *_: seconds
+        method.needed = name == "paid"
+        return name, "auto", method
+
+    known = [rung("quick", 5.0), rung("slow", 50.0), rung("paid", 20.0)]
+    monkeypatch.setattr(ladder, "methods", lambda _: known)
+    monkeypatch.setattr(ladder, "is_costly", lambda method: method is known[2][2])
+    lines = []
+    with pytest.raises(ParityError, match="no time for: slow"):
+        ladder.climb(hard[0], few, CONTRACT, wanted, classification, lambda line, *_: lines.append(line))
+    assert order == ["quick", "paid"], order
+    assert any("next quick, about 5 s, before what costs something and takes longer" in line for line in lines), lines
 
 
 def test_training_is_tried_beside_layers_in_float_too_where_neither_alone_is_enough(hard, few, monkeypatch):

@@ -186,12 +186,15 @@ def test_a_damaged_state_of_a_training_is_not_gone_on_from(tmp_path):
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
     how, place = train.Mechanics(), tmp_path / "state.pt"
     train._save(place, model, optimizer, schedule, how, [history.Epoch(epoch=1, loss=1.0, score=0.5)])
-    resume = lambda: train._resume(place, model, optimizer, schedule, how, torch.device("cpu"))  # noqa: E731
-    assert len(resume()) == 1
+    said = []
+    resume = lambda: train._resume(place, model, optimizer, schedule, how, torch.device("cpu"), said.append)  # noqa: E731
+    assert len(resume()) == 1 and not said
     content = bytearray((tmp_path / "state.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "state.pt").write_bytes(content)
-    assert resume() == []
+    assert resume() == [] and "state.pt' is damaged" in said[0]
+    (tmp_path / "state.pt").write_bytes(b"")
+    assert resume() == [] and len(said) == 2
 
 
 def test_int8_weights_are_within_half_a_step_and_what_is_stored_is_what_is_computed_with(small_model):

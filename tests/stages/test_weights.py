@@ -222,6 +222,13 @@ def test_a_shape_that_does_not_fit_is_named_as_in_the_file(lite, tmp_path):
         WeightsError, match=r"'module\.features\.0\.0\.weight' \('features\.0\.0\.weight' here\) holds NaN"
     ):
         load_into(model(), tmp_path / "n.pth")
+    flipped = model().state_dict()
+    flipped["features.0.0.weight"].view(torch.int32)[0, 0, 0, 0] ^= 1 << 30  # a bit of the exponent
+    torch.save(flipped, tmp_path / "f.pth")
+    with pytest.raises(
+        WeightsError, match=r"'features\.0\.0\.weight' holds values up to .*e\+3\d, as no trained .* damaged"
+    ):
+        load_into(model(), tmp_path / "f.pth")
 
 
 def layers_of(made):

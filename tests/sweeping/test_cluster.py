@@ -264,3 +264,12 @@ def test_a_scheduler_that_is_not_there_is_one_clear_error(tiny, run_cli, monkeyp
         result.exception
     )
     assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("address", ["foo", "tcp://127.0.0.1", "http://127.0.0.1:8787", "gopher://127.0.0.1:70"])
+def test_what_is_no_address_of_a_scheduler_is_refused_before_anything_is_begun(address):
+    with (
+        pytest.raises(ConfigError, match=f"'{address}' is no address of a Dask scheduler"),
+        crews.of_cluster(address, {}, [], print),
+    ):
+        pass

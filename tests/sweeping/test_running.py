@@ -512,11 +512,14 @@ def test_calibration_images_that_are_not_as_many_as_asked_for_are_told_once(tmp_
     shop = Workshop(store=store, scratch=Store(str(tmp_path)))
     plan = SimpleNamespace(artifacts=[], trials=[])
     one = sweep.Sweep(plan=plan, yard=SimpleNamespace(shop=lambda: shop), say=said.append)
-    for asked, precision in ((64, "int8"), (64, "w4"), (60, "int8"), (64, "fp32")):
+    for asked, precision in ((64, "int8"), (64, "w4"), (60, "int8"), (64, "fp32"), (50, "int8")):
         config = Config.model_validate({"data": {"calibration": asked}})
         order = SimpleNamespace(config=config, wanted=[(None, precision)])
         one._through(SimpleNamespace(order=order, site=site), data)
-    assert said == ["data: data.calibration = 64: 60 images are taken, for there are no more, or as many of each class"]
+    assert said == [
+        "data: data.calibration = 64: 60 images are taken, for there are no more, or as many are of each class",
+        "data: data.calibration = 50: 60 images are taken, for as many are of each class",
+    ]
 
 
 def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tmp_path):

@@ -38,7 +38,9 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
     for count in counts:
         kept = frozenset(chosen[:count])
         note = ", ".join(p.removeprefix("model.") for p in order if p in kept)
-        states.append(_with(best.state, kept, note))
+        partly = _with(best.state, kept, note)
+        # biases that make good the mean errors of layers that have none now are errors themselves
+        states.append(replace(ladder.corrected(partly), note=note) if best.state.is_corrected else partly)
         # weights that were rounded for one set of ranges may lose with another
         before = best.state.unlearnt
         if before is not None and ladder.left() > len(counts) * blocks.seconds(
@@ -60,6 +62,8 @@ def _seconds(ladder: Ladder, best: Measured) -> float:
     learning = 0.0
     if best.state.unlearnt is not None:
         learning = 3 * blocks.seconds(ladder.simulation(best.state), ladder.image_seconds)
+    if best.state.is_corrected:
+        images += 4 * len(ladder.fitted)
     found = ladder.sensitivity_seconds() + 3 * images * ladder.image_seconds
     return found + learning if found + learning < ladder.left() else found
 
