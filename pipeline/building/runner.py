@@ -53,7 +53,12 @@ def build(
         TwinkeelError: nothing could be built; what was at ``out/<platform>`` is untouched.
     """
     began = time.time()
-    built = _built(wanted, store, say, executor, jobs)
+    try:
+        built = _built(wanted, store, say, executor, jobs)
+    except (KeyboardInterrupt, SystemExit):
+        if store is not None:
+            say("build: what is finished by now is kept in the store: the same command goes on from there")
+        raise
     if store is not None and built.ran:
         _keep_within(store, wanted.config, say, began)
     return built

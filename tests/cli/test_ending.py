@@ -19,16 +19,16 @@ def work(*_):
     time.sleep(60)
 runner.build_all = work
 {prepare}
-sys.argv = ["twinkeel", "build", "android", "--store", "none", "--minutes", "0", "-o", {out!r}]
+sys.argv = ["twinkeel", "build", "android", "--store", {store!r}, "--minutes", "0", "-o", {out!r}]
 from twinkeel.pipeline.cli import main
 main()
 """
 IGNORED = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
 
 
-def started(out, prepare=""):
+def started(out, prepare="", store="none"):
     """A build that has begun and does not come to an end."""
-    code = STUCK.format(prepare=prepare, out=str(out))
+    code = STUCK.format(prepare=prepare, out=str(out), store=str(store))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line == "at work\n":
@@ -45,6 +45,13 @@ def test_no_folder_of_work_is_left(number, tmp_path):
     _, told = build.communicate(timeout=60)
     assert build.returncode == (1 if number == signal.SIGINT else 128 + number), told
     assert not out.exists() and "Traceback" not in told, told
+
+
+def test_what_is_kept_is_said(tmp_path):
+    build = started(tmp_path / "out", store=tmp_path / "store")
+    build.send_signal(signal.SIGINT)
+    said, told = build.communicate(timeout=60)
+    assert "the same command goes on from there" in said + told and told.endswith("stopped\n"), (said, told)
 
 
 def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path):
