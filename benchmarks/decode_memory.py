@@ -167,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
     out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
     sys.path[:0] = [str(SDK), str(ROOT / "tests")]
     folder = Path(tempfile.mkdtemp())
     try:

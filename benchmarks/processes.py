@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
     asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     for seed in range(asked.seeds):
         weights: dict[str, dict[str, Any]] = {}
