@@ -109,21 +109,8 @@ def sweep(
 
     workers.quieten()
     console = terminal.console(is_error=is_json)
-    if jobs is not None and scheduler is not None:
-        raise click.UsageError("--jobs is for this machine and --scheduler for others: give one of the two.")
-    if needs and scheduler is None:
-        raise click.UsageError("--needs is for the workers of a cluster: give --scheduler, too.")
-    if serial is not None and binaries is None:
-        raise click.UsageError("--serial is of a phone, and nothing is timed there without --binaries.")
-    if kits is not None and pick is None:
-        raise click.UsageError(
-            "--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out."
-        )
-    kits = kits or _KITS
-    if pick is not None and kits.absolute() == out.absolute():
-        raise click.UsageError(
-            f"'{kits}' is the folder of the sweep's tables, and --kits is another: give one that differs."
-        )
+    kits = _kits(out, pick, kits)
+    _check_helpers(jobs, scheduler, needs, serial, binaries)
     with terminal.progress(console) as say:
         plan = _planned(path, kits, say)
         score = _score(plan)
@@ -153,6 +140,32 @@ def sweep(
         common.tell_built(built, kits, console, is_json=False)
     if not any(line.state in ("verified", "open") for line in found):
         raise ParityError(f"none of {len(found)} variants passed its checks; the table says why: {out / 'sweep.csv'}")
+
+
+def _check_helpers(
+    jobs: int | None, scheduler: str | None, needs: Sequence[str], serial: str | None, binaries: Path | None
+) -> None:
+    """Whether what is said of workers and of a phone goes together."""
+    if jobs is not None and scheduler is not None:
+        raise click.UsageError("--jobs is for this machine and --scheduler for others: give one of the two.")
+    if needs and scheduler is None:
+        raise click.UsageError("--needs is for the workers of a cluster: give --scheduler, too.")
+    if serial is not None and binaries is None:
+        raise click.UsageError("--serial is of a phone, and nothing is timed there without --binaries.")
+
+
+def _kits(out: Path, pick: str | None, kits: Path | None) -> Path:
+    """Where those of the variant that is picked go."""
+    if kits is not None and pick is None:
+        raise click.UsageError(
+            "--kits is the folder of the variant that is picked, and none is: give --pick 'min size', for example, or leave --kits out."
+        )
+    kits = kits or _KITS
+    if pick is not None and kits.absolute() == out.absolute():
+        raise click.UsageError(
+            f"'{kits}' is the folder of the sweep's tables, and --kits is another: give one that differs."
+        )
+    return kits
 
 
 def _planned(path: Path | None, kits: Path, say: Say) -> planning.Plan:
