@@ -144,7 +144,7 @@ def timed(plan: planning.Plan, numbers: Sequence[int]) -> Seconds:
             else:
                 write, loops = writer(), bare_loops(plan)
             for number in numbers[start : start + LOADED]:
-                images, _, _ = take("decoding", partial(running._decoded, plan, number))
+                images, *_ = take("decoding", partial(running._decoded, plan, number))
                 orders = [("bare", partial(loop, loops, images)), ("shards", partial(write, number))]
                 for kind, work in orders if number % 4 < 2 else orders[::-1]:
                     take(kind, work)
