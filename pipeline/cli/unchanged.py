@@ -108,9 +108,10 @@ def keep(said: Said, out: str, root: str | None, look: Callable[[], object] | No
                 look()
         except (Exception, KeyboardInterrupt):  # what was asked for is built, and said
             return
-    found = reads.found(watch, os.path.abspath(root), os.path.abspath(out), began)
-    if found is not None:
-        _write(place, {"said": said, "time": time.time(), **found})
+    with contextlib.suppress(OSError):  # of what cannot be read it is not known whether it has changed
+        found = reads.found(watch, os.path.abspath(root), os.path.abspath(out), began)
+        if found is not None:
+            _write(place, {"said": said, "time": time.time(), **found})
 
 
 def _last(place: str) -> Said | None:

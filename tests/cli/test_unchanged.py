@@ -258,6 +258,18 @@ def test_what_changes_while_a_pass_runs_is_not_taken_for_what_it_read(changed, i
     assert unchanged._last(str(place)) == [[1, "said"]]
 
 
+def test_what_cannot_be_read_ends_no_build(tmp_path, monkeypatch):
+    """A folder that was listed in vain, of another user, perhaps."""
+    monkeypatch.setattr(unchanged, "_asked", (str(tmp_path / "kept.json"), _watch([tmp_path / "x"])))
+
+    def refused(folder):
+        raise PermissionError(folder)
+
+    monkeypatch.setattr(reads, "_names", refused)
+    unchanged.keep([[1, "said"]], "out", str(tmp_path / "store"), None)
+    assert not (tmp_path / "kept.json").exists()
+
+
 def test_a_build_that_is_not_verified_is_never_said_again(built, tmp_path):
     root = shutil.copytree(built, tmp_path / "project", symlinks=True)
     limit = '[[limit]]\nleg = "lower"\nprecision = "fp32"\nmetric = "snr_db"\nvalue = 300\nreason = "to miss it"\n'
