@@ -397,7 +397,7 @@ class Quantize(Section):
         5.0,
         ge=0,
         le=100_000,
-        description="for methods that cost nothing at run time; the best is taken. With 0 none is tried, and w8 and w4 are rounded as they stand",
+        description="for methods that cost nothing at run time; the best is taken. With 0 none is tried but what the gate needs, and w8 and w4 are rounded as they stand",
     )
     equalize: When = Field("auto", description="make channel ranges even")
     bias_correction: When = Field("auto", description="mean errors of channels into the biases")

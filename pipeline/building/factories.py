@@ -83,7 +83,7 @@ class Factory:
         """SHA-256 of the sources that the model is made of, and of what is called in them."""
         file = self.file()
         root = _root(file)
-        found = own_code.digests(file, root)
+        found = own_code.digests(file, root, self.arguments)
         # a file is known by its place in its package, wherever that lies
         name = file.relative_to(root).as_posix() if self.source.endswith(".py") else self.source
         return hashlib.sha256(repr((name, self.function, sorted(found.items()))).encode()).hexdigest()
@@ -103,7 +103,20 @@ class Factory:
         if _OUTPUTS in parameters and outputs:  # of features the model's own
             given.setdefault(_OUTPUTS, outputs)
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
-        return made(lambda: make(**given), f"model.factory: {self.function}({shown}) of '{self.source}'")
+        told = f"model.factory: {self.function}({shown}) of '{self.source}'"
+        if not self.source.endswith(".py"):
+            return made(lambda: make(**given), told)
+        beside = self._beside()
+        with own_code.on_path(beside):  # functions may import as well
+            found = made(lambda: make(**given), told)
+        if str(beside) not in sys.path:
+            sys.path.append(str(beside))  # and so may `forward`, to which all that is installed comes first
+        return found
+
+    def _beside(self) -> Path:
+        """The folder that a file's own imports begin from."""
+        file = self.file().resolve()
+        return _root(file).parent if (file.parent / "__init__.py").is_file() else file.parent
 
     def _function(self) -> Any:
         try:
@@ -124,10 +137,10 @@ class Factory:
         if not self.source.endswith(".py"):
             return importlib.import_module(self.source)
         file = self.file().resolve()
-        root = _root(file)
+        beside = self._beside()
         if (file.parent / "__init__.py").is_file():  # a part of a package: by its name, so that its own imports work
-            parts = file.relative_to(root.parent).with_suffix("").parts
-            with own_code.on_path(root.parent):
+            parts = file.relative_to(beside).with_suffix("").parts
+            with own_code.on_path(beside):
                 return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
         name = f"twinkeel_factory_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
         if name in sys.modules:
@@ -137,7 +150,7 @@ class Factory:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            with own_code.on_path(file.parent):
+            with own_code.on_path(beside):
                 spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]

@@ -9,40 +9,46 @@ works on it.
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 from ..files import digest
 
 _FILES_AT_MOST = 5000
 _INSTALLED = {"site-packages", "dist-packages"}
-_NAME = re.compile(rb"[\w-][\w.-]*\.[\w]+")
 _WORD = re.compile(rb"[^\W\d]\w*")
-_IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+([^\W\d]\w*)|import[ \t]+([^\n#;]+))", re.MULTILINE)
+_IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([^\W\d]\w*)", re.MULTILINE)
+_LONGEST = 500
+"""Of a string that may name something."""
 
 
-def digests(file: Path, root: Path) -> dict[str, str]:
+def digests(file: Path, root: Path, arguments: Mapping[str, Any] | None = None) -> dict[str, str]:
     """SHA-256 of each file, by its place below `root` or by the name that it is imported by, and versions of what is installed.
 
     Args:
         file: that the function is in.
         root: the package that it is in, all of which counts, or its folder.
+        arguments: that the function is called with: names of files and modules among them count as if they stood in the code.
 
     Raises:
         ConfigError: these are thousands of files.
     """
     code = _Code()
+    code.hear(_texts_in(arguments or {}))
     is_package = (file.parent / "__init__.py").is_file()
-    is_alone = not is_package and root.name in _INSTALLED  # beside all that is installed
-    if is_alone:
+    if not is_package and root.name in _INSTALLED:  # beside all that is installed
         code.take_file(file, file.name)
     else:
         code.take(root, "", is_whole=is_package)
@@ -50,8 +56,7 @@ def digests(file: Path, root: Path) -> dict[str, str]:
         while code.grows():
             for name in sorted(code.imported - code.known):
                 code.known.add(name)
-                if is_alone or not ((root / name).is_dir() or (root / f"{name}.py").is_file()):
-                    code.take_elsewhere(name)
+                code.take_elsewhere(name)
     return code.found | code.read()
 
 
@@ -60,7 +65,7 @@ class _Code:
 
     Attributes:
         found: hashes and versions, by place or name.
-        imported: names of the top that are imported.
+        imported: names of the top that are imported, or may be.
         known: those of them that were looked for.
     """
 
@@ -81,13 +86,15 @@ class _Code:
             return
         self._seen.add(real)
         self._folders.append((folder, place, is_whole))
-        for path in sorted(folder.glob("*.py")):
-            self.take_file(path, f"{place}{path.name}")
+        for name, is_folder in _entries(folder):
+            if not is_folder and name.endswith(".py"):
+                self.take_file(folder / name, f"{place}{name}")
 
     def take_file(self, path: Path, place: str) -> None:
-        if not path.is_file():
+        try:
+            content = path.read_bytes()
+        except OSError:  # which nobody can import either
             return
-        content = path.read_bytes()
         self.found[place] = hashlib.sha256(content).hexdigest()
         if len(self.found) > _FILES_AT_MOST:
             raise ConfigError(
@@ -95,17 +102,27 @@ class _Code:
                 "package of its own"
             )
         self._words |= {word.decode(errors="replace") for word in _WORD.findall(content)}
-        self._names |= {name.decode(errors="replace") for name in _NAME.findall(content)}
-        self.imported |= _imported(content)
+        imported, texts = _parsed(content)
+        self.imported |= imported
+        self.hear(texts)
+
+    def hear(self, texts: Iterable[str]) -> None:
+        """Of strings in the code: each may name a module, a folder or a file."""
+        for text in texts:
+            self._names |= set(re.split(r"[/\\]", text))
+            words = [word for word in re.split(r"\W+", text) if word.isidentifier()]
+            self._words |= set(words)
+            if words and re.fullmatch(r"\w+(\.\w+)*", text):
+                self.imported.add(words[0])
 
     def grows(self) -> bool:
         """Look into folders that are spoken of by now; False where nothing new was found since it was asked last."""
         number = 0
         while number < len(self._folders):  # taking one adds to them
             folder, place, is_whole = self._folders[number]
-            for inner in _folders_in(folder):
-                if is_whole or inner.name in self._words:
-                    self.take(inner, f"{place}{inner.name}/", is_whole=is_whole)
+            for name, is_folder in _entries(folder):
+                if is_folder and name.isidentifier() and name != "__pycache__" and (is_whole or name in self._words):
+                    self.take(folder / name, f"{place}{name}/", is_whole=is_whole)
             number += 1
         size = len(self.found), len(self._words), len(self.imported)
         is_more, self._asked = size != self._asked, size
@@ -113,58 +130,92 @@ class _Code:
 
     def read(self) -> dict[str, str]:
         """Hashes of files of other kinds whose names stand in the code."""
-        found: dict[str, str] = {}
-        for folder, place, _ in self._folders:
-            with suppress(OSError), os.scandir(folder) as entries:
-                names = [
-                    entry.name for entry in entries if entry.name in self._names and not entry.name.endswith(".py")
-                ]
-                found |= {
-                    f"{place}{name}": digest(folder / name) for name in sorted(names) if (folder / name).is_file()
-                }
-        return found
+        return {
+            f"{place}{name}": digest(folder / name)
+            for folder, place, _ in self._folders
+            for name, is_folder in _entries(folder)
+            if not is_folder and name in self._names and not name.endswith(".py")
+        }
 
     def take_elsewhere(self, name: str) -> None:
-        """A module of the top that is found on Python's path."""
+        """A module of the top, where Python finds one that was not taken with its folder."""
         spec = None
         with suppress(Exception):  # of a finder that is not ours
             spec = importlib.util.find_spec(name)  # of the top: nothing is run
         if spec is None:
             return
         places = [Path(place) for place in spec.submodule_search_locations or []]
-        file = Path(spec.origin) if spec.origin else None
+        file = Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
         if any(_INSTALLED.intersection(path.parts) for path in (*places, *filter(None, [file]))):
-            with suppress(importlib.metadata.PackageNotFoundError):
-                self.found[name] = importlib.metadata.version(name)
+            self.found[name] = _version(name)
         elif places:
             for place in places:
-                self.take(place, f"{name}:", is_whole=True)
-        elif file is not None and file.suffix == ".py":
+                if os.path.realpath(place) not in self._seen:
+                    self.take(place, f"{name}:", is_whole=not _is_huge(place))
+        elif file is not None and os.path.realpath(file.parent) not in self._seen:
             self.take_file(file, f"{name}:{file.name}")
 
 
-def _imported(content: bytes) -> set[str]:
-    """Names of the top that a source imports, in functions too."""
-    found = set()
-    for one, several in _IMPORT.findall(content):
-        names = (
-            [one] if one else [part.strip().split(b".")[0].split()[0] for part in several.split(b",") if part.strip()]
-        )
-        found |= {name.decode(errors="replace") for name in names}
-    return {name for name in found if name.isidentifier()}
+def _parsed(content: bytes) -> tuple[set[str], list[str]]:
+    """Names of the top that a source imports, in functions too, and its strings; of one that is no Python what looks like an import."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError):
+        return {name.decode(errors="replace") for name in _IMPORT.findall(content)}, []
+    imported, texts = set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST:
+            texts.append(node.value)
+    return imported, texts
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    """Those that a package can be, links followed."""
+def _texts_in(value: Any) -> Iterator[str]:
+    """Of nested lists and tables."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts_in(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts_in(one)
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Names of files and of folders, links followed, and which of them are folders; what cannot be looked at is neither."""
+    found = []
     with suppress(OSError), os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.isidentifier() and entry.is_dir()]
-        return [folder / name for name in sorted(names) if name != "__pycache__"]
-    return []
+        for entry in entries:
+            with suppress(OSError):  # a link that leads round in a circle
+                if entry.is_dir() or entry.is_file():
+                    found.append((entry.name, entry.is_dir()))
+    return sorted(found)
+
+
+def _is_huge(folder: Path) -> bool:
+    """Whether a package has too many files to look at all of them: of these the ones that are spoken of count."""
+    return next(islice(folder.rglob("*.py"), _FILES_AT_MOST // 2, None), None) is not None
+
+
+def _version(name: str) -> str:
+    """Of an installed module of the top, whatever its distribution is called; empty where none has it."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return " ".join(importlib.metadata.version(one) for one in sorted(set(_distributions().get(name, []))))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 @contextmanager
 def on_path(folder: Path) -> Iterator[None]:
-    """What is in a folder can be imported meanwhile."""
+    """What is in a folder is imported before all else meanwhile."""
     sys.path.insert(0, str(folder))
     try:
         yield

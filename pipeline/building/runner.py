@@ -12,7 +12,7 @@ from typing import Any
 from .. import data as data_module
 from ..config import Config
 from ..delivery import outputs
-from ..errors import TwinkeelError
+from ..errors import ConfigError, TwinkeelError
 from ..program import Program
 from ..report import Built
 from ..saying import Say
@@ -66,6 +66,7 @@ def build(
 
 def _built(wanted: Order, store: Store | None, say: Say, executor: Executor | None, jobs: int | None) -> Built:
     damaged: set[str] = set()
+    _check_data(wanted.out, wanted.config)
     outputs.check_place(wanted.out, wanted.plans, [report_step.PAGE], (*report_step.CURVES, data_step.SHEET))
     with ExitStack() as stack:
         work = stack.enter_context(outputs.claimed(wanted.out, say))
@@ -87,6 +88,18 @@ def _built(wanted: Order, store: Store | None, say: Say, executor: Executor | No
             finally:
                 for line in shop.troubles:
                     say(f"WARNING {line}")
+
+
+def _check_data(out: Path, config: Config) -> None:
+    """Nothing is written among the images, where the next build would look for some."""
+    for name, given in (("path", config.data.path), ("calibration_path", config.data.calibration_path)):
+        place = Path(given).resolve() if given else None
+        # a folder with what is right of its images says where in it they lie
+        below = out.resolve().parents if name == "calibration_path" or config.data.source == "images" else ()
+        if place is not None and place.is_dir() and place in (out.resolve(), *below):
+            raise ConfigError(
+                f"--out '{out}' lies in the images, data.{name} = '{given}', which stay as they are. Give another folder."
+            )
 
 
 def look(wanted: Order, store: Store, say: Say) -> Built:
@@ -120,6 +133,7 @@ def weights(
     if not world.is_leader:
         _follow(config, create, store, world)
         return {}
+    _check_data(out, config)
     with outputs.claimed(out, say) as folder, Followers(world) as followers:
         work = _part(config, create, store, out, folder, say)
         work.followers, work.checkpoints = followers, checkpoints

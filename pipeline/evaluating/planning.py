@@ -20,7 +20,7 @@ from ..program import Output, Runtime, Target, Tensor
 from ..reading import shown
 from . import parts
 
-VERSION = 1
+VERSION = 2
 """Of what a shard holds; a change makes all anew."""
 SHARD_BYTES = 2**25
 """Of the pixels of a shard: decoded together, run by every artifact, and dropped."""

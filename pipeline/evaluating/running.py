@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 import zipfile
@@ -57,6 +58,11 @@ def shards(plan: Plan, folder: Path, work: Path, jobs: int, say: Say) -> int:
     for name in there - wanted.keys():
         if _OURS.fullmatch(name):  # what else lies there is the user's
             (folder / name).unlink()
+    for name in there & wanted.keys():
+        if not _is_whole(folder / name, plan.keys[wanted[name]]):
+            say(f"evaluate: '{folder / name}' is damaged, or holds another's answers: computed anew")
+            _remove(folder / name)
+            there.discard(name)
     missing = [number for name, number in wanted.items() if name not in there]
     if kept := len(wanted) - len(missing):
         say(f"evaluate: {kept:,} of {len(wanted):,} shards are there already")
@@ -123,7 +129,8 @@ def writer(plan: Plan, folder: Path, work: Path, worker: int) -> Callable[[int],
             first = plan.files[plan.part(number).start]
             at.write_text(f"{artifact.name}, images {first} and on", encoding="utf-8", errors="replace")
             outputs.append(run_all(run, images, plan, artifact))
-        found = {"index": index, "damaged": np.array(json.dumps(damaged)), **_common(outputs, plan)}
+        told = {"key": np.array(plan.keys[number]), "damaged": np.array(json.dumps(damaged))}
+        found = {"index": index, **told, **_common(outputs, plan)}
         if len(index):
             found |= part.kept(outputs, plan, right)
         stream = io.BytesIO()
@@ -239,6 +246,23 @@ def _opened(path: Path) -> Iterator[Any]:
             yield stored
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise TwinkeelError(f"'{path}' is damaged: {error}. Remove it, and run again: it alone is computed.") from error
+
+
+def _is_whole(path: Path, key: str) -> bool:
+    """Whether a shard is the one that its name says, to its last byte: the archive has a checksum of each array."""
+    try:
+        with _opened(path) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except TwinkeelError:
+        return False
+    return str(found.get("key")) == key
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def read(plan: Plan, folder: Path) -> Iterator[Kept]:

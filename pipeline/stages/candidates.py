@@ -45,6 +45,8 @@ JUDGES = 4
 HARMLESS_DB = 40.0
 """SNR of a float module that is no longer quite the original, at least."""
 
+_SHORT = 5.0
+"""Seconds that are there in any case."""
 _BATCH = 32
 _SENSITIVITY_PIXELS = 64 * 32 * 32
 
@@ -323,7 +325,8 @@ class Ladder:
         is_free = not state.is_learnt and state.settings.activation_ranges is None
         is_wider = is_free and self.fitted is not self.calibration
         left_out = list(self.left_out)
-        if is_wider and self.left() < (seconds := self._refit_seconds()) and self.config.quantize.minutes:
+        seconds = self._refit_seconds()
+        if is_wider and seconds > max(self.left(), _SHORT) and self.config.quantize.minutes:
             self.say(f"quantize: no time for all calibration images: about {duration(seconds)}")
             left_out.append("all calibration images")
             is_wider = False

@@ -92,7 +92,7 @@ def climb(
                     ladder.has_time(name, method, best, "asked for by [quantize]")
                     best = ladder.measure(name, method(ladder, best) or [best.state], None)
             for is_paid in (False, True) if is_gated else ():
-                best = _before_paid(ladder, known, ladder.passing(best)) if is_paid else best
+                best = ladder.passing(_before_paid(ladder, known, best)) if is_paid else best
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
@@ -121,10 +121,12 @@ def climb(
 
 
 def _before_paid(ladder: Ladder, known: Sequence[tuple[str, str, Method]], best: Measured) -> Measured:
-    """What costs nothing where it runs, was left out for want of time, and takes less than what costs something and is tried in any case."""
-    paid = [m for _, when, m in known if when == "auto" and getattr(m, "needed", False) and applies(m, ladder, best)]
+    """What costs nothing where it runs, was left out for want of time, and takes less than what costs something and is tried, or was,
+    in any case."""
+    needed = [method for _, when, method in known if when in ("auto", "always") and getattr(method, "needed", False)]
+    paid = [method for method in needed if applies(method, ladder, best)]
     for name, _, method in [one for one in known if one[0] in ladder.left_out] if paid else ():
-        if best.rung.is_met:
+        if ladder.passing(best).rung.is_met:
             break
         if is_costly(method) or not applies(method, ladder, best):
             continue

@@ -10,12 +10,14 @@ from twinkeel.pipeline.building.factories import Factory
 from twinkeel.pipeline.errors import ConfigError
 
 FILES = {
-    "net.py": "from parts.cfg import K\nimport elsewhere, beside\nPATH = 'tables/steps.json'\ndef create():\n    import late\n",
-    "beside.py": "import importlib\nKIND = importlib.import_module('kinds.' + 'small')\n",
+    "net.py": "from parts.cfg import K\nimport os; import elsewhere, beside\nPATH = 'tables/steps.json'\ndef create(**_):\n    import late\n",
+    "beside.py": "import importlib\nKIND = importlib.import_module('kinds.' + 'small')\nREAD = ['tables/größe 1.txt', 'scale']\n",
     "parts/cfg.py": "from .deep import inner\nK = 8\n",
     "parts/deep/inner.py": "J = 1\n",
     "kinds/small.py": "",
     "tables/steps.json": "[1]",
+    "tables/größe 1.txt": "[1]",
+    "tables/scale": "[1]",
     "tables/other.json": "[1]",
     "data/cats/readme.py": "",
     "elsewhere.py": "",
@@ -31,8 +33,8 @@ def project(tmp_path):
     return tmp_path / "project"
 
 
-def digest(project, source="net.py"):
-    return Factory.of(f"{project / source}:create", {}).digest()
+def digest(project, source="net.py", **arguments):
+    return Factory.of(f"{project / source}:create", arguments).digest()
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "other" not in name and "data" not in name])
@@ -50,7 +52,16 @@ def test_what_the_code_does_not_speak_of_is_none(name, project):
     assert digest(project) == before
 
 
+def test_a_file_that_an_argument_names_is_part_of_the_model(project):
+    given = {"more": {"tables": ["tables/other.json"]}}
+    before = digest(project, **given)
+    (project / "tables" / "other.json").write_text("[2]")
+    assert digest(project, **given) != before
+
+
 def test_links_are_followed_and_may_lead_round(project, tmp_path):
+    (project / "itself").symlink_to("itself")
+    (project / "parts" / "itself").symlink_to("itself")
     (project / "parts").rename(tmp_path / "away")
     (project / "parts").symlink_to(tmp_path / "away")
     (tmp_path / "away" / "deep" / "parts").symlink_to(tmp_path / "away")
@@ -77,10 +88,20 @@ def test_modules_elsewhere_on_the_path_count_by_their_files_and_installed_ones_b
     (tmp_path / "lib" / "ours" / "__init__.py").write_text("from .core import a\n")
     (tmp_path / "lib" / "ours" / "core.py").write_text("a = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    (project / "net.py").write_text("import os, torch\nfrom ours import a\ndef create(): ...\n")
+    (project / "net.py").write_text("import os, torch, PIL\nif True: from ours import a\ndef create(): ...\n")
     found = own_code.digests(project / "net.py", project)
     assert {"ours:__init__.py", "ours:core.py", "net.py"} <= found.keys() and "os" not in found
-    assert found["torch"].startswith("2.") and "ours" not in sys.modules
+    assert found["torch"].startswith("2.") and found["PIL"] and "ours" not in sys.modules
+    (project / "ours").mkdir()  # data, which Python does not take for the package
+    assert own_code.digests(project / "net.py", project) == found
+    monkeypatch.setattr(own_code, "_FILES_AT_MOST", 3)  # too many to look at all: those that are spoken of
+    (tmp_path / "lib" / "ours" / "deep").mkdir()
+    (tmp_path / "lib" / "ours" / "deep" / "more.py").write_text("")
+    (project / "net.py").write_text("from ours import a\n")
+    few = {name: FILES.get(name) for name in ("beside.py", "elsewhere.py")}
+    for name in few:
+        (project / name).unlink()
+    assert own_code.digests(project / "net.py", project).keys() == {"net.py", "ours:__init__.py", "ours:core.py"}
 
 
 def test_a_module_among_all_that_is_installed_is_alone(tmp_path, monkeypatch):
@@ -89,7 +110,32 @@ def test_a_module_among_all_that_is_installed_is_alone(tmp_path, monkeypatch):
     (place / "other" / "__init__.py").write_text("")
     (place / "net.py").write_text("import other\ndef create(): ...\n")
     monkeypatch.syspath_prepend(str(place))
-    assert list(own_code.digests(Factory.of("net:create", {}).file(), place)) == ["net.py"]
+    assert list(own_code.digests(Factory.of("net:create", {}).file(), place)) == ["net.py", "other"]
+
+
+LATE = """
+from torch import nn
+class Net(nn.Module):
+    def forward(self, x):
+        from lazily.inner import K
+        return x * K
+def create():
+    from later import scale
+    return Net()
+"""
+
+
+def test_functions_of_the_code_may_import_too(tmp_path):
+    (tmp_path / "lazily").mkdir()
+    (tmp_path / "lazily" / "inner.py").write_text("K = 3\n")
+    (tmp_path / "later.py").write_text("scale = 1\n")
+    (tmp_path / "late.py").write_text(LATE)
+    before = list(sys.path)
+    try:
+        network = Factory.of(f"{tmp_path / 'late.py'}:create", {})(0, 1.0)
+        assert network(2) == 6
+    finally:
+        sys.path[:] = before
 
 
 def test_too_many_files_are_an_error(project, monkeypatch):

@@ -456,6 +456,25 @@ def test_a_build_replaces_nothing_that_no_build_wrote(run_cli, tmp_path):
     assert app.read_text() == "code" and [p.name for p in tmp_path.iterdir()] == ["android"]
 
 
+@pytest.mark.parametrize("out", ["photos", "photos/out", "calibration"])
+def test_nothing_is_written_among_the_images(out, run_cli, tmp_path):
+    """The next build would read its golden images."""
+    for name in ("photos", "calibration"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / name / "0.png")
+    (tmp_path / "twinkeel.toml").write_text(
+        '[model]\nresolution = 32\n[weights]\npath = "w.pth"\n'
+        '[data]\nsource = "images"\npath = "photos"\ncalibration_path = "calibration"\n'
+    )
+    (tmp_path / "w.pth").touch()
+    for command in (["build", "android"], ["train"]):
+        done = run_cli(*command, "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / out, "--store", "none")
+        assert isinstance(done.exception, ConfigError), done.exception
+        if command == ["build", "android"]:
+            assert "lies in the images, data." in str(done.exception), done.exception
+        assert [path.name for path in (tmp_path / out.partition("/")[0]).iterdir()] == ["0.png"]
+
+
 @pytest.mark.parametrize("name", ["android", "report.html"])
 def test_a_file_of_the_users_own_is_not_replaced(run_cli, tmp_path, name):
     (tmp_path / name).write_text("mine")

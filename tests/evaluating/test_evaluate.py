@@ -640,21 +640,25 @@ def test_a_target_that_is_not_there_is_named_with_one_that_is(build, data, evalu
     assert "no artifact of android/onx." in told and "Did you mean 'android/onnx'" in told, told
 
 
-def test_a_shard_that_its_disk_damaged_is_named(build, data, evaluate, tmp_path):
+def test_a_shard_that_is_damaged_or_anothers_is_computed_anew(build, data, evaluate, tmp_path):
     folder = build()
-    evaluate(folder, "--data", data)
-    path = sorted((tmp_path / "found" / "shards").iterdir())[2]
-    content = path.read_bytes()
+    _, before = evaluate(folder, "--data", data)
+    shards = sorted((tmp_path / "found" / "shards").iterdir())
+    content = shards[2].read_bytes()
     turned = bytearray(content)
     turned[len(content) // 2] ^= 1
-    for damaged in (bytes(turned), content[:100], b""):
-        path.write_bytes(damaged)
-        result, _ = evaluate(folder, "--data", data)
-        assert isinstance(result.exception, TwinkeelError) and f"'{path}' is damaged" in str(result.exception), len(
-            damaged
-        )
-    path.unlink()
-    assert evaluate(folder, "--data", data)[0].exit_code == 0
+    for damaged in (bytes(turned), content[:100], b"", shards[1].read_bytes()):
+        shards[2].write_bytes(damaged)
+        result, found = evaluate(folder, "--data", data)
+        assert result.exit_code == 0 and found == before, len(damaged)
+        assert f"'{shards[2]}' is damaged, or holds another's answers" in " ".join(result.output.split()), result.output
+        assert shards[2].read_bytes() == content
+
+
+def test_a_shard_that_its_disk_damages_meanwhile_is_named(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"")
+    with pytest.raises(TwinkeelError, match=r"x\.npz' is damaged"), running._opened(tmp_path / "x.npz"):
+        pass
 
 
 def test_what_else_lies_in_the_folder_stays(build, data, evaluate, tmp_path):

@@ -630,7 +630,11 @@ def test_beside_layers_in_float_biases_are_corrected_anew(hard, few):
     assert partly.is_corrected and gained[1] > gained[0] + 1, gained
 
 
-def test_what_costs_nothing_and_takes_less_comes_before_layers_in_float_whatever_the_budget(hard, few, monkeypatch):
+@pytest.mark.parametrize("when", ["auto", "always"])
+def test_what_costs_nothing_and_takes_less_comes_before_layers_in_float_whatever_the_budget(
+    when, hard, few, monkeypatch
+):
+    """Or behind them, where they are asked for."""
     wanted = config(snr_db=90.0, minutes=0, max_float_layers=2, qat="never")
     order = []
 
@@ -641,7 +645,7 @@ def test_what_costs_nothing_and_takes_less_comes_before_layers_in_float_whatever
 
         method.seconds = lambda *_: seconds
         method.needed = name == "paid"
-        return name, "auto", method
+        return name, when if method.needed else "auto", method
 
     known = [rung("quick", 5.0), rung("slow", 50.0), rung("paid", 20.0)]
     monkeypatch.setattr(ladder, "methods", lambda _: known)
@@ -649,7 +653,7 @@ def test_what_costs_nothing_and_takes_less_comes_before_layers_in_float_whatever
     lines = []
     with pytest.raises(ParityError, match="no time for: slow"):
         ladder.climb(hard[0], few, CONTRACT, wanted, classification, lambda line, *_: lines.append(line))
-    assert order == ["quick", "paid"], order
+    assert order == (["quick", "paid"] if when == "auto" else ["paid", "quick"]), order
     assert any("next quick, about 5 s, before what costs something and takes longer" in line for line in lines), lines
 
 
