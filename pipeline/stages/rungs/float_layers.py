@@ -39,8 +39,11 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
         kept = frozenset(chosen[:count])
         note = ", ".join(p.removeprefix("model.") for p in order if p in kept)
         partly = _with(best.state, kept, note)
-        # biases that make good the mean errors of layers that have none now are errors themselves
-        states.append(replace(ladder.corrected(partly), note=note) if best.state.is_corrected else partly)
+        if (
+            best.state.is_corrected
+        ):  # biases that make good the mean errors of layers that have none now are errors themselves
+            states.append(replace(ladder.corrected(partly), note=f"{note}; biases corrected anew"))
+        states.append(partly)
         # weights that were rounded for one set of ranges may lose with another
         before = best.state.unlearnt
         if before is not None and ladder.left() > len(counts) * blocks.seconds(
@@ -63,7 +66,7 @@ def _seconds(ladder: Ladder, best: Measured) -> float:
     if best.state.unlearnt is not None:
         learning = 3 * blocks.seconds(ladder.simulation(best.state), ladder.image_seconds)
     if best.state.is_corrected:
-        images += 4 * len(ladder.fitted)
+        images += images + 4 * len(ladder.fitted)
     found = ladder.sensitivity_seconds() + 3 * images * ladder.image_seconds
     return found + learning if found + learning < ladder.left() else found
 
