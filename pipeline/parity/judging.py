@@ -170,8 +170,7 @@ class Judge:
             own = self._limits("lower", artifact.precision, target.EVIDENCE, target.KERNELS)
             allowed += tuple(row for row in own if row.metric == self.meaning.decoding and row.metric not in known)
         if in_float and artifact.precision == "int8":
-            reference = outputs.of(target.REFERENCES[artifact.precision])[some]
-            allowed = limits.beside_noise(allowed, metrics.snr_db(outputs.of("fp32")[some], reference, outputs.outputs))
+            allowed = limits.beside_noise(allowed, self._own_db(target.REFERENCES[artifact.precision], some))
         if in_float:
             what = "in float inside" if artifact.precision == "int8" else "rounded otherwise"
             allowed = tuple(replace(row, reason=f"{row.reason}; {what}: {', '.join(in_float)}") for row in allowed)
@@ -196,7 +195,11 @@ class Judge:
         )
 
     def _weights_db(self, precision: str, reference: str, some: Sequence[int]) -> float:
-        if precision not in limits.WEIGHTS_ALONE or reference not in self.outputs.references or not some:
+        return self._own_db(reference, some) if precision in limits.WEIGHTS_ALONE else math.nan
+
+    def _own_db(self, reference: str, some: Sequence[int]) -> float:
+        """A reference's own SNR against float, on held-out images; NaN where there is none."""
+        if reference not in self.outputs.references or not some:
             return math.nan
         floating, found = self.outputs.of("fp32")[some], self.outputs.of(reference)[some]
         return metrics.snr_db(floating, found, self.outputs.outputs)
