@@ -94,9 +94,11 @@ def _check_data(out: Path, config: Config) -> None:
     """Nothing is written among the images, where the next build would look for some."""
     for name, given in (("path", config.data.path), ("calibration_path", config.data.calibration_path)):
         place = Path(given).resolve() if given else None
+        if place is None or not place.is_dir():
+            continue
         # a folder with what is right of its images says where in it they lie
-        below = out.resolve().parents if name == "calibration_path" or config.data.source == "images" else ()
-        if place is not None and place.is_dir() and place in (out.resolve(), *below):
+        is_all_read = name == "calibration_path" or config.data.source == "images"
+        if out.resolve() == place or (is_all_read and out.resolve().is_relative_to(place)):
             raise ConfigError(
                 f"--out '{out}' lies in the images, data.{name} = '{given}', which stay as they are. Give another folder."
             )

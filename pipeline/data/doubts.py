@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..config import IMAGENET_MEAN, IMAGENET_STD, Config
 from ..reading import quoted
 from ..rows import AT_ONCE, Lines, hashes_of, parts
+from ..saying import counted
 from .splits import Dataset, Split
 
 FEW_IMAGES = 64
@@ -38,7 +39,7 @@ def warnings(data: Dataset, wanted: int = 0) -> list[str]:
     if different < FEW_IMAGES:
         copies = f", of {len(images)} that are given: the others are the same" if different < len(images) else ""
         found.append(
-            f"only {different} calibration image{'s' if different != 1 else ''}{copies}; below {FEW_IMAGES} the int8 ranges depend on which they are. "
+            f"only {counted(different, 'calibration image')}{copies}; below {FEW_IMAGES} the int8 ranges depend on which they are. "
             f"{'Raise data.calibration or bring' if len(images) >= wanted else 'Bring'} more images; `twinkeel calibration` shows what that gains."
         )
     correlation = neighbour_correlation(images)

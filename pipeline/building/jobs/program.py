@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ... import data as data_module
 from ...config import Config, Quantize
 from ...program import Output, Program
-from ...saying import Say
+from ...saying import Say, counted
 from ...stages import rungs
 from ...store import Entry, Job, Workshop, give_back_memory, light_objects
 from ...tasks import named
@@ -165,8 +165,7 @@ def quantized_program(
         say(
             f"fold: no first convolution that could normalize the bytes; a 1x1 convolution does, {cost:,} multiply-adds"
         )
-    count = len(data.calibration.images)
-    say(f"quantize: {count} calibration image{'s' if count != 1 else ''}")
+    say(f"quantize: {counted(len(data.calibration.images), 'calibration image')}")
     climbed = ladder.climb(folded, data, contract, config, task, say, is_gated=is_gated)
     program = Program(
         name=config.project.name,
