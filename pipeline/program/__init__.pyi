@@ -24,6 +24,7 @@ from .contract import steps as steps
 from .evaluation import balanced as balanced
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_batched as evaluate_batched
+from .evaluation import evaluate_quantized as evaluate_quantized
 from .evaluation import example_inputs as example_inputs
 from .evaluation import inputs as inputs
 from .evaluation import layout as layout

@@ -84,6 +84,7 @@ def climb(
     wanted = config.quantize
     best = ladder.measure("equalization" if wanted.equalize == "always" else "plain", [ladder.start()], None)
     known = methods(wanted)
+    asked = [name for name, when, _ in known if when == "always"]
     is_stopped = False
     try:
         with _stopping():
@@ -91,8 +92,9 @@ def climb(
                 if when == "always":
                     ladder.has_time(name, method, best, "asked for by [quantize]")
                     best = ladder.measure(name, method(ladder, best) or [best.state], None)
+                    asked.remove(name)
             for is_paid in (False, True) if is_gated else ():
-                best = ladder.passing(_before_paid(ladder, known, best)) if is_paid else best
+                best = ladder.surely(_before_paid(ladder, known, best)) if is_paid else best
                 for name, when, method in known:
                     if when != "auto" or is_paid != is_costly(method) or (is_paid and best.rung.is_met):
                         continue
@@ -100,12 +102,14 @@ def climb(
                         continue
                     if ladder.has_time(name, method, best) and (states := method(ladder, best)):
                         best = ladder.measure(name, states, best)
+                        best = ladder.surely(best) if is_paid else best
     except Stopped:
         is_stopped = True
         best = ladder.passing(best)
         built = "the best so far is built"
         if is_gated and not best.rung.is_met:
             built = "no rung so far passes the gate, so nothing will be built"
+        built += f", without {', '.join(asked)}, which [quantize] asks for" if asked else ""
         say(f"quantize: stopped; {built}. Ctrl-C once more ends the build")
     if is_gated and not best.rung.is_met:  # nothing will be built: what came nearest tells which limit there could be
         best = max(ladder.measured, key=lambda one: one.nearness)

@@ -25,7 +25,8 @@ def told(ladder: Ladder, best: Measured, forbidden: Sequence[str]) -> str:
     missed = [str(check) for check in best.checks if not check.is_met]
     ladder.say(f"quantize: looking for the layers that lose most, about {duration(ladder.sensitivity_seconds())}")
     found = ladder.sensitivities(best)
-    blamed = sorted(found.layers, key=lambda layer: layer.alone_db)[:_BLAMED]
+    in_int8 = [layer for layer in found.layers if f"model.{layer.name}" not in best.state.settings.float_layers]
+    blamed = sorted(in_int8, key=lambda layer: layer.alone_db)[:_BLAMED]
     order = quantize.weighted_layers(best.quantized.module)
     last = {order[-1].removeprefix("model."): "; it stays in int8, for apps read its steps"} if order else {}
     left_out = [f"There was no time for: {'; '.join(ladder.left_out)} (--minutes)."] if ladder.left_out else []

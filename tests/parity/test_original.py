@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twinkeel.pipeline.building.jobs.original import MOST_IMAGES, chosen
+from twinkeel.pipeline.building.jobs.original import MOST_IMAGES, chosen, ignores_images
 from twinkeel.pipeline.tasks.classification import original
 
 NAMES = tuple(f"class {n}" for n in range(10))
@@ -239,3 +239,14 @@ def test_what_would_end_a_build_is_told_by_explain(run_cli, tmp_path, fixed_weig
         stream.write('[parity]\nrequire = "shown"\n[[limit]]\nleg = "lower"\nprecision = "fp32"\n')
         stream.write('metric = "accuracy_drop"\nvalue = 0.005\n')
     assert "cannot be met: lower fp32 accuracy_drop" in str(run_cli(*command, "--explain").exception)
+
+
+def test_one_output_for_images_that_differ_is_seen():
+    images = np.zeros((5, 2, 2, 4), np.uint8)
+    outputs = np.ones((5, 3), np.float32)
+    assert not ignores_images(images, outputs)  # they are one image
+    assert not ignores_images(images[:1], outputs[:1])
+    images[3, 1, 1, 0] = 1
+    assert ignores_images(images, outputs)
+    outputs[4, 2] += 1e-6
+    assert not ignores_images(images, outputs)

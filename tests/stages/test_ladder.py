@@ -18,7 +18,7 @@ from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import outputs
 from twinkeel.pipeline.errors import ConversionError, ParityError
-from twinkeel.pipeline.parity import metrics
+from twinkeel.pipeline.parity import limits, metrics, verdict
 from twinkeel.pipeline.program import integer
 from twinkeel.pipeline.program.evaluation import evaluate, evaluate_batched
 from twinkeel.pipeline.program.graph import WEIGHTED, attribute, module_path
@@ -687,6 +687,62 @@ def test_weights_are_solved_for_where_their_rounding_was_not_learnt_or_it_is_ask
         best = SimpleNamespace(state=SimpleNamespace(is_learnt=is_learnt))
         assert ladder.applies(reconstruction(), None, best) is not is_learnt
         assert ladder.applies(reconstruction(reconstruction="always"), None, best)
+
+
+def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(hard, few, monkeypatch):
+    """A simulation rounds otherwise, which can be worth an image: the build is judged by the reference."""
+    asked = []
+    exact = candidates.evaluate_quantized
+    # too few to set some aside as judges: ranges are not taken anew in the end
+    few = dataclasses.replace(few, calibration=few.calibration.part(np.arange(2 * candidates.JUDGES - 1)))
+
+    def unlucky(module, images):
+        asked.append(len(asked))
+        found = exact(module, images)
+        return -found if asked[-1] in unluckily else found
+
+    monkeypatch.setattr(candidates, "evaluate_quantized", unlucky)
+    plain = climb(hard[0], few, config(snr_db=-50.0, **only()))[0].rungs[0].snr_db
+    assert not asked
+    near = plain - 0.2
+    # as the simulation says: nothing else is tried
+    unluckily = ()
+    found, lines = climb(hard[0], few, config(snr_db=near, **only("float_layers")))
+    assert asked and [rung.name for rung in found.rungs] == ["plain", "chosen"], found.rungs
+    assert any("plain passes narrowly; asking the reference itself, about" in line for line in lines), lines
+    # it is missed there: the ladder goes on, and the first of several choices of layers may miss it too
+    asked.clear()
+    unluckily = (0,)
+    found, lines = climb(hard[0], few, config(snr_db=near, **only("float_layers")))
+    assert [rung.name for rung in found.rungs] == ["plain", "layers in float", "chosen"], found.rungs
+    assert any("misses the gate there: quantize: snr_db is" in line for line in lines), lines
+    # all of them: an error, no build that ends red behind hours
+    asked.clear()
+    unluckily = range(9)
+    with pytest.raises(ParityError, match="misses its gate on every rung"):
+        climb(hard[0], few, config(snr_db=near, **only()))
+
+
+@pytest.mark.parametrize(
+    ("check", "is_near"),
+    [
+        (dict(metric="snr_db", measured=15.2, sense=">=", limit=15.0), True),
+        (dict(metric="snr_db", measured=15.4, sense=">=", limit=15.0), False),
+        (dict(metric="agreement", kept=26, of=30, sense=">=", limit=0.95), True),  # one less is missed
+        (dict(metric="agreement", kept=29, of=30, sense=">=", limit=0.95), False),
+        (dict(metric="agreement", kept=926, of=1000, sense=">=", limit=0.95), False),  # missed
+        (dict(metric="agreement", kept=938, of=1000, sense=">=", limit=0.95), True),
+        (dict(metric="agreement", kept=950, of=1000, sense=">=", limit=0.95), False),
+    ],
+)
+def test_near_the_gate_is_where_few_images_decide(check, is_near):
+    counted = None
+    if "of" in check:
+        check["measured"], counted = verdict.share_of(check.pop("of"), check.pop("kept"))
+    made = limits.Check(leg="quantize", reason="", counts=counted, **check)
+    rung = SimpleNamespace(is_met=made.is_met)
+    assert candidates.Measured(None, rung, [made], None).is_near is is_near, made
+    assert not candidates.Measured(None, rung, [made], None, is_sure=True).is_near
 
 
 def test_nothing_is_paid_for_where_a_rung_that_costs_nothing_passes():

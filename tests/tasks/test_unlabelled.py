@@ -118,6 +118,21 @@ def test_of_the_original_only_what_needs_no_label_is_looked_at():
     assert "'n4' on every one of 40" in original.doubt(always, names)
 
 
+def test_a_model_that_does_not_look_at_images_is_stopped(run_cli, tmp_path):
+    """Without labels one class for all may be right, one logit to the last bit is not."""
+    state = mobilenet_v2.create(5, 0.2).state_dict()
+    zeros = {name: torch.zeros_like(one) if name.endswith("weight") else one for name, one in state.items()}
+    save_file(zeros, tmp_path / "w.safetensors")
+    photos(tmp_path / "in", 8)
+    (tmp_path / "twinkeel.toml").write_text(
+        f'[model]\nwidth = 0.2\n[data]\nsource = "images"\npath = "{tmp_path / "in"}"\n[weights]\npath = "w.safetensors"\n'
+    )
+    out = tmp_path / "out"
+    told = str(run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", out, "--store", "none").exception)
+    assert "one and the same output for 4 held-out images that differ" in told and "weights of zeros" in told, told
+    assert not out.exists()
+
+
 @pytest.mark.usefixtures("here")
 def test_a_build(fixed_weights, run_cli, tmp_path):
     """Weights and a folder of images, and nothing else."""

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import data as data_module
 from ...config import Config
 from ...errors import OriginalError
+from ...saying import counted
 from ...store import Entry, Job, Workshop
 from ...tasks import named
 from ..order import Order
@@ -86,7 +88,17 @@ def make_original(config: Config, held_out: data_module.Split, model: nn.Module,
     outputs = evaluate(original, images, batch=1 if several.why_not(original, images) else 32)
     given = layout(original, images)
     look = named(config.model.task).look(outputs, held_out.truth[indices], config, given)
-    (folder / "look.json").write_text(json.dumps(look))
+    described = {"by task": look, "images": len(images), "ignores": ignores_images(images, outputs)}
+    (folder / "look.json").write_text(json.dumps(described))
+
+
+def ignores_images(images: data_module.Images, outputs: NDArray[np.float32]) -> bool:
+    """Whether images that differ have one output, to the last bit: weights of zeros give that, and a layer that cuts the image off."""
+    if not (outputs == outputs[0]).all():
+        return False
+    first = data_module.arrays(images[:1])[0]
+    # one by one, up to the first that differs: they may lie in files
+    return any((data_module.arrays(images[n : n + 1])[0] != first).any() for n in range(1, len(images)))
 
 
 def chosen(images: int) -> list[int]:
@@ -100,8 +112,14 @@ def original_doubts(workshop: Workshop, entry: Entry, config: Config, names: Seq
     Raises:
         OriginalError: it may not: what was counted, and the likely cause.
     """
-    task, look = named(config.model.task), workshop.json(entry, "look.json")
+    task, seen = named(config.model.task), workshop.json(entry, "look.json")
+    look = seen["by task"]
     trouble = task.trouble(look, names, is_trained=config.trains)
+    if not trouble and seen["ignores"]:
+        trouble = (
+            f"the float model gives one and the same output for {counted(seen['images'], 'held-out image')} that differ, to the last bit: it "
+            "does not look at them. The likely cause: weights of zeros, of another model, or damaged."
+        )
     reason = config.data.accept_accuracy
     if trouble and look.get("is_finite") is False:  # there is nothing that could be quantized
         raise OriginalError(f"{trouble} Nothing was built on it.")

@@ -23,6 +23,8 @@ import numpy as np
 REFUSED = 3
 MAX_ARRAYS = 20_000
 """EfficientNet-Lite4 has 520."""
+DAMAGED = "it is damaged, or not whole"
+"""How a text begins where HDF5's library stumbles over the file."""
 
 
 class _Refused(Exception):
@@ -93,6 +95,6 @@ if __name__ == "__main__":
     try:
         _write(*map(Path, sys.argv[1:]))
     except Exception as error:  # h5py raises errors of many types
-        text = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, _Refused) else f"{DAMAGED} ({type(error).__name__}: {error})."
         sys.stderr.write(ascii(text[:1000])[1:-1])
         sys.exit(REFUSED)

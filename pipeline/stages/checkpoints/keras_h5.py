@@ -237,7 +237,7 @@ def _read_apart(path: Path, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise WeightsError(f"cannot read the checkpoint '{path}': it takes longer than {_SECONDS} s") from error
     if done.returncode == h5_arrays.REFUSED:
-        cut = " Was it copied whole? Copy or save it again." if "truncated" in done.stderr else ""
+        cut = " Was it copied whole? Copy or save it again." if done.stderr.startswith(h5_arrays.DAMAGED) else ""
         raise WeightsError(f"cannot read the checkpoint '{path}': {shown(done.stderr, 1000)}{cut}")
     if done.returncode:
         raise WeightsError(
