@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from twinkeel.pipeline.files import write_json
-from twinkeel.pipeline.store import workers
+from twinkeel.pipeline.store import light
 from twinkeel.pipeline.tasks import classification
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _lighten():
     gc.set_threshold(50_000, 20, 20)
     gc.freeze()
     if "torch._export.serde.serialize" in sys.modules:
-        workers.lighten()
+        light.lighten()
 
 
 @pytest.fixture(scope="session", autouse=True)

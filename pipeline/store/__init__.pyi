@@ -7,6 +7,7 @@ from .job import Job as Job
 from .job import Workshop as Workshop
 from .job import changes as changes
 from .job import is_no_room as is_no_room
+from .light import light_objects as light_objects
 from .sources import code_digest as code_digest
 from .sources import imported_by as imported_by
 from .workers import Here as Here
@@ -14,6 +15,5 @@ from .workers import Staff as Staff
 from .workers import Workers as Workers
 from .workers import count as count
 from .workers import give_back_memory as give_back_memory
-from .workers import light_objects as light_objects
 from .workers import one_thread as one_thread
 from .workers import peak_memory as peak_memory

@@ -16,7 +16,6 @@ import signal
 import sys
 import tempfile
 import threading
-import typing
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -280,68 +279,6 @@ def one_thread() -> Any:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def light_objects() -> Any:
-    """For converters, which make millions of objects: see `lighten`."""
-    undo = lighten()
-    try:
-        yield
-    finally:
-        undo()
-
-
-def lighten() -> Callable[[], None]:
-    """Leave out what converters do for nothing; what they write stays the same to the byte (torch 2.13). Of MobileNetV2 in ten artifacts:
-
-    - to note at every node of a graph the lines of Python that it comes from, which are read for torch's own errors: a sixth of the time;
-    - to look for garbage after every 700 new objects, each time through all that the imported modules hold: a tenth;
-    - to copy where a node comes from, with all before it, at every pass, which nobody changes or reads: as much of those that
-      pass through torch's graphs;
-    - to read the types of a class anew at each of the thousands of values in a program: a twentieth.
-
-    Returns:
-        what puts all of it back.
-    """
-    import torch.fx.config
-    import torch.fx.traceback
-    from torch._export.serde import serialize
-
-    reader: Any = serialize
-    threshold, has_no_traces, hints = gc.get_threshold(), torch.fx.config.do_not_emit_stack_traces, reader.typing
-    sources: Any = getattr(torch.fx.traceback, "NodeSource", type("NodeSource", (), {}))
-    copies = vars(sources).get("__deepcopy__")
-    gc.set_threshold(50_000, 20, 20)
-    sources.__deepcopy__ = lambda self, memo: self
-    torch.fx.config.do_not_emit_stack_traces = True
-    reader.typing = _RememberedHints()
-
-    def undo() -> None:
-        gc.set_threshold(*threshold)
-        torch.fx.config.do_not_emit_stack_traces = has_no_traces
-        reader.typing = hints
-        if copies is None:
-            del sources.__deepcopy__
-        else:
-            sources.__deepcopy__ = copies
-
-    return undo
-
-
-class _RememberedHints:
-    """The module `typing`, with hints that are read once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, dict[str, Any]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(typing, name)
-
-    def get_type_hints(self, cls: Any, globalns: dict[str, Any] | None = None) -> dict[str, Any]:
-        if cls not in self._known:
-            self._known[cls] = typing.get_type_hints(cls, globalns=globalns)
-        return self._known[cls]
 
 
 def peak_memory() -> int:

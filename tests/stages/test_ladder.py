@@ -726,13 +726,13 @@ def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(hard, 
 @pytest.mark.parametrize(
     ("check", "is_near"),
     [
-        (dict(metric="snr_db", measured=15.2, sense=">=", limit=15.0), True),
-        (dict(metric="snr_db", measured=15.4, sense=">=", limit=15.0), False),
-        (dict(metric="agreement", kept=26, of=30, sense=">=", limit=0.95), True),  # one less is missed
-        (dict(metric="agreement", kept=29, of=30, sense=">=", limit=0.95), False),
-        (dict(metric="agreement", kept=926, of=1000, sense=">=", limit=0.95), False),  # missed
-        (dict(metric="agreement", kept=938, of=1000, sense=">=", limit=0.95), True),
-        (dict(metric="agreement", kept=950, of=1000, sense=">=", limit=0.95), False),
+        ({"metric": "snr_db", "measured": 15.2, "sense": ">=", "limit": 15.0}, True),
+        ({"metric": "snr_db", "measured": 15.4, "sense": ">=", "limit": 15.0}, False),
+        ({"metric": "agreement", "kept": 26, "of": 30, "sense": ">=", "limit": 0.95}, True),  # one less is missed
+        ({"metric": "agreement", "kept": 29, "of": 30, "sense": ">=", "limit": 0.95}, False),
+        ({"metric": "agreement", "kept": 926, "of": 1000, "sense": ">=", "limit": 0.95}, False),  # missed
+        ({"metric": "agreement", "kept": 938, "of": 1000, "sense": ">=", "limit": 0.95}, True),
+        ({"metric": "agreement", "kept": 950, "of": 1000, "sense": ">=", "limit": 0.95}, False),
     ],
 )
 def test_near_the_gate_is_where_few_images_decide(check, is_near):

@@ -198,38 +198,3 @@ def test_a_script_without_a_guard_is_not_run_again_by_its_workers(imported, tmp_
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()) == (0, ["run", "3.0"]), done.stderr
-
-
-def test_what_is_light_for_converters_is_as_before_behind_them(monkeypatch):
-    import copy
-    import gc
-    import typing
-
-    import torch.fx.config
-    from torch._export.serde import serialize
-    from torch.fx.traceback import NodeSource
-
-    # tests have lasting ones
-    monkeypatch.delattr(NodeSource, "__deepcopy__", raising=False)
-    monkeypatch.setattr(torch.fx.config, "do_not_emit_stack_traces", False)
-    monkeypatch.setattr(serialize, "typing", typing)
-    before, source = gc.get_threshold(), NodeSource(None)
-
-    def has_lines():
-        graph = torch.export.export(torch.nn.ReLU(), (torch.zeros(1),)).graph
-        return any(node.meta.get("stack_trace") for node in graph.nodes)
-
-    assert has_lines()
-    for fails in (False, True):
-        try:
-            with workers.light_objects():
-                assert gc.get_threshold()[0] > before[0] or before[0] >= 50_000
-                assert copy.deepcopy([source])[0] is source and not has_lines()
-                hints = [serialize.typing.get_type_hints(serialize.TensorMeta, vars(serialize)) for _ in range(2)]
-                assert hints[0] is hints[1] and hints[0] == typing.get_type_hints(serialize.TensorMeta, vars(serialize))
-                if fails:
-                    raise ValueError
-        except ValueError:
-            pass
-        assert gc.get_threshold() == before and copy.deepcopy([source])[0] is not source
-        assert has_lines() and serialize.typing is typing
