@@ -254,7 +254,7 @@ def default_build(tmp_path_factory):
         "android/litert": ["fp16", "int8"],
         "android/executorch": ["int8"],
         "android/onnx": ["fp32", "int8"],
-        "ios/coreml": ["fp16", "int8", "w8", "w4"],
+        "ios/coreml": ["fp16", "int8", "w8"],
         "ios/executorch": ["int8"],
     }
     config = {

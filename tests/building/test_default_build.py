@@ -33,8 +33,7 @@ def test_the_model_has_learned_digits_and_every_artifact_knows_them(platform, de
     assert result.reference_scores["float"] >= FLOOR, result.reference_scores
     for row in result.rows:
         name = f"{row.artifact.target} {row.artifact.precision}"
-        if row.artifact.precision != "w4":  # four bits lose some; the build states how much
-            assert row.worth.score >= FLOOR, f"{name}: {row.worth.score:.4f} of {result.reference_scores['float']:.4f}"
+        assert row.worth.score >= FLOOR, f"{name}: {row.worth.score:.4f} of {result.reference_scores['float']:.4f}"
 
 
 @pytest.mark.parametrize("platform", common.PLATFORMS)

@@ -689,6 +689,12 @@ def test_weights_are_solved_for_where_their_rounding_was_not_learnt_or_it_is_ask
         assert ladder.applies(reconstruction(reconstruction="always"), None, best)
 
 
+def test_what_is_solved_for_takes_time_however_few_images_there_are(hard):
+    known = simulated(hard[0], hard[2])[0]
+    least = layerwise.seconds(known, 0, 1.0)
+    assert least > 0 and layerwise.seconds(known, 10, 0.5) == pytest.approx(least + 5 * layerwise._PASSES)
+
+
 def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(hard, few, monkeypatch):
     """A simulation rounds otherwise, which can be worth an image: the build is judged by the reference."""
     asked = []

@@ -9,7 +9,7 @@ import programs
 import pytest
 import torch
 from torch import nn
-from twinkeel.model import mobilenet_v2
+from twinkeel.model import inception, mobilenet_v2, mobilenet_v3
 from twinkeel.pipeline.cli import architectures, common
 from twinkeel.pipeline.parity import metrics, run_all
 from twinkeel.pipeline.program import InputContract, evaluate, integer, steps
@@ -26,8 +26,8 @@ def pixels():
 
 
 def settled(name):
-    """In evaluation mode, with statistics of noise, and BatchNorms that scale and shift. A third block of a stage of MobileNetV2
-    is the second again."""
+    """In evaluation mode, with statistics of noise, and BatchNorms that scale and shift; with one block of each kind that the network
+    has: a third block of a stage of MobileNetV2 is the second again, and so on."""
     torch.manual_seed(0)
     source = architectures.sources()[name]
     with pytest.MonkeyPatch.context() as patch:
@@ -36,6 +36,9 @@ def settled(name):
         ):  # its logits of noise would be a thousand times smaller than what they are made of
             stages = tuple(stage._replace(repeats=min(stage.repeats, 2)) for stage in mobilenet_v2.STAGES)
             patch.setattr(mobilenet_v2, "STAGES", stages)
+        patch.setattr(inception, "STAGES", (inception.STAGES[0], *(stage[:1] for stage in inception.STAGES[1:])))
+        layers, last = mobilenet_v3.VARIANTS["mobilenet_v3_small"]
+        patch.setitem(mobilenet_v3.VARIANTS, "mobilenet_v3_small", (layers[:5], last))
         model = importlib.import_module(source.module).create(5, 0.25, **source.options)
     for norm in [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]:
         nn.init.uniform_(norm.weight, 0.5, 1.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...config import Quantize
-from .. import blocks
+from .. import blocks, layerwise
 from ..candidates import Ladder, Measured, Method, State
 
 COST = 0.1
@@ -48,4 +48,6 @@ _learnt.applies = lambda _, best: not best.state.is_learnt  # type: ignore[attr-
 _reconstructed_instead.applies = _learnt.applies  # type: ignore[attr-defined]
 _learnt.seconds = lambda ladder, best: blocks.seconds(ladder.simulation(best.state), ladder.image_seconds)  # type: ignore[attr-defined]
 for _method in (_reconstructed, _reconstructed_instead):
-    _method.seconds = lambda ladder, _: 20 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]
+    _method.seconds = lambda ladder, best: layerwise.seconds(  # type: ignore[attr-defined]
+        ladder.simulation(best.state), len(ladder.fitted), ladder.image_seconds
+    )
