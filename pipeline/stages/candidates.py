@@ -357,7 +357,6 @@ class Ladder:
         self.say(f"quantize: {one.rung.name} passes narrowly; asking the reference itself, about {duration(seconds)}")
         found = evaluate_quantized(one.quantized.module, self.held_out)
         judged, checks = self._by_held_out(one.rung, found)
-        self.started = time.perf_counter()
         if not judged.is_met:
             missed = "; ".join(str(check) for check in checks if not check.is_met)
             self.say(f"quantize: {one.rung.name} misses the gate there: {missed}")
