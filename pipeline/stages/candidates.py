@@ -348,6 +348,7 @@ class Ladder:
         while (found := self.passing(best)).is_near:
             sure = self._by_reference(found)
             self.measured = [sure if one is found else one for one in self.measured]
+            self.rungs = [sure.rung if rung is found.rung else rung for rung in self.rungs]
             best = sure if best is found else best
         return found
 

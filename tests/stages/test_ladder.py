@@ -725,8 +725,9 @@ def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(hard, 
     # all of them: an error, no build that ends red behind hours
     asked.clear()
     unluckily = range(9)
-    with pytest.raises(ParityError, match="misses its gate on every rung"):
+    with pytest.raises(ParityError, match="misses its gate on every rung") as caught:
         climb(hard[0], few, config(snr_db=near, **only()))
+    assert "misses the gate" in str(caught.value) and "passes" not in str(caught.value), str(caught.value)
 
 
 @pytest.mark.parametrize(
