@@ -695,7 +695,7 @@ def test_what_is_solved_for_takes_time_however_few_images_there_are(hard):
     assert least > 0 and layerwise.seconds(known, 10, 0.5) == pytest.approx(least + 5 * layerwise._PASSES)
 
 
-def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(hard, few, monkeypatch):
+def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(shallow_program, few, monkeypatch):
     """A simulation rounds otherwise, which can be worth an image: the build is judged by the reference."""
     asked = []
     exact = candidates.evaluate_quantized
@@ -708,25 +708,25 @@ def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(hard, 
         return -found if asked[-1] in unluckily else found
 
     monkeypatch.setattr(candidates, "evaluate_quantized", unlucky)
-    plain = climb(hard[0], few, config(snr_db=-50.0, **only()))[0].rungs[0].snr_db
+    plain = climb(shallow_program.folded, few, config(snr_db=-50.0, **only()))[0].rungs[0].snr_db
     assert not asked
     near = plain - 0.2
     # as the simulation says: nothing else is tried
     unluckily = ()
-    found, lines = climb(hard[0], few, config(snr_db=near, **only("float_layers")))
+    found, lines = climb(shallow_program.folded, few, config(snr_db=near, **only("float_layers")))
     assert asked and [rung.name for rung in found.rungs] == ["plain", "chosen"], found.rungs
     assert any("plain passes narrowly; asking the reference itself, about" in line for line in lines), lines
     # it is missed there: the ladder goes on, and the first of several choices of layers may miss it too
     asked.clear()
     unluckily = (0,)
-    found, lines = climb(hard[0], few, config(snr_db=near, **only("float_layers")))
+    found, lines = climb(shallow_program.folded, few, config(snr_db=near, **only("float_layers")))
     assert [rung.name for rung in found.rungs] == ["plain", "layers in float", "chosen"], found.rungs
     assert any("misses the gate there: quantize: snr_db is" in line for line in lines), lines
     # all of them: an error, no build that ends red behind hours
     asked.clear()
     unluckily = range(9)
     with pytest.raises(ParityError, match="misses its gate on every rung") as caught:
-        climb(hard[0], few, config(snr_db=near, **only()))
+        climb(shallow_program.folded, few, config(snr_db=near, **only()))
     assert "misses the gate" in str(caught.value) and "passes" not in str(caught.value), str(caught.value)
 
 
