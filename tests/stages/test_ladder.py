@@ -698,13 +698,12 @@ def test_what_is_solved_for_takes_time_however_few_images_there_are(hard):
 def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(shallow_program, few, monkeypatch):
     """A simulation rounds otherwise, which can be worth an image: the build is judged by the reference."""
     asked = []
-    exact = candidates.evaluate_quantized
     # too few to set some aside as judges: ranges are not taken anew in the end
     few = dataclasses.replace(few, calibration=few.calibration.part(np.arange(2 * candidates.JUDGES - 1)))
 
     def unlucky(module, images):
         asked.append(len(asked))
-        found = exact(module, images)
+        found = evaluate(shallow_program.folded, images)
         return -found if asked[-1] in unluckily else found
 
     monkeypatch.setattr(candidates, "evaluate_quantized", unlucky)
@@ -734,7 +733,7 @@ def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(shallo
     ("check", "is_near"),
     [
         ({"metric": "snr_db", "measured": 15.2, "sense": ">=", "limit": 15.0}, True),
-        ({"metric": "snr_db", "measured": 15.4, "sense": ">=", "limit": 15.0}, False),
+        ({"metric": "snr_db", "measured": 16.2, "sense": ">=", "limit": 15.0}, False),
         ({"metric": "agreement", "kept": 26, "of": 30, "sense": ">=", "limit": 0.95}, True),  # one less is missed
         ({"metric": "agreement", "kept": 29, "of": 30, "sense": ">=", "limit": 0.95}, False),
         ({"metric": "agreement", "kept": 926, "of": 1000, "sense": ">=", "limit": 0.95}, False),  # missed
