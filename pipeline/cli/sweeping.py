@@ -104,8 +104,10 @@ def sweep(
 
     Stopped and run again, it goes on where it was; what several variants need is made once.
     """
+    from ..delivery import outputs
     from ..report import terminal
     from ..store import workers
+    from ..sweeping import lines, picking
 
     workers.quieten()
     console = terminal.console(is_error=is_json)
@@ -121,6 +123,9 @@ def sweep(
         store = _shared(path, store_url, patience)
         watch = None if binaries is None else _stopwatch(plan, binaries, unit, serial, threads, timeout, out, say)
         crew = partial(_crew, plan, scheduler, needs, jobs, say)
+        if wish is not None:  # hours before anything is written there
+            with outputs.claimed(kits, say, "--kits"):
+                pass
         found = _swept(plan, store, crew, out, hours, patience, watch, say)
         picked: dict[str, Any] | None = None
         built: Built | None = None
@@ -139,7 +144,7 @@ def sweep(
     if built is not None:
         common.tell_built(built, kits, console, is_json=False)
     if not any(line.state in ("verified", "open") for line in found):
-        raise ParityError(f"none of {len(found)} variants passed its checks; the table says why: {out / 'sweep.csv'}")
+        raise ParityError(picking.none_passed(found, out / lines.TABLE))
 
 
 def _check_helpers(

@@ -79,6 +79,10 @@ def claimed(out: Path, say: Say, option: str = "--out") -> Iterator[Path]:
         TwinkeelError: `out` cannot be written.
     """
     was_there = out.exists()
+    if out.is_symlink() and not was_there:
+        raise TwinkeelError(
+            f"'{out}' is a link to '{out.readlink()}', and nothing is there. Make that folder, or choose another with {option}."
+        )
     work = out / WORK
     lock = None
     try:

@@ -184,15 +184,18 @@ class Ladder:
         plain = State(floating=self.folded, tuned=self.folded, settings=settings(self.config))
         return self.equalized(plain) if self.config.quantize.equalize == "always" else plain
 
-    def equalized(self, state: State, bounds: equalize.Bounds = "proven") -> State:
-        """From the original on, with the biases corrected anew where they were."""
+    def equalized(self, state: State, bounds: equalize.Bounds = "proven", name: str = "equalization") -> State:
+        """From the original on, with the biases corrected anew where they were; the same where that moves the float model.
+
+        Args:
+            name: of the rung.
+        """
         found = equalize.equalize(self.folded, self.fitted, bounds)
         note = f"{len(found.gains_db)} of {found.groups} groups of channels"
         if bounds == "measured":
             moved = parity.snr_db(self.expected[0], evaluate(found.module, self.judging, _BATCH), self.outputs)
             if moved < HARMLESS_DB:
-                self.wanting["equalization by measured bounds"] = why = f"it moves the float model: {moved:.1f} dB"
-                self.say(f"quantize: no equalization by measured bounds: {why}")
+                self.tell_wanting(name, f"it moves the float model: {moved:.1f} dB")
                 return state
             note += f", bounds measured: the float model moves by {moved:.1f} dB"
         elif any(found.gains_db):
@@ -268,9 +271,13 @@ class Ladder:
         """Whether a rung needs what is not there; says so."""
         why = getattr(method, "wanting", lambda _: "")(self)
         if why:
-            self.wanting[name] = why
-            self.say(f"quantize: no {name}: {why}")
+            self.tell_wanting(name, why)
         return bool(why)
+
+    def tell_wanting(self, name: str, why: str) -> None:
+        """A rung that is not to be had; the error of a missed gate says it again."""
+        self.wanting[name] = why
+        self.say(f"quantize: no {name}: {why}")
 
     def seconds(self, method: Method, best: Measured) -> float:
         """That a rung may take."""

@@ -106,11 +106,7 @@ def climb(
     except Stopped:
         is_stopped = True
         best = ladder.passing(best)
-        built = "the best so far is built"
-        if is_gated and not best.rung.is_met:
-            built = "no rung so far passes the gate, so nothing will be built"
-        built += f", without {', '.join(asked)}, which [quantize] asks for" if asked else ""
-        say(f"quantize: stopped; {built}. Ctrl-C once more ends the build")
+        _tell_stopped(say, asked, is_built=best.rung.is_met or not is_gated)
     if is_gated and not best.rung.is_met:  # nothing will be built: what came nearest tells which limit there could be
         best = max(ladder.measured, key=lambda one: one.nearness)
     best = ladder.finished(best, is_stopped=is_stopped)
@@ -122,6 +118,13 @@ def climb(
         rungs=tuple(ladder.rungs),
         all_int8=ladder.all_int8(best.state) if best.state.settings.float_layers else None,
     )
+
+
+def _tell_stopped(say: Say, asked: Sequence[str], *, is_built: bool) -> None:
+    """What comes of a search that Ctrl-C ended, without the rungs that were asked for and not reached."""
+    told = "the best so far is built" if is_built else "no rung so far passes the gate, so nothing will be built"
+    told += f", without {', '.join(asked)}, which [quantize] asks for" if asked else ""
+    say(f"quantize: stopped; {told}. Ctrl-C once more ends the build")
 
 
 def _before_paid(ladder: Ladder, known: Sequence[tuple[str, str, Method]], best: Measured) -> Measured:

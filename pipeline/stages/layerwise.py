@@ -140,14 +140,14 @@ def seconds(simulation: Simulation, images: int, image: float) -> float:
     for node in simulation.layers:
         rows, *columns = parameters(simulation.graph, module_path(node))[0].shape
         taps, samples = int(np.prod(columns)), _count(node, _SAMPLES)
-        groups = _geometry(node)[3] if node.target == aten.conv2d.default else 1
+        groups = _groups(node)
         products = samples * taps * (groups * taps + 2 * rows) + 3 * groups * taps**3
         solving += products / _PRODUCTS + rows * taps**2 / 2 / _UPDATES
     return _PASSES * images * image + solving
 
 
 def _count(node: Node, count: int) -> int:
-    return count if node.target != aten.conv2d.default or _geometry(node)[3] == 1 else -(-count // _GROUPED)
+    return count if _groups(node) == 1 else -(-count // _GROUPED)
 
 
 def with_layers(module: nn.Module, layers: Layers) -> nn.Module:
@@ -193,6 +193,10 @@ def _inputs(node: Node, x: torch.Tensor, weight: torch.Tensor, count: int) -> to
     ]
     found = torch.stack(taps, -1).double()  # (samples, channels, taps)
     return found.reshape(len(places), groups, -1).permute(1, 0, 2)
+
+
+def _groups(node: Node) -> int:
+    return _geometry(node)[3] if node.target == aten.conv2d.default else 1
 
 
 def _geometry(node: Node) -> tuple[list[int], list[int], list[int], int]:

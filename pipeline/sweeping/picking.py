@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, SweepError, nearest
@@ -27,6 +28,8 @@ _SIZES = {
 }
 _TIMES = {"": "1", "ms": "1", "us": "1e-3", "µs": "1e-3", "s": "1e3"}
 _SHARES = {"": "1", "%": "0.01"}
+_LEAST = {"size": 1.0, "latency": 1e-9, "score": 0.0}
+"""Nothing takes no bytes, nor no time."""
 _MOST = {"size": math.inf, "latency": math.inf, "score": 1.0}
 _UNITS = {"size": _SIZES, "latency": _TIMES, "score": _SHARES}
 _SENSES: Mapping[str, Callable[[float, float], bool]] = {
@@ -104,16 +107,18 @@ def _check_together(conditions: Sequence[Condition], axes: Mapping[str, Sequence
     """Raise a ConfigError where conditions on one thing leave nothing: two of them, or else all."""
     for of in dict.fromkeys(one.of for one in conditions):
         same = [one for one in conditions if one.of == of]
-        values = _tried([one.bound for one in same], _MOST[of]) if of in _UNITS else axes[of]
+        values = _tried([one.bound for one in same], _LEAST[of], _MOST[of]) if of in _UNITS else axes[of]
         for some in (*itertools.combinations(same, 2), tuple(same)):
             if not any(all(one.holds(value) for one in some) for value in values):
                 told = " and ".join(f"'{one.text}'" for one in some)
                 raise ConfigError(f"--pick: {told} cannot be met by one variant: leave one of them, or turn its sign")
 
 
-def _tried(bounds: Sequence[float], most: float) -> list[float]:
+def _tried(bounds: Sequence[float], least: float, most: float) -> list[float]:
     """Values between which nothing changes: bounds, what lies between two of them, and the ends."""
-    marks = sorted({0.0, *(bound for bound in bounds if 0 < bound < most), min(most, 2 * max(*bounds, 1.0))})
+    marks = sorted(
+        {least, *(bound for bound in bounds if least < bound < most), min(most, 2 * max(*bounds, least, 1.0))}
+    )
     return [*marks, *((low + high) / 2 for low, high in itertools.pairwise(marks))]
 
 
@@ -176,6 +181,18 @@ def _ranked(measure: str, *, is_most: bool) -> Callable[[Line], tuple[float, ...
     return rank
 
 
+def none_passed(lines: Sequence[Line], table: Path) -> str:
+    """Why there is nothing to choose from."""
+    late = sum(line.state == "not reached" for line in lines)
+    if not late:
+        return f"none of {len(lines)} variants passed its checks; the table says why: {table}"
+    others = "" if late == len(lines) else f", and none of the others passed its checks; the table says why: {table}"
+    return (
+        f"{late} of {len(lines)} variants were not reached in their time{others}. Run the same command again with more --hours: "
+        "what was made is kept."
+    )
+
+
 def _value(line: Line, measure: str) -> float:
     return {"score": line.score, "size": float(line.bytes), "latency": line.compared_ms}[measure]
 
@@ -194,8 +211,8 @@ def _condition(term: str, score: str, axes: Mapping[str, Sequence[object]]) -> C
             f"--pick: '{term}': {name} is measured, and no number is met exactly: compare it by >=, <=, > or <"
         )
     measure, bound = _measure(name, score), _number(value, _UNITS[_measure(name, score)], term)
-    most = _MOST[measure]
-    if not any(_SENSES[sense](one, bound) for one in (0.0, most, min(max(bound, 0.0), most))):
+    least, most = _LEAST[measure], _MOST[measure]
+    if not any(_SENSES[sense](one, bound) for one in (least, most, min(max(bound, least), most))):
         raise ConfigError(
             f"--pick: '{term}' is never met: {name} is {'0 to 1, or 0 to 100 %' if most == 1 else 'more than 0'}"
         )

@@ -396,6 +396,11 @@ def test_an_output_folder_that_cannot_be_written_is_one_clear_error(run_cli, tmp
     (tmp_path / "file").write_text("")
     result = run_cli("build", "android", "-o", tmp_path / "file" / "out")
     assert isinstance(result.exception, TwinkeelError) and "cannot write to" in str(result.exception)
+    (tmp_path / "link").symlink_to("gone")
+    result = run_cli("build", "android", "-o", tmp_path / "link")
+    assert isinstance(result.exception, TwinkeelError) and "is a link to 'gone', and nothing is there" in str(
+        result.exception
+    )
 
 
 def test_a_folder_that_was_moved_aside_by_a_killed_build_comes_back(tmp_path):

@@ -101,6 +101,7 @@ def test_a_wish_picks_the_line_that_meets_it(wish, number, found):
         ("size != 1kB", "size is measured"),
         ("model.width = 0.36", "never '0.36'"),
         ("latency <= -5ms", "is never met: latency is more than 0"),
+        ("size <= 0", "is never met: size is more than 0"),
         ("fastest", "no condition"),
         ("min speed", "no 'speed'"),
         ("min size, max accuracy", "cannot both be"),
@@ -151,3 +152,10 @@ def test_a_sweep_whose_time_was_over_says_so():
     over = [line(0, 0.9, 1, 1, state="failed"), line(1, 0.9, 1, 1, state="not reached")]
     with pytest.raises(SweepError, match=r"1 of 2 variants were not reached.*with more --hours"):
         picking.picked(picking.parsed("min size", "accuracy", AXES), over)
+    # and where nothing is to be picked
+    assert picking.none_passed(over, "t.csv") == (
+        "1 of 2 variants were not reached in their time, and none of the others passed its checks; the table says why: t.csv. "
+        "Run the same command again with more --hours: what was made is kept."
+    )
+    assert picking.none_passed(over[1:], "t.csv").startswith("1 of 1 variants were not reached in their time. Run")
+    assert picking.none_passed(over[:1], "t.csv") == "none of 1 variants passed its checks; the table says why: t.csv"

@@ -534,6 +534,9 @@ def test_a_sweep_from_the_command_to_its_kits(tiny, in_this_process, run_cli, tm
     assert useless.exit_code == 2 and "--kits is the folder of the variant that is picked" in useless.output
     same = run_cli("sweep", *place, "--pick", "min size", "--kits", tmp_path / "sweep")
     assert same.exit_code == 2 and "is the folder of the sweep's tables" in same.output
+    (tmp_path / "file").write_text("")
+    nowhere = run_cli("sweep", *place, "--pick", "min size", "--kits", tmp_path / "file" / "out")
+    assert "another folder with --kits" in str(nowhere.exception) and not (tmp_path / "store").exists()
     first = run_cli("sweep", *place)
     assert first.exit_code == 0, (first.output, first.exception)
     told = json.loads((tmp_path / "sweep" / "sweep.json").read_text())

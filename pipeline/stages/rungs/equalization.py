@@ -15,16 +15,17 @@ IS_COSTLY = False
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
     when = "done" if wanted.equalize == "always" else wanted.equalize
     further = "never" if wanted.equalize == "never" else "auto"
+    further_name = "equalization by measured bounds"
     return [
-        ("equalization", when, _equalized("proven")),
-        ("equalization by measured bounds", further, _equalized("measured")),
+        ("equalization", when, _equalized("proven", "equalization")),
+        (further_name, further, _equalized("measured", further_name)),
     ]
 
 
-def _equalized(bounds: Any) -> Method:
+def _equalized(bounds: Any, name: str) -> Method:
     def equalized(ladder: Ladder, best: Measured) -> list[State]:
         plain = replace(best.state, settings=replace(best.state.settings, activation_ranges=None, weight_scales={}))
-        found = ladder.equalized(replace(plain, is_learnt=False), bounds)
+        found = ladder.equalized(replace(plain, is_learnt=False), bounds, name)
         return [] if found.floating is best.state.floating else [found]
 
     equalized.seconds = lambda ladder, _: 9 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]
