@@ -33,6 +33,21 @@ def test_pixels_reach_the_stem_without_a_transpose(shallow_program, tmp_path, mo
         np.testing.assert_array_equal(run(image[None]), again(image[None]))
 
 
+@pytest.mark.parametrize("precision", _executorch.PRECISIONS)
+def test_what_was_traced_already_is_not_traced_again(padded_program, tmp_path, monkeypatch, precision):
+    from executorch.exir import pass_base
+
+    traced = []
+    trace = pass_base._ExportPassBase.call
+    monkeypatch.setattr(pass_base._ExportPassBase, "call", lambda *given: traced.append(1) or trace(*given))
+    short = _executorch.build(padded_program, precision, tmp_path / "short.pte")
+    few = len(traced)
+    monkeypatch.setattr(_executorch, "_no_idle_tracing", nullcontext)
+    long = _executorch.build(padded_program, precision, tmp_path / "long.pte")
+    assert short.read_bytes() == long.read_bytes()
+    assert few <= len(traced) - few - 6, f"{few} traces, {len(traced) - few} before: is ours of use?"
+
+
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
