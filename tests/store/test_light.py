@@ -13,6 +13,7 @@ import torch
 import torch.fx.config
 from torch._export.serde import serialize
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import ExportedProgram, default_decompositions
 from torch.fx import Graph, GraphModule, symbolic_trace
 from torch.fx.traceback import NodeSource
 from torch.utils._pytree import tree_map
@@ -29,6 +30,8 @@ def usual(monkeypatch):
     monkeypatch.setattr(GraphModule, "recompile", getattr(GraphModule.recompile, "at_once", GraphModule.recompile))
     check = FakeTensorMode._validate_cache_key
     monkeypatch.setattr(FakeTensorMode, "_validate_cache_key", getattr(check, "usual", check))
+    decompose = ExportedProgram.run_decompositions
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", getattr(decompose, "usual", decompose))
 
 
 @pytest.fixture
@@ -129,3 +132,30 @@ def test_what_is_traced_is_the_same(usual, shallow_program):
         assert traced() == usually == traced()
         bypassed = FakeTensorMode.cache_info().bypasses
     assert not bypassed.get("non-builtin"), bypassed
+
+
+def test_what_was_decomposed_is_not_decomposed_again(usual, shallow_program):
+    def traced(table):
+        program = torch.export.export(shallow_program.quantized, example_inputs(shallow_program.contract))
+        return program.run_decompositions({}).run_decompositions(table())
+
+    def shown(program):
+        return str(program.graph), str(program.graph_signature)
+
+    none, all_of_them = traced(dict), traced(default_decompositions)
+    assert shown(none) != shown(all_of_them)
+    assert none.run_decompositions({}) is not none
+    with light.light_objects():
+        for table, usually in ((dict, none), (default_decompositions, all_of_them)):
+            found = traced(table)
+            assert shown(found) == shown(usually)
+            assert found.run_decompositions(table()) is found.run_decompositions(decomp_table=table()) is found
+        assert "conv2d" in shown(traced(dict))[0]
+        assert traced(dict).run_decompositions() is not traced(dict)  # all that torch decomposes
+        last = next(node for node in reversed(found.graph.nodes) if node.op == "output")
+        with found.graph.inserting_before(last):
+            changed = found.graph.call_function(torch.ops.aten.relu_.default, (last.args[0][0],))
+        changed.meta["val"] = last.args[0][0].meta["val"]
+        # one that writes into what it is given came in by hand
+        assert "relu_" not in str(found.run_decompositions({}).graph) and "relu_" in str(found.graph)
+    assert not hasattr(ExportedProgram.run_decompositions, "usual")
