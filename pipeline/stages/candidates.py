@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,8 @@ class Measured:
 
     Attributes:
         is_sure: the reference itself was asked for what the held-out images say, not its simulation.
+        refit: the same with ranges and biases from all calibration images, where it was this that the reference was asked for, being
+            what is built.
     """
 
     state: State
@@ -95,6 +97,7 @@ class Measured:
     checks: Sequence[parity.Check]
     convert: Callable[[], quantize.Quantized] = field(repr=False)
     is_sure: bool = False
+    refit: Measured | None = field(default=None, repr=False)
 
     @property
     def nearness(self) -> tuple[int, float, float]:
@@ -110,6 +113,13 @@ class Measured:
     @cached_property
     def quantized(self) -> quantize.Quantized:
         return self.convert()
+
+    def told(self, **changes: Any) -> Measured:
+        """The same, and other things are said of it: what took a while to make stays."""
+        changed = replace(self, **changes)
+        if "quantized" in vars(self):
+            vars(changed)["quantized"] = self.quantized
+        return changed
 
 
 def _is_near(check: parity.Check) -> bool:
@@ -179,6 +189,7 @@ class Ladder:
         self._simulations: dict[frozenset[str], Simulation] = {}
         self._statistics: dict[tuple[int, frozenset[str], int], tuple[nn.Module, Statistics]] = {}
         self.image_seconds = 0.0
+        self._is_refit_left_out = False
 
     def start(self) -> State:
         plain = State(floating=self.folded, tuned=self.folded, settings=settings(self.config))
@@ -324,14 +335,14 @@ class Ladder:
             # of those that cost nothing only the best so far is measured on held-out images
             least = max(one.rung.calibration_db for one in tried) if tried and not is_paid else -np.inf
             if (found := self._judged(name, state, self.fitted, least)) is not None:
-                found = self._by_reference(found) if is_paid and found.is_near else found
+                found = self._sure(found) if is_paid and found.is_near else found
                 tried.append(found)
                 if is_paid and found.rung.is_met:
                     break
         best = max(tried, key=lambda one: self._rank(one, states))
         is_kept = before is None or self._rank(best, states) > self._rank(before, states, WORTH_DB)
         rung = replace(best.rung, is_kept=is_kept, seconds=time.perf_counter() - self.started)
-        best = replace(best, rung=rung)
+        best = best.told(rung=rung)
         give_back_memory()  # else each rung comes on top of what those before it took and freed
         self.started = time.perf_counter()
         self.rungs.append(best.rung)
@@ -353,11 +364,19 @@ class Ladder:
         """`passing`, and what passes the gate so narrowly that another rounding could turn it passes it as the reference itself computes:
         by that the build is judged."""
         while (found := self.passing(best)).is_near:
-            sure = self._by_reference(found)
+            sure = self._sure(found)
             self.measured = [sure if one is found else one for one in self.measured]
             self.rungs = [sure.rung if rung is found.rung else rung for rung in self.rungs]
             best = sure if best is found else best
         return found
+
+    def _sure(self, one: Measured) -> Measured:
+        """Judged by what the reference says of what would be built, all calibration images having been seen, and of itself only where
+        that misses the gate: asking takes a while."""
+        wider = self._refitted(one)
+        if wider is not None and (wider := self._by_reference(wider) if wider.is_near else wider).rung.is_met:
+            return one.told(is_sure=True, refit=wider)
+        return self._by_reference(one)
 
     def _by_reference(self, one: Measured) -> Measured:
         """Judged by what the reference says of the held-out images, in place of its simulation."""
@@ -368,60 +387,55 @@ class Ladder:
         if not judged.is_met:
             missed = "; ".join(str(check) for check in checks if not check.is_met)
             self.say(f"quantize: {one.rung.name} misses the gate there: {missed}")
-        kept = replace(one, rung=judged, checks=checks, is_sure=True)
-        kept.__dict__["quantized"] = one.quantized  # it took a while to make
-        return kept
+        return one.told(rung=judged, checks=checks, is_sure=True)
 
     def _rank(self, one: Measured, states: Sequence[State], more: float = 0.0) -> tuple[bool, float]:
         """By the images that judge; where bytes and speed are paid for the gate, by the gate first."""
         return _is_paid(states) and one.rung.is_met, one.rung.calibration_db + more
 
     def finished(self, best: Measured, *, is_stopped: bool) -> Measured:
-        """The best, with ranges and biases from all calibration images where its weights leave them free, where there is time
-        for it, and where that is not worse on those that judged, though they are among them now, and keeps the gate: a wider range
-        for one image costs all others."""
+        """The best, as it is built: refitted where that passes its gate as well."""
         self.started = time.perf_counter()
-        state = best.state
-        is_free = not state.is_learnt and state.settings.activation_ranges is None
-        is_wider = is_free and self.fitted is not self.calibration
-        left_out = list(self.left_out)
-        seconds = self._refit_seconds()
-        if is_wider and seconds > max(self.left(), _SHORT) and self.config.quantize.minutes:
-            self.say(f"quantize: no time for all calibration images: about {duration(seconds)}")
-            left_out.append("all calibration images")
-            is_wider = False
+        refit = best.refit if best.is_sure else self._refitted(best)
+        left_out = [*self.left_out, *(["all calibration images"] if self._is_refit_left_out else [])]
         # names alone: seconds differ from run to run, and equal builds shall give equal files
         more = [f"no time for {', '.join(left_out)}"] if left_out else []
         if more and not self.config.quantize.minutes:
             self.say(f"quantize: {more[0]}: minutes = 0")
         more += ["stopped by hand"] if is_stopped else []
-        # what it was measured with does not change by being written down
-        measured = replace(best, state=self._settled(best, state, self.fitted, more))
-        if is_wider:
-            wider = self.corrected(state, self.calibration) if state.is_corrected else state
-            settled = self._settled(best, wider, self.calibration, more)
-            judged = self._judged("chosen", settled, self.calibration, best.rung.calibration_db)
-            if judged is not None and judged.is_near and best.is_sure:
-                judged = self._by_reference(judged)
-            if judged is not None and judged.rung.is_met >= best.rung.is_met:
-                measured = judged
-        seconds = time.perf_counter() - self.started
-        told = replace(
-            measured.rung, name="chosen", note=measured.state.note, seconds=seconds, peak_bytes=peak_memory(), is_stopped=is_stopped
-        )  # fmt: skip
-        measured = replace(measured, rung=replace(told, is_kept=True))
-        self.rungs.append(measured.rung)
-        self.say(f"quantize: {measured.rung}")
-        return measured
-
-    def _settled(self, best: Measured, state: State, images: data_module.Images, more: Sequence[str]) -> State:
-        """With its ranges written down, and where they are from."""
-        fixed = replace(state.settings, activation_ranges=self.ranges(state, images))
+        measured, images = (best, self.fitted) if refit is None else (refit, self.calibration)
         note = "; ".join([f"{best.rung.name}, fitted to {len(images)} images", *more])
-        return replace(state, settings=fixed, note=note)
+        # what it was measured with does not change by being written down
+        state = replace(self._settled(measured.state, images), note=note)
+        seconds = time.perf_counter() - self.started
+        rung = replace(
+            measured.rung, name="chosen", note=note, seconds=seconds, peak_bytes=peak_memory(), is_stopped=is_stopped, is_kept=True
+        )  # fmt: skip
+        self.rungs.append(rung)
+        self.say(f"quantize: {rung}")
+        return measured.told(state=state, rung=rung)
 
-    def _refit_seconds(self) -> float:
-        return (4 * len(self.calibration) + len(self.held_out)) * self.image_seconds
+    def _refitted(self, best: Measured) -> Measured | None:
+        """With ranges and biases from all calibration images, where its weights leave them free and there is time; None where there is
+        not, and where that is worse on those that judged, though they are among them now, or misses the gate: a wider range for one
+        image costs all others."""
+        state = best.state
+        if state.is_learnt or state.settings.activation_ranges is not None or self.fitted is self.calibration:
+            return None
+        seconds = (4 * len(self.calibration) + len(self.held_out)) * self.image_seconds
+        if seconds > max(self.left(), _SHORT) and self.config.quantize.minutes:
+            if not self._is_refit_left_out:
+                self.say(f"quantize: no time for all calibration images: about {duration(seconds)}")
+            self._is_refit_left_out = True
+            return None
+        wider = self.corrected(state, self.calibration) if state.is_corrected else state
+        settled = self._settled(wider, self.calibration)
+        judged = self._judged(best.rung.name, settled, self.calibration, best.rung.calibration_db)
+        return judged if judged is not None and judged.rung.is_met >= best.rung.is_met else None
+
+    def _settled(self, state: State, images: data_module.Images) -> State:
+        """With its ranges written down."""
+        return replace(state, settings=replace(state.settings, activation_ranges=self.ranges(state, images)))
 
     def _judged(self, name: str, state: State, images: data_module.Images, least: float = -np.inf) -> Measured | None:
         """Judged by what is certain: a rung that these images cannot tell from a good one passes the gate.

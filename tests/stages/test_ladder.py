@@ -729,6 +729,32 @@ def test_a_gate_that_is_passed_narrowly_is_passed_by_the_reference_itself(shallo
     assert "misses the gate" in str(caught.value) and "passes" not in str(caught.value), str(caught.value)
 
 
+def test_the_reference_is_asked_of_what_would_be_built(shallow_program, few, monkeypatch):
+    """Ranges of all calibration images: once, and of those of a share only where that misses the gate."""
+    asked = []
+
+    def told(module, images):
+        asked.append(module)
+        found = evaluate(shallow_program.folded, images)
+        return -found if len(asked) in unluckily else found
+
+    monkeypatch.setattr(candidates, "evaluate_quantized", told)
+    judged = candidates.Ladder._judged
+    # the share's ranges may be the better ones here
+    monkeypatch.setattr(candidates.Ladder, "_judged", lambda ladder, *given: judged(ladder, *given[:3]))
+    plain = climb(shallow_program.folded, few, config(snr_db=-50.0, **only()))[0].rungs
+    near = min(plain[0].snr_db, plain[-1].snr_db) - 0.2
+    shares = len(few.calibration.images), len(few.calibration.images) * 3 // 4
+    assert f"fitted to {shares[0]} images" in plain[-1].note and not asked, plain
+    for first, count, share in (((), 1, shares[0]), ((1,), 2, shares[1])):
+        asked.clear()
+        unluckily = first
+        found, lines = climb(shallow_program.folded, few, config(snr_db=near, **only()))
+        assert len(asked) == count and found.quantized.module is asked[-1]
+        assert f"plain, fitted to {share} images" in found.rungs[-1].note, found.rungs
+        assert sum("asking the reference itself" in line for line in lines) == count
+
+
 @pytest.mark.parametrize(
     ("check", "is_near"),
     [
