@@ -46,9 +46,10 @@ JUDGES = 4
 HARMLESS_DB = 40.0
 """SNR of a float module that is no longer quite the original, at least."""
 
-NEAR = 0.01
+NEAR = 0.02
 """Of the held-out images, and one more: where as many decide on the gate, the reference itself is asked. Its sums round otherwise than a
-simulation's, which turns about as many answers."""
+simulation's: of EfficientNet-Lite0 on 300 photographs, a twentieth of which it hardly knows one class from another, simulation and
+reference kept 95.3 % and 93.0 % of the answers."""
 NEAR_DB = 1.0
 """The same of an SNR: 0.6 dB lie between the two on a network of four blocks, at 39 dB."""
 
