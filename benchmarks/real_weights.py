@@ -385,9 +385,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for table in tables.values() for row in table]
     show(rows)
     given.out.mkdir(parents=True, exist_ok=True)
-    here = {"cpu": peers._cpu(), "minutes": given.minutes}
-    described = {"versions": {name: version(name) for name in peers.PACKAGES}, "others": given.others}
-    described |= {"rows": [row | here for row in rows]}
+    here = {"cpu": peers._cpu(), "minutes": given.minutes, "versions": {name: version(name) for name in peers.PACKAGES}}
+    described = {"others": given.others, "rows": [row | here for row in rows]}
     (given.out / "real_weights.json").write_text(json.dumps(described, indent=1) + "\n")
     draw(rows, given.others, given.out / "real_weights.png")
 
