@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import operator
 import typing
 import weakref
 from collections.abc import Callable, Iterator
@@ -223,6 +224,10 @@ def _targets(program: Any) -> Iterator[Any]:
 
 
 def _is_left(target: Any, table: Any) -> bool:
-    """Whether there is something to do: by the table, or since a pass put in what writes into its input."""
-    schema = getattr(target, "_schema", None)
-    return target in table or bool(schema is not None and schema.is_mutable)
+    """Whether there is something to do: by the table, or since a pass put in what writes into its input, or a function of its own, which
+    is traced to operators."""
+    from torch._ops import OpOverload
+
+    if not isinstance(target, OpOverload):
+        return target is not operator.getitem
+    return target in table or bool(target._schema.is_mutable)

@@ -236,9 +236,9 @@ def test_ranges_of_all_images_never_lose_the_gate(hard, few, monkeypatch):
     """They please those that judge, who are among them, and lose answers on others: what passed is built."""
     judged = candidates.Ladder._judged
 
-    def unlucky(self, name, *given):
-        found = judged(self, name, *given)
-        if name == "chosen":
+    def unlucky(self, name, state, images, *given):
+        found = judged(self, name, state, images, *given)
+        if images is self.calibration:
             rung = dataclasses.replace(found.rung, calibration_db=99.0, snr_db=1.0, is_met=False)
             found = dataclasses.replace(found, rung=rung)
         return found

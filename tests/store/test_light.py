@@ -134,6 +134,10 @@ def test_what_is_traced_is_the_same(usual, shallow_program):
     assert not bypassed.get("non-builtin"), bypassed
 
 
+def halved(x):
+    return x.relu() / 2
+
+
 def test_what_was_decomposed_is_not_decomposed_again(usual, shallow_program):
     def traced(table):
         program = torch.export.export(shallow_program.quantized, example_inputs(shallow_program.contract))
@@ -152,10 +156,17 @@ def test_what_was_decomposed_is_not_decomposed_again(usual, shallow_program):
             assert found.run_decompositions(table()) is found.run_decompositions(decomp_table=table()) is found
         assert "conv2d" in shown(traced(dict))[0]
         assert traced(dict).run_decompositions() is not traced(dict)  # all that torch decomposes
-        last = next(node for node in reversed(found.graph.nodes) if node.op == "output")
-        with found.graph.inserting_before(last):
-            changed = found.graph.call_function(torch.ops.aten.relu_.default, (last.args[0][0],))
-        changed.meta["val"] = last.args[0][0].meta["val"]
-        # one that writes into what it is given came in by hand
-        assert "relu_" not in str(found.run_decompositions({}).graph) and "relu_" in str(found.graph)
+        # one that writes into what it is given, and a function, came in by hand, as converters' passes put them in
+        for target in (torch.ops.aten.relu_.default, halved):
+            program = traced(default_decompositions)
+            last = next(node for node in reversed(program.graph.nodes) if node.op == "output")
+            (given,) = last.args[0]
+            with program.graph.inserting_before(last):
+                changed = program.graph.call_function(target, (given,))
+            changed.meta["val"] = given.meta["val"]
+            last.args = ((changed,),)
+            program.graph_signature.output_specs[0].arg.name = changed.name
+            again = program.run_decompositions({})
+            assert again is not program
+            assert all(node.target not in (target, given) for node in again.graph.nodes), again.graph
     assert not hasattr(ExportedProgram.run_decompositions, "usual")
