@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from .errors import ConfigError, nearest
+from .files import real
 from .names import JAVA_WORDS, PLATFORM_PACKAGES, SWIFT_WORDS, WINDOWS_DEVICES
 from .reading import read_bytes, shown, why_unreadable
 
@@ -1019,7 +1020,7 @@ def _toml(value: object) -> str:
 
 def _resolve_paths(config: Config, base: Path) -> Config:
     def absolute(value: str | None) -> str | None:
-        return None if value is None else str((base / Path(value).expanduser()).resolve())
+        return None if value is None else str(real(base / Path(value).expanduser()))
 
     return config.model_copy(
         update={
@@ -1047,10 +1048,10 @@ def _absolute_factory(value: str | None, base: Path) -> str | None:
         return None
     source, _, function = value.rpartition(":")
     if source.endswith(".py"):
-        return f"{(base / Path(source).expanduser()).resolve()}:{function}"
+        return f"{real(base / Path(source).expanduser())}:{function}"
     inner = base.joinpath(*source.split("."))
     beside = next((p for p in (inner.with_suffix(".py"), inner / "__init__.py") if p.is_file()), None)
-    return value if beside is None else f"{beside.resolve()}:{function}"
+    return value if beside is None else f"{real(beside)}:{function}"
 
 
 def _describe(path: str, text: str, error: Any) -> str:

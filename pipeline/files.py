@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +26,11 @@ def digest(path: Path) -> str:
             while block := stream.read(1 << 20):
                 content.update(block)
     return content.hexdigest()
+
+
+def real(path: Path) -> Path:
+    """The whole path, links followed; of one that leads round in a circle, its own place."""
+    return Path(os.path.realpath(path))
 
 
 def files_of(path: Path) -> list[Path]:

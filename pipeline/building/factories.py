@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, nearest
+from ..files import real
 from . import own_code
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Factory:
 
     def _beside(self) -> Path:
         """The folder that a file's own imports begin from."""
-        file = self.file().resolve()
+        file = real(self.file())
         return _root(file).parent if (file.parent / "__init__.py").is_file() else file.parent
 
     def _function(self) -> Any:
@@ -136,7 +137,7 @@ class Factory:
     def _module(self) -> ModuleType:
         if not self.source.endswith(".py"):
             return importlib.import_module(self.source)
-        file = self.file().resolve()
+        file = real(self.file())
         beside = self._beside()
         if (file.parent / "__init__.py").is_file():  # a part of a package: by its name, so that its own imports work
             parts = file.relative_to(beside).with_suffix("").parts

@@ -12,6 +12,7 @@ from .. import parity
 from ..config import Config, Limit
 from ..delivery import Kit, sdk
 from ..errors import ConfigError
+from ..files import real
 from ..program import Target, missing
 from ..saying import Say
 from ..tasks import named
@@ -74,7 +75,7 @@ class Order:
 
     @property
     def place(self) -> str:
-        return str(self.out.resolve())
+        return str(real(self.out))
 
 
 def _asked_for(config: Config, targets: Mapping[str, Target]) -> list[tuple[Target, str]]:

@@ -13,6 +13,7 @@ from .. import data as data_module
 from ..config import Config
 from ..delivery import outputs
 from ..errors import ConfigError, TwinkeelError
+from ..files import real
 from ..program import Program
 from ..report import Built
 from ..saying import Say
@@ -93,12 +94,12 @@ def _built(wanted: Order, store: Store | None, say: Say, executor: Executor | No
 def _check_data(out: Path, config: Config) -> None:
     """Nothing is written among the images, where the next build would look for some."""
     for name, given in (("path", config.data.path), ("calibration_path", config.data.calibration_path)):
-        place = Path(given).resolve() if given else None
+        place = real(Path(given)) if given else None
         if place is None or not place.is_dir():
             continue
         # a folder with what is right of its images says where in it they lie
         is_all_read = name == "calibration_path" or config.data.source == "images"
-        if out.resolve() == place or (is_all_read and out.resolve().is_relative_to(place)):
+        if real(out) == place or (is_all_read and real(out).is_relative_to(place)):
             raise ConfigError(
                 f"--out '{out}' lies in the images, data.{name} = '{given}', which stay as they are. Give another folder."
             )

@@ -182,6 +182,7 @@ def print_checks(folders: Sequence[Path], results: list[tuple[str, list[Check]]]
 
 def tell_built(built: Built, out: Path, console: Console, *, is_json: bool) -> None:
     """Print what was built; a ParityError where checks failed."""
+    from ..report import headline
     from ..report import terminal as report
 
     for result in built.results:
@@ -198,9 +199,7 @@ def tell_built(built: Built, out: Path, console: Console, *, is_json: bool) -> N
     if failed:
         raise ParityError(f"checks failed, and the folder is marked as failed: {', '.join(failed)}")
     for result in built.results:
-        count = sum(row.state == "open" for row in result.rows)
-        rest = f", {count} of {len(result.rows)} artifacts with an open verdict" if count else ""
-        console.print(f"all verified: {result.folder}{rest}", markup=False)
+        console.print(f"{headline(result.rows)}: {result.folder}", markup=False)
 
 
 def read_config(path: Path | None) -> Config:

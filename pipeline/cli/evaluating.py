@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, ParityError
+from ..files import real
 from . import common
 
 if TYPE_CHECKING:
@@ -124,10 +125,10 @@ def _check_place(into: Path, data: Path) -> None:
     """Nothing is written into what a build wrote, nor among the images, where the next evaluation would look."""
     from ..delivery import manifest, outputs
 
-    if data.resolve() in (into.resolve(), *into.resolve().parents):
+    if real(data) in (real(into), *real(into).parents):
         raise ConfigError(f"--into '{into}' lies in the data, '{data}', which stay as they are. Give another folder.")
 
-    for place in (into, *into.resolve().parents):
+    for place in (into, *real(into).parents):
         if (place / manifest.MANIFEST).is_file() or (place / outputs.INDEX).is_file():
             raise ConfigError(
                 f"--into '{into}' lies in the finished build '{place}', which stays as it is. Give another folder."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import DiffError, ParityError, TwinkeelError
+from ..files import real
 from . import common
 from .devices import device
 from .evaluating import evaluate
@@ -70,7 +71,7 @@ def replay(out: Path, command: str | None, timeout: float) -> None:
     from ..report import terminal as report
 
     folders = [out] if (out / manifest.MANIFEST).is_file() else common.platform_folders(out)
-    for parent in {folder.resolve().parent for folder in folders}:
+    for parent in {real(folder).parent for folder in folders}:
         if (parent / outputs.INDEX).exists():  # it is written anew in the end: what is wrong with it is said before
             outputs.read_index(parent)
     with report.progress(report.console(is_error=True)) as say:
@@ -115,7 +116,7 @@ def drift(out: Path, tables: Path | None) -> None:
         found = finished.drift(folders, common.targets(), say)
     report.print_drift(found, console)
     common.tell_passed_over(folders)
-    target = tables or (out.resolve().parent if is_platform else out)
+    target = tables or (real(out).parent if is_platform else out)
     try:
         outputs.add(target, stage.files(found))
         console.print(f"wrote {target / stage.TABLE} and {target / stage.PICTURE}", markup=False)

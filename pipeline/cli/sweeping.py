@@ -311,7 +311,7 @@ def _swept(
         count, seconds = sum(map(len, yard.made.values())), sum(map(sum, yard.made.values()))
         kinds = ", ".join(f"{len(taken)} {step}" for step, taken in yard.made.items() if taken)
         say(
-            f"sweep: {count} tasks made, {seconds:.0f} s of work ({kinds})"
+            f"sweep: {counted(count, 'task')} made, {seconds:.0f} s of work ({kinds})"
             if count
             else "sweep: all results were in the store"
         )
@@ -370,7 +370,7 @@ def _show(
     if is_json:
         common.echo((out / lines.RESULTS).read_text(encoding="utf-8").rstrip())
     shown = found if len(found) <= _MOST_SHOWN else [line for line in found if line.is_on_front]
-    title = f"{len(found):,} variants" + (f", the {len(shown):,} on the front" if len(shown) < len(found) else "")
+    title = counted(len(found), "variant") + (f", the {len(shown):,} on the front" if len(shown) < len(found) else "")
     table, heads = Table(title=title), lines.headings(found, score)
     for name in heads:
         table.add_column(name, justify="right" if name in ("", score, "bytes") or name.startswith("ms ") else "left")

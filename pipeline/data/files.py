@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..files import real
 from ..reading import read_bytes, shown
 from . import archives, remembered
 from .kinds import IMAGE_SUFFIXES, RAW_SUFFIXES, TENSORS, has_image_magic
@@ -267,7 +268,7 @@ def _walked(root: Path, passed: Counter[str]) -> tuple[list[str], list[str]]:
 
 
 def _holds(link: Path, root: Path) -> bool:
-    return link.is_symlink() and root.resolve().is_relative_to(link.resolve())
+    return link.is_symlink() and real(root).is_relative_to(real(link))
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

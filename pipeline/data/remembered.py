@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import noted
-from ..files import digest, keep
+from ..files import digest, keep, real
 
 _TOGETHER = 64
 """Files that a thread looks at before it takes others: handing one over takes longer than looking at it."""
@@ -55,7 +55,7 @@ def _one(path: str, known: list[Any] | None) -> tuple[str, list[Any] | None]:
 def _place(root: Path) -> Path:
     import platformdirs
 
-    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()
+    name = hashlib.sha256(os.fsencode(real(root))).hexdigest()
     return Path(platformdirs.user_cache_path("twinkeel")) / "hashes" / f"{name}.json"
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import DataError
+from ..files import real
 from ..reading import quoted, shown
 from ..rows import Lines, hashes_of, joined
 from . import beside, given, taken
@@ -128,7 +129,7 @@ def calibrated_on(
     calibration = Split(
         images=read.images, truth=truth_of(there)[chosen], tensors=beside.tensors_of(files, len(files), config)
     )
-    place = f"{shown(root.resolve().name, 100)}{'/' if root.is_dir() else ''}"
+    place = f"{shown(real(root).name, 100)}{'/' if root.is_dir() else ''}"
     found = replace(found, train=train, calibration=calibration, places={**found.places, "calibration": place})
     return replace(found, taken=_taken_anew(found, there, read, unused, more))
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import parity
 from ..config import Limit as Override
 from ..errors import TwinkeelError, VerifyError
-from ..files import digest, read_json, write_json
+from ..files import digest, read_json, real, write_json
 from ..parity import Check, Limit, Values, state
 from ..program import Output
 from ..reading import shown
@@ -234,7 +234,7 @@ def record(folder: Path, found: Sequence[Judged]) -> None:
         VerifyError: the folder was changed since its artifacts were read.
         TwinkeelError: it cannot be written.
     """
-    parent = folder.resolve().parent
+    parent = real(folder).parent
     # a build, or another replay, may be at work in the same folder
     is_built_here = (parent / outputs.INDEX).is_file()
     with outputs.claimed(parent, lambda *_: None) if is_built_here else contextlib.nullcontext():
@@ -293,4 +293,4 @@ def _write(folder: Path, content: dict[str, Any], table: Mapping[str, Any]) -> N
         for path in (partial, next_manifest):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-    outputs.refresh(folder.resolve().parent)
+    outputs.refresh(real(folder).parent)

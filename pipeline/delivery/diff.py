@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VerifyError
+from ..files import real
 from ..parity import Verdict, percent, unpaired_interval, within
 from ..program import Target
 from ..reading import shown
@@ -184,7 +185,7 @@ def read(places: Sequence[Path]) -> dict[str, tuple[Path, Folder]]:
     for place in places:
         content, golden = manifest.read_verified(place)
         # a copy may be called anything
-        names = {entry["target"].partition("/")[0] for entry in content["artifacts"]} or {place.resolve().name}
+        names = {entry["target"].partition("/")[0] for entry in content["artifacts"]} or {real(place).name}
         name = shown("+".join(sorted(names)), 60)
         if name in found:
             raise VerifyError(f"'{found[name][0]}' and '{place}' are both of {name}. Give one of them.")

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..data import arrays
 from ..errors import DeviceError, VerifyError
-from ..files import digest
+from ..files import digest, real
 from ..parity import Check, Ran, broken, finite_checks, unit_checks
 from ..program import Runtime, Target
 from ..reading import shown
@@ -203,7 +203,7 @@ def check_writable(folders: Sequence[Path], instead: str) -> None:
     """
     for folder in folders:
         _check_place(folder, instead)
-    for out in {folder.resolve().parent for folder in folders}:
+    for out in {real(folder).parent for folder in folders}:
         if (out / outputs.INDEX).is_file():  # which lists the folders' manifests
             _check_place(out, instead)
 

@@ -7,3 +7,4 @@ from .outcome import Outcome as Outcome
 from .results import Built as Built
 from .results import Report as Report
 from .results import Result as Result
+from .results import headline as headline

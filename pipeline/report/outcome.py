@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from rich.console import Console
 
+from ..files import real
 from ..parity import Row
 from . import terminal
 from .page import REPORT
-from .results import Built, Result
+from .results import Built, Result, headline
 
 _WIDTH = 150
 _STATES = {"verified": "#1a7f37", "open": "#9a6700", "FAILED": "#cf222e"}
@@ -69,7 +70,7 @@ class Outcome:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         tables = "".join(_table(result) for result in self.built.results)
-        place, here = self.report.resolve(), Path.cwd()
+        place, here = real(self.report), Path.cwd()
         # a notebook serves what lies below it, and browsers follow no other address from there
         address = quote(place.relative_to(here).as_posix()) if place.is_relative_to(here) else place.as_uri()
         link = f'<a href="{html.escape(address)}" target="_blank">{html.escape(str(self.report))}</a>'
@@ -78,8 +79,7 @@ class Outcome:
     def _verdict(self) -> str:
         if not self.verified:
             return f"checks failed: {sum(len(terminal.failures(result)) for result in self.built.results)}"
-        count = sum(row.state == "open" for row in self.rows)
-        return "all verified" + (f", {count} of {len(self.rows)} artifacts with an open verdict" if count else "")
+        return headline(self.rows)
 
 
 def _table(result: Result) -> str:

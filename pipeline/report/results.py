@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import parity
 from ..parity import Row
+from ..saying import counted
 from ..stages import Epoch, Rung
 
 if TYPE_CHECKING:
@@ -42,6 +44,14 @@ class Result:
     @property
     def is_verified(self) -> bool:
         return not self.errors and all(c.is_met for c in self.program_checks) and all(r.is_verified for r in self.rows)
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """Of artifacts none of which misses anything."""
+    count = sum(row.state == "open" for row in rows)
+    return (
+        f"nothing missed, {count} of {counted(len(rows), 'artifact')} with an open verdict" if count else "all verified"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

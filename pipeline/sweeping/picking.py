@@ -167,7 +167,8 @@ def _best(lines: Sequence[Line]) -> list[str]:
 def _measure(name: str, score: str) -> str:
     known = {score: "score", "score": "score", "size": "size", "bytes": "size", "latency": "latency"}
     if name not in known:
-        raise ConfigError(f"--pick: there is no '{name}' to be least or most. {nearest(name, known)}")
+        told = f"there is no '{name}' to be least or most" if name else "nothing is named that is to be least or most"
+        raise ConfigError(f"--pick: {told}. {nearest(name, known)}")
     return known[name]
 
 

@@ -396,11 +396,24 @@ def test_an_output_folder_that_cannot_be_written_is_one_clear_error(run_cli, tmp
     (tmp_path / "file").write_text("")
     result = run_cli("build", "android", "-o", tmp_path / "file" / "out")
     assert isinstance(result.exception, TwinkeelError) and "cannot write to" in str(result.exception)
-    (tmp_path / "link").symlink_to("gone")
-    result = run_cli("build", "android", "-o", tmp_path / "link")
-    assert isinstance(result.exception, TwinkeelError) and "is a link to 'gone', and nothing is there" in str(
-        result.exception
-    )
+    for leads in ("gone", "link"):  # nowhere, and round in a circle
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(leads)
+        result = run_cli("build", "android", "-o", tmp_path / "link")
+        assert isinstance(result.exception, TwinkeelError), result.exception
+        assert f"is a link to '{leads}', and nothing is there" in str(result.exception)
+
+
+def test_paths_that_are_links_in_a_circle_are_one_clear_error(run_cli, tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    for table, key in (("data", "path"), ("weights", "path"), ("model", "factory")):
+        value = f"{tmp_path / 'link'}{'.py:make' if key == 'factory' else ''}"
+        (tmp_path / "link.py").unlink(missing_ok=True)
+        (tmp_path / "link.py").symlink_to("link.py")
+        (tmp_path / "t.toml").write_text(f'[{table}]\n{key} = "{value}"\n')
+        result = run_cli("build", "android", "-c", tmp_path / "t.toml", "-o", tmp_path / "out")
+        assert isinstance(result.exception, TwinkeelError), (table, result.exception)
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_was_moved_aside_by_a_killed_build_comes_back(tmp_path):

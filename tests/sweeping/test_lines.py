@@ -104,6 +104,7 @@ def test_a_wish_picks_the_line_that_meets_it(wish, number, found):
         ("size <= 0", "is never met: size is more than 0"),
         ("fastest", "no condition"),
         ("min speed", "no 'speed'"),
+        ("max", "nothing is named that is to be least or most"),
         ("min size, max accuracy", "cannot both be"),
         ("precision = int4", "never 'int4'.*Did you mean 'int8'"),
         ("precision >= 8", "compares what are no numbers"),

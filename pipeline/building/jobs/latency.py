@@ -15,6 +15,7 @@ import numpy as np
 
 from ...parity import times
 from ...program import Target
+from ...saying import counted
 from ...store import Entry, Job, Workshop
 from ..order import Order
 from ..site import CODE, Site, contract_of, job
@@ -56,7 +57,7 @@ def taken(work: Work, site: Site, rounds: int = 1) -> dict[str, list[float]]:
         rounds: among how many the runs are divided; these are one's.
     """
     wanted = {name: (target.__name__, lowered) for name, (target, lowered) in running(work.order, site).items()}
-    work.say(f"latency: {len(wanted)} artifacts in turn")
+    work.say(f"latency: {counted(len(wanted), 'artifact')} in turn")
     (ended,) = completed(work.say, [work.submit(make_times, site, wanted, rounds)], "latency")
     found: dict[str, list[float]] = ended.result()
     return found
