@@ -106,7 +106,7 @@ def climb(
     except Stopped:
         is_stopped = True
         best = ladder.passing(best)
-        _tell_stopped(say, asked, is_built=best.rung.is_met or not is_gated)
+        _tell_stopped(say, asked, best, is_gated=is_gated)
     if is_gated and not best.rung.is_met:  # nothing will be built: what came nearest tells which limit there could be
         best = max(ladder.measured, key=lambda one: one.nearness)
     best = ladder.finished(best, is_stopped=is_stopped)
@@ -120,9 +120,13 @@ def climb(
     )
 
 
-def _tell_stopped(say: Say, asked: Sequence[str], *, is_built: bool) -> None:
+def _tell_stopped(say: Say, asked: Sequence[str], best: Measured, *, is_gated: bool) -> None:
     """What comes of a search that Ctrl-C ended, without the rungs that were asked for and not reached."""
-    told = "the best so far is built" if is_built else "no rung so far passes the gate, so nothing will be built"
+    told = "the best so far is built"
+    if is_gated and not best.rung.is_met:
+        told = "no rung so far passes the gate, so nothing will be built"
+    elif is_gated and best.is_near:
+        told += ", which passes the gate so narrowly that the reference, which was not asked, may miss it"
     told += f", without {', '.join(asked)}, which [quantize] asks for" if asked else ""
     say(f"quantize: stopped; {told}. Ctrl-C once more ends the build")
 

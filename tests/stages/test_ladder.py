@@ -756,6 +756,22 @@ def test_the_reference_is_asked_of_what_would_be_built(shallow_program, few, mon
 
 
 @pytest.mark.parametrize(
+    ("is_met", "is_near", "is_gated", "words"),
+    [
+        (True, False, True, "the best so far is built, without qat"),
+        (True, True, True, "the reference, which was not asked, may miss it, without qat"),
+        (False, False, True, "nothing will be built"),
+        (False, False, False, "the best so far is built, without qat"),
+    ],
+)
+def test_ctrl_c_says_what_comes_of_it(is_met, is_near, is_gated, words):
+    said = []
+    best = SimpleNamespace(rung=SimpleNamespace(is_met=is_met), is_near=is_near)
+    ladder._tell_stopped(said.append, ["qat"], best, is_gated=is_gated)
+    assert len(said) == 1 and words in said[0], said
+
+
+@pytest.mark.parametrize(
     ("check", "is_near"),
     [
         ({"metric": "snr_db", "measured": 15.2, "sense": ">=", "limit": 15.0}, True),
