@@ -17,12 +17,15 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .. import noted
 from ..errors import ConfigError
 from ..files import digest
 
@@ -45,7 +48,12 @@ def digests(file: Path, root: Path, arguments: Mapping[str, Any] | None = None) 
     Raises:
         ConfigError: these are thousands of files.
     """
+    key = str(file), str(root), repr(arguments), tuple(sys.path)
+    if key in _known and all(_seen(path) == seen for path, seen in _known[key].looked.items()):
+        return dict(_known[key].found)
     code = _Code()
+    for place in sys.path:  # where modules may come to lie that are not there yet
+        code.look(place or ".")
     code.hear(_texts_in(arguments or {}))
     is_package = (file.parent / "__init__.py").is_file()
     if not is_package and root.name in _INSTALLED:  # beside all that is installed
@@ -57,19 +65,44 @@ def digests(file: Path, root: Path, arguments: Mapping[str, Any] | None = None) 
             for name in sorted(code.imported - code.known):
                 code.known.add(name)
                 code.take_elsewhere(name)
-    return code.found | code.read()
+    found = code.found | code.read()
+    since = time.time_ns() - noted.SETTLED
+    if all(seen is None or max(seen[1:3]) < since for seen in code.looked.values()):
+        _known[key] = _Known(found=dict(found), looked=code.looked)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What was found, and what of the files and folders that were looked at tells whether it would be found again."""
+
+    found: dict[str, str]
+    looked: dict[str, noted.Seen | None]
+
+
+_known: dict[tuple[str, str, str, tuple[str, ...]], _Known] = {}
+"""A build asks for each of its jobs, and a package of a thousand files takes ten seconds to read."""
+
+
+def _seen(path: str) -> noted.Seen | None:
+    try:
+        return noted.seen(path)
+    except OSError:
+        return None
 
 
 class _Code:
     """What is known so far.
 
     Attributes:
+        looked: files and folders, as they were before they were read; None where there is nothing.
         found: hashes and versions, by place or name.
         imported: names of the top that are imported, or may be.
         known: those of them that were looked for.
     """
 
     def __init__(self) -> None:
+        self.looked: dict[str, noted.Seen | None] = {}
         self.found: dict[str, str] = {}
         self.imported: set[str] = set()
         self.known = set(sys.stdlib_module_names)
@@ -79,6 +112,25 @@ class _Code:
         self._seen: set[str] = set()
         self._asked: tuple[int, int, int] | None = None
 
+    def look(self, path: str) -> None:
+        """Keep what tells whether it has changed; before it is read."""
+        if path not in self.looked:
+            self.looked[path] = _seen(path)
+
+    def _entries(self, folder: Path) -> list[tuple[str, bool]]:
+        """Names of files and of folders, links followed, and which of them are folders; what cannot be looked at is neither."""
+        self.look(str(folder))
+        found = []
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                is_there = False
+                with suppress(OSError):  # a link that leads round in a circle
+                    if is_there := entry.is_dir() or entry.is_file():
+                        found.append((entry.name, entry.is_dir()))
+                if not is_there:
+                    self.look(entry.path)  # where it leads something may come to be
+        return sorted(found)
+
     def take(self, folder: Path, place: str, *, is_whole: bool) -> None:
         """The files of a folder; of those inside it the ones whose names are spoken of, or all."""
         real = os.path.realpath(folder)
@@ -86,11 +138,12 @@ class _Code:
             return
         self._seen.add(real)
         self._folders.append((folder, place, is_whole))
-        for name, is_folder in _entries(folder):
+        for name, is_folder in self._entries(folder):
             if not is_folder and name.endswith(".py"):
                 self.take_file(folder / name, f"{place}{name}")
 
     def take_file(self, path: Path, place: str) -> None:
+        self.look(str(path))
         try:
             content = path.read_bytes()
         except OSError:  # which nobody can import either
@@ -120,7 +173,7 @@ class _Code:
         number = 0
         while number < len(self._folders):  # taking one adds to them
             folder, place, is_whole = self._folders[number]
-            for name, is_folder in _entries(folder):
+            for name, is_folder in self._entries(folder):
                 if is_folder and name.isidentifier() and name != "__pycache__" and (is_whole or name in self._words):
                     self.take(folder / name, f"{place}{name}/", is_whole=is_whole)
             number += 1
@@ -130,12 +183,13 @@ class _Code:
 
     def read(self) -> dict[str, str]:
         """Hashes of files of other kinds whose names stand in the code."""
-        return {
-            f"{place}{name}": digest(folder / name)
-            for folder, place, _ in self._folders
-            for name, is_folder in _entries(folder)
-            if not is_folder and name in self._names and not name.endswith(".py")
-        }
+        found = {}
+        for folder, place, _ in self._folders:
+            for name, is_folder in self._entries(folder):
+                if not is_folder and name in self._names and not name.endswith(".py"):
+                    self.look(str(folder / name))
+                    found[f"{place}{name}"] = digest(folder / name)
+        return found
 
     def take_elsewhere(self, name: str) -> None:
         """A module of the top, where Python finds one that was not taken with its folder."""
@@ -183,17 +237,6 @@ def _texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _texts_in(one)
-
-
-def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """Names of files and of folders, links followed, and which of them are folders; what cannot be looked at is neither."""
-    found = []
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):  # a link that leads round in a circle
-                if entry.is_dir() or entry.is_file():
-                    found.append((entry.name, entry.is_dir()))
-    return sorted(found)
 
 
 def _is_huge(folder: Path) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
+from twinkeel.pipeline import noted
 from twinkeel.pipeline.building import own_code
 from twinkeel.pipeline.building.factories import Factory
 from twinkeel.pipeline.errors import ConfigError
@@ -33,8 +35,39 @@ def project(tmp_path):
     return tmp_path / "project"
 
 
+@pytest.fixture(params=[False, True], ids=["read", "remembered"], autouse=True)
+def remembers(request, monkeypatch):
+    """What was at rest for a while is not read again; here, as if all had been."""
+    monkeypatch.setattr(own_code, "_known", {})
+    if request.param:
+        monkeypatch.setattr(noted, "SETTLED", -(10**18))
+    return request.param
+
+
 def digest(project, source="net.py", **arguments):
-    return Factory.of(f"{project / source}:create", arguments).digest()
+    found = Factory.of(f"{project / source}:create", arguments).digest()
+    time.sleep(0.02)  # a tick of the file system's clock
+    return found
+
+
+def test_what_has_not_changed_is_not_read_again(project, monkeypatch, remembers):
+    parsed, parse = [], own_code._parsed
+    monkeypatch.setattr(own_code, "_parsed", lambda content: parsed.append(content) or parse(content))
+    before = digest(project)
+    few = len(parsed)
+    assert few > 3 and digest(project) == before
+    assert len(parsed) == (few if remembers else 2 * few)
+    # a module that was not there, and one behind a link that led nowhere
+    (project / "later.py").symlink_to(project.parent / "later.py")
+    dangling = digest(project)
+    (project.parent / "later.py").write_text("")
+    assert digest(project) != dangling
+    (project.parent / "more").mkdir()
+    monkeypatch.syspath_prepend(project.parent / "more")
+    (project / "beside.py").write_text(FILES["beside.py"] + "import further\n")
+    without = digest(project)
+    (project.parent / "more" / "further.py").write_text("")
+    assert digest(project) != without
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "other" not in name and "data" not in name])
