@@ -20,6 +20,19 @@ def seen(path: str) -> Seen:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
+def seen_or_none(path: str) -> Seen | None:
+    """None where there is nothing, or what is no path."""
+    try:
+        return seen(path)
+    except (OSError, ValueError):
+        return None
+
+
+def is_settled(found: Seen | None, now: int) -> bool:
+    """Whether what was seen then would look otherwise, had it changed; `now` in nanoseconds."""
+    return not found or max(found[1], found[2]) < now - SETTLED
+
+
 def into(names: set[str]) -> None:
     """Note them there, from now on."""
     _noted.append(names)

@@ -49,7 +49,7 @@ def digests(file: Path, root: Path, arguments: Mapping[str, Any] | None = None) 
         ConfigError: these are thousands of files.
     """
     key = str(file), str(root), repr(arguments), tuple(sys.path)
-    if key in _known and all(_seen(path) == seen for path, seen in _known[key].looked.items()):
+    if key in _known and all(noted.seen_or_none(path) == seen for path, seen in _known[key].looked.items()):
         return dict(_known[key].found)
     code = _Code()
     for place in sys.path:  # where modules may come to lie that are not there yet
@@ -66,8 +66,8 @@ def digests(file: Path, root: Path, arguments: Mapping[str, Any] | None = None) 
                 code.known.add(name)
                 code.take_elsewhere(name)
     found = code.found | code.read()
-    since = time.time_ns() - noted.SETTLED
-    if all(seen is None or max(seen[1:3]) < since for seen in code.looked.values()):
+    now = time.time_ns()
+    if all(noted.is_settled(seen, now) for seen in code.looked.values()):
         _known[key] = _Known(found=dict(found), looked=code.looked)
     return found
 
@@ -82,13 +82,6 @@ class _Known:
 
 _known: dict[tuple[str, str, str, tuple[str, ...]], _Known] = {}
 """A build asks for each of its jobs, and a package of a thousand files takes ten seconds to read."""
-
-
-def _seen(path: str) -> noted.Seen | None:
-    try:
-        return noted.seen(path)
-    except OSError:
-        return None
 
 
 class _Code:
@@ -115,7 +108,7 @@ class _Code:
     def look(self, path: str) -> None:
         """Keep what tells whether it has changed; before it is read."""
         if path not in self.looked:
-            self.looked[path] = _seen(path)
+            self.looked[path] = noted.seen_or_none(path)
 
     def _entries(self, folder: Path) -> list[tuple[str, bool]]:
         """Names of files and of folders, links followed, and which of them are folders; what cannot be looked at is neither."""

@@ -102,7 +102,7 @@ def are_same(kept: Mapping[str, Any]) -> bool:
 def are_settled(paths: Iterable[str]) -> bool:
     """Whether none is younger than its times can tell."""
     now = time.time_ns()
-    return all(_is_settled(_seen(path), now) for path in paths)
+    return all(noted.is_settled(noted.seen_or_none(path), now) for path in paths)
 
 
 def _of_modules() -> set[str]:
@@ -140,7 +140,7 @@ def _as_found(files: list[str], folders: list[str]) -> dict[str, Any]:
         folder, name = os.path.split(path)
         by_folder.setdefault(folder, []).append(name)
     now = time.time_ns()
-    young = [path for path in files if os.path.isfile(path) and not _is_settled(_seen(path), now)]
+    young = [path for path in files if os.path.isfile(path) and not noted.is_settled(noted.seen_or_none(path), now)]
     return {
         "files": {folder: [names, _state(folder, names)] for folder, names in by_folder.items()},
         "folders": {path: _names(path) for path in folders},
@@ -195,26 +195,13 @@ def _state(folder: str, names: Sequence[str]) -> str:
     """What files of a folder are, as one hash."""
     content = hashlib.sha256()
     for name in names:
-        content.update(repr(_seen(f"{folder}/{name}")).encode())
+        content.update(repr(noted.seen_or_none(f"{folder}/{name}")).encode())
     return content.hexdigest()
 
 
-def _seen(path: str) -> noted.Seen | None:
-    """None where there is nothing."""
-    try:
-        return noted.seen(path)
-    except (OSError, ValueError):
-        return None
-
-
 def _is_before(path: str, when: int) -> bool:
-    seen = _seen(path)
+    seen = noted.seen_or_none(path)
     return not seen or max(seen[1], seen[2]) < when - TICK
-
-
-def _is_settled(seen: noted.Seen | None, now: int) -> bool:
-    """One that is not is known by its content."""
-    return not seen or max(seen[1], seen[2]) < now - noted.SETTLED
 
 
 def _names(folder: str) -> str:

@@ -291,9 +291,9 @@ def test_a_file_that_is_younger_than_a_tick_is_known_by_its_content(tmp_path, mo
     unchanged.keep([[1, "said"]], "out", str(store), None)
     kept = json.loads(place.read_text())
     assert str(file) in kept["young"] and unchanged._last(str(place)) == [[1, "said"]]
-    seen = {str(file): reads._seen(str(file))}
+    seen = {str(file): noted.seen_or_none(str(file))}
     file.write_text("b")
-    monkeypatch.setattr(reads, "_seen", lambda path, of=reads._seen: seen.get(path) or of(path))
+    monkeypatch.setattr(noted, "seen_or_none", lambda path, of=noted.seen_or_none: seen.get(path) or of(path))
     assert unchanged._last(str(place)) is None
     file.write_text("a")
     assert unchanged._last(str(place)) == [[1, "said"]]
