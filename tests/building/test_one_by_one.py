@@ -75,7 +75,8 @@ def test_given_weights_are_built_one_image_at_a_time(here, run_cli, written, tmp
     path = written("x.mean(2).view(1, -1)")
     result = run_cli("build", "android", "-c", path, "-o", tmp_path / "out", "--store", "none", "--jobs", "1")
     assert result.exit_code == 0, result.output
-    assert "all verified" in result.output, result.output
+    # 12 images cannot tell whether int8 keeps nine answers in ten, so that its artifact stays open
+    assert "nothing missed, 1 of 2 artifacts with an open verdict" in result.output, result.output
 
 
 @pytest.mark.parametrize(
