@@ -6,6 +6,7 @@ measured on, never learnt from, nor chosen by.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -151,6 +152,7 @@ class Ladder:
         left_out: names of rungs that there was no time for.
         wanting: by the name of a rung, why there was none: what it needs and has not, or what it did to the float model.
         measured: the best of each rung.
+        asked: place in `measured` from which on all is done that the configuration asks for.
         dropped: the best with layers in float, where the images that judge like less what it costs than what it gains.
         image_seconds: that an image takes through the quantized network.
     """
@@ -172,6 +174,7 @@ class Ladder:
         self.left_out: list[str] = []
         self.wanting: dict[str, str] = {}
         self.measured: list[Measured] = []
+        self.asked = 0
         self.dropped: Measured | None = None
         self.calibration = data.calibration.inputs
         is_judge = np.arange(len(self.calibration)) % JUDGES == JUDGES - 1
@@ -327,19 +330,10 @@ class Ladder:
         """The best of the states and of `before`; adds a line.
 
         Args:
-            states: at least one. Where they cost something, from the cheapest on: the first that passes is taken.
+            states: at least one. Where they cost something, from the cheapest on: the best of the first whose layers in float pass is taken.
             before: best rung so far; None keeps the new one whatever it is worth.
         """
-        tried: list[Measured] = []
-        is_paid = _is_paid(states)
-        for state in states:
-            # of those that cost nothing only the best so far is measured on held-out images
-            least = max(one.rung.calibration_db for one in tried) if tried and not is_paid else -np.inf
-            if (found := self._judged(name, state, self.fitted, least)) is not None:
-                found = self._sure(found) if is_paid and found.is_near else found
-                tried.append(found)
-                if is_paid and found.rung.is_met:
-                    break
+        tried, is_paid = self._tried(name, states), _is_paid(states)
         best = max(tried, key=lambda one: self._rank(one, states))
         is_kept = before is None or self._rank(best, states) > self._rank(before, states, WORTH_DB)
         rung = replace(best.rung, is_kept=is_kept, seconds=time.perf_counter() - self.started)
@@ -347,13 +341,31 @@ class Ladder:
         give_back_memory()  # else each rung comes on top of what those before it took and freed
         self.started = time.perf_counter()
         self.rungs.append(best.rung)
+        if before is None:
+            self.asked = len(self.measured)
         self.measured.append(best)
         self.say(f"quantize: {best.rung}")
         if is_kept or before is None:
             return best
-        if is_paid:
+        if is_paid and (self.dropped is None or best.nearness > self.dropped.nearness):
             self.dropped = best
         return before
+
+    def _tried(self, name: str, states: Sequence[State]) -> list[Measured]:
+        """The states that were measured whole, until one passes that costs something."""
+        tried: list[Measured] = []
+        is_paid = _is_paid(states)
+        for _, same in itertools.groupby(states, lambda state: state.settings.float_layers):
+            judged: list[Measured] = []
+            for state in same:
+                # of those that cost nothing only the best so far is measured on held-out images
+                least = max(one.rung.calibration_db for one in judged) if judged and not is_paid else -np.inf
+                judged += [found] if (found := self._judged(name, state, self.fitted, least)) is not None else []
+            for found in sorted(judged, key=lambda one: self._rank(one, states), reverse=True):
+                tried.append(self._sure(found) if is_paid and found.is_near else found)
+                if is_paid and tried[-1].rung.is_met:
+                    return tried
+        return tried
 
     def passing(self, best: Measured) -> Measured:
         """The best of those that cost nothing and pass the gate, where `best`, chosen by the images that judge, misses it: nothing has

@@ -346,7 +346,7 @@ def kotlin(kotlinc, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def swift():
+def swift(tmp_path_factory):
     """Run ``swift COMMAND ARGUMENTS`` in a package's folder, which is all that it sees; the finished process.
 
     The first time that a package with stubs is built, what its kits use of Apple's frameworks is looked up, too: API that does not exist,
@@ -355,13 +355,19 @@ def swift():
     program = compiler("TWINKEEL_SWIFT", "swift")
     # packages of one path, as a container shows them, wait for each other's folder; a module is compiled by one process, not
     # by one for each of its files
-    place = ("--scratch-path", f".build-{os.getpid()}")
-    whole = ("-Xswiftc", "-whole-module-optimization", "-Xswiftc", "-num-threads", "-Xswiftc", "1")
-    quick = (*place, "-debug-info-format", "none", *whole)
+    place = ("--scratch-path", f".build-{os.getpid()}", "-debug-info-format", "none")
+    whole = ("-whole-module-optimization", "-num-threads", "1", "-no-emit-module-separately-wmo")
+    # what a system's headers become is kept for all packages, in a folder that a container has for itself; and of what the
+    # system's own modules have no index is written: it would take as long as the kits do
+    kept = ("-module-cache-path", str(tmp_path_factory.getbasetemp() / "swift-modules"), "-index-ignore-system-modules")
+    quick = (*place, *(word for option in (*whole, *kept) for word in ("-Xswiftc", option)))
     looked_up = set()
 
     def run(package, command, *arguments, environment=None):
+        has_stubs = (package / "Stubs").is_dir()
         builds = quick if command in ("build", "test", "run") else ()
+        if builds and not has_stubs:
+            builds = (*builds, "--disable-index-store")
         finished = subprocess.run(
             [program, command, *builds, *arguments],
             cwd=package,
@@ -371,7 +377,7 @@ def swift():
             text=True,
             check=False,
         )
-        if finished.returncode == 0 and (package / "Stubs").is_dir() and package not in looked_up:
+        if finished.returncode == 0 and has_stubs and package not in looked_up:
             looked_up.add(package)
             if absent := apple.absent_of(package, apple.demangler(program, package)):
                 finished.returncode, finished.stdout = 1, "\n".join([finished.stdout, *absent])

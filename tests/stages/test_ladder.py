@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import itertools
 import signal
 import time
@@ -35,6 +36,7 @@ from twinkeel.pipeline.stages import (
     ranges,
     simulation,
 )
+from twinkeel.pipeline.stages.rungs import float_layers
 from twinkeel.pipeline.tasks import classification
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -626,6 +628,46 @@ def test_beside_layers_in_float_biases_are_corrected_anew(hard, few):
     assert ["anew" in state.note for state in states] == [True, False]  # what is best is measured
     new, old = (found.measure("layers in float", [state], None).rung.calibration_db for state in states)
     assert new > old + 1, (new, old)
+
+
+def test_layers_in_float_are_tried_without_equalization_where_it_stands_in_their_way(hard, few, monkeypatch):
+    """Ranges made even can lie in a sum of residuals, which is quantized whatever layers are in float."""
+    monkeypatch.setattr(candidates, "WORTH_DB", -1e3)  # the images that judge like all
+    asked = []
+    partly = float_layers._partly_float
+
+    @functools.wraps(partly)
+    def noted(found, best):
+        asked.append((best.state.floating is found.folded, best.state.is_corrected))
+        return partly(found, best)
+
+    monkeypatch.setattr(float_layers, "_partly_float", noted)
+    rungs = only("equalize", "float_layers", bias_correction="always", max_float_layers=2)
+    with pytest.raises(ParityError, match="layers in float without equalization \\(features"):
+        climb(hard[0], few, config(snr_db=90.0, **rungs))
+    assert asked == [(False, True), (True, True)]  # what is asked for is done to the original too
+    asked.clear()
+    with pytest.raises(ParityError, match="layers in float") as caught:
+        climb(hard[0], few, config(snr_db=90.0, **rungs | {"equalize": "always"}))
+    assert asked == [(False, True)] and "without equalization" not in str(caught.value)
+
+
+def test_of_the_same_layers_in_float_the_best_that_passes_is_taken():
+    """And no more of them than are needed."""
+    worth = {"a": (10.0, False), "b": (20.0, True), "c": (25.0, True), "d": (40.0, True)}
+    layers = {"a": "x", "b": "xy", "c": "xy", "d": "xyz"}
+    states = [SimpleNamespace(name=n, settings=quantize.Settings(float_layers=frozenset(layers[n]))) for n in worth]
+    judged = []
+
+    def found(name, state, *_):
+        judged.append(state.name)
+        db, is_met = worth[state.name]
+        rung = SimpleNamespace(calibration_db=db, is_met=is_met)
+        return SimpleNamespace(state=state, rung=rung, is_near=False)
+
+    known = SimpleNamespace(_judged=found, fitted=None, _rank=lambda one, _: (one.rung.is_met, one.rung.calibration_db))
+    tried = candidates.Ladder._tried(known, "layers in float", states)
+    assert judged == ["a", "b", "c"] and [one.state.name for one in tried] == ["a", "c"]
 
 
 @pytest.mark.parametrize("when", ["auto", "always"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...config import Quantize
+from ...config import Quantize, When
 from .. import blocks, quantize
 from ..candidates import Ladder, Measured, Method, State
 
@@ -13,7 +13,11 @@ IS_COSTLY = True
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
-    return [("layers in float", wanted.float_layers, _partly_float)]
+    again: When = "never" if "never" in (wanted.float_layers, wanted.equalize) else "auto"
+    return [
+        ("layers in float", wanted.float_layers, _partly_float),
+        ("layers in float without equalization", again, _of_the_original),
+    ]
 
 
 def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
@@ -54,6 +58,31 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
     return states
 
 
+def _of_the_original(ladder: Ladder, _: Measured) -> list[State]:
+    """The same of channels as uneven as they came. What is made even lies elsewhere then: a depthwise layer's range in a sum of residuals,
+    say, which is quantized whatever layers are in float."""
+    before = _original(ladder)
+    assert before is not None
+    return _partly_float(ladder, before)
+
+
+def _original(ladder: Ladder) -> Measured | None:
+    """The best that all rungs asked for were done to and whose channels were not made even; None where there is none."""
+    found = [one for one in ladder.measured[ladder.asked :] if one.state.floating is ladder.folded]
+    found = [one for one in found if not one.state.settings.float_layers]
+    best = max(found, key=lambda one: one.rung.calibration_db, default=None)
+    if best is None or best.state.is_learnt or ladder.config.quantize.learned_rounding == "never":
+        return best
+    return best.told(
+        state=replace(best.state, unlearnt=best.state)
+    )  # which was learnt of even channels alone, if at all
+
+
+def _is_another(ladder: Ladder, best: Measured) -> bool:
+    """Where `best` is not of the original itself, which was tried then."""
+    return best.state.floating is not ladder.folded and _original(ladder) is not None
+
+
 def _with(state: State, kept: frozenset[str], note: str) -> State:
     """Its ranges are those of a graph with other quantizers."""
     return replace(state, settings=replace(state.settings, activation_ranges=None, float_layers=kept), note=note)
@@ -71,5 +100,12 @@ def _seconds(ladder: Ladder, best: Measured) -> float:
     return found + learning if found + learning < ladder.left() else found
 
 
+def _seconds_again(ladder: Ladder, best: Measured) -> float:
+    return _seconds(ladder, _original(ladder) or best)
+
+
 _partly_float.seconds = _seconds  # type: ignore[attr-defined]
-_partly_float.needed = True  # type: ignore[attr-defined]
+_of_the_original.seconds = _seconds_again  # type: ignore[attr-defined]
+for _method in (_partly_float, _of_the_original):
+    _method.needed = True  # type: ignore[attr-defined]
+_of_the_original.applies = _is_another  # type: ignore[attr-defined]
