@@ -106,6 +106,5 @@ def _seconds_again(ladder: Ladder, best: Measured) -> float:
 
 _partly_float.seconds = _seconds  # type: ignore[attr-defined]
 _of_the_original.seconds = _seconds_again  # type: ignore[attr-defined]
-for _method in (_partly_float, _of_the_original):
-    _method.needed = True  # type: ignore[attr-defined]
+_partly_float.needed = _of_the_original.needed = True  # type: ignore[attr-defined]
 _of_the_original.applies = _is_another  # type: ignore[attr-defined]
