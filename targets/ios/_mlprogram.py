@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,32 @@ def pass_pipeline() -> Any:
     _register_pad_pass()
     pipeline.insert_pass(0, _PAD_PASS)
     return pipeline
+
+
+@contextlib.contextmanager
+def validated_once() -> Iterator[None]:
+    """A program is validated in front of all its passes and behind them, not behind each of some ninety: a fifth of a conversion.
+
+    coremltools 9.0 does that to say which pass was wrong. What a wrong one made is found in the end all the same.
+    """
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
+
+    usual = PassPipelineManager.__dict__["apply_pipeline"]
+
+    def apply_pipeline(prog: Any, pass_pipeline: Any) -> None:
+        prog.validate()
+        vars(prog)["validate"] = lambda *_, **__: None  # of this program alone
+        try:
+            usual.__func__(prog, pass_pipeline)
+        finally:
+            del vars(prog)["validate"]
+        prog.validate()
+
+    PassPipelineManager.apply_pipeline = staticmethod(apply_pipeline)
+    try:
+        yield
+    finally:
+        PassPipelineManager.apply_pipeline = usual
 
 
 def image_graph(module: nn.Module, contract: InputContract, *, has_classes: bool) -> GraphModule:
@@ -145,21 +172,22 @@ def package(
         _register_pack_pass()
         pipeline.append_pass(_PACK_PASS)
         pipeline.set_options(_PACK_PASS, {"weights": weights, "minimum_ios": program.minimum_ios})
-    model = coremltools.convert(
-        exported,
-        inputs=[
-            coremltools.ImageType(IMAGE, shape=shape, color_layout=coremltools.colorlayout.RGB),
-            *(coremltools.TensorType(t.name, shape=(1, *t.shape), dtype=np.float32) for t in contract.tensors),
-        ],
-        outputs=[
-            coremltools.TensorType(name, dtype=np.float32)
-            for name in (*program.names, *([_SOFTMAX] if program.labels else []))
-        ],
-        compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
-        minimum_deployment_target=deployment_target(program.minimum_ios),
-        pass_pipeline=pipeline,
-        skip_model_load=True,
-    )
+    with validated_once():
+        model = coremltools.convert(
+            exported,
+            inputs=[
+                coremltools.ImageType(IMAGE, shape=shape, color_layout=coremltools.colorlayout.RGB),
+                *(coremltools.TensorType(t.name, shape=(1, *t.shape), dtype=np.float32) for t in contract.tensors),
+            ],
+            outputs=[
+                coremltools.TensorType(name, dtype=np.float32)
+                for name in (*program.names, *([_SOFTMAX] if program.labels else []))
+            ],
+            compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
+            minimum_deployment_target=deployment_target(program.minimum_ios),
+            pass_pipeline=pipeline,
+            skip_model_load=True,
+        )
     spec = model.get_spec()
     if program.labels:
         _add_classifier(spec, program.names[0], program.labels)

@@ -118,7 +118,7 @@ def _lower(program: Program, module: Any, out: Path, *, is_half: bool) -> Path:
     )
     partitioner = CoreMLPartitioner(compile_specs=specs, skip_ops_for_coreml_delegation=_LEFT_OUTSIDE)
     exported = torch.export.export(module, example_inputs(program.contract), strict=False)
-    with _reproducible_payload():
+    with _reproducible_payload(), _mlprogram.validated_once():
         edge = to_edge_transform_and_lower(exported, partitioner=[partitioner])
     out.write_bytes(edge.to_executorch().buffer)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -14,7 +15,7 @@ from twinkeel.pipeline.parity import metrics
 from twinkeel.pipeline.program import compress
 from twinkeel.pipeline.program.artifact import seal
 from twinkeel.pipeline.tasks import classification
-from twinkeel.targets.ios import coreml, mil_executor
+from twinkeel.targets.ios import _mlprogram, coreml, executorch_coreml, mil_executor
 
 IMAGES = data.rgba(np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8))
 OPSETS = {15: "CoreML5", 16: "CoreML6", 17: "CoreML7", 18: "CoreML8", 26: "CoreML9"}
@@ -140,3 +141,45 @@ def test_values_that_float16_cannot_hold_are_seen(make_program, tmp_path):
     failed = {check.metric for check in parity.judge("lower", limits, found) if not check.is_met}
     assert found["exact_error"] <= 1e-5
     assert "snr_db" in failed, found
+
+
+@pytest.mark.parametrize("target", [coreml, executorch_coreml], ids=lambda target: target.NAME)
+def test_a_package_is_the_same_where_its_program_is_validated_once(target, shallow_program, tmp_path, monkeypatch):
+    from coremltools.converters.mil.mil import Program
+
+    asked, validate = [], Program.validate
+    monkeypatch.setattr(Program, "validate", lambda prog, **given: asked.append(1) or validate(prog, **given))
+    written, counts = [], []
+    for name in ("once", "after each pass"):
+        if name != "once":
+            monkeypatch.setattr(_mlprogram, "validated_once", contextlib.nullcontext)
+        asked.clear()
+        path = tmp_path / f"{name}{target.SUFFIX}"
+        target.build(shallow_program, "int8" if target is coreml else "fp32", path)
+        written.append([p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()] or [path.read_bytes()])
+        counts.append(len(asked))
+    assert written[0] == written[1] and counts[0] < 20 < counts[1] / 2, counts
+
+
+def test_a_program_that_a_pass_broke_is_found_behind_all_of_them(shallow_program, tmp_path, monkeypatch):
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, AbstractGraphPass, register_pass
+
+    @register_pass(namespace="twinkeel", name="break")
+    class Breaking(AbstractGraphPass):
+        def apply(self, prog):
+            operations = list(prog.functions["main"].operations)
+            operations[-1].outputs[0].child_ops.append(operations[0])
+
+    whole = _mlprogram.pass_pipeline
+
+    def broken():
+        pipeline = whole()
+        pipeline.append_pass("twinkeel::break")
+        return pipeline
+
+    monkeypatch.setattr(_mlprogram, "pass_pipeline", broken)
+    try:
+        with pytest.raises(Exception, match="should be consumed by op"):
+            coreml.build(shallow_program, "fp32", tmp_path / "broken.mlpackage")
+    finally:
+        del PASS_REGISTRY.passes["twinkeel::break"]
