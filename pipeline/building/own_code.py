@@ -141,16 +141,18 @@ class _Code:
             content = path.read_bytes()
         except OSError:  # which nobody can import either
             return
-        self.found[place] = hashlib.sha256(content).hexdigest()
+        self.found[place] = sha256 = hashlib.sha256(content).hexdigest()
         if len(self.found) > _FILES_AT_MOST:
             raise ConfigError(
                 f"model.factory: '{path.parent}' and what is imported there are more than {_FILES_AT_MOST:,} Python files; put the model into a "
                 "package of its own"
             )
-        self._words |= {word.decode(errors="replace") for word in _WORD.findall(content)}
-        imported, texts = _parsed(content)
-        self.imported |= imported
-        self.hear(texts)
+        if sha256 not in _sources:
+            _sources[sha256] = _Source.of(content)
+        source = _sources[sha256]
+        self._words |= source.words
+        self.imported |= source.imported
+        self.hear(source.texts)
 
     def hear(self, texts: Iterable[str]) -> None:
         """Of strings in the code: each may name a module, a folder or a file."""
@@ -203,21 +205,41 @@ class _Code:
             self.take_file(file, f"{name}:{file.name}")
 
 
-def _parsed(content: bytes) -> tuple[set[str], list[str]]:
-    """Names of the top that a source imports, in functions too, and its strings; of one that is no Python what looks like an import."""
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError):
-        return {name.decode(errors="replace") for name in _IMPORT.findall(content)}, []
-    imported, texts = set(), []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported.add(node.module.partition(".")[0])
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST:
-            texts.append(node.value)
-    return imported, texts
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What a Python file names.
+
+    Attributes:
+        words: all of them.
+        imported: names of the top that it imports, in functions too; of what is no Python what looks like an import.
+        texts: its strings.
+    """
+
+    words: frozenset[str]
+    imported: frozenset[str]
+    texts: tuple[str, ...]
+
+    @staticmethod
+    def of(content: bytes) -> _Source:
+        words = frozenset(word.decode(errors="replace") for word in _WORD.findall(content))
+        imported, texts = set(), []
+        try:
+            tree = ast.parse(content)
+        except (SyntaxError, ValueError, RecursionError):
+            found = frozenset(name.decode(errors="replace") for name in _IMPORT.findall(content))
+            return _Source(words=words, imported=found, texts=())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST:
+                texts.append(node.value)
+        return _Source(words=words, imported=frozenset(imported), texts=tuple(texts))
+
+
+_sources: dict[str, _Source] = {}
+"""By SHA-256: where one file of a thousand has changed, or a folder has a new one, the others are not read as Python again."""
 
 
 def _texts_in(value: Any) -> Iterator[str]:
