@@ -47,12 +47,26 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def light_converters():
-    """Again where a test has imported a converter."""
+    """Again where a test has imported a converter; and what a test leaves behind is not looked through again by each collection of the
+    tests behind it: the ladder and coremltools collect by themselves, a second each time in the end."""
     known = len(sys.modules)
     yield
+    gc.collect()
     if len(sys.modules) > known + 200:
-        gc.collect()
         _lighten()
+    else:
+        gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_frozen_garbage():
+    """What a file's tests shared and nobody has any more is let go."""
+    known = gc.get_freeze_count()
+    yield
+    if gc.get_freeze_count() > known + 200_000:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 def _lighten():

@@ -69,7 +69,8 @@ def train_quantized(
             schedule.step()
             total += loss.item() * len(batch)
         progress(number + 1, epochs, total / len(images))
-    move_exported_model_to_eval(prepared)
+    with quantize.letting_go():
+        move_exported_model_to_eval(prepared)
     return _copied(prepared, tuned), ranges.trained(prepared)
 
 
@@ -120,7 +121,7 @@ def _prepared(tuned: nn.Module, example: NDArray[np.uint8], settings: quantize.S
     module = deepcopy(tuned).requires_grad_(True)
     batch = torch.export.Dim("batch", min=2)
     graph = torch.export.export(module, (torch.from_numpy(rgba(example)),), dynamic_shapes=({0: batch},)).module()
-    with quantize.relu6_is_fused():
+    with quantize.relu6_is_fused(), quantize.letting_go():
         return prepare_qat_pt2e(graph, quantize.quantizer(settings, is_qat=True))
 
 

@@ -116,7 +116,7 @@ def prepare(folded: nn.Module, images: Images, settings: Settings) -> GraphModul
 
     # an exported graph shares its parameters with the module; the copy keeps bias rounding out of the float model
     graph = torch.export.export(deepcopy(folded).eval(), inputs(images[:1])).module()
-    with relu6_is_fused():
+    with relu6_is_fused(), letting_go():
         prepared: GraphModule = prepare_pt2e(graph, quantizer(settings))
     return prepared
 
@@ -130,8 +130,9 @@ def convert(prepared: GraphModule, contract: InputContract | None, settings: Set
         _set_input_range(prepared, contract)
     _set_weight_scales(prepared, settings.weight_scales)
     _make_room_for_biases(prepared)
-    quantized = convert_pt2e(deepcopy(prepared))
-    unfolded = convert_pt2e(prepared, fold_quantize=False)
+    with letting_go():
+        quantized = convert_pt2e(deepcopy(prepared))
+        unfolded = convert_pt2e(prepared, fold_quantize=False)
     _put_weights_on_grid(unfolded)
     for module in (quantized, unfolded):
         _round_biases(module)
@@ -309,6 +310,21 @@ def relu6_is_fused() -> Iterator[None]:
         yield
     finally:
         utils.is_relu_node = original
+
+
+@contextmanager
+def letting_go() -> Iterator[None]:
+    """torchao 0.18 and torch 2.13 remember each module that they prepare or convert as long as the process lives, with its graph and its
+    weights: which device it is on is kept by the module. A ladder has a dozen. Can go when they keep nothing; `tests/test_upstream.py` tells.
+    """
+    try:
+        yield
+    finally:
+        from torch.ao.quantization.fx import utils as of_torch
+        from torchao import utils as of_torchao
+
+        for owner, name in ((of_torch, "assert_and_get_unique_device"), (of_torchao, "_assert_and_get_unique_device")):
+            getattr(getattr(owner, name, None), "cache_clear", lambda: None)()
 
 
 def grey_subtraction(graph: GraphModule) -> Node:

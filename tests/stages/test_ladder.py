@@ -634,14 +634,14 @@ def test_layers_in_float_are_tried_without_equalization_where_it_stands_in_their
     """Ranges made even can lie in a sum of residuals, which is quantized whatever layers are in float."""
     monkeypatch.setattr(candidates, "WORTH_DB", -1e3)  # the images that judge like all
     asked = []
-    partly = float_layers._partly_float
+    kept = frozenset({"model.features.1.conv.0.0", "model.features.1.conv.1"})
 
-    @functools.wraps(partly)
-    def noted(found, best):
-        asked.append((best.state.floating is found.folded, best.state.is_corrected))
-        return partly(found, best)
+    @functools.wraps(float_layers._partly_float)
+    def partly(_, best):
+        asked.append((best.state.floating is hard[0], best.state.is_corrected))
+        return [float_layers._with(best.state, kept, "features.1")]
 
-    monkeypatch.setattr(float_layers, "_partly_float", noted)
+    monkeypatch.setattr(float_layers, "_partly_float", partly)
     rungs = only("equalize", "float_layers", bias_correction="always", max_float_layers=2)
     with pytest.raises(ParityError, match="layers in float without equalization \\(features"):
         climb(hard[0], few, config(snr_db=90.0, **rungs))

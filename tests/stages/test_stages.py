@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -75,6 +77,17 @@ def test_quantizing_leaves_the_float_reference_alone(small_model):
     state = {k: v.clone() for k, v in folded.state_dict().items()}
     quantize.quantize(folded, noise(2), contract())
     assert all(torch.equal(v, state[k]) for k, v in folded.state_dict().items())
+
+
+def test_graphs_that_were_quantized_are_let_go(shallow_program):
+    """With their weights: a ladder makes a dozen of them."""
+    images = data.rgba(np.zeros((2, 32, 32, 3), np.uint8))
+    made = quantize.quantize(shallow_program.folded, images, shallow_program.contract)
+    known = [weakref.ref(module) for module in (made.module, made.unfolded)]
+    assert all(one() is not None for one in known)
+    del made
+    gc.collect()
+    assert [one() for one in known] == [None, None]
 
 
 def test_pixels_are_quantized_without_loss_and_relu6_with_its_convolution(small_model):
