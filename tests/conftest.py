@@ -47,26 +47,30 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def light_converters():
-    """Again where a test has imported a converter; and what a test leaves behind is not looked through again by each collection of the
-    tests behind it: the ladder and coremltools collect by themselves, a second each time in the end."""
+    """Again where a test has imported a converter. What the tests before this one have left is not looked through by each collection
+    of this one: the ladder and coremltools collect by themselves, which takes a second each time in the end."""
+    gc.collect()
+    gc.freeze()
     known = len(sys.modules)
     yield
-    gc.collect()
     if len(sys.modules) > known + 200:
+        gc.collect()
         _lighten()
-    else:
-        gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_frozen_garbage():
     """What a file's tests shared and nobody has any more is let go."""
-    known = gc.get_freeze_count()
     yield
-    if gc.get_freeze_count() > known + 200_000:
+    if gc.get_freeze_count() > _frozen[-1] + 200_000:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
+        _frozen.append(gc.get_freeze_count())
+
+
+_frozen = [0]
+"""How many objects there were when all were looked through, each time."""
 
 
 def _lighten():

@@ -150,8 +150,8 @@ class _Code:
         if sha256 not in _sources:
             _sources[sha256] = _Source.of(content)
         source = _sources[sha256]
-        self._words |= source.words
-        self.imported |= source.imported
+        self._words.update(source.words)
+        self.imported.update(source.imported)
         self.hear(source.texts)
 
     def hear(self, texts: Iterable[str]) -> None:
@@ -215,19 +215,21 @@ class _Source:
         texts: its strings.
     """
 
-    words: frozenset[str]
-    imported: frozenset[str]
+    words: tuple[str, ...]
+    imported: tuple[str, ...]
     texts: tuple[str, ...]
 
     @staticmethod
     def of(content: bytes) -> _Source:
-        words = frozenset(word.decode(errors="replace") for word in _WORD.findall(content))
-        imported, texts = set(), []
+        # a thousand files have most of their words in common
+        words = tuple(sys.intern(word.decode(errors="replace")) for word in set(_WORD.findall(content)))
+        imported: set[str] = set()
+        texts = []
         try:
             tree = ast.parse(content)
         except (SyntaxError, ValueError, RecursionError):
-            found = frozenset(name.decode(errors="replace") for name in _IMPORT.findall(content))
-            return _Source(words=words, imported=found, texts=())
+            found = {name.decode(errors="replace") for name in _IMPORT.findall(content)}
+            return _Source(words=words, imported=tuple(found), texts=())
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
@@ -235,7 +237,7 @@ class _Source:
                 imported.add(node.module.partition(".")[0])
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST:
                 texts.append(node.value)
-        return _Source(words=words, imported=frozenset(imported), texts=tuple(texts))
+        return _Source(words=words, imported=tuple(imported), texts=tuple(texts))
 
 
 _sources: dict[str, _Source] = {}

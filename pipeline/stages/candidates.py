@@ -347,7 +347,7 @@ class Ladder:
         self.say(f"quantize: {best.rung}")
         if is_kept or before is None:
             return best
-        if is_paid and (self.dropped is None or best.nearness > self.dropped.nearness):
+        if is_paid and (self.dropped is None or self._rank(best, states) > self._rank(self.dropped, states)):
             self.dropped = best
         return before
 

@@ -12,6 +12,7 @@ on their int32 grid. The flow is torchao's PT2E with ExecuTorch's XNNPACK annota
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -320,11 +321,11 @@ def letting_go() -> Iterator[None]:
     try:
         yield
     finally:
-        from torch.ao.quantization.fx import utils as of_torch
-        from torchao import utils as of_torchao
-
-        for owner, name in ((of_torch, "assert_and_get_unique_device"), (of_torchao, "_assert_and_get_unique_device")):
-            getattr(getattr(owner, name, None), "cache_clear", lambda: None)()
+        for module, name in (
+            ("torch.ao.quantization.fx.utils", "assert_and_get_unique_device"),
+            ("torchao.utils", "_assert_and_get_unique_device"),
+        ):
+            getattr(getattr(sys.modules.get(module), name, None), "cache_clear", lambda: None)()
 
 
 def grey_subtraction(graph: GraphModule) -> Node:

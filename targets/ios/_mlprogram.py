@@ -66,7 +66,7 @@ def validated_once() -> Iterator[None]:
         try:
             usual.__func__(prog, pass_pipeline)
         finally:
-            del vars(prog)["validate"]
+            vars(prog).pop("validate", None)
         prog.validate()
 
     PassPipelineManager.apply_pipeline = staticmethod(apply_pipeline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 import time
 
@@ -53,9 +52,9 @@ def digest(project, source="net.py", **arguments):
 
 
 def test_what_has_not_changed_is_not_read_again(project, monkeypatch, remembers):
-    read, parsed, look, parse = [], [], own_code._Code.take_file, ast.parse
+    read, parsed, look, parse = [], [], own_code._Code.take_file, own_code._Source.of
     monkeypatch.setattr(own_code._Code, "take_file", lambda code, *given: read.append(given) or look(code, *given))
-    monkeypatch.setattr(ast, "parse", lambda content: parsed.append(content) or parse(content))
+    monkeypatch.setattr(own_code._Source, "of", lambda content: parsed.append(content) or parse(content))
     before = digest(project)
     few, sources = len(read), len(parsed)
     assert few >= sources > 3 and digest(project) == before

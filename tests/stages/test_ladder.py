@@ -656,6 +656,33 @@ def test_layers_in_float_are_tried_without_equalization_where_it_stands_in_their
     with pytest.raises(ParityError, match="layers in float") as caught:
         climb(hard[0], few, config(snr_db=90.0, **rungs | {"equalize": "always"}))
     assert asked == [(False, True)] and "without equalization" not in str(caught.value)
+    # it is what is built where nothing else passes
+    judge = candidates.Ladder._judged
+
+    def judged(found, name, state, *given):
+        one = judge(found, name, state, *given)
+        is_met = bool(state.settings.float_layers) and state.floating is hard[0]
+        return one and one.told(rung=dataclasses.replace(one.rung, is_met=is_met))
+
+    monkeypatch.setattr(candidates.Ladder, "_judged", judged)
+    found, _ = climb(hard[0], few, config(snr_db=-50.0, **rungs))
+    assert "layers in float without equalization, fitted to" in found.rungs[-1].note and found.all_int8 is not None
+
+
+def test_training_beside_layers_in_float_is_for_where_none_of_these_was_liked():
+    """Of two that miss the gate one may be kept, and is what training begins from in any case."""
+    beside = next(method for name, _, method in ladder.methods(config().quantize) if "training beside" in name)
+    for layers, dropped, is_tried in (("a", None, False), ("a", "b", False), ("", "b", True), ("", None, False)):
+        settings = quantize.Settings(float_layers=frozenset(layers))
+        best = SimpleNamespace(state=SimpleNamespace(settings=settings))
+        assert ladder.applies(beside, SimpleNamespace(dropped=dropped), best) is is_tried
+
+
+@pytest.mark.parametrize(("equalize", "float_layers"), [("never", "auto"), ("always", "auto"), ("auto", "never")])
+def test_layers_in_float_without_equalization_are_forbidden_by_no_name_of_their_own(equalize, float_layers):
+    wanted = config(equalize=equalize, float_layers=float_layers).quantize
+    whens = {name: when for name, when, _ in ladder.methods(wanted)}
+    assert whens["layers in float without equalization"] == "done" and whens["layers in float"] == float_layers
 
 
 def test_of_the_same_layers_in_float_the_best_that_passes_is_taken():
@@ -674,6 +701,17 @@ def test_of_the_same_layers_in_float_the_best_that_passes_is_taken():
     known = SimpleNamespace(_judged=found, fitted=None, _rank=lambda one, _: (one.rung.is_met, one.rung.calibration_db))
     tried = candidates.Ladder._tried(known, "layers in float", states)
     assert judged == ["a", "b", "c"] and [one.state.name for one in tried] == ["a", "c"]
+
+    # which passes narrowly, and not where the reference itself is asked
+    def sure(one):
+        rung = SimpleNamespace(calibration_db=one.rung.calibration_db, is_met=one.state.name != "c")
+        return SimpleNamespace(state=one.state, rung=rung)
+
+    judged.clear()
+    known._judged = lambda *given: SimpleNamespace(**vars(found(*given)) | {"is_near": given[1].name in "bc"})
+    known._sure = sure
+    tried = candidates.Ladder._tried(known, "layers in float", states)
+    assert [(one.state.name, one.rung.is_met) for one in tried] == [("a", False), ("c", False), ("b", True)]
 
 
 @pytest.mark.parametrize("when", ["auto", "always"])

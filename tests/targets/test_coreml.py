@@ -161,7 +161,11 @@ def test_a_package_is_the_same_where_its_program_is_validated_once(target, shall
     assert written[0] == written[1] and counts[0] < 20 < counts[1] / 2, counts
 
 
-def test_a_program_that_a_pass_broke_is_found_behind_all_of_them(shallow_program, tmp_path, monkeypatch):
+def test_a_program_that_a_pass_broke_is_found_behind_all_of_them(monkeypatch):
+    """Before anything is written of it."""
+    import coremltools
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, AbstractGraphPass, register_pass
 
     @register_pass(namespace="twinkeel", name="break")
@@ -170,16 +174,14 @@ def test_a_program_that_a_pass_broke_is_found_behind_all_of_them(shallow_program
             operations = list(prog.functions["main"].operations)
             operations[-1].outputs[0].child_ops.append(operations[0])
 
-    whole = _mlprogram.pass_pipeline
+    @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, 6))], opset_version=coremltools.target.iOS17)
+    def program(x):
+        return Builder.relu(x=Builder.add(x=x, y=np.float32(1.0)))
 
-    def broken():
-        pipeline = whole()
-        pipeline.append_pass("twinkeel::break")
-        return pipeline
-
-    monkeypatch.setattr(_mlprogram, "pass_pipeline", broken)
+    pipeline = coremltools.PassPipeline(["twinkeel::break"])
     try:
-        with pytest.raises(Exception, match="should be consumed by op"):
-            coreml.build(shallow_program, "fp32", tmp_path / "broken.mlpackage")
+        with _mlprogram.validated_once(), pytest.raises(Exception, match="should be consumed by op"):
+            PassPipelineManager.apply_pipeline(program, pipeline)
+        assert "validate" not in vars(program)
     finally:
         del PASS_REGISTRY.passes["twinkeel::break"]

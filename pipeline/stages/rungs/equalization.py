@@ -25,7 +25,7 @@ def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
 def _equalized(bounds: Any, name: str) -> Method:
     def equalized(ladder: Ladder, best: Measured) -> list[State]:
         plain = replace(best.state, settings=replace(best.state.settings, activation_ranges=None, weight_scales={}))
-        found = ladder.equalized(replace(plain, is_learnt=False), bounds, name)
+        found = ladder.equalized(replace(plain, is_learnt=False, unlearnt=None), bounds, name)
         return [] if found.floating is best.state.floating else [found]
 
     equalized.seconds = lambda ladder, _: 9 * len(ladder.fitted) * ladder.image_seconds  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...config import Quantize, When
+from ...config import Quantize
 from .. import blocks, quantize
 from ..candidates import Ladder, Measured, Method, State
 
@@ -13,7 +13,8 @@ IS_COSTLY = True
 
 
 def rungs(wanted: Quantize) -> list[tuple[str, str, Method]]:
-    again: When = "never" if "never" in (wanted.float_layers, wanted.equalize) else "auto"
+    # what is forbidden or asked for is so by the first one's name
+    again = "auto" if wanted.float_layers == wanted.equalize == "auto" else "done"
     return [
         ("layers in float", wanted.float_layers, _partly_float),
         ("layers in float without equalization", again, _of_the_original),

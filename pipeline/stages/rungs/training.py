@@ -45,7 +45,7 @@ def _trained_from(ladder: Ladder, state: State) -> list[State]:
             (number, count),
         ),
     )
-    after = replace(state, floating=tuned, tuned=tuned, settings=changed, note="")
+    after = replace(state, floating=tuned, tuned=tuned, settings=changed, note="", unlearnt=None)
     learnt = replace(changed, activation_ranges=found)
     return [replace(after, settings=learnt, note="ranges as trained"), replace(after, note="ranges calibrated anew")]
 
@@ -65,7 +65,12 @@ def _wanting(ladder: Ladder) -> str:
     return f"data.source = '{ladder.config.data.source}' has no images to train on, for all are calibrated or judged on"
 
 
+def _was_none_liked(ladder: Ladder, best: Measured) -> bool:
+    """Where layers in float were kept, what was trained began from these."""
+    return ladder.dropped is not None and not best.state.settings.float_layers
+
+
 for _method in (_trained, _trained_beside):
     _method.seconds = _seconds  # type: ignore[attr-defined]
     _method.wanting = _wanting  # type: ignore[attr-defined]
-_trained_beside.applies = lambda ladder, _: ladder.dropped is not None  # type: ignore[attr-defined]
+_trained_beside.applies = _was_none_liked  # type: ignore[attr-defined]
