@@ -44,9 +44,8 @@ def _partly_float(ladder: Ladder, best: Measured) -> list[State]:
         kept = frozenset(chosen[:count])
         note = ", ".join(p.removeprefix("model.") for p in order if p in kept)
         partly = _with(best.state, kept, note)
-        if (
-            best.state.is_corrected
-        ):  # biases that make good the mean errors of layers that have none now are errors themselves
+        if best.state.is_corrected:
+            # biases that make good the mean errors of layers that have none now are errors themselves
             states.append(replace(ladder.corrected(partly), note=f"{note}; biases corrected anew"))
         states.append(partly)
         # weights that were rounded for one set of ranges may lose with another
@@ -74,9 +73,8 @@ def _original(ladder: Ladder) -> Measured | None:
     best = max(found, key=lambda one: one.rung.calibration_db, default=None)
     if best is None or best.state.is_learnt or ladder.config.quantize.learned_rounding == "never":
         return best
-    return best.told(
-        state=replace(best.state, unlearnt=best.state)
-    )  # which was learnt of even channels alone, if at all
+    # rounding was learnt of even channels alone, if at all
+    return best.told(state=replace(best.state, unlearnt=best.state))
 
 
 def _is_another(ladder: Ladder, best: Measured) -> bool:
