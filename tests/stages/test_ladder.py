@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from twinkeel.pipeline import data
+from twinkeel.pipeline.building.jobs import cost
 from twinkeel.pipeline.cli import common
 from twinkeel.pipeline.config import Config
 from twinkeel.pipeline.delivery import outputs
@@ -574,17 +575,31 @@ def create(num_classes):
 
 
 @pytest.mark.usefixtures("here")
-def test_the_cost_of_layers_in_float_is_measured_and_the_artifact_is_verified(run_cli, tmp_path):
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_cost_of_layers_in_float_is_measured_and_the_artifact_is_verified(
+    is_refused, run_cli, tmp_path, monkeypatch
+):
+    """Or not measured, where a runtime refuses the network with all of its layers in int8, or ends its process."""
+
+    def refused(*_):
+        raise RuntimeError("unsupported parameter")
+
+    if is_refused:
+        monkeypatch.setattr(cost, "latencies", refused)
     (tmp_path / "net.py").write_text(FEW_LAYERS)
     (tmp_path / "twinkeel.toml").write_text(
         '[model]\nfactory = "net.py:create"\n[weights]\nfrom_factory = true\n[targets]\n"android/litert" = ["int8"]\n'
         '[data]\ncalibration = 16\nheld_out = 0.1\naccept_accuracy = "untrained"\n'
         '[quantize]\nminutes = 0.0\nfloat_layers = "always"\nmax_float_layers = 2\n'
     )
-    result = run_cli("build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out")
+    result = run_cli(
+        "build", "android", "-c", tmp_path / "twinkeel.toml", "-o", tmp_path / "out", "--store", tmp_path / "store"
+    )
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert "layers in float (features." in result.output
-    assert "cost of the layers in float, android/litert: " in result.output, result.output
+    assert ("cost of the layers in float, android/litert: " in result.output) is not is_refused, result.output
+    told = "".join(result.output.split())
+    assert ("costoffloat:notmeasured,for" in told and "unsupportedparameter" in told) is is_refused, result.output
 
 
 def test_one_scale_for_all_channels_is_refused_where_it_misses_the_gate(hard, few):

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from ...parity import latencies
+from ...parity import described, latencies
 from ...program import Target
-from ...store import Entry, Job, Workshop
+from ...store import Damaged, Entry, Job, Workshop, is_no_room
 from ..order import Order
 from ..site import CODE, Site, graphs, job, load_program, reads
 from ..waiting import completed
-from ..work import Found, Work
+from ..work import Failure, Found, Work
 from .data import all_images
 from .latency import processor
 from .lower import lower_job
@@ -39,13 +39,23 @@ def make(work: Work, site: Site, missing: Mapping[str, Job]) -> Found:
         (ended,) = completed(work.say, [work.submit(cost_of_float, site, target.__name__, lowered)], NAME)
         (folder / "cost.json").write_text(json.dumps(ended.result()))
 
-    return {NAME: work.shop.make(missing[NAME], write)}
+    try:
+        return {NAME: work.shop.make(missing[NAME], write)}
+    except Damaged:
+        raise
+    except Exception as error:  # the artifacts are what they are: one with all layers in int8 may be refused by a runtime, or end its process
+        if is_no_room(error):
+            raise
+        return {NAME: Failure(error=described(error))}
 
 
 def take(order: Order, shop: Workshop, site: Site, found: Found) -> Site:
     chosen, entry = _chosen(order, site), found.get(NAME)
-    if chosen is None or not isinstance(entry, Entry):
+    if chosen is None or entry is None:
         return site
+    if isinstance(entry, Failure):
+        told = f"{NAME}: not measured, for {chosen[0].NAME} with all layers in int8 gave no answer: {entry.error}"
+        return site.knowing({}, told=(*site.told, told))
     cost = shop.json(entry, "cost.json")
     told = (
         f"cost of the layers in float, {chosen[0].NAME}: {cost['bytes']:,} bytes instead of {cost['plain bytes']:,}, "
