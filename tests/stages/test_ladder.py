@@ -895,6 +895,25 @@ def test_near_the_gate_is_where_few_images_decide(check, is_near):
     assert not candidates.Measured(None, rung, [made], None, is_sure=True).is_near
 
 
+def test_rounding_for_the_ranges_of_a_share_has_to_gain_more_than_all_images_give():
+    """Learnt for the ranges of three quarters of them, it keeps these; what is not learnt takes them from all in the end."""
+
+    def measured(is_learnt):
+        return SimpleNamespace(state=SimpleNamespace(is_learnt=is_learnt))
+
+    shared = SimpleNamespace(fitted=[0, 1, 2], calibration=[0, 1, 2, 3])
+    whole = SimpleNamespace(fitted=shared.fitted, calibration=shared.fitted)
+    worth = candidates.Ladder._worth
+    assert worth(shared, measured(True), measured(False)) == candidates.WORTH_A_SHARE_DB > candidates.WORTH_DB
+    for known, one, before in (
+        (shared, True, True),
+        (shared, False, False),
+        (shared, False, True),
+        (whole, True, False),
+    ):
+        assert worth(known, measured(one), measured(before)) == candidates.WORTH_DB
+
+
 def test_nothing_is_paid_for_where_a_rung_that_costs_nothing_passes():
     """Few images judge: they can like best what misses the gate on the held-out ones."""
 
