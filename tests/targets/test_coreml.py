@@ -161,7 +161,7 @@ def test_a_package_is_the_same_where_its_program_is_validated_once(target, shall
     assert written[0] == written[1] and counts[0] < 20 < counts[1] / 2, counts
 
 
-def test_a_program_that_a_pass_broke_is_found_behind_all_of_them(monkeypatch):
+def test_a_program_that_a_pass_broke_is_found_behind_all_of_them():
     """Before anything is written of it."""
     import coremltools
     from coremltools.converters.mil import Builder
